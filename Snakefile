@@ -1,0 +1,139 @@
+# The workflow of a study. `python -m braintuning figures` calls it; it can be called by hand as well:
+#   snakemake --cores 2 --config study=demo device=cpu
+from braintuning.results import fingerprint
+from braintuning.study import load_study
+
+DEVICE = config.get("device", "cpu")
+ROOT = config.get("root") or ""
+STUDY = load_study(config.get("study", "demo"), ROOT or None)
+SHARED_OPTIONS = f"--study {config.get('study', 'demo')} --device {DEVICE}" + (f" --root {ROOT!r}" if ROOT else "")
+BRAINTUNING = "python -m braintuning"
+RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
+TUNED = {run.name: run for run in STUDY.runs() if run.participant}
+RUNS = {run.name: run for run in STUDY.runs()}
+SCORES = [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()]
+FIGURE_INPUTS = {
+    "fig2": SCORES,
+    "alice": [STUDY.features_file(run) for run in RUNS.values()],
+}
+FIGURE_TABLES = {"fig2": "fig2.csv", "alice": "alignment.csv"}
+
+
+def options_of(run, **more):
+    parts = {"backbone": run.backbone, "condition": run.condition, "participant": run.participant, **more}
+    return " ".join(f"--{name} {value}" for name, value in parts.items() if value)
+
+
+def model_of(run):
+    return [STUDY.model_folder(run) / "provenance.json"] if run.participant else []
+
+
+wildcard_constraints:
+    run="|".join(map(re.escape, RUNS)),
+    participant="|".join(map(re.escape, STUDY.participants)) or "none",
+    figure="|".join(STUDY.figures.notebooks),
+
+
+rule all:
+    input:
+        FIGURES / "report.html",
+
+
+rule dataset:
+    message: "read and check the dataset"
+    output: RESULTS / "dataset.json",
+    params:
+        settings=fingerprint([STUDY.dataset.model_dump(), STUDY.participants, STUDY.stories.model_dump()]),
+    shell: BRAINTUNING + " check " + SHARED_OPTIONS + " --out {output}"
+
+
+rule ceiling:
+    message: "noise ceiling of {wildcards.participant}"
+    input: ancient(RESULTS / "dataset.json"),
+    output: STUDY.ceiling_file("{participant}"),
+    params:
+        settings=fingerprint([STUDY.encoding.mask_from, STUDY.encoding.test_skip_rows, STUDY.dataset.model_dump()]),
+    shell: BRAINTUNING + " ceiling " + SHARED_OPTIONS + " --participant {wildcards.participant}"
+
+
+rule look_at_dataset:
+    message: "notebook 01_dataset"
+    input: [STUDY.ceiling_file(participant) for participant in STUDY.participants],
+    output: FIGURES / "notebooks" / "01_dataset.ipynb",
+    shell: BRAINTUNING + " notebook 01_dataset " + SHARED_OPTIONS + " --out {output}"
+
+
+rule tune:
+    message: "tune {wildcards.run}"
+    input: lambda w: STUDY.ceiling_file(TUNED[w.run].participant),
+    output:
+        model=RESULTS / "models" / "{run}" / "provenance.json",
+        notebook=FIGURES / "notebooks" / "02_brain_tune_{run}.ipynb",
+    params:
+        options=lambda w: options_of(TUNED[w.run]),
+        settings=lambda w: fingerprint(
+            [STUDY.tuning.model_dump(), STUDY.stories.model_dump(), STUDY.backbones[TUNED[w.run].backbone].model_dump()]
+        ),
+    threads: workflow.cores
+    resources:
+        gpu=1,
+    shell: BRAINTUNING + " notebook 02_brain_tune " + SHARED_OPTIONS + " {params.options} --out {output.notebook}"
+
+
+rule extract:
+    message: "features of {wildcards.run}"
+    input:
+        ancient(RESULTS / "dataset.json"),
+        lambda w: model_of(RUNS[w.run]),
+    output: RESULTS / "features" / "{run}.h5",
+    params:
+        options=lambda w: options_of(RUNS[w.run]),
+        settings=lambda w: fingerprint(
+            [STUDY.features.model_dump(), STUDY.stories.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]
+        ),
+    threads: workflow.cores
+    resources:
+        gpu=1,
+    shell: BRAINTUNING + " extract " + SHARED_OPTIONS + " {params.options}"
+
+
+rule align:
+    message: "align {wildcards.run} with {wildcards.participant}"
+    input:
+        RESULTS / "features" / "{run}.h5",
+        STUDY.ceiling_file("{participant}"),
+    output:
+        scores=RESULTS / "alignment" / "{participant}" / "{run}.h5",
+        table=RESULTS / "alignment" / "{participant}" / "{run}.csv",
+        notebook=FIGURES / "notebooks" / "03_brain_alignment_{participant}_{run}.ipynb",
+    params:
+        options=lambda w: options_of(RUNS[w.run], participant=w.participant),
+        settings=fingerprint(STUDY.encoding.model_dump()),
+    threads: workflow.cores
+    resources:
+        gpu=1,
+    shell: BRAINTUNING + " notebook 03_brain_alignment " + SHARED_OPTIONS + " {params.options} --out {output.notebook}"
+
+
+rule figure:
+    message: "figure {wildcards.figure}"
+    input:
+        data=lambda w: FIGURE_INPUTS[w.figure],
+        notebook="notebooks/{figure}.ipynb",
+    output:
+        notebook=FIGURES / "notebooks" / "{figure}.ipynb",
+        png=FIGURES / "{figure}.png",
+        pdf=FIGURES / "{figure}.pdf",
+    params:
+        settings=fingerprint([STUDY.figures.model_dump(), STUDY.encoding.model_dump()]),
+    shell: BRAINTUNING + " notebook {wildcards.figure} " + SHARED_OPTIONS + " --out {output.notebook}"
+
+
+rule report:
+    message: "report"
+    input:
+        FIGURES / "notebooks" / "01_dataset.ipynb" if STUDY.participants else [],
+        [FIGURES / "notebooks" / f"{figure}.ipynb" for figure in STUDY.figures.notebooks],
+        [FIGURES / f"{figure}.png" for figure in STUDY.figures.notebooks],
+    output: FIGURES / "report.html",
+    shell: BRAINTUNING + " report " + SHARED_OPTIONS

@@ -1,0 +1,127 @@
+"""Command line: `python -m braintuning <command>`. The workflow calls the stages through it, one process a job."""
+
+import argparse
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from braintuning.errors import InputError
+from braintuning.files import CACHE, REPOSITORY, atomic_path
+from braintuning.study import Study, load_study
+
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 when it succeeded, 1 with one sentence on standard error when its input cannot be used."""
+    options = _parser().parse_args(arguments)
+    try:
+        study = load_study(options.study, options.root)
+        return COMMANDS[options.command](study, options) or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m braintuning")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.__doc__)
+        sub.add_argument("--study", default="demo", help="name in data/studies, or path of a YAML file")
+        sub.add_argument("--root", help="folder of the dataset, instead of the study's")
+        sub.add_argument("--device", default="cpu", help="cpu or cuda")
+        if name == "figures":
+            sub.add_argument("--cores", type=int, default=os.cpu_count())
+            sub.add_argument("--dry-run", action="store_true", help="list the jobs and run none")
+        if name == "notebook":
+            sub.add_argument("name", help="name in notebooks/, without .ipynb")
+        if name in ("check", "notebook"):
+            sub.add_argument("--out", type=Path, required=True)
+        if name in ("ceiling", "extract", "notebook"):
+            sub.add_argument("--participant")
+        if name in ("extract", "notebook"):
+            sub.add_argument("--backbone")
+            sub.add_argument("--condition")
+    return parser
+
+
+def _figures(study: Study, options: argparse.Namespace) -> int:
+    """Run whatever of a study is not up to date, down to its figures and report."""
+    from braintuning.stages import require_device
+
+    require_device(options.device)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
+    command += ["--cores", options.cores, "--resources", "gpu=1", "--logger", "braintuning", "--nolock"]
+    command += ["--rerun-incomplete", "--rerun-triggers", "mtime", "params", "--keep-going"]
+    command += ["--dry-run"] if options.dry_run else []
+    command += ["--config", f"study={options.study}", f"device={options.device}"]
+    command += [f"root={Path(options.root).absolute()}"] if options.root else []
+    study.results.mkdir(parents=True, exist_ok=True)
+    with open(study.results / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"study {study.name}: another run of it is going on; wait for it or stop it") from None
+        return subprocess.run(list(map(str, command)), env=_environment(options.cores)).returncode
+
+
+def _environment(cores: int) -> dict[str, str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, **QUIET, "OMP_NUM_THREADS": str(cores), "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}
+
+
+def _check(study: Study, options: argparse.Namespace) -> None:
+    """Read everything that a study uses and say what is wrong with it."""
+    from braintuning.stages import check
+
+    dataset = check(study)
+    with atomic_path(options.out) as temporary:
+        temporary.write_text(json.dumps({"root": str(study.root), "participants": dataset.participants}, indent=1))
+
+
+def _ceiling(study: Study, options: argparse.Namespace) -> None:
+    """Measure the noise ceiling of a participant."""
+    from braintuning.stages import measure_ceiling
+
+    study.require("participant", options.participant, study.participants)
+    measure_ceiling(study, options.participant)
+
+
+def _extract(study: Study, options: argparse.Namespace) -> None:
+    """Read the features of all stories out of one model."""
+    from braintuning.stages import extract_features
+
+    extract_features(study, study.run(options.backbone, options.condition, options.participant), options.device)
+
+
+def _notebook(study: Study, options: argparse.Namespace) -> None:
+    """Execute a notebook with the given parameters and keep what came out."""
+    from braintuning.notebooks import execute
+
+    names = ("study", "root", "device", "participant", "backbone", "condition")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    execute(options.name, options.out, given)
+
+
+def _report(study: Study, options: argparse.Namespace) -> None:
+    """Gather a study's figures, tables and executed notebooks in one HTML page."""
+    from braintuning.report import write_report
+
+    print(write_report(study))
+
+
+COMMANDS = {
+    "figures": _figures,
+    "check": _check,
+    "ceiling": _ceiling,
+    "extract": _extract,
+    "notebook": _notebook,
+    "report": _report,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Sound files in and out: everything inside the library is mono at 16 kHz."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from braintuning.errors import InputError
+from braintuning.files import atomic_path
+
+RATE = 16_000
+_ANNEX_POINTER = b"/annex/objects/"
+_CONSTANT = 1e-6
+
+
+def require_file(path: Path) -> Path:
+    """Path of a file that exists and has content on this disk.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, if it is empty, or if its content was never downloaded: a link whose target is not
+        there, or a git-annex pointer in its place.
+    """
+    path = Path(path)
+    if path.is_symlink() and not path.exists():
+        target = path.readlink()
+        raise InputError(f"{path}: a link to {target}, whose content is not here, expected the file (download it)")
+    if not path.is_file():
+        raise InputError(f"{path}: {'a folder' if path.is_dir() else 'nothing'} found, expected a file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+    with open(path, "rb") as file:
+        if file.read(len(_ANNEX_POINTER)) == _ANNEX_POINTER:
+            raise InputError(f"{path}: a git-annex pointer, whose content is not here, expected the file (download it)")
+    return path
+
+
+def read_audio(path: Path) -> np.ndarray:
+    """Sound of a file as one channel at 16 kHz.
+
+    Parameters
+    ----------
+    path
+        Any format of libsndfile (wav, flac, ogg, mp3), any rate and number of channels.
+
+    Returns
+    -------
+    numpy.ndarray
+        `(samples,)` float32, full scale 1: the mean over channels, resampled with soxr's best quality. The number of
+        samples is the file's duration x 16000 rounded to the nearest.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not a sound file, holds no samples, or holds samples that are not finite.
+    """
+    path = require_file(path)
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, TypeError) as error:
+        raise InputError(f"{path}: not a sound file that can be read (expected wav, flac or ogg): {error}") from error
+    if len(samples) == 0:
+        raise InputError(f"{path}: the sound file has no samples")
+    mono = samples.mean(axis=1)
+    broken = np.flatnonzero(~np.isfinite(mono))
+    if len(broken):
+        raise InputError(f"{path}: {len(broken)} samples are not finite, the first at {broken[0] / rate:.3f} s")
+    return soxr.resample(mono, rate, RATE, quality="VHQ")
+
+
+def write_wav(path: Path, audio: np.ndarray, rate: int) -> None:
+    """Write one channel as a 16-bit wav file, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    audio
+        `(samples,)` within -1 and 1.
+    rate
+        Samples per second.
+
+    Raises
+    ------
+    InputError
+        If the audio is not one channel, is empty, is not finite or exceeds full scale.
+    """
+    audio = np.asarray(audio)
+    if audio.ndim != 1 or len(audio) == 0:
+        raise InputError(f"{path}: audio of shape {audio.shape} found, expected one channel with at least one sample")
+    peak = np.abs(audio).max()
+    if not peak <= 1:
+        raise InputError(f"{path}: audio reaches {peak}, expected every sample within -1 and 1")
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, audio, rate, format="WAV", subtype="PCM_16")
+
+
+def require_signal(audio: np.ndarray, path: Path, longest_silence: float = 10.0) -> None:
+    """Raise unless a recording goes on throughout.
+
+    Parameters
+    ----------
+    audio
+        `(samples,)` at 16 kHz, as `read_audio` gives it.
+    path
+        Where it came from, for the message.
+    longest_silence
+        Seconds of digital silence (samples that all have one value) that are too many. Real recordings have noise in
+        their pauses, so that a constant stretch is a hole in the file.
+
+    Raises
+    ------
+    InputError
+        If a constant stretch of at least `longest_silence` s is there; it names the first one.
+    """
+    changes = np.flatnonzero(np.abs(np.diff(audio)) > _CONSTANT) + 1
+    edges = np.concatenate([[0], changes, [len(audio)]])
+    holes = np.flatnonzero(np.diff(edges) >= longest_silence * RATE)
+    if len(holes):
+        start, end = edges[holes[0]] / RATE, edges[holes[0] + 1] / RATE
+        raise InputError(f"{path}: digital silence from {start:.2f} s to {end:.2f} s, expected sound throughout")

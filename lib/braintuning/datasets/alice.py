@@ -1,0 +1,137 @@
+"""Alice (Brennan et al. 2016): people listening to one story, as time courses of six regions."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from braintuning import audio, textgrid, timing
+from braintuning.datasets.lebel import require_usable
+from braintuning.errors import InputError
+
+STORY = "alice"
+UNSTORED_VOLUMES = 10
+REGIONS = ("LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG")
+
+
+class AliceDataset:
+    """Region time courses of every participant whose file lies in `timecourses_10mm/`.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that holds `timecourses_10mm/`, `words.TextGrid` and one recording.
+    tr : float
+        Repetition time in seconds.
+
+    Attributes
+    ----------
+    left_out : dict
+        Participants whose file cannot be used, with the reason.
+
+    Raises
+    ------
+    InputError
+        The folder is not there or holds no participant.
+    """
+
+    def __init__(self, root: Path, tr: float) -> None:
+        self.root = Path(root)
+        self.tr = tr
+        files = sorted((self.root / "timecourses_10mm").glob("s*-timecourses.txt"))
+        if not files:
+            raise InputError(
+                f"{self.root / 'timecourses_10mm'}: no sNN-timecourses.txt found, expected one a participant"
+            )
+        self.left_out: dict[str, str] = {}
+        self._responses: dict[str, np.ndarray] = {}
+        for path in files:
+            participant = path.name.removesuffix("-timecourses.txt")
+            try:
+                self._responses[participant] = self._read(path)
+            except InputError as error:
+                self.left_out[participant] = str(error)
+        self._leave_out_odd_lengths()
+
+    def _read(self, path: Path) -> np.ndarray:
+        try:
+            responses = np.loadtxt(path, ndmin=2)
+        except ValueError:
+            raise InputError(
+                f"{path}: rows of unequal length or not numbers, expected {len(REGIONS)} numbers"
+            ) from None
+        if responses.shape[1] != len(REGIONS):
+            raise InputError(
+                f"{path}: found shape {responses.shape}, expected {len(REGIONS)} numbers a row: {' '.join(REGIONS)}"
+            )
+        require_usable(responses, path)
+        return responses
+
+    def _leave_out_odd_lengths(self) -> None:
+        lengths = [len(responses) for responses in self._responses.values()]
+        if not lengths:
+            raise InputError(f"{self.root}: no usable participant; " + "; ".join(self.left_out.values()))
+        usual = max(set(lengths), key=lengths.count)
+        for participant, responses in list(self._responses.items()):
+            if len(responses) != usual:
+                self.left_out[participant] = (
+                    f"{participant}: found {len(responses)} volumes, expected {usual} as in others"
+                )
+                del self._responses[participant]
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Participants whose file can be used."""
+        return tuple(self._responses)
+
+    def stories(self, participant: str) -> tuple[str, ...]:
+        """The one story."""
+        self._require(participant)
+        return (STORY,)
+
+    @cached_property
+    def audio_file(self) -> Path:
+        """The recording: the only sound file in the folder."""
+        found = sorted(p for p in self.root.iterdir() if p.suffix in {".flac", ".wav", ".ogg"})
+        if len(found) != 1:
+            raise InputError(f"{self.root}: found {len(found)} sound files, expected one .flac, .wav or .ogg")
+        return found[0]
+
+    def audio(self, story: str = STORY) -> np.ndarray:
+        """Sound of the story: (samples,) float32, mono, 16 kHz."""
+        return audio.read_audio(self.audio_file)
+
+    def words(self, story: str = STORY) -> list[textgrid.Interval]:
+        """Words of the story, with start and end in seconds after the scanner's start, which is the sound's."""
+        return textgrid.read_tier(self.root / "words.TextGrid", "word")
+
+    def phones(self, story: str = STORY) -> list[textgrid.Interval]:
+        """Not annotated in this dataset."""
+        raise InputError(f"{self.root / 'words.TextGrid'}: has no phone tier; this dataset gives word times alone")
+
+    def responses(self, participant: str, story: str = STORY) -> np.ndarray:
+        """Time courses in scanner units; (rows, 6) float64, columns as in `REGIONS`."""
+        self._require(participant)
+        return self._responses[participant]
+
+    def tr_times(self, story: str = STORY) -> np.ndarray:
+        """Seconds after the sound's start at which each row was acquired: row 0 is volume 10; (rows,) float64."""
+        n_rows = len(next(iter(self._responses.values())))
+        return timing.row_times(n_rows, self.tr, UNSTORED_VOLUMES, sound_start=0.0)
+
+    def check(self) -> None:
+        """Read the recording and the words, so that everything wrong with them is known before long work starts."""
+        sound = self.audio()
+        duration = len(sound) / timing.SAMPLE_RATE
+        audio.require_signal(sound, self.audio_file)
+        textgrid.check_within(self.words(), duration, self.root / "words.TextGrid")
+        if not self.tr_times()[-1] < duration + 30:
+            raise InputError(
+                f"{self.audio_file}: the sound lasts {duration:.1f} s and the last volume was acquired at "
+                f"{self.tr_times()[-1]:.1f} s, expected within 30 s of its end"
+            )
+
+    def _require(self, participant: str) -> None:
+        if participant not in self._responses:
+            reason = self.left_out.get(participant, "no such participant")
+            raise InputError(f"{reason}; usable participants: {', '.join(self.participants)}")

@@ -1,0 +1,104 @@
+"""What a study file may say: one frozen model a section, unknown keys refused.
+
+Every field that the paper fixes carries the paper's value as its default, so a study file states only where it differs.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Condition = Literal["pretrained", "brain-tuned", "random-brain-tuned"]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of a study file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Stories(Section):
+    """Stories by name and by use."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every story once, in order of use."""
+        return tuple(dict.fromkeys(self.train + self.validation + self.test))
+
+
+class Simulation(Section):
+    """Listeners made by `simulate.py`."""
+
+    seed: int = 0
+    repeats: Annotated[int, Field(ge=2)] = 5
+    meaning_components: Count = 10
+
+
+class Dataset(Section):
+    """Where the recordings lie and in which layout."""
+
+    kind: Literal["lebel", "alice"]
+    root: str
+    tr: Positive = 2.0045
+    simulation: Simulation | None = None
+
+
+class Backbone(Section):
+    """A pretrained speech model."""
+
+    name: str
+    pad_to_30s: bool = True
+
+
+class Tuning(Section):
+    """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix."""
+
+    clip_seconds: Positive = 10.0
+    epochs: Count = 30
+    patience: Count = 3
+    batch_size: Count = 128
+    trunk_learning_rate: Positive = 5e-5
+    head_learning_rate: Positive = 1e-4
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    permutation_block_rows: Count = 10
+    seed: int = 0
+
+
+class Features(Section):
+    """Sliding windows over a story, read out layer by layer."""
+
+    window_seconds: Positive = 16.0
+    hop_seconds: Positive = 0.1
+    step_seconds: Positive = 0.1
+    batch_size: Count = 16
+
+
+class Encoding(Section):
+    """Ridge regression from features to responses, and what its score is divided by."""
+
+    delays: tuple[Annotated[int, Field(ge=0)], ...] = (1, 2, 3, 4)
+    log10_alpha_min: float = 1.0
+    log10_alpha_max: float = 4.0
+    n_alphas: Count = 15
+    validation_splits: Count = 3
+    validation_chunk_rows: Count = 20
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    test_skip_rows: Annotated[int, Field(ge=0)] = 40
+    ceiling_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    mask_from: Literal["test", "validation"] = "test"
+    folds: Annotated[int, Field(ge=2)] | None = None
+    high_pass_seconds: Positive | None = None
+    seed: int = 0
+
+
+class Figures(Section):
+    """What the study draws."""
+
+    notebooks: tuple[str, ...]
+    layer: int = -1

@@ -1,0 +1,331 @@
+"""The stages of a study: each takes a study and a run, writes its result to its path, and does nothing if it is there."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from braintuning import encoding, rois, timing
+from braintuning.backbones import SpeechEncoder
+from braintuning.datasets import open_dataset
+from braintuning.datasets.lebel import LebelDataset
+from braintuning.errors import InputError
+from braintuning.extract import story_features
+from braintuning.files import atomic_path
+from braintuning.results import (
+    fingerprint,
+    inputs_fingerprint,
+    is_done,
+    load_arrays,
+    provenance,
+    provenance_columns,
+    provenance_of,
+    save_arrays,
+    save_table,
+)
+from braintuning.seeding import generator
+from braintuning.study import Run, Study
+from braintuning.targets import permute_blocks
+from braintuning.tuning import StoryTargets, TunedModel, tune
+
+Report = Callable[[str], None]
+
+
+def require_device(device: str) -> str:
+    """Return `device` if this machine has it, else raise `InputError`."""
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"device: found {device!r}, expected 'cpu' or 'cuda'")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: found no CUDA GPU that torch can use, expected one for 'cuda'; use 'cpu'")
+    return device
+
+
+def prepare(study: Study, report: Report = print) -> LebelDataset:
+    """Open the study's dataset, making the simulated listeners first where a study has them and they are not there."""
+    simulation = study.dataset.simulation
+    wanted = {
+        "participants": study.participants,
+        "stories": study.stories.all,
+        "tr": study.dataset.tr,
+        "settings": simulation.model_dump() if simulation else None,
+    }
+    marker = study.root / "simulation.json"
+    if simulation and not (marker.is_file() and json.loads(marker.read_text()) == json.loads(json.dumps(wanted))):
+        from braintuning.simulated_dataset import write_dataset
+
+        report(
+            f"making {len(study.participants)} simulated listeners and {len(study.stories.all)} stories in {study.root}"
+        )
+        write_dataset(
+            study.root, study.participants, study.stories.all, study.stories.test, study.dataset.tr, simulation
+        )
+    return open_dataset(study)
+
+
+def check(study: Study, report: Report = print) -> LebelDataset:
+    """Open the dataset and read everything that the study will use; the first thing wrong raises `InputError`."""
+    dataset = prepare(study, report)
+    if isinstance(dataset, LebelDataset):
+        for participant in study.participants:
+            dataset.stories(participant)
+        dataset.check(study.participants, study.stories.all)
+    else:
+        dataset.check()
+    return dataset
+
+
+def measure_ceiling(study: Study, participant: str, report: Report = print) -> Path:
+    """Noise ceiling of every voxel of a participant, from the repeats of the story that the study names."""
+    dataset, path = prepare(study, report), study.ceiling_file(participant)
+    story = getattr(study.stories, study.encoding.mask_from)[0]
+    recipe = {
+        "stage": "ceiling",
+        "participant": participant,
+        "story": story,
+        "skip_rows": _skipped(study, story),
+        "inputs": inputs_fingerprint([dataset.responses_file(participant, story)], dataset.root),
+    }
+    if not is_done(path, recipe):
+        repeats = dataset.repeats(participant, story)[:, _skipped(study, story) :]
+        ceiling = encoding.noise_ceiling(repeats)
+        save_arrays(path, {"ceiling": ceiling}, provenance(recipe))
+        above = int((ceiling > study.encoding.ceiling_threshold).sum())
+        report(
+            f"{participant}: {above} of {len(ceiling)} voxels above {study.encoding.ceiling_threshold}, from {story}"
+        )
+    return path
+
+
+def used_voxels(study: Study, participant: str) -> np.ndarray:
+    """Whether each voxel's noise ceiling is above the study's threshold; (voxels,) bool."""
+    ceiling = load_arrays(study.ceiling_file(participant))["ceiling"]
+    used = np.nan_to_num(ceiling) > study.encoding.ceiling_threshold
+    if not used.any():
+        raise InputError(
+            f"{study.ceiling_file(participant)}: no voxel has a noise ceiling above {study.encoding.ceiling_threshold}"
+        )
+    return used
+
+
+def _skipped(study: Study, story: str) -> int:
+    return study.encoding.test_skip_rows if story in study.stories.test else 0
+
+
+def _pretrained(study: Study, run: Run) -> SpeechEncoder:
+    backbone = study.backbones[run.backbone]
+    return SpeechEncoder.from_pretrained(backbone.name, pad_to_30s=backbone.pad_to_30s)
+
+
+def load_model(study: Study, run: Run) -> SpeechEncoder:
+    """The encoder of a run, from its pretrained weights or from where tuning left it."""
+    if run.condition == "pretrained":
+        return _pretrained(study, run)
+    folder = study.model_folder(run)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: this model has not been tuned yet, expected the result of stage 'tune'")
+    return SpeechEncoder.from_pretrained(str(folder), pad_to_30s=study.backbones[run.backbone].pad_to_30s)
+
+
+def _model_recipe(study: Study, run: Run) -> dict[str, Any]:
+    recipe = {"run": run.name, "backbone": study.backbones[run.backbone].model_dump()}
+    if run.condition != "pretrained":
+        made = provenance_of(study.model_folder(run))
+        recipe["tuned"] = fingerprint(made["recipe"]) if made else None
+    return recipe
+
+
+def story_targets(study: Study, run: Run, dataset: LebelDataset, story: str, used: np.ndarray) -> StoryTargets:
+    """Sound and targets of one story for a run: the responses, or for the random control the same in another order."""
+    responses = dataset.responses(run.participant, story, used)
+    if run.condition == "random-brain-tuned":
+        rng = generator(study.tuning.seed, "permute", run.participant, story)
+        responses = responses[permute_blocks(len(responses), study.tuning.permutation_block_rows, rng)]
+    return StoryTargets(dataset.audio(story), dataset.tr_times(story), responses)
+
+
+def tune_model(study: Study, run: Run, device: str = "cpu", report: Report = print) -> Path:
+    """Tune a run's model and save it as a folder that plain transformers loads, with its head and loss history."""
+    require_device(device)
+    dataset = prepare(study, report)
+    measure_ceiling(study, run.participant, report)
+    path, used = study.model_folder(run), used_voxels(study, run.participant)
+    stories = study.stories.train + study.stories.validation
+    files = [f for s in stories for f in (dataset.audio_file(s), dataset.responses_file(run.participant, s))]
+    recipe = {
+        "stage": "tune",
+        "run": run.name,
+        "backbone": study.backbones[run.backbone].model_dump(),
+        "settings": study.tuning.model_dump(),
+        "train": study.stories.train,
+        "validation": study.stories.validation,
+        "voxels": fingerprint(np.flatnonzero(used).tolist()),
+        "inputs": inputs_fingerprint(files, dataset.root),
+    }
+    if is_done(path, recipe):
+        return path
+    train, validation = (
+        {story: story_targets(study, run, dataset, story, used) for story in names}
+        for names in (study.stories.train, study.stories.validation)
+    )
+    encoder = _pretrained(study, run)
+    checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
+    model, history = tune(encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint, report=report)
+    _save_model(path, model, used, history, provenance(recipe, device=device, weights=encoder.weights_from))
+    checkpoint.unlink(missing_ok=True)
+    return path
+
+
+def _save_model(path: Path, model: TunedModel, used: np.ndarray, history: list[dict], carried: dict) -> None:
+    with atomic_path(path) as folder:
+        model.cpu().encoder.save_pretrained(folder)
+        head = {name: tensor.detach().contiguous() for name, tensor in model.head.state_dict().items()}
+        save_file({**head, "voxels": torch.from_numpy(np.flatnonzero(used))}, folder / "head.safetensors")
+        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+        (folder / "provenance.json").write_text(json.dumps(carried, indent=1, default=str))
+
+
+def extract_features(study: Study, run: Run, device: str = "cpu", report: Report = print) -> Path:
+    """Features of every story that alignment needs, from every layer of a run's model.
+
+    A story's array is (layers + 1, lead + rows, dim): `lead` rows before the first stored one, for the delays.
+    """
+    require_device(device)
+    dataset, path = prepare(study, report), study.features_file(run)
+    stories = study.stories.train + study.stories.test
+    lead = max(study.encoding.delays)
+    recipe = {
+        "stage": "extract",
+        "model": _model_recipe(study, run),
+        "settings": study.features.model_dump(exclude={"batch_size"}),
+        "lead": lead,
+        "stories": stories,
+        "inputs": inputs_fingerprint([dataset.audio_file(s) for s in stories], dataset.root),
+    }
+    if is_done(path, recipe):
+        return path
+    encoder = load_model(study, run).to(device)
+    features = {}
+    for number, story in enumerate(stories, 1):
+        times = dataset.tr_times(story)
+        times = np.concatenate([times[0] - dataset.tr * np.arange(lead, 0, -1), times])
+        features[story] = story_features(encoder, dataset.audio(story), times, dataset.tr, study.features, device)
+        report(f"{run.name}: {story}, {number} of {len(stories)}")
+    weights = _weights_from(study, run, encoder)
+    save_arrays(path, features, provenance(recipe, device=device, weights=weights))
+    return path
+
+
+def _weights_from(study: Study, run: Run, encoder: SpeechEncoder) -> str:
+    made = provenance_of(study.model_folder(run))
+    return made["weights"] if made else encoder.weights_from
+
+
+def design_matrix(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
+    """Z-scored and delayed features of one story.
+
+    Parameters
+    ----------
+    features : (lead + rows, dim) float32
+        With as many leading rows as the longest delay.
+    delays : tuple of int
+
+    Returns
+    -------
+    design : (rows, len(delays) * dim) float32
+    """
+    lead = max(delays)
+    stored = features[lead:]
+    deviation = stored.std(axis=0)
+    standard = (features - stored.mean(axis=0)) / np.where(deviation > 1e-12, deviation, 1)
+    return timing.delay(standard, delays)[lead:]
+
+
+def align(study: Study, participant: str, run: Run, device: str = "cpu", report: Report = print) -> Path:
+    """Score every layer of a run's model on a participant's responses to the test story, voxel by voxel and by region.
+
+    The scores file holds `r` and `alignment` (r over the noise ceiling), (layers + 1, voxels) float32, NaN where the
+    ceiling is below the threshold. The CSV beside it holds the means over each region group.
+    """
+    require_device(device)
+    dataset, path = prepare(study, report), study.scores_file(participant, run)
+    measure_ceiling(study, participant, report)
+    features_file = extract_features(study, run, device, report)
+    used, ceiling = used_voxels(study, participant), load_arrays(study.ceiling_file(participant))["ceiling"]
+    stories = study.stories.train + study.stories.test
+    recipe = {
+        "stage": "align",
+        "participant": participant,
+        "features": fingerprint(provenance_of(features_file)["recipe"]),
+        "settings": study.encoding.model_dump(),
+        "train": study.stories.train,
+        "test": study.stories.test,
+        "inputs": inputs_fingerprint([dataset.responses_file(participant, s) for s in stories], dataset.root),
+    }
+    table_path = path.with_suffix(".csv")
+    if is_done(path, recipe) and table_path.is_file():
+        return path
+    correlations = _test_correlations(study, dataset, participant, load_arrays(features_file), used, device)
+    r = np.full((len(correlations), len(used)), np.nan, np.float32)
+    r[:, used] = correlations
+    alignment = (r / np.where(used, ceiling, np.nan)).astype(np.float32)
+    model = provenance_of(features_file)
+    carried = provenance(recipe, device=device, weights=model["weights"])
+    save_arrays(path, {"r": r, "alignment": alignment, "ceiling": ceiling}, carried)
+    table = region_table(alignment, dataset.voxel_labels(participant))
+    table.insert(0, "participant", participant)
+    table.insert(1, "backbone", run.backbone)
+    table.insert(2, "condition", run.condition)
+    save_table(table_path, table.assign(**provenance_columns(study.name, carried), seed=study.tuning.seed))
+    report(f"{participant}: {run.name} aligned, {used.sum()} voxels")
+    return path
+
+
+def _test_correlations(
+    study: Study,
+    dataset: LebelDataset,
+    participant: str,
+    features: dict[str, np.ndarray],
+    used: np.ndarray,
+    device: str,
+) -> np.ndarray:
+    settings, stories = study.encoding, study.stories
+    train_y = np.concatenate([encoding.zscore(dataset.responses(participant, s, used)) for s in stories.train])
+    test_y = [dataset.responses(participant, s, used)[settings.test_skip_rows :] for s in stories.test]
+    scores = []
+    for layer in range(len(next(iter(features.values())))):
+        design = {story: design_matrix(features[story][layer], settings.delays) for story in features}
+        train_x = np.concatenate([design[story] for story in stories.train])
+        test_x = np.concatenate([design[story][settings.test_skip_rows :] for story in stories.test])
+        rng = generator(settings.seed, "splits")
+        predicted = encoding.predict(train_x, train_y, test_x, settings, rng, device)
+        scores.append(encoding.correlation(predicted, np.concatenate(test_y)))
+    return np.stack(scores)
+
+
+def region_table(alignment: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """Mean alignment of each region group.
+
+    Parameters
+    ----------
+    alignment : (layers + 1, voxels) float
+        NaN where a voxel is not used.
+    labels : (voxels,) str
+        Region of each voxel.
+
+    Returns
+    -------
+    table : DataFrame
+        layer, roi, alignment (NaN for a group without a used voxel), n_voxels.
+    """
+    rows = []
+    for group in rois.GROUPS:
+        inside = alignment[:, rois.members(labels, group)]
+        n_voxels = int(np.isfinite(inside[0]).sum())
+        means = np.nanmean(inside, axis=1) if n_voxels else np.full(len(inside), np.nan)
+        rows += [(layer, group, mean, n_voxels) for layer, mean in enumerate(means)]
+    return pd.DataFrame(rows, columns=["layer", "roi", "alignment", "n_voxels"])

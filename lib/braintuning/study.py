@@ -1,0 +1,212 @@
+"""A study: dataset, participants, backbones, conditions and hyper-parameters, read from one YAML file."""
+
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from braintuning.errors import InputError
+from braintuning.files import REPOSITORY
+from braintuning.settings import (
+    Backbone,
+    Condition,
+    Dataset,
+    Encoding,
+    Features,
+    Figures,
+    Section,
+    Stories,
+    Tuning,
+)
+
+STUDIES = REPOSITORY / "data" / "studies"
+KERNEL_NAMES = {"In", "Out", "get_ipython", "exit", "quit", "open"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model: a backbone in a condition, tuned on a participant unless it is the pretrained one."""
+
+    backbone: str
+    condition: Condition
+    participant: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Folder-safe name."""
+        return "_".join(part for part in (self.backbone, self.condition, self.participant) if part)
+
+
+class Study(Section):
+    """Everything that decides the numbers of a study."""
+
+    name: str
+    title: str
+    dataset: Dataset
+    participants: tuple[str, ...] = ()
+    stories: Stories
+    backbones: Mapping[str, Backbone]
+    conditions: tuple[Condition, ...]
+    tuning: Tuning = Field(default_factory=Tuning)
+    features: Features = Field(default_factory=Features)
+    encoding: Encoding = Field(default_factory=Encoding)
+    figures: Figures
+
+    @property
+    def results(self) -> Path:
+        """Folder of intermediate results."""
+        return Path(os.environ.get("BRAINTUNING_RESULTS", REPOSITORY / "data" / "results")) / self.name
+
+    @property
+    def figures_folder(self) -> Path:
+        """Folder of figures and their tables."""
+        return Path(os.environ.get("BRAINTUNING_FIGURES", REPOSITORY / "figures")) / self.name
+
+    @property
+    def root(self) -> Path:
+        """Folder of the dataset."""
+        return REPOSITORY / self.dataset.root
+
+    def runs(self) -> Iterator[Run]:
+        """Every model of the study: the pretrained ones, then the tuned ones participant by participant."""
+        for backbone in self.backbones:
+            for condition in self.conditions:
+                tuned = condition != "pretrained"
+                for participant in self.participants if tuned else (None,):
+                    yield Run(backbone, condition, participant)
+
+    def alignments(self) -> Iterator[tuple[str, Run]]:
+        """Every participant with every model that is compared on that participant."""
+        for run in self.runs():
+            for participant in (run.participant,) if run.participant else self.participants:
+                yield participant, run
+
+    def run(self, backbone: str, condition: str, participant: str | None = None) -> Run:
+        """A run of this study, by its parts; `InputError` names the part that is not in the study."""
+        self.require("backbone", backbone, tuple(self.backbones))
+        self.require("condition", condition, self.conditions)
+        if condition == "pretrained":
+            return Run(backbone, condition)
+        self.require("participant", participant, self.participants)
+        return Run(backbone, condition, participant)
+
+    def require(self, what: str, found: str | None, valid: tuple[str, ...]) -> None:
+        """Raise `InputError` unless `found` is among the `valid` names of `what`."""
+        if found not in valid:
+            raise InputError(f"study {self.name}: unknown {what} {found!r}{nearest(str(found), valid)}")
+
+    def model_folder(self, run: Run) -> Path:
+        """Where a tuned model lies."""
+        return self.results / "models" / run.name
+
+    def features_file(self, run: Run) -> Path:
+        """Features of all stories from one model."""
+        return self.results / "features" / f"{run.name}.h5"
+
+    def scores_file(self, participant: str, run: Run) -> Path:
+        """Voxel scores of one participant from one model; its ROI table lies beside it as CSV."""
+        return self.results / "alignment" / participant / f"{run.name}.h5"
+
+    def ceiling_file(self, participant: str) -> Path:
+        """Noise ceiling of one participant."""
+        return self.results / "ceilings" / f"{participant}.h5"
+
+
+def load_study(name: str | Path, root: str | None = None) -> Study:
+    """Read a study file.
+
+    Parameters
+    ----------
+    name : str or Path
+        A name in `data/studies`, or a path to a YAML file.
+    root : str, optional
+        Folder of the dataset, instead of the one that the file names.
+
+    Raises
+    ------
+    InputError
+        No such study; a key that is unknown or of the wrong type; fewer than two training stories where models are
+        tuned; a story used twice.
+    """
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
+    if not path.is_file():
+        known = tuple(sorted(p.stem for p in STUDIES.glob("*.yaml")))
+        raise InputError(f"{path}: no such study{nearest(str(name), known)}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: found {type(content).__name__}, expected the keys of a study")
+    if root and isinstance(content.get("dataset"), dict):
+        content["dataset"]["root"] = str(Path(root).absolute())
+    try:
+        study = Study.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise InputError(f"{path}: {_explain(error)}") from None
+    _check(study, path)
+    return study
+
+
+def _check(study: Study, path: Path) -> None:
+    if any(condition != "pretrained" for condition in study.conditions):
+        if len(study.stories.train) < 2:
+            raise InputError(f"{path}: found {len(study.stories.train)} training stories, expected at least 2")
+        if not study.stories.validation:
+            raise InputError(f"{path}: found no validation story, expected at least 1 to stop the tuning by")
+    if len(study.stories.all) < len(study.stories.train + study.stories.validation + study.stories.test):
+        raise InputError(f"{path}: a story is used twice among train, validation and test, expected once")
+
+
+def nearest(found: str, valid: tuple[str, ...]) -> str:
+    """Words that end an error message: the valid name closest to what was found, or all of them."""
+    close = difflib.get_close_matches(found, valid, n=1, cutoff=0.4)
+    return f"; did you mean {close[0]!r}?" if close else f", expected one of: {', '.join(valid) or 'none'}"
+
+
+def _explain(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    *parents, key = map(str, problem["loc"])
+    where = f" in `{'.'.join(parents)}`" if parents else ""
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key `{key}`{where}{nearest(key, _keys(parents))}"
+    found = "" if problem["type"] == "missing" else f": found {problem['input']!r}"
+    return f"key `{key}`{where}{found}: {problem['msg']}"
+
+
+def _keys(parents: list[str]) -> tuple[str, ...]:
+    section: Any = Study
+    for parent in parents:
+        field = section.model_fields.get(parent) if hasattr(section, "model_fields") else None
+        section = _section_of(field.annotation) if field else section
+    return tuple(section.model_fields)
+
+
+def _section_of(annotation: Any) -> Any:  # noqa: ANN401
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    inner = [_section_of(a) for a in getattr(annotation, "__args__", ())]
+    return next((s for s in inner if s is not None), None)
+
+
+def check_parameters(namespace: Mapping[str, Any], *expected: str) -> None:
+    """Stop a notebook that was given a parameter it does not have.
+
+    Called as `check_parameters(globals(), ...)` in the first cell after the parameters, before any import of a name.
+
+    Raises
+    ------
+    InputError
+        A name that is neither expected nor the kernel's own.
+    """
+    names = {
+        n for n, v in namespace.items() if not n.startswith("_") and isinstance(v, str | int | float | list | dict)
+    }
+    if unknown := sorted(names - KERNEL_NAMES - set(expected)):
+        raise InputError(f"notebook parameter {unknown[0]!r} does not exist{nearest(unknown[0], expected)}")

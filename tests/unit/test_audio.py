@@ -1,0 +1,169 @@
+import os
+
+import numpy as np
+import pytest
+import soundfile
+from braintuning.audio import RATE, read_audio, require_signal, write_wav
+from braintuning.errors import InputError
+from scipy.io import wavfile
+
+
+def tone(frequency, rate, seconds, amplitude=0.5):
+    return amplitude * np.sin(2 * np.pi * frequency * np.arange(round(rate * seconds)) / rate)
+
+
+def amplitude_at(audio, frequency, rate):
+    """Amplitude of one frequency by projection on a Hann-windowed complex exponential."""
+    window = np.hanning(len(audio))
+    wave = np.exp(-2j * np.pi * frequency * np.arange(len(audio)) / rate)
+    return 2 * abs(np.sum(window * audio * wave)) / window.sum()
+
+
+@pytest.mark.parametrize(("suffix", "tolerance"), [(".wav", 1e-3), (".flac", 1e-3), (".ogg", 2e-2)])
+def test_stereo_tone_keeps_frequency_amplitude_and_phase(tmp_path, suffix, tolerance):
+    path = tmp_path / f"tone{suffix}"
+    stereo = np.stack([tone(440, 44_100, 2), 0.5 * tone(440, 44_100, 2)], axis=1)
+    soundfile.write(path, stereo, 44_100)
+    audio = read_audio(path)
+    assert audio.dtype == np.float32
+    assert audio.shape == (32_000,)
+    inner = slice(1600, -1600)
+    np.testing.assert_allclose(audio[inner], 0.75 * tone(440, RATE, 2)[inner], atol=tolerance)
+    assert amplitude_at(audio[inner], 441, RATE) < amplitude_at(audio[inner], 440, RATE)
+    assert amplitude_at(audio[inner], 440, RATE) == pytest.approx(0.375, rel=2e-2)
+
+
+def test_tone_above_the_new_nyquist_is_suppressed_and_not_folded(tmp_path):
+    path = tmp_path / "mixed.wav"
+    soundfile.write(path, tone(1000, 44_100, 2, 0.2) + tone(9000, 44_100, 2, 0.5), 44_100, subtype="FLOAT")
+    inner = read_audio(path)[1600:-1600]
+    assert amplitude_at(inner, 7000, RATE) < 1e-4
+    assert amplitude_at(inner, 1000, RATE) == pytest.approx(0.2, rel=1e-3)
+    assert np.sqrt(np.mean(inner**2)) == pytest.approx(0.2 / np.sqrt(2), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rate", "samples"), [(44_100, 44_100), (44_100, 100_003), (48_000, 99_999), (22_050, 7), (8000, 333)]
+)
+def test_duration_to_the_sample(tmp_path, rate, samples):
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, samples), rate)
+    assert abs(len(read_audio(path)) - samples * RATE / rate) <= 0.5
+
+
+def test_click_stays_at_its_time(tmp_path):
+    path = tmp_path / "click.wav"
+    samples = np.zeros(88_200)
+    samples[44_100 + 22_050] = 1
+    soundfile.write(path, samples, 44_100)
+    assert np.abs(read_audio(path)).argmax() == 24_000
+
+
+def test_16_khz_mono_is_read_unchanged(tmp_path):
+    path = tmp_path / "plain.wav"
+    samples = np.random.default_rng(1).uniform(-1, 1, 5000).astype(np.float32)
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(read_audio(path), samples)
+
+
+def test_written_wav_agrees_with_scipy(tmp_path):
+    path = tmp_path / "new" / "speech.wav"
+    samples = np.random.default_rng(2).uniform(-1, 1, 4001).astype(np.float32)
+    write_wav(path, samples, 24_000)
+    rate, pcm = wavfile.read(path)
+    assert rate == 24_000
+    assert pcm.dtype == np.int16
+    np.testing.assert_allclose(pcm / 32_768, samples, atol=1.01 / 32_768)
+    assert [p.name for p in path.parent.iterdir()] == ["speech.wav"]
+
+
+@pytest.mark.parametrize("bad", [np.full(10, 1.5), np.full(10, np.nan), np.zeros((10, 2)), np.zeros(0)])
+def test_write_refuses_what_a_wav_cannot_hold_and_leaves_nothing(tmp_path, bad):
+    with pytest.raises(InputError, match=r"x\.wav"):
+        write_wav(tmp_path / "x.wav", bad, RATE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def refusal(path):
+    with pytest.raises(InputError) as caught:
+        read_audio(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path):
+    assert "nothing found" in refusal(tmp_path / "none.wav")
+    assert "folder found" in refusal(tmp_path)
+
+
+def test_empty_file_and_file_without_samples(tmp_path):
+    path = tmp_path / "empty.wav"
+    path.touch()
+    assert "empty" in refusal(path)
+    soundfile.write(path, np.zeros(0), 44_100)
+    assert "no samples" in refusal(path)
+
+
+def test_not_a_sound_file(tmp_path):
+    path = tmp_path / "story.wav"
+    path.write_text("Once upon a time there was no sound at all.")
+    assert "not a sound file" in refusal(path)
+
+
+def test_samples_that_are_not_finite_are_counted_and_placed(tmp_path):
+    path = tmp_path / "broken.wav"
+    samples = np.zeros(44_100, np.float32)
+    samples[22_050:22_053] = np.nan
+    soundfile.write(path, samples, 44_100, subtype="FLOAT")
+    assert "3 samples" in (message := refusal(path))
+    assert "0.500 s" in message
+
+
+def test_link_without_content_and_annex_pointer(tmp_path):
+    link = tmp_path / "story.wav"
+    os.symlink(".git/annex/objects/MD5E-s10--0.wav", link)
+    assert "a link to .git/annex/objects" in refusal(link)
+    pointer = tmp_path / "other.wav"
+    pointer.write_text("/annex/objects/MD5E-s10--0.wav\n")
+    assert "git-annex pointer" in refusal(pointer)
+
+
+def test_real_recording(shared):
+    path = shared / "data/alice/audio_revoiced.flac"
+    info = soundfile.info(path)
+    audio = read_audio(path)
+    assert abs(len(audio) - info.duration * RATE) <= 0.5
+
+
+def noisy(seconds):
+    return np.random.default_rng(3).normal(0, 0.01, round(seconds * RATE)).astype(np.float32)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_hole_is_named_with_its_times(level):
+    audio = noisy(40)
+    audio[12 * RATE : 23 * RATE] = level
+    with pytest.raises(InputError, match=r"story\.wav: digital silence from 12\.00 s to 23\.00 s"):
+        require_signal(audio, "story.wav")
+
+
+def test_hole_at_the_end_and_limit_of_silence():
+    audio = noisy(30)
+    audio[20 * RATE :] = 0
+    with pytest.raises(InputError, match=r"20\.00 s to 30\.00 s"):
+        require_signal(audio, "story.wav")
+    require_signal(audio, "story.wav", longest_silence=10.1)
+
+
+def test_quiet_noise_of_16_bits_is_not_silence():
+    audio = np.random.default_rng(4).integers(-1, 2, 20 * RATE).astype(np.float32) / 32_768
+    require_signal(audio, "story.wav")
+
+
+def test_hole_survives_resampling(tmp_path):
+    path = tmp_path / "holed.wav"
+    samples = np.random.default_rng(5).normal(0, 0.1, 44_100 * 14)
+    samples[44_100 : 44_100 * 12] = 0.1
+    soundfile.write(path, np.stack([samples, samples], 1), 44_100)
+    with pytest.raises(InputError, match=r"from 1\.\d\d s to 1[12]\.\d\d s"):
+        require_signal(read_audio(path), path)
