@@ -3,10 +3,8 @@
 import copy
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import MethodType
 
 import torch
 from safetensors import SafetensorError
@@ -17,13 +15,20 @@ from transformers import (
     PreTrainedModel,
     Wav2Vec2FeatureExtractor,
     WhisperFeatureExtractor,
-    WhisperModel,
 )
 
+from braintuning.backbone_families import (
+    adapt_wavlm_attention,
+    standardised,
+    wav2vec2_states,
+    whisper_log_mel,
+    whisper_states,
+    without_decoder,
+)
 from braintuning.errors import InputError
 from braintuning.files import atomic_path
 from braintuning.timing import SAMPLE_RATE
-from braintuning.weights import PREPROCESSOR_FILE, encoder_only, has_weights, quiet_transformers, resolve
+from braintuning.weights import PREPROCESSOR_FILE, has_weights, quiet_transformers, resolve
 
 Preprocessor = Wav2Vec2FeatureExtractor | WhisperFeatureExtractor
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper")
@@ -66,7 +71,7 @@ class SpeechEncoder(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.family = _supported(model.config.model_type, name)
-        self.model = _without_decoder(model) if self.family == "whisper" else model
+        self.model = without_decoder(model) if self.family == "whisper" else model
         self.preprocessor = preprocessor
         self.name, self.weights_from, self.pad_to_30s = name, weights_from, pad_to_30s
         self.n_layers, self.dim = model.config.num_hidden_layers, model.config.hidden_size
@@ -167,7 +172,7 @@ class SpeechEncoder(torch.nn.Module):
         n_frames = self.n_frames(audio.shape[1])
         if self.family != "whisper":
             if self.preprocessor.do_normalize:
-                audio = _standardised(audio)
+                audio = standardised(audio)
             return self.model.feature_extractor(audio).transpose(1, 2)
         if self.pad_to_30s:
             n_frames = self.model.config.max_source_positions
@@ -194,7 +199,7 @@ class SpeechEncoder(torch.nn.Module):
         hidden : (layers + 1, batch, frames, dim)
             In the order of `layers` where that is given.
         """
-        states = _whisper_states(self.model, front) if self.family == "whisper" else _wav2vec2_states(self.model, front)
+        states = whisper_states(self.model, front) if self.family == "whisper" else wav2vec2_states(self.model, front)
         chosen = states if layers is None else [states[layer] for layer in layers]
         return torch.stack([state[:, :n_frames] for state in chosen])
 
@@ -224,8 +229,7 @@ class SpeechEncoder(torch.nn.Module):
         if self._tuner:
             raise InputError(f"{self.name}: has LoRA adapters already, expected none")
         if self.family == "wavlm":
-            for block in self.model.encoder.layers:
-                block.attention.torch_multi_head_self_attention = MethodType(_wavlm_attention, block.attention)
+            adapt_wavlm_attention(self.model)
         config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=LORA_TARGETS)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -244,92 +248,22 @@ class SpeechEncoder(torch.nn.Module):
 
     def _trunk_parts(self) -> list[torch.nn.Module]:
         encoder = self.model.encoder
-        return (
-            [encoder.layers, encoder.layer_norm]
-            if self.family == "whisper"
-            else [self.model.feature_projection, encoder]
-        )
+        if self.family == "whisper":
+            return [encoder.layers, encoder.layer_norm]
+        return [self.model.feature_projection, encoder]
 
     def _log_mel(self, audio: torch.Tensor, n_frames: int) -> torch.Tensor:
-        """Whisper's log-mel input `(batch, mels, columns)`, with what the convolutions see past `n_frames`.
-
-        Equal to transformers' WhisperFeatureExtractor on the clip padded to 30 s, but no further than it is needed.
-        """
+        """Whisper's log-mel input `(batch, mels, columns)`, with what the convolutions see past `n_frames`."""
         n_fft, hop = self.preprocessor.n_fft, self.preprocessor.hop_length
-        most = 2 * self.model.config.max_source_positions
-        columns = min(2 * n_frames + 2, most)
-        length = min(columns + 2, most) * hop
-        with torch.autocast(audio.device.type, enabled=False):
-            padded = functional.pad(audio, (0, length - audio.shape[1]))
-            window = torch.hann_window(n_fft, device=audio.device)
-            power = torch.stft(padded, n_fft, hop, window=window, return_complex=True)[..., :-1].abs() ** 2
-            log_mel = (self.mel_filters.float() @ power.contiguous()).clamp(min=1e-10).log10()
-        log_mel = torch.maximum(log_mel, log_mel.amax(dim=(1, 2), keepdim=True) - 8.0)
-        return ((log_mel + 4.0) / 4.0)[..., :columns].to(self.model.encoder.conv1.weight.dtype)
-
-
-def _standardised(audio: torch.Tensor) -> torch.Tensor:
-    """Zero mean and unit variance per clip, as by transformers' Wav2Vec2FeatureExtractor."""
-    variance, mean = torch.var_mean(audio, dim=1, keepdim=True, correction=0)
-    return (audio - mean) / torch.sqrt(variance + 1e-7)
-
-
-def _whisper_states(model: PreTrainedModel, front: torch.Tensor) -> list[torch.Tensor]:
-    states = [front]
-    for block in model.encoder.layers:
-        states.append(block(states[-1], None))
-    states[-1] = model.encoder.layer_norm(states[-1])
-    return states
-
-
-def _wav2vec2_states(model: PreTrainedModel, front: torch.Tensor) -> list[torch.Tensor]:
-    projected = model.feature_projection(front)
-    with _recorded(model.encoder.layers) as states:
-        output = model.encoder(projected[0] if isinstance(projected, tuple) else projected)
-    states[-1] = output.last_hidden_state
-    return states
-
-
-@contextmanager
-def _recorded(blocks: torch.nn.ModuleList) -> Iterator[list[torch.Tensor]]:
-    """Collect the input of the first block and the output of each, while the encoder itself runs them."""
-    states: list[torch.Tensor] = []
-
-    def after(_: torch.nn.Module, __: tuple, output: torch.Tensor | tuple) -> None:
-        states.append(output[0] if isinstance(output, tuple) else output)
-
-    handles = [blocks[0].register_forward_pre_hook(lambda _, inputs: states.append(inputs[0]))]
-    handles += [block.register_forward_hook(after) for block in blocks]
-    try:
-        yield states
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _wavlm_attention(
-    attention: torch.nn.Module, hidden: torch.Tensor, mask: None, bias: torch.Tensor
-) -> tuple[torch.Tensor, None]:
-    """WavLM's attention through its projection modules: transformers' own reads their weights past any adapter."""
-    batch, frames, _ = hidden.shape
-
-    def heads(projection: torch.nn.Module) -> torch.Tensor:
-        return projection(hidden).view(batch, frames, attention.num_heads, -1).transpose(1, 2)
-
-    query, key, value = heads(attention.q_proj), heads(attention.k_proj), heads(attention.v_proj)
-    bias = bias.view(batch, attention.num_heads, frames, frames).to(query.dtype)
-    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    return attention.out_proj(mixed.transpose(1, 2).reshape(batch, frames, -1)), None
+        columns = min(2 * n_frames + 2, 2 * self.model.config.max_source_positions)
+        log_mel = whisper_log_mel(audio, self.mel_filters, columns, n_fft, hop)
+        return log_mel.to(self.model.encoder.conv1.weight.dtype)
 
 
 def _supported(model_type: str | None, name: str) -> str:
     if model_type not in FAMILIES:
         raise InputError(f"{name}: a model of type {model_type!r}, expected one of {', '.join(FAMILIES)}")
     return model_type
-
-
-def _without_decoder(model: WhisperModel) -> WhisperModel:
-    return model if model.config.decoder_layers == 0 else encoder_only(model.config, model.encoder.state_dict())
 
 
 def _load_model(folder: Path, name: str) -> PreTrainedModel:
@@ -339,15 +273,11 @@ def _load_model(folder: Path, name: str) -> PreTrainedModel:
         raise InputError(f"{name}: no readable config.json, expected the folder of a transformers model") from error
     _supported(config.get("model_type"), name)
     if not has_weights(folder):
-        raise InputError(
-            f"{name}: a config.json without whole weights, expected model.safetensors or pytorch_model.bin"
-        )
+        raise InputError(f"{name}: config.json without whole weights, expected model.safetensors or pytorch_model.bin")
     try:
         with quiet_transformers():
-            model, report = AutoModel.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-            )
-    except (OSError, SafetensorError) as error:
+            model, report = AutoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{name}: its weights cannot be read ({str(error).splitlines()[0]})") from error
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(("masked_spec_embed", "decoder.")))
     if missing:

@@ -160,15 +160,20 @@ def predict(
     return ridge_predict(train_x, train_y, test_x, alphas_of(settings), splits, device)[0]
 
 
-def predict_blocks(
+def score_blocks(
     x: np.ndarray, y: np.ndarray, settings: Encoding, rng: np.random.Generator, gap_rows: int, device: str = "cpu"
 ) -> np.ndarray:
-    """Predict each of `settings.folds` contiguous blocks of one story from the others.
+    """Predict each of `settings.folds` contiguous blocks of one story from the others, and average the correlations.
+
+    Correlations are taken block by block, since penalties, and with them the size of the predictions, differ between
+    blocks. No mean is added: the mean of the other blocks runs against that of the predicted one.
 
     Parameters
     ----------
-    x : (rows, features) float
-    y : (rows, regions) float
+    x : (rows, features) float32
+        Z-scored over all rows.
+    y : (rows, columns) float32
+        Z-scored over all rows.
     settings : Encoding
     rng : numpy Generator
     gap_rows : int
@@ -177,17 +182,13 @@ def predict_blocks(
 
     Returns
     -------
-    predicted : (rows, regions) float32
+    r : (columns,) float64
     """
-    predicted = np.empty(y.shape, dtype=np.float32)
-    for block in np.array_split(np.arange(len(y)), settings.folds):
-        rows = np.arange(len(y))
+    rows, scores = np.arange(len(y)), []
+    for block in np.array_split(rows, settings.folds):
         train = rows[(rows < block[0] - gap_rows) | (rows > block[-1] + gap_rows)]
-        mean_x, mean_y = x[train].mean(axis=0), y[train].mean(axis=0)
-        predicted[block] = mean_y + predict(
-            x[train] - mean_x, y[train] - mean_y, x[block] - mean_x, settings, rng, device
-        )
-    return predicted
+        scores.append(correlation(predict(x[train], y[train], x[block], settings, rng, device), y[block]))
+    return np.mean(scores, axis=0)
 
 
 def leave_one_out_correlation(responses: np.ndarray) -> np.ndarray:

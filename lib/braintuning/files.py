@@ -24,7 +24,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
+    temporary = path.parent / f".partial-{uuid.uuid4().hex[:8]}-{path.name}"
     try:
         yield temporary
         if path.is_dir() and not path.is_symlink():

@@ -21,8 +21,8 @@ def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
     out : Path
         Where the executed notebook goes.
     parameters : mapping
-        Values for its `parameters` cell; those that the notebook does not have are an error, except `device` and `root`,
-        which every command carries and some notebooks do not need.
+        Values for its `parameters` cell; those that it does not have are an error, except `device` and `root`, which
+        every command carries and some notebooks do not need.
 
     Raises
     ------
@@ -30,6 +30,7 @@ def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
         No such notebook; a parameter it does not have; or an `InputError` inside it, as the same sentence.
     """
     import papermill
+    from traitlets.config import Config
 
     path = NOTEBOOKS / f"{name}.ipynb"
     if not path.is_file():
@@ -44,7 +45,7 @@ def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
         try:
             papermill.execute_notebook(
                 str(path), str(temporary), given, kernel_name="python3", cwd=str(REPOSITORY / "notebooks"),
-                progress_bar=False, log_output=False,
+                progress_bar=False, config=Config(KernelManager={"transport": "ipc"}),
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             if error.ename == "InputError":

@@ -64,6 +64,18 @@ _DESCRIPTIONS = {
 }
 
 PHONES = tuple(_DESCRIPTIONS)
+VOWEL_SYMBOLS = {
+    **{"A": "EY", "I": "AY", "O": "OW", "W": "AW", "Y": "OY", "a": "AE", "æ": "AE", "ɑ": "AA", "ɒ": "AA", "ɔ": "AO"},
+    **{"ə": "AH", "ɐ": "AH", "ʌ": "AH", "ᵊ": "AH", "ɜ": "ER", "ɛ": "EH", "e": "EH", "ɪ": "IH", "ᵻ": "IH", "i": "IY"},
+    **{"o": "OW", "u": "UW", "y": "UW", "ʊ": "UH"},
+}
+CONSONANT_SYMBOLS = {
+    **{"b": "B", "d": "D", "f": "F", "h": "HH", "j": "Y", "k": "K", "l": "L", "m": "M", "n": "N", "p": "P", "s": "S"},
+    **{"t": "T", "v": "V", "w": "W", "z": "Z", "ð": "DH", "ŋ": "NG", "ɡ": "G", "ɹ": "R", "ɾ": "T", "T": "T", "ʔ": "T"},
+    **{"ʃ": "SH", "ʒ": "ZH", "ʤ": "JH", "ʧ": "CH", "θ": "TH", "x": "K"},
+}
+"""Phones of the symbols in which misaki, the dictionary of the Kokoro and hibari voices, writes American English."""
+
 _TABLE = {
     phone: np.array([feature in words.split() for feature in FEATURES], np.float32)
     for phone, words in _DESCRIPTIONS.items()

@@ -65,9 +65,7 @@ def hcp_mmp_labels() -> np.ndarray:
     prefixed[cortex] = [names[i] for i in ids.tolist()]
     for prefix, half in zip(("L_", "R_"), np.split(prefixed, 2), strict=True):
         if wrong := sorted({name for name in half.tolist() if name and not name.startswith(prefix)}):
-            raise InputError(
-                f"{path}: found region {wrong[0]} among vertices whose regions are expected as {prefix}..."
-            )
+            raise InputError(f"{path}: found region {wrong[0]} where names are expected to start with {prefix}")
     labels = np.array([name[2:] for name in prefixed.tolist()])
     labels.setflags(write=False)
     return labels
@@ -239,10 +237,12 @@ class _Canvas:
 
     def name_beside(
         self, text: str, anchors: np.ndarray, regions: np.ndarray, others: list[Name], size: tuple[float, float]
-    ) -> Name:
+    ) -> Name | None:
         """The name off the regions and other names, where its leader line is short and crosses none of them."""
         boxes, half = self.paint(others), np.array(size) / 2
         centres = self._free_centres(anchors[0], self.paint(others, leaders=True) | regions, half)
+        if not len(centres):
+            return None
         ends = np.clip(anchors[:, None], centres - half, centres + half)
         starts = np.broadcast_to(anchors[:, None], ends.shape)
         columns, rows = self.column_row(np.linspace(starts, ends, 24, axis=-2))
@@ -275,7 +275,9 @@ class _Canvas:
 def _crossings(starts: np.ndarray, ends: np.ndarray, segments: np.ndarray) -> np.ndarray:
     """How many `segments` (n, 2 ends, 2) each line from `starts` to `ends` (..., 2) crosses, by the signs of turns."""
     reach = np.concatenate([starts.reshape(-1, 2), ends.reshape(-1, 2)])
-    near = (segments.max(axis=1) >= reach.min(axis=0)).all(axis=1) & (segments.min(axis=1) <= reach.max(axis=0)).all(axis=1)
+    near = (segments.max(axis=1) >= reach.min(axis=0)).all(axis=1) & (segments.min(axis=1) <= reach.max(axis=0)).all(
+        axis=1
+    )
     count = np.zeros(starts.shape[:-1], int)
     for a, b in segments[near]:
         sides = _turn(starts, ends, a) * _turn(starts, ends, b), _turn(a, b, starts) * _turn(a, b, ends)
@@ -292,10 +294,10 @@ def _turn(p: np.ndarray, q: np.ndarray, r: np.ndarray) -> np.ndarray:
 def place_names(
     placed: tuple[Outline, ...], image: FlatImage, widths: tuple[float, ...], height: float, points_per_mm: float
 ) -> tuple[Name, ...]:
-    """Where the names of regions go so that none overlaps another: inside the region if it fits, else beside the group.
+    """Where names go so that none overlaps another: inside the region if it fits, else beside the outlined regions.
 
-    Names beside the group are placed one after the other where a straight leader line is short and crosses no other, and
-    then again given all the others, until none moves.
+    Those beside are placed one after the other where a straight leader line is short and crosses no other, and then
+    again given all the others, until none moves.
 
     Parameters
     ----------
@@ -313,7 +315,7 @@ def place_names(
     Returns
     -------
     tuple of Name
-        One per outline, in its order; the same input gives the same layout.
+        One per outline, in its order, without those that nothing has room for; the same input gives the same layout.
     """
     stride = max(1, round(0.6 / (points_per_mm * PIXEL)))
     canvas = _Canvas(image.x[::stride], image.y[::stride], CLEARANCE / points_per_mm)
@@ -326,11 +328,12 @@ def place_names(
     margin = max(1, round(1.5 * canvas.clearance / canvas.step))
     regions = ndimage.binary_dilation(np.any(masks, axis=0), iterations=margin)
     anchors = {k: canvas.anchors(mask) for k, mask in enumerate(masks) if k not in names}
-    for _ in range(8):
+    for _ in range(5):
         before = dict(names)
         for k, points in anchors.items():
             others = [name for i, name in names.items() if i != k]
-            names[k] = canvas.name_beside(placed[k].region, points, regions, others, sizes[k])
+            if name := canvas.name_beside(placed[k].region, points, regions, others, sizes[k]):
+                names[k] = name
         if names == before:
             break
-    return tuple(names[k] for k in range(len(placed)))
+    return tuple(names[k] for k in sorted(names))

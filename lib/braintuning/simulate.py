@@ -1,7 +1,7 @@
 """Simulated listeners whose truth is known, written in the folders of ds003020.
 
-Each cortical vertex hears a mixture of power spectrum, articulation and word meaning through a haemodynamic response, in
-shares that its region sets: primary auditory cortex mostly spectrum, the belt mostly articulation, late language
+Each cortical vertex hears a mixture of power spectrum, articulation and word meaning through a haemodynamic response,
+in shares that its region sets: primary auditory cortex mostly spectrum, the belt mostly articulation, late language
 regions mostly meaning, and the rest of the cortex nothing but noise.
 """
 

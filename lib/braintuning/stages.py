@@ -1,4 +1,4 @@
-"""The stages of a study: each takes a study and a run, writes its result to its path, and does nothing if it is there."""
+"""The stages of a study: each writes its result to its path, and does nothing if that result is there already."""
 
 import json
 from collections.abc import Callable

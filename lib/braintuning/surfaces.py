@@ -17,7 +17,8 @@ from braintuning.errors import InputError
 HEMISPHERES = ("left", "right")
 FLAT_GAP = 12.0
 PIXEL = 0.5
-SHEET_SMOOTHING = 1.5
+SHEET_SMOOTHING = 2.0
+SHEET_MARGIN = 1.0
 SMALLEST_ISLAND = 15.0
 
 
@@ -128,19 +129,20 @@ def side_by_side(
         placed[used] = coordinates[used]
         placed[:, 1] -= (np.nanmin(placed[:, 1]) + np.nanmax(placed[:, 1])) / 2
         centred.append(placed)
-    shift = _smallest_shift(*(placed[~np.isnan(placed[:, 0])] for placed in centred), gap)
+    shift = _smallest_shift(centred[0][left[1]], centred[1][right[1]], gap)
     centred[1][:, 0] += shift
     return np.concatenate(centred), np.concatenate([left[1], right[1] + len(left[0])]).astype(np.int64)
 
 
 def _smallest_shift(left: np.ndarray, right: np.ndarray, gap: float, n_bands: int = 64) -> float:
-    """Distance by which `right` (points, 2) moves to the right to clear `left` by `gap` at every height."""
-    low, high = min(left[:, 1].min(), right[:, 1].min()), max(left[:, 1].max(), right[:, 1].max())
+    """Distance by which `right` moves to the right to clear `left` by `gap` at every height; both (faces, 3, 2)."""
+    low, high = min(left[..., 1].min(), right[..., 1].min()), max(left[..., 1].max(), right[..., 1].max())
     rightmost, leftmost = np.full(n_bands, -np.inf), np.full(n_bands, np.inf)
-    for points, edge, furthest in ((left, rightmost, np.maximum), (right, leftmost, np.minimum)):
-        band = np.minimum(((points[:, 1] - low) / (high - low) * n_bands).astype(int), n_bands - 1)
-        for neighbour in (-1, 0, 1):
-            furthest.at(edge, np.clip(band + neighbour, 0, n_bands - 1), points[:, 0])
+    for faces, edge, furthest in ((left, rightmost, np.maximum), (right, leftmost, np.minimum)):
+        band = np.minimum(((faces[..., 1] - low) / (high - low) * n_bands).astype(int), n_bands - 1)
+        lowest, highest = band.min(axis=1), band.max(axis=1)
+        for step in range((highest - lowest).max() + 1):
+            furthest.at(edge, np.minimum(lowest + step, highest), furthest.reduce(faces[..., 0], axis=1))
     return float((rightmost - leftmost).max() + gap)
 
 
@@ -236,7 +238,7 @@ class FlatImage:
     vertex : ndarray of int64, (rows, columns)
         Nearest vertex, -1 where there is no cortex.
     sheet : tuple of ndarray
-        Smooth closed curves around the hemispheres, each (points, 2).
+        Smooth closed curves around the hemispheres, just inside the ragged edge of the mesh, each (points, 2).
     """
 
     x: np.ndarray
@@ -257,11 +259,14 @@ def flat_image(surface: Surface) -> FlatImage:
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     vertex = np.full(filled.shape, -1)
     vertex[filled] = vertices[cKDTree(points[vertices]).query(grid[filled])[1]]
-    return FlatImage(x, y, vertex, smooth_curves(filled, x, y, SHEET_SMOOTHING))
+    within = ndimage.binary_erosion(filled, iterations=round(SHEET_MARGIN / PIXEL))
+    return FlatImage(x, y, vertex, smooth_curves(within, x, y, SHEET_SMOOTHING))
 
 
-def _face_pixels(triangles: np.ndarray, x: np.ndarray, y: np.ndarray, subdivisions: int = 5) -> np.ndarray:
-    """Pixels that hold a point of the triangles (faces, 3, 2), each sampled at a lattice of points."""
+def _face_pixels(triangles: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pixels that hold a point of the triangles (faces, 3, 2), each sampled at a lattice about a pixel apart."""
+    edges = np.linalg.norm(triangles - np.roll(triangles, 1, axis=1), axis=2)
+    subdivisions = int(np.ceil(np.percentile(edges, 95) / PIXEL))
     steps = [(i, j) for i in range(subdivisions + 1) for j in range(subdivisions + 1 - i)]
     weights = np.array([(i, j, subdivisions - i - j) for i, j in steps]) / subdivisions
     pixels = np.zeros((len(y), len(x)), bool)

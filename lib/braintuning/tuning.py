@@ -37,21 +37,21 @@ class StoryTargets:
 
 
 class TunedModel(torch.nn.Module):
-    """An encoder whose last layer, averaged over a clip's frames, is mapped linearly to the voxels."""
+    """An encoder whose last layer, averaged over a clip's frames, is mapped linearly to the voxels.
 
-    def __init__(self, encoder: SpeechEncoder, n_voxels: int, seed: int) -> None:
+    The head starts at zero, predicting the mean, so that the trunk is moved by the responses and not by a random head.
+    """
+
+    def __init__(self, encoder: SpeechEncoder, n_voxels: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = torch.nn.Linear(encoder.dim, n_voxels)
-        bound = encoder.dim**-0.5
-        weight = generator(seed, "head").uniform(-bound, bound, (n_voxels, encoder.dim))
-        with torch.no_grad():
-            self.head.weight.copy_(torch.from_numpy(weight))
-            self.head.bias.zero_()
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """Predict volumes from clips: (clips, samples) float32 to (clips, voxels) float32."""
-        return self.head(self.encoder(audio)[-1].mean(dim=1)).float()
+        return self.head(self.encoder(audio, layers=[-1])[-1].mean(dim=1)).float()
 
     def trainable_state(self) -> dict[str, torch.Tensor]:
         """Parameters that tuning moves, by name."""
@@ -156,9 +156,9 @@ def tune(
 ) -> tuple[TunedModel, list[dict]]:
     """Tune an encoder until the validation loss stops falling; return it as it was when that loss was lowest.
 
-    Mean squared error, two learning rates, linear decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025). With
-    a `checkpoint` path, everything needed to go on is written there after each epoch, and a run that finds one goes on
-    from it to the same result.
+    Mean squared error, two learning rates, linear decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025).
+    With a `checkpoint` path, everything needed to go on is written there after each epoch, and a run that finds one
+    goes on from it to the same result.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def tune(
     """
     _check(train, validation)
     n_voxels = next(iter(train.values())).targets.shape[1]
-    model = TunedModel(encoder, n_voxels, settings.seed).to(device)
+    model = TunedModel(encoder, n_voxels).to(device)
     n_steps = settings.epochs * -(-len(_rows(train)) // settings.batch_size)
     optimiser, schedule = _optimiser(model, settings, n_steps)
     history: list[dict] = []

@@ -164,7 +164,7 @@ def test_the_front_end_is_frozen_and_the_whole_trunk_learns(variant, clips):
     expected = {name for name, _ in encoder.model.named_parameters() if not name.startswith(frozen)}
     trainable = {name for name, p in encoder.model.named_parameters() if p.requires_grad}
     assert trainable == expected and len(encoder.trainable_parameters()) == len(expected)
-    front = encoder.front_end(clips)
+    front = encoder.front_end(clips.requires_grad_())
     assert not front.requires_grad
     encoder.trunk(front)[-1].square().mean().backward()
     reached = {name for name, p in encoder.model.named_parameters() if p.grad is not None}
@@ -383,8 +383,12 @@ def test_incomplete_folders_are_refused(tmp_path):
     path.write_bytes(whole[:100])
     with pytest.raises(InputError, match="weights cannot be read"):
         SpeechEncoder.from_pretrained(tmp_path)
+    weights["encoder.layers.0.attention.k_proj.weight"] = torch.zeros(3, 3)
+    save_file(weights, path, {"format": "pt"})
+    with pytest.raises(InputError, match="weights cannot be read"):
+        SpeechEncoder.from_pretrained(tmp_path)
     path.unlink()
-    with pytest.raises(InputError, match=rf"{tmp_path}: a config\.json without whole weights"):
+    with pytest.raises(InputError, match=rf"{tmp_path}: config\.json without whole weights"):
         SpeechEncoder.from_pretrained(tmp_path)
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from braintuning import fetch, manifest
+from braintuning import fetch, fetch_cli, manifest
 from braintuning.errors import InputError
 from braintuning.manifest import Entry
 from bucket import Bucket, write_manifest
@@ -136,13 +136,13 @@ def test_what_the_dataset_lacks_is_named(ds003020, participants, stories, senten
 
 def test_stories_by_number_leave_out_what_a_participant_lacks():
     study = {"UTS03": ["souls", "life", "buck"], "UTS04": ["souls", "buck"]}
-    assert fetch.choose_stories(study, ["2"]) == {"UTS03": ["souls", "life"], "UTS04": ["souls"]}
-    assert fetch.choose_stories(study) == study
-    assert fetch.choose_stories(study, ["life"])["UTS04"] == ["life"]
+    assert fetch_cli.choose_stories(study, ["2"]) == {"UTS03": ["souls", "life"], "UTS04": ["souls"]}
+    assert fetch_cli.choose_stories(study) == study
+    assert fetch_cli.choose_stories(study, ["life"])["UTS04"] == ["life"]
     with pytest.raises(InputError, match="--stories 4: expected 1 to 3"):
-        fetch.choose_stories(study, ["4"])
+        fetch_cli.choose_stories(study, ["4"])
     with pytest.raises(InputError, match="'bucks'; the nearest known one is buck"):
-        fetch.choose_stories(study, ["bucks"])
+        fetch_cli.choose_stories(study, ["bucks"])
 
 
 def test_plan_sorts_files_by_what_is_left_to_do(tmp_path):
@@ -221,7 +221,7 @@ def small_dataset(root: Path) -> None:
 
 def parse(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    fetch.add_arguments(parser.add_subparsers())
+    fetch_cli.add_arguments(parser.add_subparsers())
     return parser.parse_args(words)
 
 
@@ -237,10 +237,10 @@ def served(tmp_path):
 def test_command_for_a_missing_file_gets_it(served):
     bucket, path, dest = served
     study = {"UTS03": ["souls", "life"], "UTS04": ["souls"]}
-    command = fetch.command_for(["UTS03"], ["life"], dest=dest, base_url=bucket.url, manifest_file=path)
+    command = fetch_cli.command_for(["UTS03"], ["life"], dest=dest, base_url=bucket.url, manifest_file=path)
     words = shlex.split(command)
     assert words[:4] == ["python", "-m", "braintuning", "fetch"]
-    assert fetch.main(parse(*words[3:], "--no-surfaces"), study) == 0
+    assert fetch_cli.main(parse(*words[3:], "--no-surfaces"), study) == 0
     assert {f.relative_to(dest).as_posix() for f in dest.rglob("*") if f.is_file()} == {
         "derivative/TextGrids/life.TextGrid",
         "derivative/preprocessed_data/UTS03/life.hf5",
@@ -255,10 +255,10 @@ def test_verify_command_tells_by_its_status(served, capsys):
     bucket, path, dest = served
     study = {"UTS03": ["souls", "life"], "UTS04": ["souls"]}
     where = ["--manifest", str(path), "--dest", str(dest), "--no-surfaces"]
-    assert fetch.main(parse("verify", *where), study) == 1
+    assert fetch_cli.main(parse("verify", *where), study) == 1
     assert "stimuli/souls.wav: missing" in capsys.readouterr().err
-    assert fetch.main(parse("fetch", *where, "--base-url", bucket.url), study) == 0
-    assert fetch.main(parse("verify", *where), study) == 0
+    assert fetch_cli.main(parse("fetch", *where, "--base-url", bucket.url), study) == 0
+    assert fetch_cli.main(parse("verify", *where), study) == 0
     assert "7 of 7 files" in capsys.readouterr().err
 
 
@@ -266,7 +266,7 @@ def test_dry_run_lists_bytes_and_writes_nothing(served):
     bucket, path, dest = served
     shown = io.StringIO()
     options = {"dest": dest, "base_url": bucket.url, "manifest_file": path, "surfaces": False}
-    todo = fetch.fetch_for(["UTS03"], {"UTS03": ["souls"]}, dry_run=True, stream=shown, **options)
+    todo = fetch_cli.fetch_for(["UTS03"], {"UTS03": ["souls"]}, dry_run=True, stream=shown, **options)
     assert todo.n_bytes == 3000 + 200 + 5000
     lines = shown.getvalue().splitlines()
     assert len(lines) == 4 and lines[2].split() == ["3,000", "stimuli/souls.wav"] and "8.20kB in 3 files" in lines[3]
@@ -277,7 +277,7 @@ def test_a_line_a_file_where_there_is_no_terminal(served):
     bucket, path, dest = served
     shown = io.StringIO()
     options = {"dest": dest, "base_url": bucket.url, "manifest_file": path, "surfaces": False, "stream": shown}
-    fetch.fetch_for(["UTS03"], {"UTS03": ["souls"]}, **options)
+    fetch_cli.fetch_for(["UTS03"], {"UTS03": ["souls"]}, **options)
     lines = shown.getvalue().splitlines()
     assert len(lines) == 4 and "\r" not in shown.getvalue()
     assert {line.split()[0] for line in lines[:3]} == {r.path for r in bucket.requests}
@@ -292,7 +292,7 @@ def test_a_bar_in_a_terminal(served):
     bucket, path, dest = served
     shown = Terminal()
     options = {"dest": dest, "base_url": bucket.url, "manifest_file": path, "surfaces": False, "stream": shown}
-    fetch.fetch_for(["UTS03"], {"UTS03": ["souls"]}, **options)
+    fetch_cli.fetch_for(["UTS03"], {"UTS03": ["souls"]}, **options)
     assert "100%" in shown.getvalue() and "8.20k/8.20k" in shown.getvalue()
 
 
@@ -348,3 +348,8 @@ def test_present_annex_content_is_left_alone_and_a_dangling_link_is_replaced(tmp
 def test_base_url_must_be_one(tmp_path, base_url):
     with pytest.raises(InputError, match="does not start with http"):
         fetch.fetch([entry("a", b"a")], tmp_path, base_url)
+
+
+def test_workers_must_be_some(tmp_path):
+    with pytest.raises(InputError, match="0 workers"):
+        fetch.fetch([entry("a", b"a")], tmp_path, workers=0)

@@ -1,6 +1,5 @@
 """Alice (Brennan et al. 2016): people listening to one story, as time courses of six regions."""
 
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -89,9 +88,8 @@ class AliceDataset:
         self._require(participant)
         return (STORY,)
 
-    @cached_property
-    def audio_file(self) -> Path:
-        """The recording: the only sound file in the folder."""
+    def audio_file(self, story: str = STORY) -> Path:
+        """Return the recording: the only sound file in the folder."""
         found = sorted(p for p in self.root.iterdir() if p.suffix in {".flac", ".wav", ".ogg"})
         if len(found) != 1:
             raise InputError(f"{self.root}: found {len(found)} sound files, expected one .flac, .wav or .ogg")
@@ -99,7 +97,7 @@ class AliceDataset:
 
     def audio(self, story: str = STORY) -> np.ndarray:
         """Sound of the story: (samples,) float32, mono, 16 kHz."""
-        return audio.read_audio(self.audio_file)
+        return audio.read_audio(self.audio_file())
 
     def words(self, story: str = STORY) -> list[textgrid.Interval]:
         """Words of the story, with start and end in seconds after the scanner's start, which is the sound's."""
@@ -123,11 +121,12 @@ class AliceDataset:
         """Read the recording and the words, so that everything wrong with them is known before long work starts."""
         sound = self.audio()
         duration = len(sound) / timing.SAMPLE_RATE
-        audio.require_signal(sound, self.audio_file)
-        textgrid.check_within(self.words(), duration, self.root / "words.TextGrid")
+        words = self.words()
+        audio.require_signal(sound, self.audio_file(), within=(words[0].start, words[-1].end))
+        textgrid.check_within(words, duration, self.root / "words.TextGrid")
         if not self.tr_times()[-1] < duration + 30:
             raise InputError(
-                f"{self.audio_file}: the sound lasts {duration:.1f} s and the last volume was acquired at "
+                f"{self.audio_file()}: the sound lasts {duration:.1f} s and the last volume was acquired at "
                 f"{self.tr_times()[-1]:.1f} s, expected within 30 s of its end"
             )
 

@@ -146,6 +146,11 @@ class LebelDataset:
         self._require_fs_lr(participant)
         return hcp_mmp_labels()[fs_lr().cortex]
 
+    def vertex_labels(self, participant: str) -> np.ndarray:
+        """HCP-MMP region of each vertex of the participant's surface, '' outside; (vertices,) str."""
+        self._require_fs_lr(participant)
+        return hcp_mmp_labels()
+
     def to_vertices(self, participant: str, values: np.ndarray) -> np.ndarray:
         """Values of voxels, (voxels,), brought to the vertices of the surface, NaN where there is none."""
         return self.surface(participant).expand(values)
@@ -169,19 +174,20 @@ class LebelDataset:
 
     def _check_story(self, story: str) -> None:
         sound = self.audio(story)
-        audio.require_signal(sound, self.audio_file(story))
+        words = self.words(story)
+        audio.require_signal(sound, self.audio_file(story), within=(words[0].start, words[-1].end))
         duration, last = len(sound) / timing.SAMPLE_RATE, self.tr_times(story)[-1]
         if not duration - 30 < last < duration + 10:
             raise InputError(
-                f"{self.audio_file(story)}: the sound lasts {duration:.1f} s and its last row was acquired at {last:.1f} s, "
-                "expected less than 10 s after its end and 30 s before"
+                f"{self.audio_file(story)}: the sound lasts {duration:.1f} s and its last row was acquired at "
+                f"{last:.1f} s, expected less than 10 s after its end and 30 s before"
             )
-        for tier in (self.words(story), self.phones(story)):
+        for tier in (words, self.phones(story)):
             textgrid.check_within(tier, duration, self.textgrid_file(story))
 
 
 def require_usable(responses: np.ndarray, path: Path) -> None:
-    """Raise `InputError` naming the file when a column of (rows, voxels) is constant or holds a value that is no number."""
+    """Raise `InputError` naming the file when a column of (rows, voxels) is constant or not finite."""
     broken = ~np.isfinite(responses).all(axis=0)
     constant = ~broken & (responses == responses[0]).all(axis=0)
     for problem, columns in (("NaN or infinite values", broken), ("a constant value", constant)):

@@ -1,0 +1,29 @@
+STUDY ?= demo
+DEVICE ?= cpu
+ROOT ?=
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+RUN = .venv/bin/python -m braintuning
+
+.PHONY: figures test lab clean
+
+figures: .venv/ready
+	@$(RUN) figures --study $(STUDY) --device $(DEVICE) --cores $(CORES) $(if $(ROOT),--root "$(ROOT)") $(if $(DRY_RUN),--dry-run)
+
+test: .venv/ready
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@.venv/bin/python -m pytest tests
+
+lab: .venv/ready
+	@.venv/bin/python -m ipykernel install --sys-prefix --name python3 --display-name "braintuning"
+	@.venv/bin/jupyter lab --notebook-dir notebooks
+
+clean:
+	rm -rf data/results data/cache .snakemake figures/*/notebooks figures/*/report.html
+
+.venv/ready: requirements.lock pyproject.toml
+	@echo "making .venv from requirements.lock"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,89 @@
+"""Figure 2: alignment of every model in late language and primary auditory regions, and where tuning changed it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from braintuning import plots
+from braintuning.brainplot import cortex_figure
+from braintuning.datasets.lebel import LebelDataset
+from braintuning.results import load_arrays, save_table
+from braintuning.stages import Report, align
+from braintuning.study import Run, Study
+
+REGIONS = ("late_language", "primary_auditory")
+
+
+def gather(study: Study, device: str = "cpu", report: Report = print) -> pd.DataFrame:
+    """Alignment of every participant with every model, layer by layer and region by region, with provenance."""
+    paths = [align(study, participant, run, device, report) for participant, run in study.alignments()]
+    return pd.concat([pd.read_csv(path.with_suffix(".csv")) for path in paths], ignore_index=True)
+
+
+def at_layer(table: pd.DataFrame, layer: int) -> pd.DataFrame:
+    """Rows of one layer; a negative number counts from each backbone's last."""
+    n_layers = table.groupby("backbone")["layer"].transform("max") + 1
+    return table[table["layer"] == (layer if layer >= 0 else n_layers + layer)]
+
+
+def change_map(study: Study, dataset: LebelDataset, backbone: str, condition: str = "brain-tuned") -> np.ndarray:
+    """Alignment of a condition minus pretrained at the figure's layer, averaged over participants; (vertices,) float.
+
+    A vertex is averaged over the participants in whom it is measurable, and NaN where it is in none.
+    """
+    maps = []
+    for participant in study.participants:
+        tuned, pretrained = (
+            load_arrays(study.scores_file(participant, run))["alignment"][study.figures.layer]
+            for run in (Run(backbone, condition, participant), Run(backbone, "pretrained"))
+        )
+        maps.append(dataset.to_vertices(participant, tuned - pretrained))
+    stacked = np.stack(maps)
+    measured = np.isfinite(stacked)
+    total = np.where(measured, stacked, 0).sum(axis=0)
+    return np.divide(total, measured.sum(axis=0), out=np.full(total.shape, np.nan), where=measured.any(axis=0))
+
+
+def draw(
+    study: Study, table: pd.DataFrame, dataset: LebelDataset, labels: np.ndarray, backbone: str, note: str
+) -> Figure:
+    """Bars of one backbone over a flat map of what brain-tuning changed.
+
+    Parameters
+    ----------
+    study : Study
+    table : DataFrame
+        From `gather`.
+    dataset : LebelDataset
+    labels : (vertices,) str
+        Regions to outline.
+    backbone : str
+    note : str
+        Small print: data, weights, sources.
+    """
+    surface = dataset.surface(study.participants[0])
+    fig = cortex_figure(
+        surface,
+        change_map(study, dataset, backbone),
+        label="normalised alignment, brain-tuned minus pretrained",
+        symmetric=True,
+        labels=labels,
+        note=note,
+    )
+    bottom = plots.room_above(fig, 2.3)
+    chosen = at_layer(table[table["backbone"] == backbone], study.figures.layer)
+    for column, roi in enumerate(REGIONS):
+        ax = fig.add_axes((0.09 + 0.49 * column, bottom + 0.30 * (1 - bottom), 0.38, 0.56 * (1 - bottom)))
+        ylabel = "alignment (r / noise ceiling)" if column == 0 else ""
+        plots.condition_bars(ax, chosen[chosen["roi"] == roi], "alignment", study.conditions, ylabel)
+        ax.set_title(plots.ROI_TITLES[roi])
+    return fig
+
+
+def save(study: Study, table: pd.DataFrame) -> Path:
+    """Write the numbers behind the figure beside it."""
+    path = study.figures_folder / "fig2.csv"
+    save_table(path, table)
+    return path

@@ -1,0 +1,149 @@
+"""Bars, curves and the one style that all figures share. Functions take and return Axes."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+CONDITION_COLOURS = {
+    "pretrained": "#8c8c8c",
+    "brain-tuned": "#d55e00",
+    "random-brain-tuned": "#56b4e9",
+}
+ROI_TITLES = {
+    "late_language": "Late language regions",
+    "primary_auditory": "Primary auditory cortex",
+    "early_auditory": "Early auditory regions",
+    "angular_gyrus": "Angular gyrus",
+    "lateral_temporal": "Lateral temporal",
+    "inferior_middle_frontal": "Inferior and middle frontal",
+}
+STYLE: Mapping[str, object] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "braintuning",
+}
+
+
+def use_style() -> None:
+    """Make every following figure look like the paper's figures of this project."""
+    mpl.rcParams.update(STYLE)
+
+
+def condition_bars(ax: Axes, table: pd.DataFrame, value: str, conditions: Sequence[str], ylabel: str = "") -> Axes:
+    """Draw one bar a condition, the mean over participants, with every participant as a point joined across conditions.
+
+    Parameters
+    ----------
+    ax : Axes
+    table : DataFrame
+        Columns participant, condition and `value`, one row for each pair.
+    value : str
+        Column to draw.
+    conditions : sequence of str
+        Order of the bars.
+    ylabel : str
+
+    Returns
+    -------
+    ax : Axes
+    """
+    wide = table.pivot(index="participant", columns="condition", values=value).reindex(columns=list(conditions))
+    positions = np.arange(len(conditions))
+    ax.bar(positions, wide.mean(), width=0.68, color=[CONDITION_COLOURS[c] for c in conditions], zorder=1)
+    for participant, row in wide.iterrows():
+        ax.plot(positions, row, "-o", color="black", ms=3, lw=0.6, mfc="white", mew=0.8, zorder=3, label=participant)
+    ax.axhline(0, color="black", lw=0.7)
+    ax.set_xticks(positions, [c.replace("random-brain-tuned", "random-\nbrain-tuned") for c in conditions])
+    ax.set_ylabel(ylabel)
+    return ax
+
+
+def layer_curves(ax: Axes, table: pd.DataFrame, value: str, conditions: Sequence[str], ylabel: str = "") -> Axes:
+    """Draw one line a condition over layers, the mean over participants, with each participant thin behind it.
+
+    Parameters
+    ----------
+    ax : Axes
+    table : DataFrame
+        Columns participant, condition, layer and `value`.
+    value : str
+        Column to draw.
+    conditions : sequence of str
+    ylabel : str
+
+    Returns
+    -------
+    ax : Axes
+    """
+    for condition in conditions:
+        colour = CONDITION_COLOURS[condition]
+        wide = table[table["condition"] == condition].pivot(index="layer", columns="participant", values=value)
+        ax.plot(wide.index, wide, color=colour, lw=0.6, alpha=0.6)
+        ax.plot(wide.index, wide.mean(axis=1), "-o", color=colour, lw=1.6, ms=3, label=condition)
+    ax.set_xticks(sorted(table["layer"].unique()))
+    ax.set_xlabel("layer")
+    ax.set_ylabel(ylabel)
+    return ax
+
+
+def region_bars(ax: Axes, table: pd.DataFrame, regions: Sequence[str], colour: str = "#0072b2") -> Axes:
+    """Draw a region's bar for the group, a point for each participant, and a tick at the group's noise ceiling.
+
+    Parameters
+    ----------
+    ax : Axes
+    table : DataFrame
+        Columns participant (`group` for the mean over participants), roi, r and noise_ceiling.
+    regions : sequence of str
+    colour : str
+
+    Returns
+    -------
+    ax : Axes
+    """
+    group = table[table["participant"] == "group"].set_index("roi").reindex(list(regions))
+    single = table[table["participant"] != "group"]
+    positions = np.arange(len(regions))
+    ax.bar(positions, group["r"], width=0.68, color=colour, zorder=1, label="group mean response")
+    ax.hlines(group["noise_ceiling"], positions - 0.36, positions + 0.36, color="black", lw=1.2, label="noise ceiling")
+    for position, region in enumerate(regions):
+        r = np.sort(single.loc[single["roi"] == region, "r"].to_numpy())
+        spread = position + np.linspace(-0.22, 0.22, len(r))
+        label = "single participants" if position == 0 else None
+        ax.plot(spread, r, "o", ms=2.6, mfc="white", mec="black", mew=0.6, zorder=3, label=label)
+    ax.axhline(0, color="black", lw=0.7)
+    ax.set_xticks(positions, regions)
+    return ax
+
+
+def room_above(fig: Figure, inches: float) -> float:
+    """Make a figure taller, what is on it staying where it is and as large as it is.
+
+    Returns
+    -------
+    bottom : float
+        Height, as a share of the new figure, at which the free room begins.
+    """
+    width, height = fig.get_size_inches()
+    scale = height / (height + inches)
+    for ax in fig.axes:
+        box = ax.get_position()
+        ax.set_position((box.x0, box.y0 * scale, box.width, box.height * scale))
+    for text in fig.texts:
+        x, y = text.get_position()
+        text.set_position((x, y * scale))
+    fig.set_size_inches(width, height + inches)
+    return scale

@@ -1,0 +1,56 @@
+"""One HTML page of a study: its figures first, then every executed notebook."""
+
+import base64
+import html
+import json
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+
+from braintuning.files import atomic_path, git_commit, package_versions
+from braintuning.study import Study
+
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font-family: sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+img {{ max-width: 100% }} iframe {{ width: 100%; height: 40rem; border: 1px solid #ccc }}
+summary {{ cursor: pointer; padding: .3rem 0 }} footer {{ color: #666; font-size: .85rem }}
+</style></head><body><h1>{title}</h1>{figures}<h2>Notebooks</h2>{notebooks}<footer>{made}</footer></body></html>
+"""
+
+
+def write_report(study: Study) -> Path:
+    """Write `report.html` into the study's figures folder; the page needs no other file.
+
+    Parameters
+    ----------
+    study : Study
+        With figures drawn and notebooks executed.
+
+    Returns
+    -------
+    path : Path
+    """
+    folder = study.figures_folder
+    figures = "".join(_figure(folder / f"{name}.png") for name in study.figures.notebooks)
+    notebooks = "".join(_notebook(path) for path in sorted((folder / "notebooks").glob("[!.]*.ipynb")))
+    made = html.escape(f"commit {git_commit()}; " + json.dumps(package_versions()))
+    path = folder / "report.html"
+    with atomic_path(path) as temporary:
+        temporary.write_text(
+            PAGE.format(title=html.escape(study.title), figures=figures, notebooks=notebooks, made=made)
+        )
+    return path
+
+
+def _figure(path: Path) -> str:
+    picture = base64.b64encode(path.read_bytes()).decode()
+    tables = ", ".join(table.name for table in sorted(path.parent.glob("*.csv")))
+    return f"<h2>{path.stem}</h2><img alt='{path.stem}' src='data:image/png;base64,{picture}'><p>Numbers: {tables}</p>"
+
+
+def _notebook(path: Path) -> str:
+    page, _ = HTMLExporter().from_notebook_node(nbformat.read(path, as_version=4))
+    return (
+        f"<details><summary>{path.stem}</summary><iframe srcdoc='{html.escape(page, quote=True)}'></iframe></details>"
+    )
