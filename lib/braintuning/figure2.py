@@ -14,6 +14,7 @@ from braintuning.stages import Report, align
 from braintuning.study import Run, Study
 
 REGIONS = ("late_language", "primary_auditory")
+CLEAR_CEILING = 0.6
 
 
 def gather(study: Study, device: str = "cpu", report: Report = print) -> pd.DataFrame:
@@ -40,10 +41,24 @@ def change_map(study: Study, dataset: LebelDataset, backbone: str, condition: st
             for run in (Run(backbone, condition, participant), Run(backbone, "pretrained"))
         )
         maps.append(dataset.to_vertices(participant, tuned - pretrained))
-    stacked = np.stack(maps)
-    measured = np.isfinite(stacked)
-    total = np.where(measured, stacked, 0).sum(axis=0)
+    return mean_of_measured(np.stack(maps))
+
+
+def mean_of_measured(maps: np.ndarray) -> np.ndarray:
+    """Average (participants, vertices) over the participants in whom a vertex is no NaN; (vertices,) float."""
+    measured = np.isfinite(maps)
+    total = np.where(measured, maps, 0).sum(axis=0)
     return np.divide(total, measured.sum(axis=0), out=np.full(total.shape, np.nan), where=measured.any(axis=0))
+
+
+def reliability(study: Study, dataset: LebelDataset) -> np.ndarray:
+    """Opacity of each vertex: its mean noise ceiling, from 0 at the threshold to 1 at `CLEAR_CEILING` and above."""
+    ceilings = [load_arrays(study.ceiling_file(p))["ceiling"] for p in study.participants]
+    mean = mean_of_measured(
+        np.stack([dataset.to_vertices(p, c) for p, c in zip(study.participants, ceilings, strict=True)])
+    )
+    threshold = study.encoding.ceiling_threshold
+    return np.clip((np.nan_to_num(mean) - threshold) / (CLEAR_CEILING - threshold), 0, 1)
 
 
 def draw(
@@ -69,6 +84,7 @@ def draw(
         change_map(study, dataset, backbone),
         label="normalised alignment, brain-tuned minus pretrained",
         symmetric=True,
+        alpha=reliability(study, dataset),
         labels=labels,
         note=note,
     )

@@ -189,6 +189,7 @@ class _Canvas:
     def __init__(self, x: np.ndarray, y: np.ndarray, clearance: float) -> None:
         self.x, self.y, self.clearance = x, y, clearance
         self.step = float(x[1] - x[0])
+        self._pixels: dict[Name, tuple] = {}
 
     def column_row(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels nearest to points (..., 2)."""
@@ -197,16 +198,23 @@ class _Canvas:
         )
         return np.clip(column, 0, len(self.x) - 1), np.clip(row, 0, len(self.y) - 1)
 
+    def pixels(self, name: Name) -> tuple[tuple[slice, slice], tuple[np.ndarray, np.ndarray]]:
+        """Rows and columns of a name's box with some air around it, and of its leader line."""
+        if name not in self._pixels:
+            half = np.array([name.width, name.height]) / 2 + self.clearance
+            (left, right), (bottom, top) = self.column_row(np.array([name.x, name.y]) + np.array([-half, half]))
+            line = np.linspace(name.anchor, name.leader_end, 60) if name.anchor else np.empty((0, 2))
+            self._pixels[name] = (slice(bottom, top + 1), slice(left, right + 1)), self.column_row(line)[::-1]
+        return self._pixels[name]
+
     def paint(self, names: Iterable[Name], leaders: bool = False) -> np.ndarray:
         """Pixels that the boxes of names fill, with some air around them, and their leader lines if asked for."""
         filled = np.zeros((len(self.y), len(self.x)), bool)
         for name in names:
-            half = np.array([name.width, name.height]) / 2 + self.clearance
-            (left, right), (bottom, top) = self.column_row(np.array([name.x, name.y]) + np.array([-half, half]))
-            filled[bottom : top + 1, left : right + 1] = True
-            if leaders and name.anchor:
-                columns, rows = self.column_row(np.linspace(name.anchor, name.leader_end, 60))
-                filled[rows, columns] = True
+            box, line = self.pixels(name)
+            filled[box] = True
+            if leaders:
+                filled[line] = True
         return filled
 
     def name_inside(self, text: str, free: np.ndarray, size: tuple[float, float]) -> Name | None:

@@ -214,6 +214,7 @@ def test_page_figure_is_small_and_keeps_text_as_truetype(tmp_path):
 def test_pdf_of_values_that_differ_from_vertex_to_vertex_is_small(tmp_path):
     fig = Figure(figsize=(7.2, 4))
     ax = fig.add_axes((0, 0, 1, 1))
+    ax.axis("off")
     ax.imshow(np.random.default_rng(0).uniform(size=(1200, 2160, 3)), aspect="auto")
     fig.text(0.5, 0.5, "text")
     png, pdf = save_figure(fig, tmp_path / "noise")

@@ -1,0 +1,175 @@
+"""A dataset of a minute a story in the layout of ds003020, random speech models of a few thousand weights, and a study."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from braintuning.backbones import SpeechEncoder
+from braintuning.errors import InputError
+from braintuning.textgrid import Interval, write
+from transformers import BertConfig, BertModel, HubertConfig, Wav2Vec2Config, WhisperConfig
+
+TR = 2.0
+SECONDS = 60.0
+N_VOLUMES = 40
+N_ROWS = 20
+N_VOXELS = 30
+TRAIN, VALIDATION, TEST = ("harbour", "orchard"), ("kitchen",), ("winter",)
+STORIES = TRAIN + VALIDATION + TEST
+PARTICIPANTS = ("P1", "P2")
+REGIONS = ("A1", "LBelt", "A5", "PGi", "TPOJ1", "44", "V1", "")
+
+WAV2VEC2 = {
+    **{"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 8},
+    **{"conv_dim": [8] * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2},
+}
+WHISPER = {
+    **{"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 24, "vocab_size": 20},
+    **{"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 24, "max_target_positions": 8},
+    **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3},
+    **{"suppress_tokens": None, "begin_suppress_tokens": None, "max_source_positions": 200},
+}
+CONFIGS = {
+    "wav2vec2": lambda: Wav2Vec2Config(**WAV2VEC2),
+    "hubert": lambda: HubertConfig(**WAV2VEC2),
+    "whisper": lambda: WhisperConfig(**WHISPER),
+}
+
+
+def encoder(family: str = "hubert", seed: int = 0, pad_to_30s: bool = False) -> SpeechEncoder:
+    """A random model; 2 blocks of 16 channels."""
+    return SpeechEncoder.from_config(CONFIGS[family](), pad_to_30s=pad_to_30s, seed=seed)
+
+
+def save_bert(folder: Path) -> Path:
+    """Save a model that is no speech model."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    BertModel(BertConfig(vocab_size=9, **sizes)).save_pretrained(folder)
+    return folder
+
+
+def sound(seed: int, seconds: float = SECONDS, rate: int = 16_000) -> np.ndarray:
+    """A sine that swells and sinks, with noise; (samples,) float64 within -1 and 1."""
+    rng = np.random.default_rng(seed)
+    times = np.arange(round(seconds * rate)) / rate
+    swell = 0.5 + 0.4 * np.sin(2 * np.pi * times * rng.uniform(0.03, 0.09) + rng.uniform(0, 6))
+    return 0.5 * swell * np.sin(2 * np.pi * rng.uniform(150, 400) * times) + 0.02 * rng.standard_normal(len(times))
+
+
+@dataclass(frozen=True)
+class TinyDataset:
+    """Where the files of the dataset lie."""
+
+    root: Path
+
+    def wav(self, story: str) -> Path:
+        return self.root / "stimuli" / f"{story}.wav"
+
+    def grid(self, story: str) -> Path:
+        return self.root / "derivative" / "TextGrids" / f"{story}.TextGrid"
+
+    def hf5(self, participant: str, story: str) -> Path:
+        return self.root / "derivative" / "preprocessed_data" / participant / f"{story}.hf5"
+
+    @property
+    def volumes(self) -> Path:
+        return self.root / "derivative" / "respdict.json"
+
+    def space(self, participant: str) -> Path:
+        return self.root / "derivative" / "pycortex-db" / participant / "space.json"
+
+    def write_responses(
+        self, participant: str, story: str, data: np.ndarray, repeats: np.ndarray | None = None
+    ) -> None:
+        path = self.hf5(participant, story)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(path, "w") as file:
+            file["data"] = data.astype(np.float64)
+            if repeats is not None:
+                file["individual_repeats"] = repeats.astype(np.float64)
+
+    def write_grid(self, story: str, last: float = SECONDS - 2, tiers: tuple[str, ...] = ("phone", "word")) -> None:
+        starts = np.arange(1.0, last - 0.5, 1.0)
+        labels = {"phone": ("AH0", "T"), "word": ("and", "then")}
+        intervals = {
+            tier: [Interval(labels.get(tier, ("x",))[i % 2], float(s), float(s) + 0.5) for i, s in enumerate(starts)]
+            for tier in tiers
+        }
+        write(self.grid(story), intervals, max(SECONDS, last + 1))
+
+
+def write_dataset(root: Path) -> TinyDataset:
+    """Write two participants, four stories of a minute, and four repeats of the test story and of the validation story."""
+    dataset = TinyDataset(root)
+    for number, story in enumerate(STORIES):
+        dataset.wav(story).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(dataset.wav(story), sound(number), 16_000, subtype="PCM_16")
+        dataset.write_grid(story)
+        for participant in PARTICIPANTS:
+            rng = np.random.default_rng([number, PARTICIPANTS.index(participant)])
+            repeats = planted_repeats(rng)
+            once = story in TRAIN
+            dataset.write_responses(
+                participant, story, repeats[0] if once else repeats.mean(axis=0), None if once else repeats
+            )
+    dataset.volumes.write_text(json.dumps(dict.fromkeys(STORIES, N_VOLUMES)))
+    for participant in PARTICIPANTS:
+        dataset.space(participant).parent.mkdir(parents=True)
+        dataset.space(participant).write_text(json.dumps({"space": "fs_LR_32k"}))
+    return dataset
+
+
+def planted_repeats(rng: np.random.Generator, n_repeats: int = 4) -> np.ndarray:
+    """Repeats with a signal in the first two thirds of the voxels alone; (repeats, 20, 30) float64."""
+    signal = rng.standard_normal((N_ROWS, N_VOXELS))
+    signal[:, N_VOXELS * 2 // 3 :] = 0
+    return signal + 0.5 * rng.standard_normal((n_repeats, N_ROWS, N_VOXELS))
+
+
+def voxel_labels() -> np.ndarray:
+    """Regions of the dataset's 30 voxels."""
+    return np.array([REGIONS[i % len(REGIONS)] for i in range(N_VOXELS)])
+
+
+def study_content(root: Path, backbone: Path) -> dict:
+    """What the study file says, ready to be changed."""
+    return {
+        "name": "tiny",
+        "title": "A tiny study",
+        "dataset": {"kind": "lebel", "root": str(root), "tr": TR},
+        "participants": list(PARTICIPANTS),
+        "stories": {"train": list(TRAIN), "validation": list(VALIDATION), "test": list(TEST)},
+        "backbones": {"small": {"name": str(backbone), "pad_to_30s": False}},
+        "conditions": ["pretrained", "brain-tuned", "random-brain-tuned"],
+        "tuning": {"clip_seconds": 2.0, "epochs": 2, "batch_size": 16, "permutation_block_rows": 4},
+        "features": {"window_seconds": 2.0, "hop_seconds": 1.0, "step_seconds": 0.5, "batch_size": 32},
+        "encoding": {
+            **{"delays": [1, 2], "n_alphas": 1, "log10_alpha_min": 1.0, "log10_alpha_max": 1.0},
+            **{"validation_chunk_rows": 5, "test_skip_rows": 2, "ceiling_threshold": 0.4},
+        },
+        "figures": {"notebooks": ["fig2"]},
+    }
+
+
+def write_yaml(path: Path, content: dict) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def refused(call, *parts: str) -> str:
+    """Message of the InputError that `call` raises: one sentence on one line, with every one of `parts` in it."""
+    with pytest.raises(InputError) as caught:
+        call()
+    return one_sentence(str(caught.value), *parts)
+
+
+def one_sentence(message: str, *parts: str) -> str:
+    assert message and "\n" not in message and "Traceback" not in message and len(message) < 500, message
+    for part in parts:
+        assert str(part) in message, f"{part!r} not in {message!r}"
+    return message

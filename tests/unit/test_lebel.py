@@ -1,0 +1,236 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+import soundfile
+import tiny
+from braintuning.datasets.lebel import LebelDataset, require_usable
+from braintuning.rois import hcp_mmp_labels
+from braintuning.surfaces import fs_lr
+from tiny import N_ROWS, N_VOXELS, PARTICIPANTS, STORIES, TEST, TRAIN, refused
+
+
+@pytest.fixture
+def files(tmp_path):
+    return tiny.write_dataset(tmp_path / "ds")
+
+
+@pytest.fixture
+def dataset(files):
+    return LebelDataset(files.root, tiny.TR)
+
+
+def check(dataset):
+    dataset.check(PARTICIPANTS, STORIES)
+
+
+def overwrite(path, change):
+    """Change the arrays of a response file in place: `change` gets a dict of arrays and alters it."""
+    with h5py.File(path) as file:
+        arrays = {name: file[name][()] for name in file}
+    change(arrays)
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+
+
+def test_a_whole_dataset_passes_the_check(dataset):
+    check(dataset)
+
+
+def test_participants_and_stories_are_those_on_disk(dataset, files):
+    files.hf5("P2", "orchard").unlink()
+    assert dataset.participants == ("P1", "P2")
+    assert dataset.stories("P1") == tuple(sorted(STORIES))
+    assert dataset.stories("P2") == tuple(sorted(set(STORIES) - {"orchard"}))
+
+
+def test_row_i_was_acquired_i_plus_10_volumes_after_the_scanner_started_which_was_10_s_before_the_sound(files):
+    files.volumes.write_text(json.dumps({"harbour": 47}))
+    times = LebelDataset(files.root, 2.0045).tr_times("harbour")
+    np.testing.assert_allclose(times, [(i + 10) * 2.0045 - 10 for i in range(27)], rtol=0, atol=1e-12)
+
+
+def test_responses_are_what_was_stored(dataset, files):
+    with h5py.File(files.hf5("P1", "winter")) as file:
+        data, repeats = file["data"][()], file["individual_repeats"][()]
+    chosen = np.zeros(N_VOXELS, bool)
+    chosen[[3, 7, 29]] = True
+    np.testing.assert_array_equal(dataset.responses("P1", "winter"), data.astype(np.float32))
+    np.testing.assert_array_equal(dataset.responses("P1", "winter", chosen), data[:, [3, 7, 29]].astype(np.float32))
+    np.testing.assert_array_equal(dataset.repeats("P1", "winter"), repeats.astype(np.float32))
+
+
+def test_words_and_phones_come_from_their_own_tiers(dataset):
+    assert [w.label for w in dataset.words("harbour")[:2]] == ["and", "then"]
+    assert [p.label for p in dataset.phones("harbour")[:2]] == ["AH0", "T"]
+    assert dataset.words("harbour")[3].start == 4.0
+
+
+def test_stereo_sound_at_another_rate_is_converted_and_keeps_its_pitch_and_length(dataset, files):
+    times = np.arange(round(tiny.SECONDS * 44_100)) / 44_100
+    left = 0.5 * np.sin(2 * np.pi * 440 * times)
+    soundfile.write(files.wav("harbour"), np.stack([left, np.zeros_like(left)], axis=1), 44_100, subtype="PCM_16")
+    heard = dataset.audio("harbour")
+    check(dataset)
+    assert heard.shape == (16_000 * 60,) and heard.dtype == np.float32
+    expected = 0.25 * np.sin(2 * np.pi * 440 * np.arange(len(heard)) / 16_000)
+    np.testing.assert_allclose(heard[200:-200], expected[200:-200], atol=1e-3)
+
+
+def test_voxels_are_the_cortex_vertices_of_fs_lr(dataset):
+    labels, cortex = dataset.voxel_labels("P1"), fs_lr().cortex
+    assert labels.shape == (59_412,)
+    np.testing.assert_array_equal(labels, hcp_mmp_labels()[cortex])
+    spread = dataset.to_vertices("P1", np.arange(59_412))
+    np.testing.assert_array_equal(spread[cortex], np.arange(59_412))
+    assert np.isnan(spread[~cortex]).all()
+
+
+def test_a_folder_without_volumes_is_refused(tmp_path):
+    refused(lambda: LebelDataset(tmp_path, 2.0), tmp_path / "derivative" / "respdict.json", "not found", "expected")
+
+
+def test_an_unknown_participant_is_named_with_those_there_are(dataset):
+    refused(lambda: dataset.stories("P9"), "P9", "no such participant", "P1, P2")
+    refused(lambda: dataset.check(("P9",), STORIES), "P9", "no such participant")
+    refused(lambda: dataset.responses("P9", "harbour"), "P9")
+
+
+def test_a_story_without_audio_is_refused(dataset, files):
+    files.wav("orchard").unlink()
+    refused(lambda: check(dataset), files.wav("orchard"), "expected")
+
+
+def test_audio_that_was_never_downloaded_is_refused(dataset, files):
+    files.wav("orchard").write_text("/annex/objects/MD5E-s1--0.wav\n")
+    refused(lambda: check(dataset), files.wav("orchard"), "git-annex", "expected")
+
+
+def test_a_story_without_responses_is_refused_before_any_sound_is_read(dataset, files, monkeypatch):
+    files.hf5("P2", "kitchen").unlink()
+    monkeypatch.setattr(LebelDataset, "audio", lambda *_: pytest.fail("sound was read first"))
+    refused(lambda: check(dataset), files.hf5("P2", "kitchen"), "not found", "P2")
+
+
+def test_a_story_without_volumes_is_refused(dataset, files):
+    files.volumes.write_text(json.dumps({"harbour": 40}))
+    refused(lambda: check(dataset), files.volumes, "orchard", "expected")
+
+
+@pytest.mark.parametrize("n_rows", [N_ROWS - 1, N_ROWS + 20])
+def test_responses_whose_rows_do_not_fit_the_story_are_refused(dataset, files, n_rows):
+    files.write_responses("P2", "harbour", np.random.default_rng(0).standard_normal((n_rows, N_VOXELS)))
+    refused(lambda: check(dataset), files.hf5("P2", "harbour"), f"({n_rows}, {N_VOXELS})", f"expected {N_ROWS} rows")
+
+
+def test_repeats_whose_rows_do_not_fit_the_story_are_refused(dataset, files):
+    overwrite(files.hf5("P1", "winter"), lambda a: a.update(individual_repeats=a["individual_repeats"][:, 1:]))
+    refused(lambda: dataset.repeats("P1", "winter"), files.hf5("P1", "winter"), "(4, 19, 30)", "expected 20 rows")
+
+
+def test_a_test_story_heard_once_is_refused(dataset, files):
+    refused(lambda: dataset.repeats("P1", TRAIN[0]), files.hf5("P1", TRAIN[0]), "['data']", "individual_repeats")
+
+
+def test_a_response_file_without_data_is_refused(dataset, files):
+    with h5py.File(files.hf5("P1", "harbour"), "w") as file:
+        file["timecourse"] = np.zeros((N_ROWS, N_VOXELS))
+    refused(lambda: check(dataset), files.hf5("P1", "harbour"), "timecourse", "expected a dataset named 'data'")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_voxel_that_is_not_finite_is_refused_by_its_index(dataset, files, value):
+    def spoil(arrays):
+        arrays["data"][5, 11] = value
+
+    overwrite(files.hf5("P1", "orchard"), spoil)
+    refused(lambda: check(dataset), files.hf5("P1", "orchard"), "NaN or infinite", "1 of 30", "index 11", "expected")
+
+
+def test_constant_voxels_are_refused_by_their_number_and_first_index(dataset, files):
+    def spoil(arrays):
+        arrays["data"][:, [4, 21]] = 0.7
+
+    overwrite(files.hf5("P2", "winter"), spoil)
+    refused(lambda: check(dataset), files.hf5("P2", "winter"), "a constant value in 2 of 30", "index 4", "expected")
+
+
+def test_a_column_with_a_nan_is_not_called_constant():
+    responses = np.full((5, 2), 1.0)
+    responses[0] = np.nan
+    refused(lambda: require_usable(responses, "file"), "NaN or infinite values in 2 of 2")
+
+
+@pytest.mark.parametrize("tier", ["word", "phone"])
+def test_a_textgrid_without_a_tier_is_refused(dataset, files, tier):
+    left = {"word": "phone", "phone": "word"}[tier]
+    files.write_grid("harbour", tiers=(left,))
+    refused(lambda: check(dataset), files.grid("harbour"), f"'{tier}'", f"found: '{left}'", "expected one")
+
+
+def test_a_missing_textgrid_is_refused(dataset, files):
+    files.grid("kitchen").unlink()
+    refused(lambda: check(dataset), files.grid("kitchen"), "expected")
+
+
+def test_times_past_the_audio_are_refused(dataset, files):
+    files.write_grid("orchard", last=75.0)
+    refused(lambda: check(dataset), files.grid("orchard"), "ends at 74.50 s", "audio of 60.00 s", "expected")
+
+
+def test_ten_seconds_of_digital_silence_are_refused_with_their_place(dataset, files):
+    audio = tiny.sound(3)
+    audio[20 * 16_000 : 30 * 16_000 + 1] = 0
+    soundfile.write(files.wav("winter"), audio, 16_000, subtype="PCM_16")
+    refused(lambda: check(dataset), files.wav("winter"), "silence from 20.00 s to 30.00 s", "expected")
+
+
+@pytest.mark.parametrize("seconds", [30.0, 85.0])
+def test_a_recording_that_does_not_last_as_long_as_its_volumes_is_refused(dataset, files, seconds):
+    soundfile.write(files.wav("harbour"), tiny.sound(0, seconds), 16_000, subtype="PCM_16")
+    refused(lambda: check(dataset), files.wav("harbour"), f"lasts {seconds:.1f} s", "at 48.0 s", "expected")
+
+
+@pytest.mark.parametrize("content", [None, {"space": "UTS03_auto"}])
+def test_a_participant_on_another_surface_is_refused(dataset, files, content):
+    files.space("P1").unlink()
+    if content:
+        files.space("P1").write_text(json.dumps(content))
+    found = content["space"] if content else "none"
+    refused(lambda: dataset.voxel_labels("P1"), files.space("P1"), f"found space '{found}'", "expected 'fs_LR_32k'")
+
+
+def damaged(path):
+    path.write_bytes(path.read_bytes()[:900])
+
+
+BROKEN = {
+    "half a response file": (lambda files: files.hf5("P1", "harbour"), damaged),
+    "an annex pointer as response file": (
+        lambda files: files.hf5("P1", "harbour"),
+        lambda path: path.write_text("/annex/objects/MD5E-s1--0.hf5\n"),
+    ),
+    "half a table of volumes": (lambda files: files.volumes, lambda path: path.write_text('{"harbour": 4')),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_damaged_file_is_named(files, case):
+    which, spoil = BROKEN[case]
+    spoil(which(files))
+    refused(lambda: check(LebelDataset(files.root, tiny.TR)), which(files))
+
+
+def test_stories_with_different_numbers_of_voxels_are_refused(dataset, files):
+    files.write_responses("P1", "orchard", np.random.default_rng(0).standard_normal((N_ROWS, N_VOXELS - 1)))
+    refused(lambda: check(dataset), files.hf5("P1", "orchard"), "29", "30", "expected")
+
+
+def test_repeats_that_are_not_finite_are_refused(dataset, files):
+    def spoil(arrays):
+        arrays["individual_repeats"][1, 2, 8] = np.nan
+
+    overwrite(files.hf5("P1", TEST[0]), spoil)
+    refused(lambda: dataset.repeats("P1", TEST[0]), files.hf5("P1", TEST[0]), "NaN")
