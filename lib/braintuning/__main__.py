@@ -58,7 +58,8 @@ def _figures(study: Study, options: argparse.Namespace) -> int:
     command += ["--cores", options.cores, "--resources", "gpu=1", "--logger", "braintuning", "--nolock"]
     command += ["--rerun-incomplete", "--rerun-triggers", "mtime", "params", "--keep-going"]
     command += ["--dry-run"] if options.dry_run else []
-    command += ["--config", f"study={options.study}", f"device={options.device}"]
+    named = options.study if not Path(options.study).suffix else Path(options.study).absolute()
+    command += ["--config", f"study={named}", f"device={options.device}"]
     command += [f"root={Path(options.root).absolute()}"] if options.root else []
     study.results.mkdir(parents=True, exist_ok=True)
     with open(study.results / ".lock", "w") as lock:

@@ -14,13 +14,20 @@ from braintuning.speech import words_of
 STORY_TEXTS = REPOSITORY / "data" / "stories"
 
 
-def story_text(story: str) -> str:
-    """Text of one of the project's stories."""
+def story_text(story: str, n_words: int | None = None) -> str:
+    """Text of one of the project's stories, or the sentences that hold its first `n_words` words."""
     path = STORY_TEXTS / f"{story}.txt"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in STORY_TEXTS.glob("*.txt")))
         raise InputError(f"{path}: no such story, expected one of: {known}")
-    return path.read_text()
+    text = path.read_text()
+    if n_words is None:
+        return text
+    kept = " ".join(text.split()[:n_words])
+    end = max(kept.rfind(mark) for mark in ".?!")
+    if end < 0:
+        raise InputError(f"{path}: no sentence ends within its first {n_words} words, expected at least one")
+    return kept[: end + 1]
 
 
 @cache

@@ -37,6 +37,7 @@ class Simulation(Section):
     seed: int = 0
     repeats: Annotated[int, Field(ge=2)] = 5
     meaning_components: Count = 10
+    words: Count | None = None
 
 
 class Dataset(Section):

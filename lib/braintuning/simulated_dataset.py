@@ -50,7 +50,7 @@ def write_dataset(
     InputError
         An unknown story, or no room on the disk.
     """
-    texts = {story: story_text(story) for story in stories}
+    texts = {story: story_text(story, settings.words) for story in stories}
     presentations = len(stories) + len(repeated) * settings.repeats
     require_space(root, presentations * len(participants) * 180 * int(fs_lr().cortex.sum()) * 8)
     with atomic_path(root) as folder:

@@ -37,7 +37,7 @@ def is_silence(label: str) -> bool:
 
 def _text(path: Path) -> str:
     content = require_file(path).read_bytes()
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

@@ -99,9 +99,9 @@ def test_missing_file_and_folder(tmp_path):
 
 
 def test_empty_file_and_file_without_samples(tmp_path):
-    path = tmp_path / "empty.wav"
+    path = tmp_path / "story.wav"
     path.touch()
-    assert "empty" in refusal(path)
+    assert "the file is empty" in refusal(path)
     soundfile.write(path, np.zeros(0), 44_100)
     assert "no samples" in refusal(path)
 
@@ -229,3 +229,15 @@ def test_scaled_pitch_leaves_whispered_sound_alone():
     assert after == pytest.approx(before, rel=0.15)
     assert np.abs(moved[12_400:]).max() < 0.4
     assert pitch(moved[3000:11_000], 12_000) == pytest.approx(105, rel=0.015)
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.5])
+def test_every_period_keeps_its_pulse(factor):
+    track = np.full(12_000, 150.0)
+    audio = np.zeros(12_000, np.float32)
+    audio[33::80] = 0.5
+    moved = scale_pitch(audio, track, 12_000, factor)[1000:11_000]
+    period = int(80 / factor) + 2
+    peaks = [moved[start : start + period].max() for start in range(0, len(moved) - period, period)]
+    assert min(peaks) > 0.45
+    assert np.sum(moved > 0.45) == pytest.approx(10_000 / 80 * factor, rel=0.05)

@@ -175,6 +175,14 @@ def test_cut_off_file_is_never_read_as_a_shorter_story(tmp_path, form, kept):
     refusal(path)
 
 
+@pytest.mark.parametrize("form", ["long_textgrid", "short_textgrid"])
+def test_file_that_lacks_its_last_value_is_refused(tmp_path, form):
+    path = praat_file(tmp_path / "a.TextGrid", form)
+    text = path.read_text().rstrip()
+    path.write_text(text[: text.rindex("\n")])
+    assert "breaks off in tier 3 of 3" in refusal(path)
+
+
 def test_word_after_the_end_of_the_audio():
     words = [Interval("A", 0.0, 1.0), Interval("LAST", 9.0, 10.4)]
     check_within(words, 10.0, "story.TextGrid")

@@ -1,0 +1,122 @@
+"""The whole workflow on a small simulated study: run, rerun, repair, kill and resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+HERE = Path(__file__).parent
+N_JOBS = 13
+
+
+class Workflow:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.study = folder / "smoke.yaml"
+        root = folder / "dataset"
+        self.study.write_text((HERE / "smoke.yaml").read_text().replace("data/cache/simulated/smoke", str(root)))
+        self.results, self.figures = folder / "results" / "smoke", folder / "figures" / "smoke"
+        self.environment = {
+            **os.environ,
+            "BRAINTUNING_RESULTS": str(folder / "results"),
+            "BRAINTUNING_FIGURES": str(folder / "figures"),
+            "HF_HUB_OFFLINE": "1",
+        }
+
+    def start(self) -> subprocess.Popen:
+        command = [sys.executable, "-m", "braintuning", "figures", "--study", self.study, "--cores", "2"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, env=self.environment, start_new_session=True, **pipes)
+
+    def run(self) -> str:
+        process = self.start()
+        output, _ = process.communicate(timeout=1200)
+        assert process.returncode == 0, output
+        return output
+
+    def modified(self) -> dict[str, int]:
+        wanted = [*self.results.rglob("*.h5"), *self.results.rglob("provenance.json")]
+        return {str(p.relative_to(self.results)): p.stat().st_mtime_ns for p in wanted}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Workflow:
+    """The study after it was killed while tuning and started again."""
+    workflow = Workflow(tmp_path_factory.mktemp("smoke"))
+    process = workflow.start()
+    deadline = time.monotonic() + 600
+    for line in process.stdout:
+        if "start" in line and "tune" in line or time.monotonic() > deadline:
+            break
+    time.sleep(6)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    workflow.before = workflow.modified()
+    workflow.output = workflow.run()
+    return workflow
+
+
+def test_a_killed_run_keeps_what_was_done_and_finishes(finished):
+    after = finished.modified()
+    assert "ceilings/SIM01.h5" in finished.before
+    assert not (finished.figures / "fig2.png").exists() or after
+    assert all(after[name] == stamp for name, stamp in finished.before.items())
+    assert len([name for name in after if name.startswith("alignment")]) == 3
+
+
+def test_every_job_says_one_line_with_time_and_what_is_left(finished):
+    done = [line for line in finished.output.splitlines() if "] done" in line]
+    assert done and done[-1].endswith("0 left")
+    assert len(done) <= N_JOBS
+
+
+def test_the_table_of_the_figure_is_complete(finished):
+    table = pd.read_csv(finished.figures / "fig2.csv")
+    assert set(table["condition"]) == {"pretrained", "brain-tuned", "random-brain-tuned"}
+    assert sorted(table["layer"].unique()) == [0, 1, 2, 3, 4]
+    assert table["roi"].nunique() == 6
+    assert table[["weights", "git_commit", "versions", "recipe", "inputs"]].notna().all().all()
+    assert (finished.figures / "fig2.pdf").stat().st_size < 2_000_000
+    assert "data:image/png" in (finished.figures / "report.html").read_text()
+
+
+def test_the_control_heard_the_same_and_ended_elsewhere(finished):
+    folders = [finished.results / "models" / f"tiny_{c}_SIM01" for c in ("brain-tuned", "random-brain-tuned")]
+    recipes = [json.loads((folder / "provenance.json").read_text())["recipe"] for folder in folders]
+    for recipe in recipes:
+        recipe.pop("run")
+    assert recipes[0] == recipes[1]
+    assert (folders[0] / "model.safetensors").read_bytes() != (folders[1] / "model.safetensors").read_bytes()
+
+
+def test_a_second_run_does_nothing_and_says_so(finished):
+    before, began = finished.modified(), time.monotonic()
+    output = finished.run()
+    assert "nothing to do" in output
+    assert finished.modified() == before
+    assert time.monotonic() - began < 60
+
+
+def test_deleting_one_result_rebuilds_only_what_hangs_on_it(finished):
+    before = finished.modified()
+    deleted = finished.results / "alignment" / "SIM01" / "tiny_brain-tuned_SIM01.h5"
+    numbers = pd.read_csv(finished.figures / "fig2.csv")
+    deleted.unlink()
+    output = finished.run()
+    after = finished.modified()
+    assert {name for name in before if before[name] != after[name]} == {str(deleted.relative_to(finished.results))}
+    assert "3 jobs to do" in output or "4 jobs to do" in output
+    pd.testing.assert_frame_equal(pd.read_csv(finished.figures / "fig2.csv"), numbers)
+
+
+def test_an_unknown_notebook_parameter_stops_the_notebook(finished):
+    command = [sys.executable, "-m", "papermill", "notebooks/fig2.ipynb", "-", "-p", "studdy", "demo"]
+    ran = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, env=finished.environment)
+    assert ran.returncode != 0
+    assert "notebook parameter 'studdy' does not exist; did you mean 'study'?" in ran.stderr + ran.stdout
