@@ -1,6 +1,7 @@
 """A dataset of a minute a story in the layout of ds003020, random speech models of a few thousand weights, and a study."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +123,11 @@ def write_dataset(root: Path) -> TinyDataset:
         dataset.space(participant).parent.mkdir(parents=True)
         dataset.space(participant).write_text(json.dumps({"space": "fs_LR_32k"}))
     return dataset
+
+
+def copy_dataset(dataset: TinyDataset, root: Path) -> TinyDataset:
+    """Copy a dataset, quicker than writing it again."""
+    return TinyDataset(Path(shutil.copytree(dataset.root, root)))
 
 
 def planted_repeats(rng: np.random.Generator, n_repeats: int = 4) -> np.ndarray:

@@ -3,7 +3,7 @@
 import time
 from logging import ERROR, LogRecord
 
-from snakemake.logging import NOTHING_TO_BE_DONE_MSG
+from snakemake.common import NOTHING_TO_BE_DONE_MSG
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 

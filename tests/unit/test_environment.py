@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONDA_NAMES = {"pytorch-gpu": "torch"}
 IMPORT_NAMES = {
     "yaml": "pyyaml",
+    "mpl_toolkits": "matplotlib",
     "sklearn": "scikit-learn",
     "hibari": "hibari-tts",
     "snakemake_interface_logger_plugins": "snakemake-interface-logger-plugins",

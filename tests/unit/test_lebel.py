@@ -11,9 +11,14 @@ from braintuning.surfaces import fs_lr
 from tiny import N_ROWS, N_VOXELS, PARTICIPANTS, STORIES, TEST, TRAIN, refused
 
 
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    return tiny.write_dataset(tmp_path_factory.mktemp("pristine") / "ds")
+
+
 @pytest.fixture
-def files(tmp_path):
-    return tiny.write_dataset(tmp_path / "ds")
+def files(tmp_path, pristine):
+    return tiny.copy_dataset(pristine, tmp_path / "ds")
 
 
 @pytest.fixture

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import tiny
+import torch
+from braintuning.extract import story_features, tokens
+from braintuning.settings import Features
+
+RATE = 16_000
+AUDIO = tiny.sound(1, seconds=5.05).astype(np.float32)
+
+
+def settings(window=2.0, hop=0.5, step=0.5, batch_size=16):
+    return Features(window_seconds=window, hop_seconds=hop, step_seconds=step, batch_size=batch_size)
+
+
+def states(encoder, start, end):
+    """Hidden states (layers + 1, frames, dim) of the samples from `start` to `end` seconds alone."""
+    window = AUDIO[round(start * RATE) : round(end * RATE)]
+    with torch.no_grad():
+        return encoder(torch.from_numpy(window)[None])[:, 0].numpy()
+
+
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_with_hop_and_step_alike_every_token_is_the_last_of_its_own_window(family):
+    encoder = tiny.encoder(family)
+    found, times = tokens(encoder, AUDIO, settings())
+    ends = [0.5 * k for k in range(1, 11)]
+    expected = np.stack([states(encoder, max(0.0, end - 2.0), end)[:, -1] for end in ends], axis=1)
+    assert found.shape == (encoder.n_layers + 1, 10, encoder.dim) and found.dtype == np.float32
+    np.testing.assert_allclose(times, ends, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_a_window_is_shorter_at_the_start_and_nothing_after_it_is_heard():
+    encoder = tiny.encoder()
+    found, _ = tokens(encoder, AUDIO, settings())
+    later = AUDIO.copy()
+    later[round(1.5 * RATE) :] = 0
+    changed, _ = tokens(encoder, later, settings())
+    np.testing.assert_allclose(found[:, :3], changed[:, :3], atol=1e-6)
+    assert np.abs(found[:, 3] - changed[:, 3]).max() > 1e-3
+    np.testing.assert_allclose(found[:, 0], states(encoder, 0.0, 0.5)[:, -1], atol=2e-5)
+
+
+def test_a_window_forgets_what_was_heard_before_it():
+    encoder = tiny.encoder()
+    found, _ = tokens(encoder, AUDIO, settings(window=1.0))
+    deaf = AUDIO.copy()
+    deaf[:RATE] = 0
+    changed, _ = tokens(encoder, deaf, settings(window=1.0))
+    np.testing.assert_allclose(found[:, 3:], changed[:, 3:], atol=1e-5)
+    assert np.abs(found[:, 2] - changed[:, 2]).max() > 1e-3
+
+
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_with_a_longer_hop_each_token_is_the_frame_heard_at_its_time(family):
+    encoder = tiny.encoder(family)
+    found, times = tokens(encoder, AUDIO, settings(window=2.0, hop=1.0, step=0.2))
+    expected, moments = [], []
+    for end in (1.0, 2.0, 3.0, 4.0, 5.0):
+        hidden = states(encoder, max(0.0, end - 2.0), end)
+        for back in (0.8, 0.6, 0.4, 0.2, 0.0):
+            expected.append(hidden[:, hidden.shape[1] - 1 - round(back / 0.02)])
+            moments.append(end - back)
+    np.testing.assert_allclose(times, moments, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=2e-5)
+
+
+def test_a_hop_longer_than_the_window_leaves_the_rest_unread():
+    _, times = tokens(tiny.encoder(), AUDIO, settings(window=1.0, hop=2.0, step=0.5))
+    np.testing.assert_allclose(times, [1.5, 2.0, 3.5, 4.0], atol=1e-9)
+
+
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_features_do_not_depend_on_the_batch_size(family):
+    encoder = tiny.encoder(family)
+    one, times_of_one = tokens(encoder, AUDIO, settings(batch_size=1))
+    many, times_of_many = tokens(encoder, AUDIO, settings(batch_size=7))
+    np.testing.assert_allclose(one, many, atol=1e-5)
+    np.testing.assert_array_equal(times_of_one, times_of_many)
+
+
+def test_no_frame_is_read_from_the_wrong_end_of_a_window():
+    encoder = tiny.encoder("hubert")
+    found, times = tokens(encoder, AUDIO, settings(window=1.0, hop=1.0, step=0.02))
+    hidden = states(encoder, 0.0, 1.0)
+    in_window = times <= 1.0 + 1e-9
+    for token, time in zip(found[:, in_window].swapaxes(0, 1), times[in_window], strict=True):
+        frame = hidden.shape[1] - 1 - round((1.0 - time) / 0.02)
+        assert frame >= 0, f"a token at {time:.2f} s, before the first frame"
+        np.testing.assert_allclose(token, hidden[:, frame], atol=2e-5)
+
+
+def test_story_features_are_lanczos_sums_of_the_tokens():
+    encoder = tiny.encoder()
+    fine, fine_times = tokens(encoder, AUDIO, settings(hop=0.1, step=0.1))
+    rows = np.array([-1.0, 0.7, 2.1, 3.5, 9.0])
+    found = story_features(encoder, AUDIO, rows, 1.4, settings(hop=0.1, step=0.1))
+    expected = np.zeros((encoder.n_layers + 1, len(rows), encoder.dim))
+    for i, row in enumerate(rows):
+        for j, moment in enumerate(fine_times):
+            x = (row - moment) / 1.4
+            if abs(x) <= 3:
+                weight = 1.0 if x == 0 else 3 * np.sin(np.pi * x) * np.sin(np.pi * x / 3) / (np.pi * x) ** 2
+                expected[:, i] += weight * fine[:, j]
+    assert found.shape == expected.shape and found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert not found[:, -1].any()
