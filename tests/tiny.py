@@ -1,4 +1,4 @@
-"""A dataset of a minute a story in the layout of ds003020, random speech models of a few thousand weights, and a study."""
+"""A dataset of a minute a story in the layout of ds003020, random speech models of a few thousand weights, a study."""
 
 import json
 import shutil
@@ -13,6 +13,7 @@ import yaml
 from braintuning.backbones import SpeechEncoder
 from braintuning.errors import InputError
 from braintuning.textgrid import Interval, write
+from braintuning.weights import quiet_transformers
 from transformers import BertConfig, BertModel, HubertConfig, Wav2Vec2Config, WhisperConfig
 
 TR = 2.0
@@ -50,7 +51,8 @@ def encoder(family: str = "hubert", seed: int = 0, pad_to_30s: bool = False) -> 
 def save_bert(folder: Path) -> Path:
     """Save a model that is no speech model."""
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-    BertModel(BertConfig(vocab_size=9, **sizes)).save_pretrained(folder)
+    with quiet_transformers():
+        BertModel(BertConfig(vocab_size=9, **sizes)).save_pretrained(folder)
     return folder
 
 
@@ -105,7 +107,7 @@ class TinyDataset:
 
 
 def write_dataset(root: Path) -> TinyDataset:
-    """Write two participants, four stories of a minute, and four repeats of the test story and of the validation story."""
+    """Write two participants and four stories of a minute, those for validation and test with four repeats."""
     dataset = TinyDataset(root)
     for number, story in enumerate(STORIES):
         dataset.wav(story).parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from braintuning import fetch_cli
 from braintuning.errors import InputError
 from braintuning.files import CACHE, REPOSITORY, atomic_path
 from braintuning.study import Study, load_study
@@ -19,6 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it succeeded, 1 with one sentence on standard error when its input cannot be used."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command in ("fetch", "verify"):
+            study = load_study(options.study)
+            return fetch_cli.main(options, {p: study.stories_for(p).all for p in study.participants})
         study = load_study(options.study, options.root)
         return COMMANDS[options.command](study, options) or 0
     except InputError as error:
@@ -29,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m braintuning")
     commands = parser.add_subparsers(dest="command", required=True)
+    fetch_cli.add_arguments(commands)
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.__doc__)
         sub.add_argument("--study", default="demo", help="name in data/studies, or path of a YAML file")

@@ -7,10 +7,11 @@ import pandas as pd
 from nilearn.signal import clean
 
 from braintuning import encoding
+from braintuning.alignment import design_matrix
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
 from braintuning.results import load_arrays, provenance, provenance_columns, provenance_of, save_table
 from braintuning.seeding import generator
-from braintuning.stages import Report, design_matrix, extract_features
+from braintuning.stages import Report, extract_features
 from braintuning.study import Run, Study
 
 GROUP = "group"

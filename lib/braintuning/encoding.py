@@ -10,18 +10,27 @@ from braintuning.settings import Encoding
 Split = tuple[np.ndarray, np.ndarray]
 
 
+def moments(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column of (rows, columns) data; infinity for the latter of a constant column.
+
+    Columns are constant when they vary by less than float32 resolves. Both are (columns,) float64.
+    """
+    mean = data.mean(axis=0, dtype=np.float64)
+    deviation = np.sqrt(((data - mean) ** 2).mean(axis=0))
+    return mean, np.where(deviation > 1e-6 * np.abs(mean), deviation, np.inf)
+
+
 def zscore(data: np.ndarray) -> np.ndarray:
     """Each column with mean 0 and standard deviation 1; a constant column becomes 0. Shape and dtype are kept."""
-    centred = data - data.mean(axis=0)
-    deviation = centred.std(axis=0)
-    return centred / np.where(deviation > 1e-12, deviation, 1)
+    mean, deviation = moments(data)
+    return ((data - mean) / deviation).astype(data.dtype)
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Pearson r of matching columns of two (rows, columns) arrays; (columns,), NaN where a column is constant."""
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (a * b).sum(axis=0) / np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+    (mean_a, deviation_a), (mean_b, deviation_b) = moments(a), moments(b)
+    covariance = ((a - mean_a) * (b - mean_b)).mean(axis=0)
+    return np.where(np.isinf(deviation_a + deviation_b), np.nan, covariance / (deviation_a * deviation_b))
 
 
 def noise_ceiling(repeats: np.ndarray) -> np.ndarray:
@@ -53,7 +62,7 @@ def noise_ceiling(repeats: np.ndarray) -> np.ndarray:
     sum_of_variances = sum(np.var(repeat, axis=0, ddof=1, dtype=np.float64) for repeat in repeats)
     signal_power = (variance_of_sum - sum_of_variances) / (n_repeats * (n_repeats - 1))
     variance_of_mean = variance_of_sum / n_repeats**2
-    measurable = (signal_power > 0) & (variance_of_mean > 0)
+    measurable = (signal_power > 0) & np.isfinite(moments(repeats.mean(axis=0, dtype=np.float64))[1])
     ratio = np.divide(signal_power, variance_of_mean, out=np.full(len(signal_power), np.nan), where=measurable)
     return np.sqrt(np.minimum(ratio, 1))
 

@@ -45,6 +45,7 @@ def tokens(
         for length, group in groupby(range(len(ends)), key=lambda i: lengths[i]):
             same_length = list(group)
             back = _tokens_of_window(length, settings.hop_seconds, settings.step_seconds, encoder.frame_seconds)
+            back = back[back < encoder.n_frames(int(timing.to_samples(length)))]
             for start in range(0, len(same_length), settings.batch_size):
                 batch = ends[same_length[start : start + settings.batch_size]]
                 windows = torch.from_numpy(timing.windows(audio, batch, length)).to(device)

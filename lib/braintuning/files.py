@@ -24,17 +24,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".partial-{uuid.uuid4().hex[:8]}-{path.name}"
+    unique = uuid.uuid4().hex[:8]
+    temporary, replaced = (path.parent / f".{state}-{unique}-{path.name}" for state in ("partial", "replaced"))
     try:
         yield temporary
+        if not temporary.exists():
+            raise FileNotFoundError(f"{path}: nothing was written")
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            os.replace(path, replaced)
         os.replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        for left_over in (temporary, replaced):
+            if left_over.is_dir():
+                shutil.rmtree(left_over)
+            else:
+                left_over.unlink(missing_ok=True)
 
 
 def require_space(folder: Path, n_bytes: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from braintuning.encoding import zscore
 from braintuning.errors import InputError
 from braintuning.files import REPOSITORY
-from braintuning.speech import words_of
+from braintuning.pronunciation import words_of
 
 STORY_TEXTS = REPOSITORY / "data" / "stories"
 

@@ -40,15 +40,15 @@ def provenance(recipe: Recipe, **more: str) -> dict[str, Any]:
 
 def provenance_of(path: Path) -> dict[str, Any] | None:
     """Provenance that a result (HDF5 file or folder) carries; None where there is no whole result."""
-    if (path / "provenance.json").is_file():
-        return json.loads((path / "provenance.json").read_text())
-    if not path.is_file():
-        return None
     try:
-        with h5py.File(path) as file:
-            return json.loads(file.attrs["provenance"])
-    except (OSError, KeyError):
+        if path.is_dir():
+            found = json.loads((path / "provenance.json").read_text())
+        else:
+            with h5py.File(path) as file:
+                found = json.loads(file.attrs["provenance"])
+    except (OSError, KeyError, ValueError):
         return None
+    return found if "recipe" in found else None
 
 
 def is_done(path: Path, recipe: Recipe) -> bool:

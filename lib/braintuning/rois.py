@@ -36,6 +36,7 @@ SMOOTHING = 1.1
 INSIDE = 0.8
 CLEARANCE = 1.0
 FORBIDDEN = 50.0
+N_NEAREST = 300
 
 
 @cache
@@ -254,7 +255,7 @@ class _Canvas:
         ends = np.clip(anchors[:, None], centres - half, centres + half)
         starts = np.broadcast_to(anchors[:, None], ends.shape)
         columns, rows = self.column_row(np.linspace(starts, ends, 24, axis=-2))
-        cost = np.linalg.norm(ends - starts, axis=-1) / size[1]
+        cost = (np.linalg.norm(ends - starts, axis=-1) + 0.15 * np.abs(ends - centres)[..., 1]) / size[1]
         cost += FORBIDDEN * boxes[rows, columns].any(axis=-1)
         leaders = np.array([(name.anchor, name.leader_end) for name in others if name.anchor]).reshape(-1, 2, 2)
         cost += FORBIDDEN * _crossings(starts, ends, leaders)
@@ -263,10 +264,8 @@ class _Canvas:
             text, *centres[best].tolist(), *size, tuple(anchors[anchor].tolist()), tuple(ends[anchor, best].tolist())
         )
 
-    def _free_centres(
-        self, anchor: np.ndarray, taken: np.ndarray, half: np.ndarray, n_nearest: int = 400
-    ) -> np.ndarray:
-        """Centres (n, 2) of boxes that hold no taken pixel, near `anchor`."""
+    def _free_centres(self, anchor: np.ndarray, taken: np.ndarray, half: np.ndarray) -> np.ndarray:
+        """Centres (n, 2) of boxes that hold no taken pixel: those near `anchor`, and some on all sides farther out."""
         filled = np.pad(taken, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.int32).cumsum(axis=1)
         spacing = max(self.step, half[1] / 3)
         reach = np.arange(-30, 31) * spacing
@@ -277,7 +276,8 @@ class _Canvas:
         inside = filled[top + 1, right + 1] - filled[bottom, right + 1] - filled[top + 1, left] + filled[bottom, left]
         centres = centres[inside == 0]
         distance = np.linalg.norm(np.maximum(np.abs(centres - anchor) - half, 0), axis=1)
-        return centres[np.argsort(distance, kind="stable")[:n_nearest]]
+        order = np.argsort(distance, kind="stable")
+        return centres[np.concatenate([order[:N_NEAREST], order[N_NEAREST::10]])]
 
 
 def _crossings(starts: np.ndarray, ends: np.ndarray, segments: np.ndarray) -> np.ndarray:

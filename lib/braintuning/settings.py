@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 Condition = Literal["pretrained", "brain-tuned", "random-brain-tuned"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 
 
 class Section(BaseModel):
     """A part of a study file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Stories(Section):

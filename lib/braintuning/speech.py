@@ -8,26 +8,20 @@ story, in every voice, they do so best within 3 ms of where they are). And the d
 it: there the times are moved to where the sound begins and ends.
 """
 
-import json
-import re
-import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import soxr
-from hibari import Hibari, dsp
-from hibari.g2p import G2P
-from hibari.tts import ASSETS
+from hibari import dsp
 from hibari.voices import voice_path
 
 from braintuning.audio import scale_pitch
 from braintuning.errors import InputError
-from braintuning.phones import CONSONANT_SYMBOLS, VOWEL_SYMBOLS
+from braintuning.phones import VOWEL_SYMBOLS
+from braintuning.pronunciation import PHONE_OF_SYMBOL, pronounce, sentences_of, vocabulary, words_of
 from braintuning.textgrid import Interval
 
 RATE = dsp.SR
@@ -42,14 +36,7 @@ _FADE_SECONDS = 0.01
 _LOWEST_F0 = 60.0
 _LOUDNESS = 0.06
 _PEAK = 0.9
-
-_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*|[^\W\d_]{1,2}(?:\.[^\W\d_]{1,2})+")
-_EDGE_PUNCTUATION = "\"'.,;:!?()[]“”‘’…"
-_DASH = re.compile(r"\s*(?:—|–|--+)\s*|\s-\s")
-_ELLIPSIS = re.compile(r"(?:…|\.{2,})(?=\w)")
-_PARAGRAPH = re.compile(r"\n\s*\n|(?<=[.!?…\"”’'])\s*\n")
 _STRESS = {"ˈ": "1", "ˌ": "2"}
-_PHONES = VOWEL_SYMBOLS | CONSONANT_SYMBOLS
 
 
 @dataclass(frozen=True)
@@ -122,85 +109,19 @@ class _Timeline:
 
 
 @cache
-def _network() -> tuple[onnxruntime.InferenceSession, dict[str, int]]:
+def _network() -> onnxruntime.InferenceSession:
     graph = onnx.load(voice_path("heart"))
     graph.graph.output.append(onnx.helper.make_tensor_value_info(_DURATIONS, onnx.TensorProto.FLOAT, None))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session, json.loads((Path(ASSETS) / "vocab.json").read_text(encoding="utf-8"))
-
-
-@cache
-def _pronunciation() -> G2P:
-    return G2P()
-
-
-def _plain(text: str) -> str:
-    text = unicodedata.normalize("NFC", text).replace("’", "'").replace("‘", "'")
-    return _ELLIPSIS.sub("… ", _DASH.sub(" — ", text))
-
-
-def words_of(text: str) -> list[str]:
-    """Words of a text as `speak` labels them.
-
-    Whatever stands between spaces or dashes is a word: lower case, without the punctuation around it, so that `can't`
-    and `well-known` are one word each.
-
-    Raises
-    ------
-    InputError
-        If a word holds anything but letters, apostrophes and hyphens (or the full stops of `p.m.`), naming it: numbers
-        and signs are spoken as several words and have to be spelled out.
-    """
-    words = []
-    for token in _plain(text).split():
-        word = token.strip(_EDGE_PUNCTUATION)
-        if word in ("", "—"):
-            continue
-        if not _WORD.fullmatch(word):
-            raise InputError(f"text: {token!r} found, expected words of letters only (spell out numbers and signs)")
-        words.append(word.lower())
-    return words
-
-
-def _pronounce(sentence: str) -> tuple[list[tuple[str, int | None]], list[str]]:
-    """Symbols that the network reads, each with the index of its word (None: space or punctuation), and the words."""
-    words = words_of(sentence)
-    _, vocabulary = _network()
-    symbols: list[tuple[str, int | None]] = []
-    word, letters = -1, False
-    for token in _pronunciation().phonemize_tokens(_pronunciation().tokenize(sentence)):
-        if not letters and any(character.isalpha() for character in token.text):
-            word, letters = word + 1, True
-        for symbol in token.phonemes or "":
-            if symbol in vocabulary:
-                symbols.append((symbol, word if unicodedata.category(symbol)[0] in "LM" else None))
-        if token.whitespace:
-            symbols.append((" ", None))
-            letters = False
-    if word + 1 != len(words):
-        raise InputError(f"text: {sentence!r} is spoken as {word + 1} words, expected {len(words)}")
-    unspoken = set(range(len(words))) - {index for symbol, index in symbols if symbol in _PHONES}
-    if unspoken:
-        raise InputError(f"text: {words[min(unspoken)]!r} has no pronunciation, expected an English word")
-    return symbols, words
-
-
-def _sentences(text: str) -> Iterator[tuple[bool, str]]:
-    """Sentences that have words, each with whether a paragraph opens with it."""
-    for paragraph in _PARAGRAPH.split(text.strip()):
-        sentences = Hibari.split_sentences(_plain(" ".join(paragraph.split())))
-        for number, sentence in enumerate(filter(words_of, sentences)):
-            yield number == 0, sentence
+    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _synthesise(symbols: str, voice: Voice, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Sound before the vocal tract is scaled, and the second at which each symbol ends, the pad before them first."""
-    session, vocabulary = _network()
-    ids = np.array([[0, *(vocabulary[symbol] for symbol in symbols), 0]], np.int64)
-    *spectra, frames = session.run(None, {"ids": ids, "speed": np.array([voice.speed / voice.warp], np.float32)})
+    ids = np.array([[0, *(vocabulary()[symbol] for symbol in symbols), 0]], np.int64)
+    *spectra, frames = _network().run(None, {"ids": ids, "speed": np.array([voice.speed / voice.warp], np.float32)})
     *parts, f0 = (part[0] for part in spectra)
     audio = dsp.synth(*parts, f0, rng)
     if voice.pitch != voice.warp:
@@ -228,8 +149,8 @@ def _timeline(symbols: list[tuple[str, int | None]], ends: np.ndarray) -> _Timel
             stress, waiting = _STRESS[symbol], begin if waiting is None else waiting
         elif symbol == "ɹ" and previous in ("ə", "ɜ"):
             labels[-1], stops[-1] = f"ER{labels[-1][-1]}", end
-        elif symbol in _PHONES:
-            labels.append(_PHONES[symbol] + (stress if symbol in VOWEL_SYMBOLS else ""))
+        elif symbol in PHONE_OF_SYMBOL:
+            labels.append(PHONE_OF_SYMBOL[symbol] + (stress if symbol in VOWEL_SYMBOLS else ""))
             start = begin if waiting is None else waiting
             if not paused:
                 stops[-1] = start
@@ -267,7 +188,7 @@ def _fit_to_sound(timeline: _Timeline, audio: np.ndarray) -> None:
 
 def _say(sentence: str, voice: Voice, rng: np.random.Generator) -> Speech:
     """One sentence with a little silence around it."""
-    symbols, words = _pronounce(sentence)
+    symbols, words = pronounce(sentence)
     audio, ends = _synthesise("".join(symbol for symbol, _ in symbols), voice, rng)
     timeline = _timeline(symbols, ends)
     _fit_to_sound(timeline, audio)
@@ -330,7 +251,7 @@ def speak(text: str, voice: Voice, seed: int, pause_seconds: tuple[float, float]
     rng = np.random.default_rng(seed)
     parts, words, phones = [], [], []
     n_samples, spoken_until = 0, 0.0
-    for opens_paragraph, sentence in _sentences(text):
+    for opens_paragraph, sentence in sentences_of(text):
         said = _say(sentence, voice, rng)
         pause = rng.uniform(middle, longest) if opens_paragraph else rng.uniform(shortest, middle)
         n_silent = round((spoken_until + pause - said.words[0].start) * RATE) - n_samples

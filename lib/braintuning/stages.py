@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from braintuning import encoding, rois, timing
+from braintuning import encoding
+from braintuning.alignment import region_table, score_layers
 from braintuning.backbones import SpeechEncoder
 from braintuning.datasets import open_dataset
 from braintuning.datasets.lebel import LebelDataset
@@ -71,18 +72,21 @@ def check(study: Study, report: Report = print) -> LebelDataset:
     """Open the dataset and read everything that the study will use; the first thing wrong raises `InputError`."""
     dataset = prepare(study, report)
     if isinstance(dataset, LebelDataset):
+        dataset.check({participant: study.stories_for(participant).all for participant in study.participants})
         for participant in study.participants:
-            dataset.stories(participant)
-        dataset.check(study.participants, study.stories.all)
+            dataset.repeats(participant, _ceiling_story(study, participant))
     else:
         dataset.check()
+    for run in study.runs():
+        if run.condition == "pretrained":
+            _pretrained(study, run)
     return dataset
 
 
 def measure_ceiling(study: Study, participant: str, report: Report = print) -> Path:
     """Noise ceiling of every voxel of a participant, from the repeats of the story that the study names."""
     dataset, path = prepare(study, report), study.ceiling_file(participant)
-    story = getattr(study.stories, study.encoding.mask_from)[0]
+    story = _ceiling_story(study, participant)
     recipe = {
         "stage": "ceiling",
         "participant": participant,
@@ -99,6 +103,10 @@ def measure_ceiling(study: Study, participant: str, report: Report = print) -> P
             f"{participant}: {above} of {len(ceiling)} voxels above {study.encoding.ceiling_threshold}, from {story}"
         )
     return path
+
+
+def _ceiling_story(study: Study, participant: str) -> str:
+    return getattr(study.stories_for(participant), study.encoding.mask_from)[0]
 
 
 def used_voxels(study: Study, participant: str) -> np.ndarray:
@@ -154,15 +162,19 @@ def tune_model(study: Study, run: Run, device: str = "cpu", report: Report = pri
     dataset = prepare(study, report)
     measure_ceiling(study, run.participant, report)
     path, used = study.model_folder(run), used_voxels(study, run.participant)
-    stories = study.stories.train + study.stories.validation
-    files = [f for s in stories for f in (dataset.audio_file(s), dataset.responses_file(run.participant, s))]
+    stories = study.stories_for(run.participant)
+    files = [
+        f
+        for s in stories.train + stories.validation
+        for f in (dataset.audio_file(s), dataset.responses_file(run.participant, s))
+    ]
     recipe = {
         "stage": "tune",
         "run": run.name,
         "backbone": study.backbones[run.backbone].model_dump(),
         "settings": study.tuning.model_dump(),
-        "train": study.stories.train,
-        "validation": study.stories.validation,
+        "train": stories.train,
+        "validation": stories.validation,
         "voxels": fingerprint(np.flatnonzero(used).tolist()),
         "inputs": inputs_fingerprint(files, dataset.root),
     }
@@ -170,7 +182,7 @@ def tune_model(study: Study, run: Run, device: str = "cpu", report: Report = pri
         return path
     train, validation = (
         {story: story_targets(study, run, dataset, story, used) for story in names}
-        for names in (study.stories.train, study.stories.validation)
+        for names in (stories.train, stories.validation)
     )
     encoder = _pretrained(study, run)
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
@@ -202,7 +214,7 @@ def extract_features(study: Study, run: Run, device: str = "cpu", report: Report
         "stage": "extract",
         "model": _model_recipe(study, run),
         "settings": study.features.model_dump(exclude={"batch_size"}),
-        "lead": lead,
+        "times": fingerprint([dataset.tr_times(story).tolist() for story in stories] + [lead, dataset.tr]),
         "stories": stories,
         "inputs": inputs_fingerprint([dataset.audio_file(s) for s in stories], dataset.root),
     }
@@ -225,26 +237,6 @@ def _weights_from(study: Study, run: Run, encoder: SpeechEncoder) -> str:
     return made["weights"] if made else encoder.weights_from
 
 
-def design_matrix(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
-    """Z-scored and delayed features of one story.
-
-    Parameters
-    ----------
-    features : (lead + rows, dim) float32
-        With as many leading rows as the longest delay.
-    delays : tuple of int
-
-    Returns
-    -------
-    design : (rows, len(delays) * dim) float32
-    """
-    lead = max(delays)
-    stored = features[lead:]
-    deviation = stored.std(axis=0)
-    standard = (features - stored.mean(axis=0)) / np.where(deviation > 1e-12, deviation, 1)
-    return timing.delay(standard, delays)[lead:]
-
-
 def align(study: Study, participant: str, run: Run, device: str = "cpu", report: Report = print) -> Path:
     """Score every layer of a run's model on a participant's responses to the test story, voxel by voxel and by region.
 
@@ -256,20 +248,23 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", report:
     measure_ceiling(study, participant, report)
     features_file = extract_features(study, run, device, report)
     used, ceiling = used_voxels(study, participant), load_arrays(study.ceiling_file(participant))["ceiling"]
-    stories = study.stories.train + study.stories.test
+    stories = study.stories_for(participant)
+    used_stories = stories.train + stories.test
     recipe = {
         "stage": "align",
         "participant": participant,
         "features": fingerprint(provenance_of(features_file)["recipe"]),
+        "ceiling": fingerprint(provenance_of(study.ceiling_file(participant))["recipe"]),
         "settings": study.encoding.model_dump(),
-        "train": study.stories.train,
-        "test": study.stories.test,
-        "inputs": inputs_fingerprint([dataset.responses_file(participant, s) for s in stories], dataset.root),
+        "train": stories.train,
+        "test": stories.test,
+        "inputs": inputs_fingerprint([dataset.responses_file(participant, s) for s in used_stories], dataset.root),
     }
     table_path = path.with_suffix(".csv")
     if is_done(path, recipe) and table_path.is_file():
         return path
-    correlations = _test_correlations(study, dataset, participant, load_arrays(features_file), used, device)
+    responses = {story: dataset.responses(participant, story, used) for story in used_stories}
+    correlations = score_layers(load_arrays(features_file), responses, stories, study.encoding, device)
     r = np.full((len(correlations), len(used)), np.nan, np.float32)
     r[:, used] = correlations
     alignment = (r / np.where(used, ceiling, np.nan)).astype(np.float32)
@@ -283,49 +278,3 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", report:
     save_table(table_path, table.assign(**provenance_columns(study.name, carried), seed=study.tuning.seed))
     report(f"{participant}: {run.name} aligned, {used.sum()} voxels")
     return path
-
-
-def _test_correlations(
-    study: Study,
-    dataset: LebelDataset,
-    participant: str,
-    features: dict[str, np.ndarray],
-    used: np.ndarray,
-    device: str,
-) -> np.ndarray:
-    settings, stories = study.encoding, study.stories
-    train_y = np.concatenate([encoding.zscore(dataset.responses(participant, s, used)) for s in stories.train])
-    test_y = [dataset.responses(participant, s, used)[settings.test_skip_rows :] for s in stories.test]
-    scores = []
-    for layer in range(len(next(iter(features.values())))):
-        design = {story: design_matrix(features[story][layer], settings.delays) for story in features}
-        train_x = np.concatenate([design[story] for story in stories.train])
-        test_x = np.concatenate([design[story][settings.test_skip_rows :] for story in stories.test])
-        rng = generator(settings.seed, "splits")
-        predicted = encoding.predict(train_x, train_y, test_x, settings, rng, device)
-        scores.append(encoding.correlation(predicted, np.concatenate(test_y)))
-    return np.stack(scores)
-
-
-def region_table(alignment: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    """Mean alignment of each region group.
-
-    Parameters
-    ----------
-    alignment : (layers + 1, voxels) float
-        NaN where a voxel is not used.
-    labels : (voxels,) str
-        Region of each voxel.
-
-    Returns
-    -------
-    table : DataFrame
-        layer, roi, alignment (NaN for a group without a used voxel), n_voxels.
-    """
-    rows = []
-    for group in rois.GROUPS:
-        inside = alignment[:, rois.members(labels, group)]
-        n_voxels = int(np.isfinite(inside[0]).sum())
-        means = np.nanmean(inside, axis=1) if n_voxels else np.full(len(inside), np.nan)
-        rows += [(layer, group, mean, n_voxels) for layer, mean in enumerate(means)]
-    return pd.DataFrame(rows, columns=["layer", "roi", "alignment", "n_voxels"])

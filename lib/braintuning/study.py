@@ -20,6 +20,7 @@ from braintuning.settings import (
     Encoding,
     Features,
     Figures,
+    FolderName,
     Section,
     Stories,
     Tuning,
@@ -46,12 +47,13 @@ class Run:
 class Study(Section):
     """Everything that decides the numbers of a study."""
 
-    name: str
+    name: FolderName
     title: str
     dataset: Dataset
-    participants: tuple[str, ...] = ()
+    participants: tuple[FolderName, ...] = ()
     stories: Stories
-    backbones: Mapping[str, Backbone]
+    lacks: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    backbones: Mapping[FolderName, Backbone]
     conditions: tuple[Condition, ...]
     tuning: Tuning = Field(default_factory=Tuning)
     features: Features = Field(default_factory=Features)
@@ -72,6 +74,12 @@ class Study(Section):
     def root(self) -> Path:
         """Folder of the dataset."""
         return REPOSITORY / self.dataset.root
+
+    def stories_for(self, participant: str) -> Stories:
+        """Stories that the study uses of a participant: all but those that it says the participant lacks."""
+        lacking = self.lacks.get(participant, ())
+        uses = self.stories.model_dump()
+        return Stories(**{use: tuple(s for s in names if s not in lacking) for use, names in uses.items()})
 
     def runs(self) -> Iterator[Run]:
         """Every model of the study: the pretrained ones, then the tuned ones participant by participant."""
@@ -140,14 +148,14 @@ def load_study(name: str | Path, root: str | None = None) -> Study:
         raise InputError(f"{path}: no such study{nearest(str(name), known)}")
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: found {type(content).__name__}, expected the keys of a study")
     if root and isinstance(content.get("dataset"), dict):
         content["dataset"]["root"] = str(Path(root).absolute())
     try:
-        study = Study.model_validate_json(json.dumps(content))
+        study = Study.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         raise InputError(f"{path}: {_explain(error)}") from None
     _check(study, path)
@@ -155,13 +163,31 @@ def load_study(name: str | Path, root: str | None = None) -> Study:
 
 
 def _check(study: Study, path: Path) -> None:
-    if any(condition != "pretrained" for condition in study.conditions):
-        if len(study.stories.train) < 2:
-            raise InputError(f"{path}: found {len(study.stories.train)} training stories, expected at least 2")
-        if not study.stories.validation:
-            raise InputError(f"{path}: found no validation story, expected at least 1 to stop the tuning by")
+    for key in ("participants", "conditions"):
+        names = getattr(study, key)
+        if len(set(names)) < len(names):
+            raise InputError(f"{path}: key `{key}`: a name stands there twice, expected once")
+    for participant in study.lacks:
+        if participant not in study.participants:
+            close = nearest(participant, study.participants)
+            raise InputError(f"{path}: unknown participant {participant!r} in `lacks`{close}")
     if len(study.stories.all) < len(study.stories.train + study.stories.validation + study.stories.test):
         raise InputError(f"{path}: a story is used twice among train, validation and test, expected once")
+    if any(condition != "pretrained" for condition in study.conditions):
+        _check_tuning(study, path)
+
+
+def _check_tuning(study: Study, path: Path) -> None:
+    if not study.participants:
+        raise InputError(f"{path}: found no participant, expected at least 1 to tune models on")
+    for participant in study.participants:
+        stories = study.stories_for(participant)
+        if len(stories.train) < 2:
+            raise InputError(
+                f"{path}: found {len(stories.train)} training stories, expected at least 2 of {participant}"
+            )
+        if not stories.validation:
+            raise InputError(f"{path}: found no validation story of {participant}, expected at least 1")
 
 
 def nearest(found: str, valid: tuple[str, ...]) -> str:
@@ -206,7 +232,9 @@ def check_parameters(namespace: Mapping[str, Any], *expected: str) -> None:
         A name that is neither expected nor the kernel's own.
     """
     names = {
-        n for n, v in namespace.items() if not n.startswith("_") and isinstance(v, str | int | float | list | dict)
+        n
+        for n, v in namespace.items()
+        if not n.startswith("_") and isinstance(v, str | int | float | list | dict | None)
     }
     if unknown := sorted(names - KERNEL_NAMES - set(expected)):
         raise InputError(f"notebook parameter {unknown[0]!r} does not exist{nearest(unknown[0], expected)}")

@@ -84,8 +84,16 @@ def _mean_loss(model: TunedModel, stories: Mapping[str, StoryTargets], settings:
         for start in range(0, len(rows), settings.batch_size):
             batch = rows[start : start + settings.batch_size]
             audio, targets = _batch(stories, batch, settings.clip_seconds, device)
-            total += torch.nn.functional.mse_loss(model(audio), targets).item() * len(batch)
+            loss = torch.nn.functional.mse_loss(model(audio), targets)
+            _require_finite(loss, batch, "validation")
+            total += loss.item() * len(batch)
     return total / len(rows)
+
+
+def _require_finite(loss: torch.Tensor, batch: list[tuple[str, int]], where: str) -> None:
+    if not torch.isfinite(loss):
+        names = ", ".join(sorted({story for story, _ in batch}))
+        raise InputError(f"tuning: loss {loss.item()} at {where} ({names}), expected a finite number")
 
 
 def _precision(device: str) -> torch.autocast:
@@ -125,9 +133,7 @@ def _train_epoch(
         with _precision(device):
             predicted = model(audio)
         loss = torch.nn.functional.mse_loss(predicted, targets)
-        if not torch.isfinite(loss):
-            names = ", ".join(sorted({story for story, _ in batch}))
-            raise InputError(f"tuning: loss {loss.item()} at epoch {epoch + 1}, step {len(losses) + 1} ({names})")
+        _require_finite(loss, batch, f"epoch {epoch + 1}, step {len(losses) + 1}")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -136,12 +142,16 @@ def _train_epoch(
     return float(np.mean(losses))
 
 
-def _check(train: Mapping[str, StoryTargets], validation: Mapping[str, StoryTargets]) -> None:
+def _check(train: Mapping[str, StoryTargets], validation: Mapping[str, StoryTargets]) -> int:
     if not train or not validation:
         raise InputError("tuning: found no training or no validation story, expected at least one of each")
+    n_voxels = next(iter(train.values())).targets.shape[1]
     for name, story in {**train, **validation}.items():
         if len(story.times) != len(story.targets):
             raise InputError(f"story {name}: found {len(story.targets)} rows of targets, expected {len(story.times)}")
+        if story.targets.shape[1] != n_voxels:
+            raise InputError(f"story {name}: found {story.targets.shape[1]} voxels, expected {n_voxels}")
+    return n_voxels
 
 
 def tune(
@@ -183,8 +193,7 @@ def tune(
     InputError
         No stories, rows that do not match, or a loss that is not finite.
     """
-    _check(train, validation)
-    n_voxels = next(iter(train.values())).targets.shape[1]
+    n_voxels = _check(train, validation)
     model = TunedModel(encoder, n_voxels).to(device)
     n_steps = settings.epochs * -(-len(_rows(train)) // settings.batch_size)
     optimiser, schedule = _optimiser(model, settings, n_steps)
@@ -192,6 +201,8 @@ def tune(
     best = copy.deepcopy(model.trainable_state())
     if checkpoint and checkpoint.is_file():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
+        if state["model"].keys() != model.trainable_state().keys():
+            raise InputError(f"{checkpoint}: holds another model's parameters, expected those of {encoder.family}")
         model.load_state_dict(state["model"], strict=False)
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])

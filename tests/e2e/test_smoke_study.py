@@ -52,7 +52,7 @@ def finished(tmp_path_factory) -> Workflow:
     process = workflow.start()
     deadline = time.monotonic() + 600
     for line in process.stdout:
-        if "start" in line and "tune" in line or time.monotonic() > deadline:
+        if ("start" in line and "tune" in line) or time.monotonic() > deadline:
             break
     time.sleep(6)
     os.killpg(process.pid, signal.SIGKILL)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-
 from braintuning.errors import InputError
 from braintuning.notebooks import NOTEBOOKS, execute
 

@@ -157,6 +157,17 @@ def test_hole_at_the_end_and_limit_of_silence():
     require_signal(audio, "story.wav", longest_silence=10.1)
 
 
+def test_only_the_asked_part_has_to_have_sound():
+    audio = noisy(60)
+    audio[: 20 * RATE] = 0
+    audio[45 * RATE :] = 0
+    require_signal(audio, "story.wav", within=(12.0, 54.0))
+    with pytest.raises(InputError, match=r"from 10\.00 s to 20\.00 s"):
+        require_signal(audio, "story.wav", within=(10.0, 54.0))
+    with pytest.raises(InputError, match=r"from 45\.00 s to 60\.00 s"):
+        require_signal(audio, "story.wav", within=(12.0, 70.0))
+
+
 def test_quiet_noise_of_16_bits_is_not_silence():
     audio = np.random.default_rng(4).integers(-1, 2, 20 * RATE).astype(np.float32) / 32_768
     require_signal(audio, "story.wav")

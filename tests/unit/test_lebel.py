@@ -27,7 +27,7 @@ def dataset(files):
 
 
 def check(dataset):
-    dataset.check(PARTICIPANTS, STORIES)
+    dataset.check(dict.fromkeys(PARTICIPANTS, STORIES))
 
 
 def overwrite(path, change):
@@ -99,7 +99,7 @@ def test_a_folder_without_volumes_is_refused(tmp_path):
 
 def test_an_unknown_participant_is_named_with_those_there_are(dataset):
     refused(lambda: dataset.stories("P9"), "P9", "no such participant", "P1, P2")
-    refused(lambda: dataset.check(("P9",), STORIES), "P9", "no such participant")
+    refused(lambda: dataset.check({"P9": STORIES}), "P9", "no such participant")
     refused(lambda: dataset.responses("P9", "harbour"), "P9")
 
 
@@ -127,7 +127,12 @@ def test_a_story_without_volumes_is_refused(dataset, files):
 @pytest.mark.parametrize("n_rows", [N_ROWS - 1, N_ROWS + 20])
 def test_responses_whose_rows_do_not_fit_the_story_are_refused(dataset, files, n_rows):
     files.write_responses("P2", "harbour", np.random.default_rng(0).standard_normal((n_rows, N_VOXELS)))
-    refused(lambda: check(dataset), files.hf5("P2", "harbour"), f"({n_rows}, {N_VOXELS})", f"expected {N_ROWS} rows")
+    refused(
+        lambda: check(dataset),
+        files.hf5("P2", "harbour"),
+        f"({n_rows}, {N_VOXELS})",
+        f"expected ({N_ROWS}, {N_VOXELS})",
+    )
 
 
 def test_repeats_whose_rows_do_not_fit_the_story_are_refused(dataset, files):

@@ -154,6 +154,28 @@ def test_names_do_not_overlap_and_leaders_start_in_their_region(drawn, points_pe
             assert not everywhere[rows, columns].any()
 
 
+def test_crossings_are_counted_as_by_solving_for_the_meeting_point():
+    rng = np.random.default_rng(0)
+    starts, ends, segments = rng.normal(size=(40, 2)), rng.normal(size=(40, 2)), rng.normal(size=(15, 2, 2))
+    counted = rois._crossings(starts, ends, segments)
+    solved = [sum(crossing((a, b), segment) for segment in segments) for a, b in zip(starts, ends, strict=True)]
+    assert counted.tolist() == solved
+    assert 0 < np.mean(solved) < 10
+
+
+def test_a_leader_takes_the_longer_way_round_another():
+    canvas = rois._Canvas(np.arange(-100.0, 101), np.arange(-60.0, 61), clearance=1.0)
+    regions = np.zeros((121, 201), bool)
+    regions[:, 60:121] = True
+    anchors = np.array([[0.0, 0.0]])
+    free = canvas.name_beside("free", anchors, regions, [], (8.0, 6.0))
+    assert free.x > 20
+    assert free.y == 0
+    wall = rois.Name("wall", 10.0, 50.0, 4.0, 4.0, (10.0, -60.0), (10.0, 48.0))
+    round_it = canvas.name_beside("held", anchors, regions, [wall], (8.0, 6.0))
+    assert round_it.x < -40
+
+
 def test_leader_lines_do_not_cross_at_page_width(drawn):
     image = flat_image(fs_lr())
     names = place_names(drawn, image, tuple(3.4 * len(o.region) for o in drawn), 5.5, 0.57)

@@ -1,5 +1,4 @@
 import math
-import re
 from itertools import pairwise
 
 import numpy as np
@@ -7,8 +6,7 @@ import pytest
 import soxr
 from braintuning.errors import InputError
 from braintuning.phones import PHONES, without_stress
-from braintuning.speech import RATE, VOICES, Voice, _pronounce, speak, words_of
-from hibari import Hibari
+from braintuning.speech import RATE, VOICES, Voice, speak
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import stft
 
@@ -43,17 +41,9 @@ def spectrum_over_time(speech):
     return frequencies, times, np.abs(values.T) ** 2
 
 
-def test_words_of_strips_punctuation_and_keeps_what_is_within_a_word():
-    assert words_of(TEXT) == WORDS
-    assert words_of("‘Tis Rosa’s; “o’clock” (PhD), Mr. Café…") == ["tis", "rosa's", "o'clock", "phd", "mr", "café"]
-    assert words_of("one—two – three - four -- five...six") == ["one", "two", "three", "four", "five", "six"]
-    assert words_of(' — "..." ') == []
-
-
-@pytest.mark.parametrize("token", ["1990", "$5", "50%", "and/or", "B2", "end.Then,", "a_b", "me@home", "&"])
-def test_token_that_is_not_one_spoken_word_is_named(token):
-    with pytest.raises(InputError, match=re.escape(repr(token))):
-        speak(f"In the year {token} it rained.", VOICES["clara"], seed=0)
+def test_word_that_cannot_be_spoken_is_named():
+    with pytest.raises(InputError, match="'1990'"):
+        speak("In the year 1990 it rained.", VOICES["clara"], seed=0)
 
 
 @pytest.mark.parametrize("text", ["", " \n\n ", "... — !"])
@@ -114,13 +104,6 @@ def test_stress_digits_are_on_vowels_only_and_every_phone_is_known(speeches):
     for phone in speeches["clara"].phones:
         assert without_stress(phone.label) in PHONES
         assert phone.label[-1].isdigit() == (phone.label[:2] in VOWELS)
-
-
-def test_symbols_are_those_that_hibari_reads():
-    sentence = "Doctor Moss never stayed, she said, because the well-known rocks weren't safe."
-    hibari = Hibari()
-    (expected,) = hibari.phonemize(sentence)
-    assert "".join(symbol for symbol, _ in _pronounce(sentence)[0]) == "".join(s for s in expected if s in hibari.vocab)
 
 
 def test_roman_numerals_are_not_read_into_ordinary_words():
@@ -304,10 +287,15 @@ def test_pitch_alone_leaves_the_timing_as_it_is():
         assert (a.start, a.end) == pytest.approx((b.start, b.end), abs=0.03)
 
 
+def test_sentence_without_words_is_passed_over():
+    speech = speak("He left.\n\n* * *\n\n... !\n\nShe stayed.".replace("*", "—"), VOICES["clara"], seed=0)
+    assert [word.label for word in speech.words] == ["he", "left", "she", "stayed"]
+
+
 def test_very_long_sentence_is_spoken_whole():
     text = "It rained on the hills, " * 40 + "and then it stopped."
     speech = speak(text, VOICES["clara"], seed=0)
-    assert [word.label for word in speech.words] == words_of(text)
+    assert [word.label for word in speech.words] == text.lower().replace(",", "").rstrip(".").split()
     lengths = [word.end - word.start for word in speech.words if word.label == "rained"]
     assert np.std(lengths) < 0.2 * np.mean(lengths)
 

@@ -1,6 +1,7 @@
 """ds003020 (LeBel et al. 2023), real or simulated: people listening to spoken stories in a scanner."""
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -49,7 +50,10 @@ class LebelDataset:
 
     @cached_property
     def _volumes(self) -> dict[str, int]:
-        return json.loads(self._volumes_file.read_text())
+        try:
+            return json.loads(self._volumes_file.read_text())
+        except ValueError:
+            raise InputError(f"{self._volumes_file}: not JSON, expected the volumes of each story") from None
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -115,26 +119,32 @@ class LebelDataset:
             The file lacks `data`, its rows do not fit the story, or a voxel is constant or not a number.
         """
         path = self.responses_file(participant, story)
-        with h5py.File(path) as file:
-            if "data" not in file:
-                raise InputError(f"{path}: found {sorted(file)}, expected a dataset named 'data'")
-            data = file["data"]
-            if data.ndim != 2 or len(data) != self.n_rows(story):
-                raise InputError(f"{path}: found shape {data.shape}, expected {self.n_rows(story)} rows of voxels")
-            responses = data.astype(np.float32)[:]
+        responses = self._read(path, "data", 2, (self.n_rows(story), self.n_voxels(participant)))
         require_usable(responses, path)
         return responses if voxels is None else responses[:, voxels]
 
     def repeats(self, participant: str, story: str) -> np.ndarray:
         """Responses to each presentation of a story; (repeats, rows, voxels) float32."""
         path = self.responses_file(participant, story)
-        with h5py.File(path) as file:
-            if "individual_repeats" not in file:
-                raise InputError(f"{path}: found {sorted(file)}, expected 'individual_repeats' to measure noise by")
-            repeats = file["individual_repeats"]
-            if repeats.ndim != 3 or repeats.shape[1] != self.n_rows(story):
-                raise InputError(f"{path}: repeats of shape {repeats.shape}, expected {self.n_rows(story)} rows each")
-            return repeats.astype(np.float32)[:]
+        repeats = self._read(path, "individual_repeats", 3, (self.n_rows(story), self.n_voxels(participant)))
+        for repeat in repeats:
+            require_usable(repeat, path)
+        return repeats
+
+    def n_voxels(self, participant: str) -> int:
+        """Voxels of a participant: as many as the first story's file has."""
+        path = self.responses_file(participant, self.stories(participant)[0])
+        with _open_hdf5(path) as file:
+            return _dataset(file, "data", path).shape[-1]
+
+    def _read(self, path: Path, name: str, n_dimensions: int, expected: tuple[int, int]) -> np.ndarray:
+        with _open_hdf5(path) as file:
+            data = _dataset(file, name, path)
+            if len(data.shape) != n_dimensions or data.shape[-2:] != expected:
+                raise InputError(
+                    f"{path}: found '{name}' of shape {data.shape}, expected {expected[0]} rows of {expected[1]} voxels"
+                )
+            return data.astype(np.float32)[:]
 
     def surface(self, participant: str) -> Surface:
         """Cortical surface that the participant's voxels are drawn on."""
@@ -161,15 +171,16 @@ class LebelDataset:
         if space != "fs_LR_32k":
             raise InputError(f"{path}: found space {space!r}, expected 'fs_LR_32k'")
 
-    def check(self, participants: tuple[str, ...], stories: tuple[str, ...]) -> None:
-        """Read what a study needs, so that everything wrong with it is known before long work starts."""
-        for participant in participants:
-            for story in stories:
+    def check(self, stories: Mapping[str, Sequence[str]]) -> None:
+        """Read what a study needs of each participant, so that whatever is wrong is known before long work starts."""
+        for participant, names in stories.items():
+            for story in names:
                 self.responses_file(participant, story)
-        for story in stories:
+            self._require_fs_lr(participant)
+        for story in dict.fromkeys(story for names in stories.values() for story in names):
             self._check_story(story)
-        for participant in participants:
-            for story in stories:
+        for participant, names in stories.items():
+            for story in names:
                 self.responses(participant, story)
 
     def _check_story(self, story: str) -> None:
@@ -184,6 +195,19 @@ class LebelDataset:
             )
         for tier in (words, self.phones(story)):
             textgrid.check_within(tier, duration, self.textgrid_file(story))
+
+
+def _open_hdf5(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path)
+    except OSError:
+        raise InputError(f"{path}: not a whole HDF5 file, expected responses; is it a link without content?") from None
+
+
+def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    if name not in file:
+        raise InputError(f"{path}: found {sorted(file)}, expected a dataset named '{name}'")
+    return file[name]
 
 
 def require_usable(responses: np.ndarray, path: Path) -> None:

@@ -1,0 +1,270 @@
+from copy import deepcopy
+from datetime import date
+
+import pytest
+import yaml
+from braintuning.errors import InputError
+from braintuning.study import STUDIES, Run, check_parameters, load_study
+
+CONTENT = {
+    "name": "small",
+    "title": "Small",
+    "dataset": {"kind": "lebel", "root": "data/small"},
+    "participants": ["P1", "P2", "P3"],
+    "stories": {"train": ["a", "b"], "validation": ["c"], "test": ["d"]},
+    "backbones": {"tiny": {"name": "lab/tiny"}, "base": {"name": "lab/base"}},
+    "conditions": ["pretrained", "brain-tuned", "random-brain-tuned"],
+    "figures": {"notebooks": ["fig2"]},
+}
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load a study whose keys, dotted, are set as asked."""
+
+    def load_with(changes=None, **options):
+        content = deepcopy(CONTENT)
+        for dotted, value in (changes or {}).items():
+            section, *parents, key = content, *dotted.split(".")
+            for parent in parents:
+                section = section.setdefault(parent, {})
+            section[key] = value
+        path = tmp_path / "small.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return load_study(path, **options)
+
+    return load_with
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(STUDIES.glob("*.yaml"))])
+def test_shipped_study_loads(name):
+    study = load_study(name)
+    assert study.name == name
+    assert list(study.alignments()) or not study.participants
+
+
+def test_demo_and_alice_are_shipped():
+    assert {path.stem for path in STUDIES.glob("*.yaml")} >= {"demo", "alice"}
+    assert load_study("demo").dataset.simulation
+    assert load_study("alice").encoding.folds >= 2
+
+
+def test_defaults_are_those_of_the_paper(load):
+    study = load()
+    tuning, encoding, features = study.tuning, study.encoding, study.features
+    assert (study.dataset.tr, tuning.clip_seconds, tuning.batch_size, tuning.epochs) == (2.0045, 10, 128, 30)
+    assert (tuning.trunk_learning_rate, tuning.head_learning_rate, tuning.warmup_fraction) == (5e-5, 1e-4, 0.1)
+    assert (features.window_seconds, features.hop_seconds) == (16, 0.1)
+    assert (encoding.delays, encoding.n_alphas, encoding.log10_alpha_min, encoding.log10_alpha_max) == (
+        (1, 2, 3, 4),
+        15,
+        1,
+        4,
+    )
+    assert (encoding.validation_splits, encoding.validation_chunk_rows, encoding.validation_fraction) == (3, 20, 0.25)
+    assert (encoding.test_skip_rows, encoding.ceiling_threshold) == (40, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("tunning", "unknown key `tunning`; did you mean 'tuning'"),
+        ("tuning.epoch", "unknown key `epoch` in `tuning`; did you mean 'epochs'"),
+        ("encoding.delay", "unknown key `delay` in `encoding`; did you mean 'delays'"),
+        ("dataset.simulation.repeat", "unknown key `repeat` in `dataset.simulation`; did you mean 'repeats'"),
+        ("backbones.tiny.pad", "unknown key `pad` in `backbones.tiny`; did you mean 'pad_to_30s'"),
+        ("figures.zzzz", "unknown key `zzzz` in `figures`, expected one of: notebooks, layer"),
+    ],
+)
+def test_unknown_key_is_named_with_the_nearest(load, key, words):
+    with pytest.raises(InputError) as error:
+        load({key: 1})
+    assert words in str(error.value)
+    assert "small.yaml" in str(error.value)
+
+
+def test_unknown_key_of_a_backbone_that_is_called_like_a_key(load):
+    with pytest.raises(InputError, match=r"unknown key `pad` in `backbones.name`; did you mean 'pad_to_30s'"):
+        load({"backbones.name": {"name": "lab/tiny", "pad": 1}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tuning.epochs", 0),
+        ("tuning.epochs", 2.5),
+        ("tuning.epochs", "3"),
+        ("tuning.epochs", True),
+        ("tuning.epochs", date(2024, 1, 1)),
+        ("tuning.trunk_learning_rate", "1e-4"),
+        ("tuning.warmup_fraction", 1.0),
+        ("dataset.tr", 0),
+        ("dataset.tr", float("inf")),
+        ("dataset.kind", "bids"),
+        ("encoding.log10_alpha_min", float("nan")),
+        ("encoding.delays", [-1]),
+        ("encoding.folds", 1),
+        ("encoding.mask_from", "train"),
+        ("backbones.tiny.pad_to_30s", "no"),
+        ("conditions", ["braintuned"]),
+        ("participants", "P1"),
+        ("features", None),
+        ("stories", ["a", "b"]),
+    ],
+)
+def test_ill_typed_value_names_its_key(load, key, value):
+    with pytest.raises(InputError) as error:
+        load({key: value})
+    assert key.rpartition(".")[2] in str(error.value).partition("small.yaml: key ")[2]
+
+
+@pytest.mark.parametrize("use", ["train", "validation", "test"])
+def test_trap_stories_by_position_in_a_list_are_refused(load, use):
+    with pytest.raises(InputError, match=f"stories.{use}"):
+        load({f"stories.{use}": [0, 1]})
+
+
+def test_trap_voxels_are_chosen_on_the_test_story_unless_the_study_says_validation(load):
+    assert load().encoding.mask_from == "test"
+    assert load({"encoding.mask_from": "validation"}).encoding.mask_from == "validation"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stories.train": ["a"]}, "found 1 training stories, expected at least 2"),
+        ({"stories.validation": []}, "no validation story"),
+        ({"participants": []}, "no participant"),
+        ({"lacks.P2": ["a"]}, "found 1 training stories, expected at least 2 of P2"),
+        ({"lacks.P2": ["c"]}, "no validation story of P2"),
+        ({"lacks.P2": ["d"]}, "no test story of P2"),
+        ({"lacks.P9": ["a"]}, "unknown participant 'P9' in `lacks`"),
+        ({"lacks.P2": ["zz"]}, "unknown story 'zz' in `lacks`"),
+        ({"conditions": ["pretrained"], "stories.validation": [], "encoding.mask_from": "validation"}, "no validation"),
+        ({"stories.test": ["a"]}, "a story is used twice"),
+        ({"stories.validation": ["d"]}, "a story is used twice"),
+        ({"stories.train": ["a", "b", "a"]}, "a story is used twice"),
+    ],
+)
+def test_study_that_cannot_tune_or_test_a_model(load, changes, words):
+    with pytest.raises(InputError, match=words):
+        load(changes)
+
+
+def test_pretrained_models_alone_need_no_stories_to_tune_on(load):
+    study = load({"conditions": ["pretrained"], "stories.train": ["a"], "stories.validation": []})
+    assert study.stories.all == ("a", "d")
+
+
+def test_only_the_participant_that_lacks_a_story_goes_without(load):
+    study = load({"stories.train": ["a", "b", "e"], "lacks.P2": ["b"]})
+    assert study.stories_for("P1") == study.stories
+    assert study.stories_for("P2").train == ("a", "e")
+    assert study.stories_for("P2").all == ("a", "e", "c", "d")
+
+
+@pytest.mark.parametrize("key", ["name", "dataset", "stories", "backbones", "conditions", "figures"])
+def test_missing_key_is_named(tmp_path, key):
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({k: v for k, v in CONTENT.items() if k != key}))
+    with pytest.raises(InputError, match=f"s.yaml: key `{key}`: Field required"):
+        load_study(tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"- a\n- b\n", "found list, expected the keys of a study"),
+        (b"just words", "found str"),
+        (b"", "found NoneType"),
+        (b"name: [unclosed", "not YAML"),
+        (b"title: caf\xe9", "not YAML"),
+    ],
+)
+def test_file_that_is_no_study(tmp_path, content, words):
+    (tmp_path / "s.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=f"s.yaml: {words}"):
+        load_study(tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize(("name", "words"), [("dmo", "did you mean 'demo'"), ("zzzzzz", "expected one of: alice, ")])
+def test_missing_study_is_named_with_the_nearest(name, words):
+    with pytest.raises(InputError, match=f"{name}.yaml: no such study.*{words}"):
+        load_study(name)
+
+
+def test_dataset_folder_from_the_command_line_wins(load, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load(root="mine").root == tmp_path / "mine"
+    assert load().root.parts[-2:] == ("data", "small")
+
+
+def test_runs_are_every_model_once_and_alignments_every_comparison_once(load):
+    study = load()
+    conditions = ("brain-tuned", "random-brain-tuned")
+    tuned = [Run(b, c, p) for b in ("tiny", "base") for c in conditions for p in ("P1", "P2", "P3")]
+    pretrained = [Run("tiny", "pretrained"), Run("base", "pretrained")]
+    assert len(list(study.runs())) == 14 and set(study.runs()) == {*tuned, *pretrained}
+    compared = {(r.participant, r) for r in tuned} | {(p, r) for p in study.participants for r in pretrained}
+    assert len(list(study.alignments())) == 18 and set(study.alignments()) == compared
+
+
+def test_result_paths_are_unique_and_in_the_results_folder(load, tmp_path, monkeypatch):
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path))
+    study = load()
+    paths = [study.features_file(run) for run in study.runs()]
+    paths += [study.model_folder(run) for run in study.runs()]
+    paths += [study.scores_file(*comparison) for comparison in study.alignments()]
+    paths += [study.ceiling_file(participant) for participant in study.participants]
+    assert len(set(paths)) == len(paths) == 14 + 14 + 18 + 3
+    assert all(path.is_relative_to(tmp_path / "small") for path in paths)
+
+
+@pytest.mark.parametrize(("key", "value"), [("participants", ["P1", "P1"]), ("conditions", ["pretrained"] * 2)])
+def test_results_would_overwrite_each_other(load, key, value):
+    with pytest.raises(InputError, match="twice"):
+        load({key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("name", "../small"), ("participants", ["P/1"]), ("backbones", {"lab/tiny": {"name": "lab/tiny"}})],
+)
+def test_name_that_is_no_folder_name_is_refused(load, key, value):
+    with pytest.raises(InputError, match=f"`{key}|in `{key}"):
+        load({key: value})
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        (("tinny", "pretrained"), "unknown backbone 'tinny'; did you mean 'tiny'"),
+        (("tiny", "brain-tund", "P1"), "unknown condition 'brain-tund'; did you mean 'brain-tuned'"),
+        (("tiny", "brain-tuned", "P9"), "unknown participant 'P9'; did you mean 'P[123]'"),
+        (("tiny", "brain-tuned"), "unknown participant None, expected one of: P1, P2, P3"),
+    ],
+)
+def test_part_that_is_not_in_the_study_is_named(load, parts, words):
+    with pytest.raises(InputError, match=words):
+        load().run(*parts)
+
+
+def test_run_by_its_parts(load):
+    assert load().run("tiny", "brain-tuned", "P2") == Run("tiny", "brain-tuned", "P2")
+    assert load().run("tiny", "pretrained", "P2") == Run("tiny", "pretrained")
+    with pytest.raises(InputError, match="unknown condition 'pretrained'"):
+        load({"conditions": ["brain-tuned"]}).run("tiny", "pretrained")
+
+
+KERNEL = {"In": [], "Out": {}, "exit": object(), "open": open, "_i1": "x", "__name__": "__main__", "pi": object()}
+
+
+def test_trap_papermill_only_warns_about_unknown_parameters():
+    check_parameters(KERNEL | {"study": "demo", "layer": 3}, "study", "layer")
+    with pytest.raises(InputError, match="parameter 'studdy' does not exist; did you mean 'study'"):
+        check_parameters(KERNEL | {"study": "demo", "studdy": "demo"}, "study", "layer")
+
+
+@pytest.mark.parametrize("value", ["x", 3, 0.5, True, [1], {"a": 1}, None])
+def test_unknown_parameter_of_any_type_stops_the_notebook(value):
+    with pytest.raises(InputError, match="'extra'"):
+        check_parameters(KERNEL | {"study": "demo", "extra": value}, "study")

@@ -1,0 +1,113 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from braintuning.errors import InputError
+from braintuning.timing import (
+    SAMPLE_RATE,
+    cut,
+    delay,
+    lanczos_resample,
+    row_times,
+    to_samples,
+    window_ends,
+    windows,
+)
+
+
+@pytest.fixture(scope="module")
+def oracles(shared):
+    with np.load(shared / "data" / "oracles" / "reference_numerics.npz") as file:
+        return dict(file)
+
+
+def sample_of_row(row, tr):
+    """Sample at which a row was acquired, in exact arithmetic: volume row + 10, sound 10 s after the trigger."""
+    return round(((row + 10) * Fraction(tr) - 10) * SAMPLE_RATE)
+
+
+@pytest.mark.parametrize("tr", ["2.0045", "1.49", "2"])
+def test_trap_rows_and_volumes_off_by_the_trim(tr):
+    times = row_times(3, float(tr))
+    assert times == pytest.approx([10 * float(tr) - 10, 11 * float(tr) - 10, 12 * float(tr) - 10])
+
+
+@pytest.mark.parametrize("tr", ["2.0045", "1.49"])
+@pytest.mark.parametrize("row", [0, 7, 299])
+@pytest.mark.parametrize("before", [1, SAMPLE_RATE, 10 * SAMPLE_RATE])
+def test_trap_windows_cut_at_whole_seconds(tr, row, before):
+    end = sample_of_row(row, tr)
+    audio = np.zeros(700 * SAMPLE_RATE, np.float32)
+    if end >= before:
+        audio[end - before] = 1
+    audio[end] = 2
+    clip = windows(audio, row_times(row + 1, float(tr))[-1:], 10.0)[0]
+    expected = np.zeros(10 * SAMPLE_RATE, np.float32)
+    if end >= before:
+        expected[-before] = 1
+    np.testing.assert_array_equal(clip, expected)
+
+
+def test_times_go_to_the_nearest_sample():
+    assert to_samples([0.29, 1.1, -0.1, 10.045]).tolist() == [4640, 17600, -1600, 160720]
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (-3, [0, 0, 0, 0]),
+        (0, [0, 0, 0, 0]),
+        (2, [0, 0, 1, 2]),
+        (5, [2, 3, 4, 5]),
+        (7, [4, 5, 0, 0]),
+        (20, [0, 0, 0, 0]),
+    ],
+)
+def test_silence_before_and_after_the_sound(end, expected):
+    assert cut(np.arange(1, 6, dtype=np.float32), end, 4).tolist() == expected
+
+
+def test_tr_must_be_positive():
+    with pytest.raises(InputError, match="TR"):
+        row_times(3, 0)
+
+
+@pytest.mark.parametrize(
+    ("duration", "step", "n"), [(1.0, 0.1, 10), (0.3, 0.1, 3), (0.35, 0.1, 3), (7.0, 2.0, 3), (0.05, 0.1, 0)]
+)
+def test_sliding_windows_fill_the_story_and_no_more(duration, step, n):
+    assert window_ends(duration, step) == pytest.approx([step * i for i in range(1, n + 1)])
+
+
+def test_lanczos_agrees_with_the_reference(oracles):
+    found = lanczos_resample(oracles["lanczos_data"], oracles["lanczos_times"], oracles["lanczos_new_times"], tr=2.0045)
+    np.testing.assert_allclose(found, oracles["lanczos_out"], atol=1e-12)
+
+
+@pytest.mark.parametrize(("period", "gain"), [(60.0, 1.0), (12.0, 1.0), (2.5, 0.0), (0.9, 0.0)])
+def test_lanczos_keeps_slow_sines_and_drops_those_above_nyquist(period, gain):
+    tr, step = 2.0045, 0.1
+    old, new = np.arange(0, 400, step), np.arange(20, 380, tr)
+    found = lanczos_resample(np.sin(2 * np.pi * old / period)[:, None], old, new, tr)[:, 0] * step / tr
+    np.testing.assert_allclose(found, gain * np.sin(2 * np.pi * new / period), atol=0.06)
+
+
+def test_lanczos_refuses_rows_without_times():
+    with pytest.raises(InputError, match="3 rows of features at 4 times"):
+        lanczos_resample(np.zeros((3, 2)), np.arange(4), np.arange(2), 1.0)
+
+
+def test_delays_agree_with_the_reference(oracles):
+    np.testing.assert_array_equal(delay(oracles["delay_in"], (1, 2, 3, 4)), oracles["delay_1_to_4_out"])
+
+
+@pytest.mark.parametrize("delays", [(0,), (4,), (0, 2, 3), (3, 1), (5, 6, 100), ()])
+def test_delays_are_shifts_even_longer_than_the_story(delays):
+    x = np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)
+    found = delay(x, delays)
+    assert found.shape == (5, 2 * len(delays))
+    assert found.dtype == x.dtype
+    for row in range(5):
+        for column, shift in enumerate(delays):
+            expected = x[row - shift] if row >= shift else [0, 0]
+            assert found[row, 2 * column : 2 * column + 2].tolist() == list(expected)
