@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import Field, ValidationError
@@ -167,27 +168,27 @@ def _check(study: Study, path: Path) -> None:
         names = getattr(study, key)
         if len(set(names)) < len(names):
             raise InputError(f"{path}: key `{key}`: a name stands there twice, expected once")
-    for participant in study.lacks:
-        if participant not in study.participants:
-            close = nearest(participant, study.participants)
-            raise InputError(f"{path}: unknown participant {participant!r} in `lacks`{close}")
+    for participant, stories in study.lacks.items():
+        for what, found, valid in [
+            ("participant", participant, study.participants),
+            *(("story", story, study.stories.all) for story in stories),
+        ]:
+            if found not in valid:
+                raise InputError(f"{path}: unknown {what} {found!r} in `lacks`{nearest(found, valid)}")
     if len(study.stories.all) < len(study.stories.train + study.stories.validation + study.stories.test):
         raise InputError(f"{path}: a story is used twice among train, validation and test, expected once")
-    if any(condition != "pretrained" for condition in study.conditions):
-        _check_tuning(study, path)
-
-
-def _check_tuning(study: Study, path: Path) -> None:
-    if not study.participants:
+    tuned = any(condition != "pretrained" for condition in study.conditions)
+    if tuned and not study.participants:
         raise InputError(f"{path}: found no participant, expected at least 1 to tune models on")
+    needed = {"test"} | ({"validation"} if tuned else set()) | {study.encoding.mask_from}
     for participant in study.participants:
         stories = study.stories_for(participant)
-        if len(stories.train) < 2:
-            raise InputError(
-                f"{path}: found {len(stories.train)} training stories, expected at least 2 of {participant}"
-            )
-        if not stories.validation:
-            raise InputError(f"{path}: found no validation story of {participant}, expected at least 1")
+        if tuned and len(stories.train) < 2:
+            found = f"found {len(stories.train)} training stories"
+            raise InputError(f"{path}: {found}, expected at least 2 of {participant}")
+        for use in sorted(needed):
+            if not getattr(stories, use):
+                raise InputError(f"{path}: found no {use} story of {participant}, expected at least 1")
 
 
 def nearest(found: str, valid: tuple[str, ...]) -> str:
@@ -207,18 +208,15 @@ def _explain(error: ValidationError) -> str:
 
 
 def _keys(parents: list[str]) -> tuple[str, ...]:
+    """Return the valid keys of the section that lies under these keys of a study."""
     section: Any = Study
     for parent in parents:
-        field = section.model_fields.get(parent) if hasattr(section, "model_fields") else None
-        section = _section_of(field.annotation) if field else section
+        in_mapping = get_origin(section) is Mapping
+        section = get_args(section)[1] if in_mapping else section.model_fields[parent].annotation
+        optional = [part for part in get_args(section) if isinstance(part, type) and issubclass(part, Section)]
+        if get_origin(section) is UnionType and optional:
+            section = optional[0]
     return tuple(section.model_fields)
-
-
-def _section_of(annotation: Any) -> Any:  # noqa: ANN401
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    inner = [_section_of(a) for a in getattr(annotation, "__args__", ())]
-    return next((s for s in inner if s is not None), None)
 
 
 def check_parameters(namespace: Mapping[str, Any], *expected: str) -> None:

@@ -131,7 +131,7 @@ def test_responses_whose_rows_do_not_fit_the_story_are_refused(dataset, files, n
         lambda: check(dataset),
         files.hf5("P2", "harbour"),
         f"({n_rows}, {N_VOXELS})",
-        f"expected ({N_ROWS}, {N_VOXELS})",
+        f"expected {N_ROWS} rows",
     )
 
 
