@@ -256,7 +256,7 @@ def inflated(
     azimuth = VIEWS[hemisphere, view]
     camera = np.array([np.cos(np.deg2rad(azimuth)), 0.0, 0.0])
     front = faces[np.cross(*np.diff(coordinates[faces], axis=1).transpose(1, 0, 2)) @ camera > 0]
-    mesh = InMemoryMesh(coordinates, front)
+    mesh = InMemoryMesh(coordinates.copy(), front)
     plot_surf(mesh, surf_map=np.zeros(len(coordinates)), hemi=hemisphere, view=(0, azimuth), colorbar=False, axes=ax)
     skin = ax.collections[-1]
     face_colours = colours[front].mean(axis=1)

@@ -242,5 +242,5 @@ def _save(
         "history": history,
         "best": best,
     }
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
