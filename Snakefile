@@ -37,6 +37,11 @@ wildcard_constraints:
 rule all:
     input:
         FIGURES / "report.html",
+        RESULTS / "dataset.json",
+        [STUDY.ceiling_file(participant) for participant in STUDY.participants],
+        [STUDY.model_folder(run) / "provenance.json" for run in TUNED.values()],
+        [STUDY.features_file(run) for run in RUNS.values()],
+        SCORES,
 
 
 rule dataset:
