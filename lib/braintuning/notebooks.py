@@ -3,10 +3,10 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from braintuning.errors import InputError
+from braintuning.errors import InputError, nearest
 from braintuning.files import REPOSITORY, atomic_path
-from braintuning.study import nearest
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 
@@ -41,11 +41,12 @@ def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
     if unknown := sorted(set(given) - set(declared)):
         raise InputError(f"{path}: notebook has no parameter {unknown[0]!r}{nearest(unknown[0], tuple(declared))}")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    with atomic_path(out) as temporary:
+    with atomic_path(out) as temporary, TemporaryDirectory(prefix="kernel-") as sockets:
+        own_sockets = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/ipc"})
         try:
             papermill.execute_notebook(
-                str(path), str(temporary), given, kernel_name="python3", cwd=str(REPOSITORY / "notebooks"),
-                progress_bar=False, config=Config(KernelManager={"transport": "ipc"}),
+                str(path), str(temporary), given, kernel_name="python3", cwd=str(NOTEBOOKS),
+                progress_bar=False, config=own_sockets,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             if error.ename == "InputError":

@@ -1,6 +1,5 @@
 """A study: dataset, participants, backbones, conditions and hyper-parameters, read from one YAML file."""
 
-import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import Field, ValidationError
 
-from braintuning.errors import InputError
+from braintuning.errors import InputError, nearest
 from braintuning.files import REPOSITORY
 from braintuning.settings import (
     Backbone,
@@ -189,12 +188,6 @@ def _check(study: Study, path: Path) -> None:
         for use in sorted(needed):
             if not getattr(stories, use):
                 raise InputError(f"{path}: found no {use} story of {participant}, expected at least 1")
-
-
-def nearest(found: str, valid: tuple[str, ...]) -> str:
-    """Words that end an error message: the valid name closest to what was found, or all of them."""
-    close = difflib.get_close_matches(found, valid, n=1, cutoff=0.4)
-    return f"; did you mean {close[0]!r}?" if close else f", expected one of: {', '.join(valid) or 'none'}"
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,5 +1,7 @@
 """What every notebook must be like before it is committed."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -53,3 +55,23 @@ def test_a_parameter_that_does_not_exist_is_named_before_anything_runs(tmp_path:
 def test_an_unknown_notebook_is_named(tmp_path: Path):
     with pytest.raises(InputError, match="no such notebook; did you mean 'fig2'"):
         execute("fig22", tmp_path / "out.ipynb", {})
+
+
+def test_two_at_once_do_not_hear_each_other_and_leave_nothing_behind(tmp_path: Path):
+    cells = [
+        nbformat.v4.new_code_cell("word = ''", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("import time\n\ntime.sleep(2)\nprint(word * 2)"),
+    ]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "echo.ipynb")
+    script = (
+        "import sys; from pathlib import Path; from braintuning import notebooks; folder = Path(sys.argv[1]); "
+        "notebooks.NOTEBOOKS = folder; notebooks.execute('echo', folder / f'{sys.argv[2]}.out', {'word': sys.argv[2]})"
+    )
+    words = ("one", "two", "three")
+    running = [subprocess.Popen([sys.executable, "-c", script, tmp_path, word]) for word in words]
+    assert [process.wait(120) for process in running] == [0, 0, 0]
+    for word in words:
+        executed = nbformat.read(tmp_path / f"{word}.out", as_version=4)
+        assert executed.cells[-1].outputs[0].text == word * 2 + "\n"
+    assert {p.name for p in tmp_path.iterdir()} == {"echo.ipynb", *(f"{word}.out" for word in words)}
