@@ -5,10 +5,13 @@ PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 RUN = .venv/bin/python -m braintuning
 
-.PHONY: figures test lab clean
+.PHONY: figures data test lab clean
 
 figures: .venv/ready
 	@$(RUN) figures --study $(STUDY) --device $(DEVICE) --cores $(CORES) $(if $(ROOT),--root "$(ROOT)") $(if $(DRY_RUN),--dry-run)
+
+data: .venv/ready
+	@$(RUN) fetch --study $(STUDY) $(if $(PARTICIPANTS),--participants $(PARTICIPANTS)) $(if $(ROOT),--dest "$(ROOT)") $(if $(DRY_RUN),--dry-run)
 
 test: .venv/ready
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -12,11 +12,12 @@ RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
 TUNED = {run.name: run for run in STUDY.runs() if run.participant}
 RUNS = {run.name: run for run in STUDY.runs()}
 SCORES = [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()]
+CEILINGS = [STUDY.ceiling_file(participant) for participant in STUDY.participants]
 FIGURE_INPUTS = {
+    "figA1": CEILINGS,
     "fig2": SCORES,
     "alice": [STUDY.features_file(run) for run in RUNS.values()],
 }
-FIGURE_TABLES = {"fig2": "fig2.csv", "alice": "alignment.csv"}
 
 
 def options_of(run, **more):
@@ -38,7 +39,7 @@ rule all:
     input:
         FIGURES / "report.html",
         RESULTS / "dataset.json",
-        [STUDY.ceiling_file(participant) for participant in STUDY.participants],
+        CEILINGS,
         [STUDY.model_folder(run) / "provenance.json" for run in TUNED.values()],
         [STUDY.features_file(run) for run in RUNS.values()],
         SCORES,
@@ -63,7 +64,7 @@ rule ceiling:
 
 rule look_at_dataset:
     message: "notebook 01_dataset"
-    input: [STUDY.ceiling_file(participant) for participant in STUDY.participants],
+    input: CEILINGS,
     output: FIGURES / "notebooks" / "01_dataset.ipynb",
     shell: BRAINTUNING + " notebook 01_dataset " + SHARED_OPTIONS + " --out {output}"
 

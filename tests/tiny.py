@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -142,6 +143,11 @@ def planted_repeats(rng: np.random.Generator, n_repeats: int = 4) -> np.ndarray:
 def voxel_labels() -> np.ndarray:
     """Regions of the dataset's 30 voxels."""
     return np.array([REGIONS[i % len(REGIONS)] for i in range(N_VOXELS)])
+
+
+def cortex() -> SimpleNamespace:
+    """Where the dataset's 30 voxels lie: in regions, and nowhere on a surface."""
+    return SimpleNamespace(n_voxels=N_VOXELS, voxel_labels=voxel_labels())
 
 
 def study_content(root: Path, backbone: Path) -> dict:

@@ -11,6 +11,7 @@ from pathlib import Path
 from braintuning import fetch_cli
 from braintuning.errors import InputError
 from braintuning.files import CACHE, REPOSITORY, atomic_path
+from braintuning.inventory import require_data
 from braintuning.study import Study, load_study
 
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
@@ -22,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command in ("fetch", "verify"):
             study = load_study(options.study)
+            if study.dataset.kind != "lebel" or study.dataset.simulation:
+                raise InputError(f"study {study.name}: has nothing to fetch, expected one on ds003020, such as paper")
+            options.dest = options.dest or study.root
             return fetch_cli.main(options, {p: study.stories_for(p).all for p in study.participants})
         study = load_study(options.study, options.root)
         return COMMANDS[options.command](study, options) or 0
@@ -56,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _figures(study: Study, options: argparse.Namespace) -> int:
     """Run whatever of a study is not up to date, down to its figures and report."""
+    if not options.dry_run:
+        require_data(study, options.study)
     from braintuning.stages import require_device
 
     require_device(options.device)

@@ -8,35 +8,11 @@ import soundfile
 import soxr
 
 from braintuning.errors import InputError
-from braintuning.files import atomic_path
+from braintuning.files import atomic_path, require_file
 
 RATE = 16_000
-_ANNEX_POINTER = b"/annex/objects/"
 _CONSTANT = 1e-6
 _UNVOICED_HZ = 200.0
-
-
-def require_file(path: Path) -> Path:
-    """Path of a file that exists and has content on this disk.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, if it is empty, or if its content was never downloaded: a link whose target is not
-        there, or a git-annex pointer in its place.
-    """
-    path = Path(path)
-    if path.is_symlink() and not path.exists():
-        target = path.readlink()
-        raise InputError(f"{path}: a link to {target}, whose content is not here, expected the file (download it)")
-    if not path.is_file():
-        raise InputError(f"{path}: {'a folder' if path.is_dir() else 'nothing'} found, expected a file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
-    with open(path, "rb") as file:
-        if file.read(len(_ANNEX_POINTER)) == _ANNEX_POINTER:
-            raise InputError(f"{path}: a git-annex pointer, whose content is not here, expected the file (download it)")
-    return path
 
 
 def read_audio(path: Path) -> np.ndarray:

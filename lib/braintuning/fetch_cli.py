@@ -212,7 +212,7 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> None:
         parser.add_argument("--stories", nargs="+", default=(), help="names, or a number for the first of the study")
         parser.add_argument("--no-surfaces", dest="surfaces", action="store_false", help="sounds and responses only")
         parser.add_argument("--manifest", type=Path, default=MANIFEST, help="table of path, bytes and md5")
-        parser.add_argument("--dest", type=Path, default=DEST, help="the dataset's folder")
+        parser.add_argument("--dest", type=Path, help="the dataset's folder; the study's by default")
         if command == "fetch":
             parser.add_argument("--base-url", default=BASE_URL, help="the dataset's root on a server")
             parser.add_argument("--workers", type=int, default=4, help="files downloaded at a time")

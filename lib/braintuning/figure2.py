@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from braintuning import plots
 from braintuning.brainplot import cortex_figure
-from braintuning.datasets.lebel import LebelDataset
+from braintuning.datasets.interface import Dataset
 from braintuning.results import load_arrays, save_table
 from braintuning.stages import Report, align
 from braintuning.study import Run, Study
@@ -29,19 +29,26 @@ def at_layer(table: pd.DataFrame, layer: int) -> pd.DataFrame:
     return table[table["layer"] == (layer if layer >= 0 else n_layers + layer)]
 
 
-def change_map(study: Study, dataset: LebelDataset, backbone: str, condition: str = "brain-tuned") -> np.ndarray:
+def change_map(study: Study, dataset: Dataset, backbone: str, condition: str = "brain-tuned") -> np.ndarray:
     """Alignment of a condition minus pretrained at the figure's layer, averaged over participants; (vertices,) float.
 
-    A vertex is averaged over the participants in whom it is measurable, and NaN where it is in none.
+    A vertex is averaged over the participants in whom it is measurable, and NaN where it is in none. Who is averaged:
+    see `on_the_map`.
     """
     maps = []
-    for participant in study.participants:
+    for participant in on_the_map(study, dataset):
         tuned, pretrained = (
             load_arrays(study.scores_file(participant, run))["alignment"][study.figures.layer]
             for run in (Run(backbone, condition, participant), Run(backbone, "pretrained"))
         )
-        maps.append(dataset.to_vertices(participant, tuned - pretrained))
+        maps.append(dataset.cortex(participant).to_vertices(tuned - pretrained))
     return mean_of_measured(np.stack(maps))
+
+
+def on_the_map(study: Study, dataset: Dataset) -> tuple[str, ...]:
+    """Participants whom the flat map shows: all where they share a surface, else the first, on their own cortex."""
+    surfaces = {id(dataset.cortex(participant).surface) for participant in study.participants}
+    return study.participants if len(surfaces) == 1 else study.participants[:1]
 
 
 def mean_of_measured(maps: np.ndarray) -> np.ndarray:
@@ -51,19 +58,17 @@ def mean_of_measured(maps: np.ndarray) -> np.ndarray:
     return np.divide(total, measured.sum(axis=0), out=np.full(total.shape, np.nan), where=measured.any(axis=0))
 
 
-def reliability(study: Study, dataset: LebelDataset) -> np.ndarray:
+def reliability(study: Study, dataset: Dataset) -> np.ndarray:
     """Opacity of each vertex: its mean noise ceiling, from 0 at the threshold to 1 at `CLEAR_CEILING` and above."""
-    ceilings = [load_arrays(study.ceiling_file(p))["ceiling"] for p in study.participants]
-    mean = mean_of_measured(
-        np.stack([dataset.to_vertices(p, c) for p, c in zip(study.participants, ceilings, strict=True)])
-    )
+    maps = [
+        dataset.cortex(p).to_vertices(load_arrays(study.ceiling_file(p))["ceiling"]) for p in on_the_map(study, dataset)
+    ]
+    mean = mean_of_measured(np.stack(maps))
     threshold = study.encoding.ceiling_threshold
     return np.clip((np.nan_to_num(mean) - threshold) / (CLEAR_CEILING - threshold), 0, 1)
 
 
-def draw(
-    study: Study, table: pd.DataFrame, dataset: LebelDataset, labels: np.ndarray, backbone: str, note: str
-) -> Figure:
+def draw(study: Study, table: pd.DataFrame, dataset: Dataset, backbone: str, note: str) -> Figure:
     """Bars of one backbone over a flat map of what brain-tuning changed.
 
     Parameters
@@ -71,21 +76,21 @@ def draw(
     study : Study
     table : DataFrame
         From `gather`.
-    dataset : LebelDataset
-    labels : (vertices,) str
-        Regions to outline.
+    dataset : Dataset
     backbone : str
     note : str
         Small print: data, weights, sources.
     """
-    surface = dataset.surface(study.participants[0])
+    shown = on_the_map(study, dataset)
+    cortex = dataset.cortex(shown[0])
+    who = "" if len(shown) == len(study.participants) else f" ({shown[0]})"
     fig = cortex_figure(
-        surface,
+        cortex.surface,
         change_map(study, dataset, backbone),
-        label="normalised alignment, brain-tuned minus pretrained",
+        label=f"normalised alignment, brain-tuned minus pretrained{who}",
         symmetric=True,
         alpha=reliability(study, dataset),
-        labels=labels,
+        labels=cortex.vertex_labels,
         note=note,
     )
     bottom = plots.room_above(fig, 2.3)

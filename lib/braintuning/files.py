@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from braintuning.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+ANNEX_POINTER = b"/annex/objects/"
 CACHE = Path(os.environ.get("BRAINTUNING_CACHE", REPOSITORY / "data" / "cache"))
 
 
@@ -39,6 +42,58 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 shutil.rmtree(left_over)
             else:
                 left_over.unlink(missing_ok=True)
+
+
+def require_file(path: Path) -> Path:
+    """Path of a file that exists and has content on this disk.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, if it is empty, or if its content was never downloaded: a link whose target is not
+        there, or a git-annex pointer in its place.
+    """
+    path = Path(path)
+    if path.is_symlink() and not path.exists():
+        target = path.readlink()
+        raise InputError(f"{path}: a link to {target}, whose content is not here; {_how_to_get(path)}")
+    if not path.is_file():
+        raise InputError(f"{path}: {'a folder' if path.is_dir() else 'nothing'} found, expected a file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+    with open(path, "rb") as file:
+        if file.read(len(ANNEX_POINTER)) == ANNEX_POINTER:
+            raise InputError(f"{path}: a git-annex pointer, whose content is not here; {_how_to_get(path)}")
+    return path
+
+
+def _how_to_get(path: Path) -> str:
+    return f"expected the file: `datalad get {path}` or `python -m braintuning fetch` brings it"
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` that is removed afterwards, with what a killed run left in it before."""
+    folder = Path(path).with_name(f".scratch-{Path(path).name}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def on_disk(array: np.ndarray, path: Path) -> np.ndarray:
+    """Write an array to `path` and return it as a read-only map of that file, so that it takes no memory of its own.
+
+    Raises
+    ------
+    InputError
+        The disk has no room for it.
+    """
+    require_space(path.parent, array.nbytes)
+    np.save(path, array)
+    return np.load(path, mmap_mode="r")
 
 
 def require_space(folder: Path, n_bytes: int) -> None:

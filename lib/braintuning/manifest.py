@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from braintuning.errors import InputError
-from braintuning.files import REPOSITORY
+from braintuning.files import ANNEX_POINTER, REPOSITORY
 
 MANIFEST = REPOSITORY / "data" / "manifests" / "ds003020.tsv"
 COLUMNS = ("path", "bytes", "md5")
@@ -26,8 +26,7 @@ SURFACES = {
     "derivative/pycortex-db/": ("surfaces/*", "surface-info/*", "transforms/*", "overlays.svg"),
     "derivative/freesurfer_subjdir/": (
         "surf/?h.sphere.reg",
-        "surf/?h.white",
-        "surf/?h.pial",
+        "label/?h.cortex.label",
         "label/?h.aparc.a2009s.annot",
     ),
 }
@@ -260,7 +259,7 @@ def _annex_sentence(entry: Entry) -> str:
 
 def _is_annex_pointer(target: Path) -> bool:
     with open(target, "rb") as file:
-        return file.read(15) == b"/annex/objects/"
+        return file.read(len(ANNEX_POINTER)) == ANNEX_POINTER
 
 
 def remember(entry: Entry, dest: Path) -> None:

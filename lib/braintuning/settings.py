@@ -3,6 +3,7 @@
 Every field that the paper fixes carries the paper's value as its default, so a study file states only where it differs.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +12,7 @@ Condition = Literal["pretrained", "brain-tuned", "random-brain-tuned"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+DatasetKind = Annotated[str, Field(pattern=r"^(lebel|alice|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 
 
 class Section(BaseModel):
@@ -44,9 +46,11 @@ class Simulation(Section):
 class Dataset(Section):
     """Where the recordings lie and in which layout."""
 
-    kind: Literal["lebel", "alice"]
+    kind: DatasetKind
     root: str
     tr: Positive = 2.0045
+    voxels: Mapping[str, Count] = Field(default_factory=dict)
+    fsaverage: str | None = None
     simulation: Simulation | None = None
 
 
@@ -104,3 +108,4 @@ class Figures(Section):
 
     notebooks: tuple[str, ...]
     layer: int = -1
+    published_counts: Mapping[str, Count] = Field(default_factory=dict)

@@ -14,10 +14,10 @@ from braintuning import encoding
 from braintuning.alignment import region_table, score_layers
 from braintuning.backbones import SpeechEncoder
 from braintuning.datasets import open_dataset
-from braintuning.datasets.lebel import LebelDataset
+from braintuning.datasets.interface import Dataset
 from braintuning.errors import InputError
 from braintuning.extract import story_features
-from braintuning.files import atomic_path
+from braintuning.files import atomic_path, on_disk, scratch_folder
 from braintuning.results import (
     fingerprint,
     inputs_fingerprint,
@@ -46,7 +46,7 @@ def require_device(device: str) -> str:
     return device
 
 
-def prepare(study: Study, report: Report = print) -> LebelDataset:
+def prepare(study: Study, report: Report = print) -> Dataset:
     """Open the study's dataset, making the simulated listeners first where a study has them and they are not there."""
     simulation = study.dataset.simulation
     wanted = {
@@ -68,15 +68,12 @@ def prepare(study: Study, report: Report = print) -> LebelDataset:
     return open_dataset(study)
 
 
-def check(study: Study, report: Report = print) -> LebelDataset:
+def check(study: Study, report: Report = print) -> Dataset:
     """Open the dataset and read everything that the study will use; the first thing wrong raises `InputError`."""
     dataset = prepare(study, report)
-    if isinstance(dataset, LebelDataset):
-        dataset.check({participant: study.stories_for(participant).all for participant in study.participants})
-        for participant in study.participants:
-            dataset.repeats(participant, _ceiling_story(study, participant))
-    else:
-        dataset.check()
+    dataset.check({participant: study.stories_for(participant).all for participant in study.participants})
+    for participant in study.participants:
+        dataset.repeats(participant, _ceiling_story(study, participant))
     for run in study.runs():
         if run.condition == "pretrained":
             _pretrained(study, run)
@@ -147,13 +144,19 @@ def _model_recipe(study: Study, run: Run) -> dict[str, Any]:
     return recipe
 
 
-def story_targets(study: Study, run: Run, dataset: LebelDataset, story: str, used: np.ndarray) -> StoryTargets:
-    """Sound and targets of one story for a run: the responses, or for the random control the same in another order."""
+def story_targets(
+    study: Study, run: Run, dataset: Dataset, story: str, used: np.ndarray, scratch: Path | None = None
+) -> StoryTargets:
+    """Sound and targets of one story for a run: the responses, or for the random control the same in another order.
+
+    With a `scratch` folder the targets stay in a file there, so that one story at a time is in memory.
+    """
     responses = dataset.responses(run.participant, story, used)
     if run.condition == "random-brain-tuned":
         rng = generator(study.tuning.seed, "permute", run.participant, story)
         responses = responses[permute_blocks(len(responses), study.tuning.permutation_block_rows, rng)]
-    return StoryTargets(dataset.audio(story), dataset.tr_times(story), responses)
+    targets = on_disk(responses, scratch / f"{story}.npy") if scratch else responses
+    return StoryTargets(dataset.audio(story), dataset.tr_times(story), targets)
 
 
 def tune_model(study: Study, run: Run, device: str = "cpu", report: Report = print) -> Path:
@@ -180,13 +183,16 @@ def tune_model(study: Study, run: Run, device: str = "cpu", report: Report = pri
     }
     if is_done(path, recipe):
         return path
-    train, validation = (
-        {story: story_targets(study, run, dataset, story, used) for story in names}
-        for names in (stories.train, stories.validation)
-    )
     encoder = _pretrained(study, run)
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
-    model, history = tune(encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint, report=report)
+    with scratch_folder(path) as scratch:
+        train, validation = (
+            {story: story_targets(study, run, dataset, story, used, scratch) for story in names}
+            for names in (stories.train, stories.validation)
+        )
+        model, history = tune(
+            encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint, report=report
+        )
     _save_model(path, model, used, history, provenance(recipe, device=device, weights=encoder.weights_from))
     checkpoint.unlink(missing_ok=True)
     return path
@@ -271,7 +277,7 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", report:
     model = provenance_of(features_file)
     carried = provenance(recipe, device=device, weights=model["weights"])
     save_arrays(path, {"r": r, "alignment": alignment, "ceiling": ceiling}, carried)
-    table = region_table(alignment, dataset.voxel_labels(participant))
+    table = region_table(alignment, dataset.cortex(participant).voxel_labels)
     table.insert(0, "participant", participant)
     table.insert(1, "backbone", run.backbone)
     table.insert(2, "condition", run.condition)

@@ -1,25 +1,18 @@
 """Cortical surfaces: what a figure and a parcellation need to know about one brain."""
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import contourpy
 import nibabel
 import numpy as np
 from nibabel.imageglobals import logger as nibabel_logger
-from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from braintuning.errors import InputError
 
 HEMISPHERES = ("left", "right")
 FLAT_GAP = 12.0
-PIXEL = 0.5
-SHEET_SMOOTHING = 2.0
-SHEET_MARGIN = 1.0
-SMALLEST_ISLAND = 15.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +161,8 @@ def hcp_file(name: str) -> Path:
     return path
 
 
-def _hcp_mesh(hemisphere: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def hcp_mesh(hemisphere: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """One of the HCP's group surfaces, such as 'pial_MSMAll': coordinates (32492, 3) in mm and faces (faces, 3)."""
     image = nibabel.load(hcp_file(f"S1200.{hemisphere[0].upper()}.{kind}.32k_fs_LR.surf.gii"))
     coordinates = image.agg_data("NIFTI_INTENT_POINTSET")
     return coordinates.astype(np.float64), image.agg_data("NIFTI_INTENT_TRIANGLE").astype(np.int64)
@@ -210,7 +204,7 @@ def fs_lr() -> Surface:
     ----------
     Van Essen et al. 2012, Cerebral Cortex 22:2241 (the fs_LR mesh); Glasser et al. 2016, Nature 536:171.
     """
-    flat = {hemisphere: _hcp_mesh(hemisphere, "flat") for hemisphere in HEMISPHERES}
+    flat = {hemisphere: hcp_mesh(hemisphere, "flat") for hemisphere in HEMISPHERES}
     coordinates, faces = side_by_side(*((flat[h][0][:, :2], flat[h][1]) for h in HEMISPHERES))
     cortex = fs_lr_cortex()
     depth = np.zeros(len(cortex))
@@ -218,78 +212,10 @@ def fs_lr() -> Surface:
     return Surface(
         name="fs_LR-32k",
         vertices_per_hemisphere=(len(flat["left"][0]), len(flat["right"][0])),
-        inflated={hemisphere: _hcp_mesh(hemisphere, "inflated_MSMAll") for hemisphere in HEMISPHERES},
-        sphere={hemisphere: _hcp_mesh(hemisphere, "sphere")[0] for hemisphere in HEMISPHERES},
+        inflated={hemisphere: hcp_mesh(hemisphere, "inflated_MSMAll") for hemisphere in HEMISPHERES},
+        sphere={hemisphere: hcp_mesh(hemisphere, "sphere")[0] for hemisphere in HEMISPHERES},
         sulcal_depth=depth,
         cortex=cortex,
         flat_coordinates=coordinates,
         flat_faces=faces,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class FlatImage:
-    """Pixels over a flat map.
-
-    Attributes
-    ----------
-    x, y : ndarray of float64, (columns,) and (rows,)
-        Centres of the pixels, in the map's mm, rising.
-    vertex : ndarray of int64, (rows, columns)
-        Nearest vertex, -1 where there is no cortex.
-    sheet : tuple of ndarray
-        Smooth closed curves around the hemispheres, just inside the ragged edge of the mesh, each (points, 2).
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    vertex: np.ndarray
-    sheet: tuple[np.ndarray, ...]
-
-
-@lru_cache(maxsize=16)
-def flat_image(surface: Surface) -> FlatImage:
-    """Pixels of `PIXEL` mm over the flat map of a surface; `InputError` when it has no flat mesh."""
-    if surface.flat_coordinates is None or surface.flat_faces is None:
-        raise InputError(f"surface {surface.name}: has no flat mesh, expected one to draw a flat map")
-    points, vertices = surface.flat_coordinates, np.unique(surface.flat_faces)
-    low, high = np.nanmin(points, axis=0) - 4, np.nanmax(points, axis=0) + 4
-    x, y = np.arange(low[0], high[0], PIXEL), np.arange(low[1], high[1], PIXEL)
-    filled = ndimage.binary_fill_holes(_face_pixels(points[surface.flat_faces], x, y))
-    grid = np.stack(np.meshgrid(x, y), axis=-1)
-    vertex = np.full(filled.shape, -1)
-    vertex[filled] = vertices[cKDTree(points[vertices]).query(grid[filled])[1]]
-    within = ndimage.binary_erosion(filled, iterations=round(SHEET_MARGIN / PIXEL))
-    return FlatImage(x, y, vertex, smooth_curves(within, x, y, SHEET_SMOOTHING))
-
-
-def _face_pixels(triangles: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pixels that hold a point of the triangles (faces, 3, 2), each sampled at a lattice about a pixel apart."""
-    edges = np.linalg.norm(triangles - np.roll(triangles, 1, axis=1), axis=2)
-    subdivisions = int(np.ceil(np.percentile(edges, 95) / PIXEL))
-    steps = [(i, j) for i in range(subdivisions + 1) for j in range(subdivisions + 1 - i)]
-    weights = np.array([(i, j, subdivisions - i - j) for i, j in steps]) / subdivisions
-    pixels = np.zeros((len(y), len(x)), bool)
-    for weight in weights:
-        samples = weight @ triangles
-        columns, rows = (np.rint((samples[:, k] - axis[0]) / PIXEL).astype(int) for k, axis in enumerate((x, y)))
-        pixels[rows, columns] = True
-    return pixels
-
-
-def smooth_curves(mask: np.ndarray, x: np.ndarray, y: np.ndarray, smoothing: float) -> tuple[np.ndarray, ...]:
-    """Closed curves (points, 2) around a mask smoothed by a Gaussian of `smoothing` mm, without its small islands."""
-    margin = int(4 * smoothing / PIXEL) + 2
-    rows, columns = ndimage.find_objects(mask.astype(np.int8))[0]
-    smooth = ndimage.gaussian_filter(np.pad(mask[rows, columns], margin).astype(np.float32), smoothing / PIXEL)
-    x = x[0] + PIXEL * np.arange(columns.start - margin, columns.stop + margin)
-    y = y[0] + PIXEL * np.arange(rows.start - margin, rows.stop + margin)
-    return tuple(
-        line for line in contourpy.contour_generator(x, y, smooth).lines(0.5) if _enclosed_area(line) > SMALLEST_ISLAND
-    )
-
-
-def _enclosed_area(line: np.ndarray) -> float:
-    """Area inside a closed curve (points, 2), by the shoelace formula."""
-    x, y = line.T
-    return abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1])) / 2

@@ -10,9 +10,8 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from braintuning.audio import require_file
 from braintuning.errors import InputError
-from braintuning.files import atomic_path
+from braintuning.files import atomic_path, require_file
 
 _NON_SPEECH = frozenset("sp sil spn br lg ls ns ns_ap cg ig sl sentence_start sentence_end".split()) | {""}
 _BRACKETED = re.compile(r"\{.*\}|<.*>|\[.*\]|\(\(.*\)\)", re.DOTALL)

@@ -10,9 +10,12 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 CONDA_NAMES = {"pytorch-gpu": "torch"}
 IMPORT_NAMES = {
+    "cortex": "pycortex",
     "yaml": "pyyaml",
     "mpl_toolkits": "matplotlib",
+    "PIL": "pillow",
     "sklearn": "scikit-learn",
+    "websocket": "websocket-client",
     "hibari": "hibari-tts",
     "snakemake_interface_logger_plugins": "snakemake-interface-logger-plugins",
 }
@@ -38,14 +41,15 @@ def test_conda_environment_has_the_versions_of_the_lock():
     assert {name: lock()[name] for name in wanted} == wanted
 
 
-def test_everything_that_the_library_imports_is_locked():
+def test_everything_that_library_tests_and_benchmarks_import_is_locked():
     imported = set()
-    for path in (ROOT / "lib").rglob("*.py"):
+    for path in [file for folder in ("lib", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
-    ours = {"braintuning", "snakemake_logger_plugin_braintuning"}
+    helpers = {path.stem for path in (ROOT / "tests").glob("*.py")}
+    ours = {"braintuning", "snakemake_logger_plugin_braintuning"} | helpers
     names = {IMPORT_NAMES.get(name, name).lower() for name in imported - ours - set(sys.stdlib_module_names)}
     assert names <= set(lock())

@@ -98,7 +98,7 @@ def test_selection_is_exactly_what_a_study_reads(ds003020):
     expected |= {f"{pycortex}surface-info/{s}.npz" for s in ("curvature", "sulcaldepth", "thickness")}
     files = ("mask_cortical.nii.gz", "mask_thick.nii.gz", "matrices.xfm", "reference.nii.gz")
     expected |= {f"{pycortex}transforms/UTS03_auto/{s}" for s in files} | {f"{pycortex}overlays.svg"}
-    expected |= {f"{freesurfer}surf/{h}.{s}" for s in ("sphere.reg", "white", "pial") for h in ("lh", "rh")}
+    expected |= {f"{freesurfer}{f}" for h in ("lh", "rh") for f in (f"surf/{h}.sphere.reg", f"label/{h}.cortex.label")}
     expected |= {f"{freesurfer}label/{h}.aparc.a2009s.annot" for h in ("lh", "rh")}
     assert chosen == expected
 

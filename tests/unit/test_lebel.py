@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import soundfile
 import tiny
-from braintuning.datasets.lebel import LebelDataset, require_usable
+from braintuning.datasets.lebel import LebelDataset
+from braintuning.responses import require_usable
 from braintuning.rois import hcp_mmp_labels
 from braintuning.surfaces import fs_lr
 from tiny import N_ROWS, N_VOXELS, PARTICIPANTS, STORIES, TEST, TRAIN, refused
@@ -19,6 +20,14 @@ def pristine(tmp_path_factory):
 @pytest.fixture
 def files(tmp_path, pristine):
     return tiny.copy_dataset(pristine, tmp_path / "ds")
+
+
+REAL_CORTEX = LebelDataset.cortex
+
+
+@pytest.fixture(autouse=True)
+def few_voxels(monkeypatch):
+    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
 
 
 @pytest.fixture
@@ -84,13 +93,35 @@ def test_stereo_sound_at_another_rate_is_converted_and_keeps_its_pitch_and_lengt
     np.testing.assert_allclose(heard[200:-200], expected[200:-200], atol=1e-3)
 
 
-def test_voxels_are_the_cortex_vertices_of_fs_lr(dataset):
-    labels, cortex = dataset.voxel_labels("P1"), fs_lr().cortex
-    assert labels.shape == (59_412,)
-    np.testing.assert_array_equal(labels, hcp_mmp_labels()[cortex])
-    spread = dataset.to_vertices("P1", np.arange(59_412))
-    np.testing.assert_array_equal(spread[cortex], np.arange(59_412))
-    assert np.isnan(spread[~cortex]).all()
+def test_voxels_are_the_cortex_vertices_of_fs_lr(dataset, monkeypatch):
+    monkeypatch.setattr(LebelDataset, "cortex", REAL_CORTEX)
+    cortex, off_the_wall = dataset.cortex("P1"), fs_lr().cortex
+    assert cortex.n_voxels == 59_412 and dataset.cortex("P1") is cortex
+    np.testing.assert_array_equal(cortex.voxel_labels, hcp_mmp_labels()[off_the_wall])
+    spread = cortex.to_vertices(np.arange(59_412))
+    np.testing.assert_array_equal(spread[off_the_wall], np.arange(59_412))
+    assert np.isnan(spread[~off_the_wall]).all()
+
+
+def test_responses_that_do_not_fit_the_cortex_are_refused(dataset, monkeypatch):
+    monkeypatch.setattr(LebelDataset, "cortex", REAL_CORTEX)
+    refused(lambda: check(dataset), "pycortex-db/P1", "the cortex has 59412 voxels", "expected 30")
+
+
+def test_responses_with_another_number_of_voxels_than_the_study_says_are_refused(files, monkeypatch):
+    dataset = LebelDataset(files.root, tiny.TR, voxels={"P2": 31})
+    dataset.responses("P1", "harbour")
+    refused(lambda: dataset.responses("P2", "harbour"), files.hf5("P2", "harbour"), "(20, 30)", "20 rows of 31 voxels")
+
+
+def test_an_unknown_story_is_refused_with_the_nearest(dataset):
+    refused(lambda: dataset.responses("P1", "harbor"), "harbor.hf5", "not found", "did you mean 'harbour'?")
+
+
+def test_a_textgrid_that_is_a_dangling_link_is_refused(dataset, files):
+    files.grid("orchard").unlink()
+    files.grid("orchard").symlink_to("../../.git/annex/objects/aa/bb/MD5E-s9--0.TextGrid/MD5E-s9--0.TextGrid")
+    refused(lambda: check(dataset), files.grid("orchard"), "whose content is not here", "datalad get", "expected")
 
 
 def test_a_folder_without_volumes_is_refused(tmp_path):
@@ -203,13 +234,10 @@ def test_a_recording_that_does_not_last_as_long_as_its_volumes_is_refused(datase
     refused(lambda: check(dataset), files.wav("harbour"), f"lasts {seconds:.1f} s", "at 48.0 s", "expected")
 
 
-@pytest.mark.parametrize("content", [None, {"space": "UTS03_auto"}])
-def test_a_participant_on_another_surface_is_refused(dataset, files, content):
-    files.space("P1").unlink()
-    if content:
-        files.space("P1").write_text(json.dumps(content))
-    found = content["space"] if content else "none"
-    refused(lambda: dataset.voxel_labels("P1"), files.space("P1"), f"found space '{found}'", "expected 'fs_LR_32k'")
+def test_a_participant_on_an_unknown_surface_is_refused(dataset, files, monkeypatch):
+    monkeypatch.setattr(LebelDataset, "cortex", REAL_CORTEX)
+    files.space("P1").write_text(json.dumps({"space": "fsaverage"}))
+    refused(lambda: dataset.cortex("P1"), files.space("P1"), "fsaverage", "expected")
 
 
 def damaged(path):

@@ -10,6 +10,7 @@ import tiny
 import torch
 from braintuning import __main__ as command_line
 from braintuning import notebooks
+from braintuning.datasets.lebel import LebelDataset
 from tiny import one_sentence
 
 
@@ -29,6 +30,7 @@ def files(tmp_path, pristine):
 def kept_in_tmp(tmp_path, monkeypatch):
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("BRAINTUNING_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
 
 
 @pytest.fixture

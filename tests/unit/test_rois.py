@@ -1,13 +1,13 @@
 import re
-from itertools import combinations
 
 import nibabel
 import numpy as np
 import pytest
 from braintuning import rois
 from braintuning.errors import InputError
-from braintuning.rois import GROUPS, hcp_mmp_labels, members, outlines, place_names
-from braintuning.surfaces import PIXEL, flat_image, fs_lr, hcp_file
+from braintuning.raster import view_image
+from braintuning.rois import GROUPS, group_outline, hcp_mmp_labels, members, outlines
+from braintuning.surfaces import fs_lr, hcp_file
 from matplotlib.path import Path as Curve
 
 REGIONS = tuple(dict.fromkeys(GROUPS["early_auditory"] + GROUPS["late_language"]))
@@ -125,78 +125,22 @@ def test_outlines_refuse_labels_of_another_length():
         outlines(fs_lr(), np.full(59412, "A1"), ("A1",))
 
 
-def crossing(a, b):
-    """Whether two segments meet, from the solution of a + s (b - a) = c + t (d - c)."""
-    (p, q), (r, s) = np.array(a), np.array(b)
-    try:
-        along = np.linalg.solve(np.stack([q - p, r - s], axis=1), r - p)
-    except np.linalg.LinAlgError:
-        return False
-    return bool(((along > 0) & (along < 1)).all())
+def test_an_inflated_view_shows_the_part_of_a_region_that_faces_the_camera():
+    surface, labels = fs_lr(), hcp_mmp_labels()
+    image = view_image(surface, ("left", "lateral"))
+    (outline,) = outlines(surface, labels, ("44",), ("left", "lateral"))
+    assert outline.hemisphere == "left"
+    assert (labels[image.vertex[outline.mask]] == "44").all()
+    assert outline.mask.sum() == (labels[image.vertex[image.vertex >= 0]] == "44").sum()
+    assert not outlines(surface, labels, ("44",), ("left", "medial"))
 
 
-@pytest.mark.parametrize("points_per_mm", [0.57, 0.28])
-def test_names_do_not_overlap_and_leaders_start_in_their_region(drawn, points_per_mm):
-    image, height = flat_image(fs_lr()), 5.5 if points_per_mm > 0.5 else 4.7
-    names = place_names(drawn, image, tuple(0.62 * height * len(o.region) for o in drawn), height, points_per_mm)
-    assert [name.text for name in names] == [outline.region for outline in drawn]
-    for a, b in combinations(names, 2):
-        assert abs(a.x - b.x) >= (a.width + b.width) / 2 or abs(a.y - b.y) >= (a.height + b.height) / 2, (a, b)
-    everywhere = np.any([outline.mask for outline in drawn], axis=0)
-    for name, outline in zip(names, drawn, strict=True):
-        x, y = name.anchor or (name.x, name.y)
-        assert any(Curve(line).contains_point((x, y)) for line in outline.lines)
-        assert image.x[0] <= name.x - name.width / 2 and name.x + name.width / 2 <= image.x[-1]
-        assert image.y[0] <= name.y - name.height / 2 and name.y + name.height / 2 <= image.y[-1]
-        if name.anchor:
-            rows = slice(*np.rint((name.y + np.array([-0.5, 0.5]) * name.height - image.y[0]) / PIXEL).astype(int))
-            columns = slice(*np.rint((name.x + np.array([-0.5, 0.5]) * name.width - image.x[0]) / PIXEL).astype(int))
-            assert not everywhere[rows, columns].any()
-
-
-def test_crossings_are_counted_as_by_solving_for_the_meeting_point():
-    rng = np.random.default_rng(0)
-    starts, ends, segments = rng.normal(size=(40, 2)), rng.normal(size=(40, 2)), rng.normal(size=(15, 2, 2))
-    counted = rois._crossings(starts, ends, segments)
-    solved = [sum(crossing((a, b), segment) for segment in segments) for a, b in zip(starts, ends, strict=True)]
-    assert counted.tolist() == solved
-    assert 0 < np.mean(solved) < 10
-
-
-def test_a_leader_takes_the_longer_way_round_another():
-    canvas = rois._Canvas(np.arange(-100.0, 101), np.arange(-60.0, 61), clearance=1.0)
-    regions = np.zeros((121, 201), bool)
-    regions[:, 60:121] = True
-    anchors = np.array([[0.0, 0.0]])
-    free = canvas.name_beside("free", anchors, regions, [], (8.0, 6.0))
-    assert free.x > 20
-    assert free.y == 0
-    wall = rois.Name("wall", 10.0, 50.0, 4.0, 4.0, (10.0, -60.0), (10.0, 48.0))
-    round_it = canvas.name_beside("held", anchors, regions, [wall], (8.0, 6.0))
-    assert round_it.x < -40
-
-
-def test_leader_lines_do_not_cross_at_page_width(drawn):
-    image = flat_image(fs_lr())
-    names = place_names(drawn, image, tuple(3.4 * len(o.region) for o in drawn), 5.5, 0.57)
-    leaders = [(name.anchor, name.leader_end) for name in names if name.anchor]
-    assert len(leaders) > 10
-    assert not [pair for pair in combinations(leaders, 2) if crossing(*pair)]
-
-
-def test_names_are_the_same_every_time(drawn):
-    arguments = drawn, flat_image(fs_lr()), tuple(3.4 * len(o.region) for o in drawn), 5.5, 0.57
-    first = place_names(*arguments)
-    place_names.cache_clear()
-    assert place_names(*arguments) == first
-
-
-def test_a_large_name_goes_beside_and_a_small_one_inside(drawn):
-    only = tuple(o for o in drawn if o.region == "PGi")
-    image = flat_image(fs_lr())
-    assert all(name.anchor is None for name in place_names(only, image, (4.0, 4.0), 3.0, 0.57))
-    assert all(name.anchor for name in place_names(only, image, (60.0, 60.0), 8.0, 0.57))
-
-
-def test_names_without_room_are_left_out(drawn):
-    assert place_names(drawn[:2], flat_image(fs_lr()), (9000.0, 9000.0), 5.0, 0.57) == ()
+def test_a_group_has_one_outline_a_hemisphere_around_all_its_regions(drawn):
+    surface, labels = fs_lr(), hcp_mmp_labels()
+    whole = group_outline(surface, labels, "late_language")
+    assert [(o.region, o.hemisphere) for o in whole] == [("late_language", "left"), ("late_language", "right")]
+    for outline in whole:
+        parts = [o.mask for o in drawn if o.region in GROUPS["late_language"] and o.hemisphere == outline.hemisphere]
+        np.testing.assert_array_equal(outline.mask, np.any(parts, axis=0))
+    with pytest.raises(InputError, match="nearest is 'late_language'"):
+        group_outline(surface, labels, "late_lang")

@@ -6,8 +6,7 @@ from itertools import pairwise
 import h5py
 import numpy as np
 import pytest
-from braintuning import meaning, simulate, simulated_dataset
-from braintuning.datasets import lebel
+from braintuning import cortex, meaning, simulate, simulated_dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.rois import GROUPS, hcp_mmp_labels
 from braintuning.settings import Simulation
@@ -37,15 +36,15 @@ def fibonacci_sphere(n):
 def coarse_surface():
     """A sphere a hemisphere, of few vertices, each with the region of the fs_LR vertex nearest to it."""
     points, faces = fibonacci_sphere(VERTICES_PER_HEMISPHERE)
-    full, labels, cortex = fs_lr(), [], []
+    full, labels, off_the_wall = fs_lr(), [], []
     for hemisphere in ("left", "right"):
         nearest = cKDTree(full.sphere[hemisphere]).query(points)[1]
         labels.append(hcp_mmp_labels()[full.vertices(hemisphere)][nearest])
-        cortex.append(full.cortex[full.vertices(hemisphere)][nearest])
+        off_the_wall.append(full.cortex[full.vertices(hemisphere)][nearest])
     n = VERTICES_PER_HEMISPHERE
     sides = {h: (points, faces) for h in ("left", "right")}
     spheres = dict.fromkeys(("left", "right"), points)
-    surface = Surface("coarse", (n, n), sides, spheres, np.zeros(2 * n), np.concatenate(cortex))
+    surface = Surface("coarse", (n, n), sides, spheres, np.zeros(2 * n), np.concatenate(off_the_wall))
     return surface, np.concatenate(labels)
 
 
@@ -54,16 +53,17 @@ def coarse():
     """The simulation on a surface of 1,400 vertices and borders that move by more than a vertex."""
     surface, labels = coarse_surface()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (simulate, simulated_dataset, lebel):
+        for module in (simulate, simulated_dataset, cortex):
             patch.setattr(module, "fs_lr", lambda: surface)
-        for module in (simulate, lebel):
+        for module in (simulate, cortex):
             patch.setattr(module, "hcp_mmp_labels", lambda: labels)
         patch.setattr(simulate, "BORDER_SHIFT_DEGREES", DEGREES)
-        simulate._neighbour_average.cache_clear()
-        meaning.word_vectors.cache_clear()
+        caches = simulate._neighbour_average, meaning.word_vectors, cortex.fs_lr_cortex_of_vertices
+        for cached in caches:
+            cached.cache_clear()
         yield surface
-    simulate._neighbour_average.cache_clear()
-    meaning.word_vectors.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_what_is_written_passes_the_check_of_the_reader_of_real_data(dataset):
         assert dataset.repeats("SIM01", story).shape == (
             REPEATS,
             dataset.n_rows(story),
-            len(dataset.voxel_labels("SIM01")),
+            dataset.cortex("SIM01").n_voxels,
         )
         assert len(dataset.phones(story)) > len(dataset.words(story)) > 100
 

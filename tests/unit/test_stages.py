@@ -42,7 +42,7 @@ def files(tmp_path, pristine):
 def kept_in_tmp(tmp_path, monkeypatch):
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("BRAINTUNING_FIGURES", str(tmp_path / "figures"))
-    monkeypatch.setattr(LebelDataset, "voxel_labels", lambda *_: tiny.voxel_labels())
+    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
 
 
 @pytest.fixture
@@ -99,12 +99,6 @@ def test_check_finds_a_test_story_without_repeats(make_study, files):
 def test_check_finds_a_backbone_of_another_architecture(make_study, tmp_path):
     bert = tiny.save_bert(tmp_path / "bert")
     refused(lambda: stages.check(make_study({"backbones.small.name": str(bert)}), silent), bert, "bert", "expected")
-
-
-def test_check_finds_a_participant_on_another_surface(study, files, monkeypatch):
-    monkeypatch.undo()
-    files.space("P2").write_text(json.dumps({"space": "UTS02_auto"}))
-    refused(lambda: stages.check(study, silent), files.space("P2"), "UTS02_auto")
 
 
 @pytest.mark.parametrize("stage", ["tune", "extract", "align"])

@@ -6,28 +6,14 @@ import numpy as np
 import pytest
 from braintuning import surfaces
 from braintuning.errors import InputError
-from braintuning.surfaces import (
-    PIXEL,
-    Surface,
-    flat_image,
-    fs_lr,
-    hcp_data_folder,
-    hcp_file,
-    side_by_side,
-    smooth_curves,
-)
+from braintuning.surfaces import Surface, fs_lr, hcp_data_folder, hcp_file, side_by_side
 from scipy.spatial import ConvexHull
 
 
-def small_surface(flat=False):
-    """Five vertices left, seven right; the flat mesh is a square a hemisphere."""
+def small_surface():
+    """Five vertices left, seven right."""
     left, right = np.random.default_rng(0).normal(size=(5, 3)), np.random.default_rng(1).normal(size=(7, 3))
     faces = np.array([[0, 1, 2], [2, 1, 3]])
-    coordinates = None
-    if flat:
-        square = np.array([[0, 0], [40, 0], [0, 40], [40, 40]], float)
-        pad = [np.full((n, 2), np.nan) for n in (1, 3)]
-        coordinates = np.concatenate([square, pad[0], square + np.array([60, 0]), pad[1]])
     return Surface(
         name="small",
         vertices_per_hemisphere=(5, 7),
@@ -35,8 +21,6 @@ def small_surface(flat=False):
         sphere={"left": left, "right": right},
         sulcal_depth=np.linspace(-1, 1, 12),
         cortex=np.arange(12) % 4 != 3,
-        flat_coordinates=coordinates,
-        flat_faces=np.concatenate([faces, faces + 5]) if flat else None,
     )
 
 
@@ -129,35 +113,3 @@ def test_side_by_side_leaves_the_gap_and_centres_heights():
     assert np.isnan(coordinates[4]).all()
     assert coordinates[:4, 1].mean() == coordinates[5:, 1].mean() == 0
     assert merged.tolist() == [[0, 1, 2], [2, 1, 3], [5, 6, 7], [7, 6, 8]]
-
-
-def test_flat_image_has_the_nearest_vertex_inside_and_none_outside():
-    surface = small_surface(flat=True)
-    image = flat_image(surface)
-    used = np.unique(surface.flat_faces)
-    for row, column in np.random.default_rng(0).integers(0, image.vertex.shape, (300, 2)):
-        point = np.array([image.x[column], image.y[row]])
-        outside = np.maximum(np.abs(point - [20, 20]), np.abs(point - [80, 20]) * 0).max() - 20
-        other = np.abs(point - [80, 20]).max() - 20
-        if min(outside, other) < -PIXEL:
-            distances = np.linalg.norm(surface.flat_coordinates[used] - point, axis=1)
-            found = np.linalg.norm(surface.flat_coordinates[image.vertex[row, column]] - point)
-            assert found == pytest.approx(distances.min())
-        elif min(outside, other) > PIXEL:
-            assert image.vertex[row, column] == -1
-    assert len(image.sheet) == 2
-
-
-def test_surface_without_flat_mesh_is_named():
-    with pytest.raises(InputError, match="surface small: has no flat mesh"):
-        flat_image(small_surface())
-
-
-def test_smooth_curve_around_a_disc_has_its_radius_and_islands_go():
-    x, y = np.arange(-30, 30, PIXEL), np.arange(-25, 25, PIXEL)
-    column, row = np.meshgrid(x, y)
-    disc = np.hypot(column - 5, row + 3) < 12
-    disc[5:8, 5:8] = True
-    (line,) = smooth_curves(disc, x, y, 1.1)
-    np.testing.assert_allclose(np.hypot(*(line - [5, -3]).T), 12, atol=0.4)
-    np.testing.assert_array_equal(line[0], line[-1])

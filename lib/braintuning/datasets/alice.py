@@ -1,12 +1,13 @@
 """Alice (Brennan et al. 2016): people listening to one story, as time courses of six regions."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from braintuning import audio, textgrid, timing
-from braintuning.datasets.lebel import require_usable
 from braintuning.errors import InputError
+from braintuning.responses import require_usable
 
 STORY = "alice"
 UNSTORED_VOLUMES = 10
@@ -117,7 +118,7 @@ class AliceDataset:
         n_rows = len(next(iter(self._responses.values())))
         return timing.row_times(n_rows, self.tr, UNSTORED_VOLUMES, sound_start=0.0)
 
-    def check(self) -> None:
+    def check(self, stories: Mapping[str, Sequence[str]] | None = None) -> None:
         """Read the recording and the words, so that everything wrong with them is known before long work starts."""
         sound = self.audio()
         duration = len(sound) / timing.SAMPLE_RATE

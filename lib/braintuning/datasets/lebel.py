@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from braintuning import audio, textgrid, timing
-from braintuning.errors import InputError
-from braintuning.rois import hcp_mmp_labels
-from braintuning.surfaces import Surface, fs_lr
+from braintuning.cortex import Cortex
+from braintuning.errors import InputError, nearest
+from braintuning.pycortex_subject import participant_cortex
+from braintuning.responses import read_responses, stored_shape
 
 UNSTORED_VOLUMES = 10
 """Volumes left out at either end of a story."""
@@ -28,6 +28,10 @@ class LebelDataset:
         Folder that holds `stimuli/` and `derivative/`.
     tr : float
         Repetition time in seconds.
+    voxels : mapping of str to int, optional
+        How many voxels a participant has; responses with another number are refused.
+    fsaverage : Path, optional
+        A FreeSurfer folder of fsaverage with the HCP-MMP1.0 annotation; without it the annotation is downloaded.
 
     Raises
     ------
@@ -35,9 +39,14 @@ class LebelDataset:
         The folder, or its table of volumes, is not there.
     """
 
-    def __init__(self, root: Path, tr: float) -> None:
+    def __init__(
+        self, root: Path, tr: float, voxels: Mapping[str, int] | None = None, fsaverage: Path | None = None
+    ) -> None:
         self.root = Path(root)
         self.tr = tr
+        self.voxels = voxels or {}
+        self.fsaverage = fsaverage
+        self._cortices: dict[str, Cortex] = {}
         self.derivative = self.root / "derivative"
         if not self._volumes_file.is_file():
             raise InputError(
@@ -100,8 +109,9 @@ class LebelDataset:
     def responses_file(self, participant: str, story: str) -> Path:
         """Responses of a participant to a story; `InputError` if the participant did not hear it."""
         path = self.derivative / "preprocessed_data" / participant / f"{story}.hf5"
-        if story not in self.stories(participant):
-            raise InputError(f"{path}: not found; {participant} has {len(self.stories(participant))} other stories")
+        heard = self.stories(participant)
+        if story not in heard:
+            raise InputError(f"{path}: not found; {participant} has {len(heard)} other stories{nearest(story, heard)}")
         return path
 
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
@@ -119,64 +129,45 @@ class LebelDataset:
             The file lacks `data`, its rows do not fit the story, or a voxel is constant or not a number.
         """
         path = self.responses_file(participant, story)
-        responses = self._read(path, "data", 2, (self.n_rows(story), self.n_voxels(participant)))
-        require_usable(responses, path)
-        return responses if voxels is None else responses[:, voxels]
+        return read_responses(path, "data", self.n_rows(story), self.n_voxels(participant), voxels)
 
-    def repeats(self, participant: str, story: str) -> np.ndarray:
+    def n_repeats(self, participant: str, story: str) -> int:
+        """Presentations of a story whose responses are stored one by one."""
+        return stored_shape(self.responses_file(participant, story), "individual_repeats")[0]
+
+    def repeats(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
         """Responses to each presentation of a story; (repeats, rows, voxels) float32."""
-        path = self.responses_file(participant, story)
-        repeats = self._read(path, "individual_repeats", 3, (self.n_rows(story), self.n_voxels(participant)))
-        for repeat in repeats:
-            require_usable(repeat, path)
-        return repeats
+        path, shape = self.responses_file(participant, story), (self.n_rows(story), self.n_voxels(participant))
+        return np.stack(
+            [
+                read_responses(path, "individual_repeats", *shape, voxels, repeat)
+                for repeat in range(self.n_repeats(participant, story))
+            ]
+        )
 
     def n_voxels(self, participant: str) -> int:
-        """Voxels of a participant: as many as the first story's file has."""
-        path = self.responses_file(participant, self.stories(participant)[0])
-        with _open_hdf5(path) as file:
-            return _dataset(file, "data", path).shape[-1]
+        """Voxels of a participant: as many as the study says, else as many as the first story's file has."""
+        if participant in self.voxels:
+            return self.voxels[participant]
+        return stored_shape(self.responses_file(participant, self.stories(participant)[0]), "data")[-1]
 
-    def _read(self, path: Path, name: str, n_dimensions: int, expected: tuple[int, int]) -> np.ndarray:
-        with _open_hdf5(path) as file:
-            data = _dataset(file, name, path)
-            if len(data.shape) != n_dimensions or data.shape[-2:] != expected:
-                raise InputError(
-                    f"{path}: found '{name}' of shape {data.shape}, expected {expected[0]} rows of {expected[1]} voxels"
-                )
-            return data.astype(np.float32)[:]
-
-    def surface(self, participant: str) -> Surface:
-        """Cortical surface that the participant's voxels are drawn on."""
-        self._require_fs_lr(participant)
-        return fs_lr()
-
-    def voxel_labels(self, participant: str) -> np.ndarray:
-        """HCP-MMP region of each voxel, '' outside; (voxels,) str."""
-        self._require_fs_lr(participant)
-        return hcp_mmp_labels()[fs_lr().cortex]
-
-    def vertex_labels(self, participant: str) -> np.ndarray:
-        """HCP-MMP region of each vertex of the participant's surface, '' outside; (vertices,) str."""
-        self._require_fs_lr(participant)
-        return hcp_mmp_labels()
-
-    def to_vertices(self, participant: str, values: np.ndarray) -> np.ndarray:
-        """Values of voxels, (voxels,), brought to the vertices of the surface, NaN where there is none."""
-        return self.surface(participant).expand(values)
-
-    def _require_fs_lr(self, participant: str) -> None:
-        path = self.derivative / "pycortex-db" / participant / "space.json"
-        space = json.loads(path.read_text())["space"] if path.is_file() else "none"
-        if space != "fs_LR_32k":
-            raise InputError(f"{path}: found space {space!r}, expected 'fs_LR_32k'")
+    def cortex(self, participant: str) -> Cortex:
+        """The participant's cortex: surface, region of each voxel and vertex, and the way from voxels to vertices."""
+        if participant not in self._cortices:
+            self._cortices[participant] = participant_cortex(self.derivative, participant, self.fsaverage)
+        return self._cortices[participant]
 
     def check(self, stories: Mapping[str, Sequence[str]]) -> None:
         """Read what a study needs of each participant, so that whatever is wrong is known before long work starts."""
         for participant, names in stories.items():
             for story in names:
                 self.responses_file(participant, story)
-            self._require_fs_lr(participant)
+            n_labelled, n_voxels = self.cortex(participant).n_voxels, self.n_voxels(participant)
+            if n_labelled != n_voxels:
+                raise InputError(
+                    f"{self.derivative / 'pycortex-db' / participant}: the cortex has {n_labelled} voxels, expected "
+                    f"{n_voxels}, as the responses have"
+                )
         for story in dict.fromkeys(story for names in stories.values() for story in names):
             self._check_story(story)
         for participant, names in stories.items():
@@ -195,28 +186,3 @@ class LebelDataset:
             )
         for tier in (words, self.phones(story)):
             textgrid.check_within(tier, duration, self.textgrid_file(story))
-
-
-def _open_hdf5(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path)
-    except OSError:
-        raise InputError(f"{path}: not a whole HDF5 file, expected responses; is it a link without content?") from None
-
-
-def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    if name not in file:
-        raise InputError(f"{path}: found {sorted(file)}, expected a dataset named '{name}'")
-    return file[name]
-
-
-def require_usable(responses: np.ndarray, path: Path) -> None:
-    """Raise `InputError` naming the file when a column of (rows, voxels) is constant or not finite."""
-    broken = ~np.isfinite(responses).all(axis=0)
-    constant = ~broken & (responses == responses[0]).all(axis=0)
-    for problem, columns in (("NaN or infinite values", broken), ("a constant value", constant)):
-        if columns.any():
-            raise InputError(
-                f"{path}: {problem} in {columns.sum()} of {len(columns)} columns, the first at index "
-                f"{columns.argmax()}, expected finite time courses that vary"
-            )

@@ -1,0 +1,90 @@
+"""Response files of ds003020: HDF5 read a few rows at a time, as float32, checked while they are in memory."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from braintuning.errors import InputError
+from braintuning.files import require_file
+
+ROWS_AT_A_TIME = 8
+
+
+def stored_shape(path: Path, name: str) -> tuple[int, ...]:
+    """Shape of an array in a response file; `InputError` if the file or the array cannot be read."""
+    with _open(path) as file:
+        return _array(file, name, path).shape
+
+
+def read_responses(
+    path: Path, name: str, n_rows: int, n_voxels: int, voxels: np.ndarray | None = None, repeat: int | None = None
+) -> np.ndarray:
+    """Responses of all or some voxels; never more than a few rows of float64 are in memory at a time.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        Array of shape (n_rows, n_voxels), or (repeats, n_rows, n_voxels) if `repeat` is given.
+    n_rows, n_voxels : int
+        What the array must have.
+    voxels : (n_voxels,) bool, optional
+        Voxels to keep.
+    repeat : int, optional
+        Which presentation to read.
+
+    Returns
+    -------
+    responses : (n_rows, kept voxels) float32
+
+    Raises
+    ------
+    InputError
+        No such file or array, another shape, or a column that is constant or not finite.
+    """
+    with _open(path) as file:
+        array = _array(file, name, path)
+        if array.ndim != (2 if repeat is None else 3) or array.shape[-2:] != (n_rows, n_voxels):
+            raise InputError(
+                f"{path}: found '{name}' of shape {array.shape}, expected {n_rows} rows of {n_voxels} voxels"
+            )
+        kept = None if voxels is None else np.flatnonzero(voxels)
+        responses = np.empty((n_rows, n_voxels if voxels is None else len(kept)), np.float32)
+        buffer = np.empty((min(ROWS_AT_A_TIME, n_rows), n_voxels), array.dtype)
+        for start in range(0, n_rows, ROWS_AT_A_TIME):
+            rows = slice(start, min(start + ROWS_AT_A_TIME, n_rows))
+            read = buffer[: rows.stop - start]
+            array.read_direct(read, np.s_[rows] if repeat is None else np.s_[repeat, rows])
+            responses[rows] = read if voxels is None else read.take(kept, axis=1)
+    require_usable(responses, path)
+    return responses
+
+
+def _open(path: Path) -> h5py.File:
+    require_file(path)
+    try:
+        return h5py.File(path)
+    except OSError:
+        raise InputError(f"{path}: not a whole HDF5 file, expected responses") from None
+
+
+def _array(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    if name not in file:
+        raise InputError(f"{path}: found {sorted(file)}, expected a dataset named '{name}'")
+    return file[name]
+
+
+def require_usable(responses: np.ndarray, path: Path) -> None:
+    """Raise `InputError` naming the file when a column of (rows, columns) responses is constant or not finite."""
+    with np.errstate(invalid="ignore"):
+        broken = ~np.isfinite(np.ones(len(responses), responses.dtype) @ responses)
+    suspects = np.flatnonzero(~broken & (responses[1:ROWS_AT_A_TIME] == responses[0]).all(axis=0))
+    constant = np.zeros(len(broken), bool)
+    constant[suspects] = (responses[:, suspects] == responses[0, suspects]).all(axis=0)
+    for problem, columns in (("NaN or infinite values", broken), ("a constant value", constant)):
+        if columns.any():
+            raise InputError(
+                f"{path}: {problem} in {columns.sum()} of {len(columns)} columns, the first at index "
+                f"{columns.argmax()}, expected finite time courses that vary"
+            )
