@@ -9,13 +9,13 @@ STUDY = load_study(config.get("study", "demo"), ROOT or None)
 SHARED_OPTIONS = f"--study {config.get('study', 'demo')} --device {DEVICE}" + (f" --root {ROOT!r}" if ROOT else "")
 BRAINTUNING = "python -m braintuning"
 RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
-TUNED = {run.name: run for run in STUDY.runs() if run.participant}
+TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
 SCORES = [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()]
 CEILINGS = [STUDY.ceiling_file(participant) for participant in STUDY.participants]
 FIGURE_INPUTS = {
     "figA1": CEILINGS,
-    "fig2": SCORES,
+    **dict.fromkeys(("fig2", "figA2", "figA3", "figA4", "figA5", "figB1", "figB2", "figB3", "claims"), SCORES),
     "alice": [STUDY.features_file(run) for run in RUNS.values()],
 }
 
@@ -26,7 +26,11 @@ def options_of(run, **more):
 
 
 def model_of(run):
-    return [STUDY.model_folder(run) / "provenance.json"] if run.participant else []
+    return [STUDY.model_folder(run) / "provenance.json"] if run.name in TUNED else []
+
+
+def ceilings_for(run):
+    return [STUDY.ceiling_file(participant) for participant in STUDY.tuned_on(run) or STUDY.participants[:1]]
 
 
 wildcard_constraints:
@@ -71,14 +75,20 @@ rule look_at_dataset:
 
 rule tune:
     message: "tune {wildcards.run}"
-    input: lambda w: STUDY.ceiling_file(TUNED[w.run].participant),
+    input: lambda w: ceilings_for(TUNED[w.run]),
     output:
         model=RESULTS / "models" / "{run}" / "provenance.json",
         notebook=FIGURES / "notebooks" / "02_brain_tune_{run}.ipynb",
     params:
         options=lambda w: options_of(TUNED[w.run]),
         settings=lambda w: fingerprint(
-            [STUDY.tuning.model_dump(), STUDY.stories.model_dump(), STUDY.backbones[TUNED[w.run].backbone].model_dump()]
+            [
+                STUDY.tuning_of(TUNED[w.run].condition).model_dump(),
+                STUDY.stories.model_dump(),
+                STUDY.controls.model_dump(),
+                STUDY.tuned_together,
+                STUDY.backbones[TUNED[w.run].backbone].model_dump(),
+            ]
         ),
     threads: workflow.cores
     resources:

@@ -1,13 +1,13 @@
 """From features and responses to alignment: design, scores of every layer, means over regions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from braintuning import encoding, rois, timing
 from braintuning.seeding import generator
-from braintuning.settings import Encoding, Stories
+from braintuning.settings import Encoding
 
 
 def design_matrix(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
@@ -29,39 +29,42 @@ def design_matrix(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
     return timing.delay(standard, delays)[lead:]
 
 
-def score_layers(
+def predict_layers(
     features: Mapping[str, np.ndarray],
     responses: Mapping[str, np.ndarray],
-    stories: Stories,
+    train: Sequence[str],
+    test: Sequence[str],
     settings: Encoding,
     device: str = "cpu",
-) -> np.ndarray:
-    """Correlation of predicted and measured responses to the test stories, from encoding models of every layer.
+) -> Iterator[np.ndarray]:
+    """Responses to the test stories that encoding models of every layer predict, layer by layer.
 
     Parameters
     ----------
     features : mapping of story to (layers + 1, lead + rows, dim) float32
         As `design_matrix` takes them, layer by layer.
     responses : mapping of story to (rows, voxels) float32
-    stories : Stories
-        Which of them train and which test.
+        At least of the training stories.
+    train, test : sequence of str
+        Stories to fit and to predict.
     settings : Encoding
     device : str
 
-    Returns
-    -------
-    r : (layers + 1, voxels) float32
+    Yields
+    ------
+    predicted : (rows of the test stories after the skipped ones, voxels) float32
     """
-    train_y = np.concatenate([encoding.zscore(responses[story]) for story in stories.train])
-    test_y = np.concatenate([responses[story][settings.test_skip_rows :] for story in stories.test])
-    scores = []
-    for layer in range(len(features[stories.train[0]])):
-        design = {s: design_matrix(features[s][layer], settings.delays) for s in stories.train + stories.test}
-        train_x = np.concatenate([design[story] for story in stories.train])
-        test_x = np.concatenate([design[story][settings.test_skip_rows :] for story in stories.test])
-        predicted = encoding.predict(train_x, train_y, test_x, settings, generator(settings.seed, "splits"), device)
-        scores.append(encoding.correlation(predicted, test_y))
-    return np.stack(scores)
+    train_y = np.concatenate([encoding.zscore(responses[story]) for story in train])
+    for layer in range(len(features[train[0]])):
+        design = {story: design_matrix(features[story][layer], settings.delays) for story in (*train, *test)}
+        train_x = np.concatenate([design[story] for story in train])
+        test_x = np.concatenate([design[story][settings.test_skip_rows :] for story in test])
+        yield encoding.predict(train_x, train_y, test_x, settings, generator(settings.seed, "splits"), device)
+
+
+def measured(responses: Mapping[str, np.ndarray], test: Sequence[str], settings: Encoding) -> np.ndarray:
+    """Responses that predictions are compared with: the test stories without the skipped rows; (rows, voxels)."""
+    return np.concatenate([responses[story][settings.test_skip_rows :] for story in test])
 
 
 def region_table(alignment: np.ndarray, labels: np.ndarray) -> pd.DataFrame:

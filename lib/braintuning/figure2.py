@@ -1,16 +1,16 @@
 """Figure 2: alignment of every model in late language and primary auditory regions, and where tuning changed it."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from braintuning import plots
+from braintuning.align_stage import align
 from braintuning.brainplot import cortex_figure
+from braintuning.comparison import starred
 from braintuning.datasets.interface import Dataset
-from braintuning.results import load_arrays, save_table
-from braintuning.stages import Report, align
+from braintuning.results import load_arrays
+from braintuning.stages import Report
 from braintuning.study import Run, Study
 
 REGIONS = ("late_language", "primary_auditory")
@@ -68,14 +68,18 @@ def reliability(study: Study, dataset: Dataset) -> np.ndarray:
     return np.clip((np.nan_to_num(mean) - threshold) / (CLEAR_CEILING - threshold), 0, 1)
 
 
-def draw(study: Study, table: pd.DataFrame, dataset: Dataset, backbone: str, note: str) -> Figure:
-    """Bars of one backbone over a flat map of what brain-tuning changed.
+def draw(
+    study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: Dataset, backbone: str, note: str
+) -> Figure:
+    """Bars of every backbone and condition, over a flat map of what brain-tuning changed in one backbone.
 
     Parameters
     ----------
     study : Study
     table : DataFrame
         From `gather`.
+    statistics : DataFrame
+        From `comparison.compare`.
     dataset : Dataset
     backbone : str
     note : str
@@ -93,18 +97,22 @@ def draw(study: Study, table: pd.DataFrame, dataset: Dataset, backbone: str, not
         labels=cortex.vertex_labels,
         note=note,
     )
-    bottom = plots.room_above(fig, 2.3)
-    chosen = at_layer(table[table["backbone"] == backbone], study.figures.layer)
-    for column, roi in enumerate(REGIONS):
-        ax = fig.add_axes((0.09 + 0.49 * column, bottom + 0.30 * (1 - bottom), 0.38, 0.56 * (1 - bottom)))
-        ylabel = "alignment (r / noise ceiling)" if column == 0 else ""
-        plots.condition_bars(ax, chosen[chosen["roi"] == roi], "alignment", study.conditions, ylabel)
+    bottom = plots.room_above(fig, 3.2)
+    chosen = at_layer(table, study.figures.layer)
+    stars = starred(statistics)
+    for row, roi in enumerate(REGIONS):
+        ax = fig.add_axes((0.08, bottom + (0.50 - 0.42 * row) * (1 - bottom), 0.9, 0.33 * (1 - bottom)))
+        earned = set(stars.loc[stars["roi"] == roi, ["backbone", "condition"]].itertuples(index=False, name=None))
+        plots.condition_bars(
+            ax, chosen[chosen["roi"] == roi], "alignment", tuple(study.backbones), study.conditions,
+            "alignment (r / noise ceiling)", earned,
+        )  # fmt: skip
         ax.set_title(plots.ROI_TITLES[roi])
+    plots.condition_legend(fig, study.conditions, loc="upper center", bbox_to_anchor=(0.5, 0.995))
     return fig
 
 
-def save(study: Study, table: pd.DataFrame) -> Path:
-    """Write the numbers behind the figure beside it."""
-    path = study.figures_folder / "fig2.csv"
-    save_table(path, table)
-    return path
+def small_print(study: Study, table: pd.DataFrame) -> str:
+    """What stands below a figure: the study, its weights, and where surface and regions come from."""
+    weights = "; ".join(dict.fromkeys(table["weights"]))
+    return f"{study.title}. Weights: {weights}. Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"

@@ -16,6 +16,7 @@ INSIDE = 0.8
 CLEARANCE = 1.0
 FORBIDDEN = 50.0
 OVER_REGIONS = 1.0
+GOOD_ENOUGH = 4.0
 N_NEAREST = 300
 
 
@@ -221,22 +222,24 @@ class _Outside(NamedTuple):
 def _around(
     canvas: _Canvas, outside: list[_Outside], inside: dict[int, Name], keep_off: tuple[np.ndarray, np.ndarray]
 ) -> dict[int, Name]:
-    """The best of the layouts to which several orders of placing lead: as given, from one end, from the other."""
-    heights = [one.anchors[0, 1] for one in outside]
-    orders = [list(range(len(outside))), np.argsort(heights).tolist(), np.argsort(heights)[::-1].tolist()]
+    """The best of the layouts to which several orders of placing lead, or the first in which every leader is short."""
+    along = [np.argsort([one.anchors[0, axis] for one in outside]).tolist() for axis in (1, 0)]
+    orders = [list(range(len(outside))), *(order[::step] for order in along for step in (1, -1))]
     best, lowest = {}, np.inf
     for order in orders:
-        found, cost = _settle(canvas, [outside[k] for k in order], inside, keep_off)
-        cost += FORBIDDEN**2 * (len(outside) - len(found))
+        found, costs = _settle(canvas, [outside[k] for k in order], inside, keep_off)
+        cost = sum(one**2 for one in costs) + 10 * FORBIDDEN**2 * (len(outside) - len(found))
         if cost < lowest:
             best, lowest = found, cost
+        if len(found) == len(outside) and max(costs, default=0) < GOOD_ENOUGH:
+            break
     return best
 
 
 def _settle(
     canvas: _Canvas, outside: list[_Outside], inside: dict[int, Name], keep_off: tuple[np.ndarray, np.ndarray]
-) -> tuple[dict[int, Name], float]:
-    """Place one name after the other, and again given all the others until none moves; the layout and its cost."""
+) -> tuple[dict[int, Name], list[float]]:
+    """Place one name after the other, and again given all the others until none moves; the layout and its costs."""
     found: dict[int, Name] = {}
     costs: dict[int, float] = {}
     for _ in range(5):
@@ -249,4 +252,4 @@ def _settle(
                     break
         if found == before:
             break
-    return found, sum(costs.values())
+    return found, list(costs.values())

@@ -1,18 +1,24 @@
 """Bars, curves and the one style that all figures share. Functions take and return Axes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 CONDITION_COLOURS = {
     "pretrained": "#8c8c8c",
     "brain-tuned": "#d55e00",
     "random-brain-tuned": "#56b4e9",
+    "bigslm-tuned": "#009e73",
+    "lm-tuned": "#cc79a7",
+    "stimulus-tuned": "#f0e442",
+    "multi-brain-tuned": "#0072b2",
 }
+VARIANT_COLOURS = ("#7f4a1e", "#3b528b", "#5dc863", "#b5367a", "#999933", "#332288")
 ROI_TITLES = {
     "late_language": "Late language regions",
     "primary_auditory": "Primary auditory cortex",
@@ -42,32 +48,91 @@ def use_style() -> None:
     mpl.rcParams.update(STYLE)
 
 
-def condition_bars(ax: Axes, table: pd.DataFrame, value: str, conditions: Sequence[str], ylabel: str = "") -> Axes:
-    """Draw one bar a condition, the mean over participants, with every participant as a point joined across conditions.
+def colours_of(conditions: Sequence[str]) -> dict[str, str]:
+    """Colour of each condition: its own, or for a study's variants one after the other."""
+    others = iter(VARIANT_COLOURS * len(conditions))
+    return {condition: CONDITION_COLOURS.get(condition) or next(others) for condition in conditions}
+
+
+def condition_bars(
+    ax: Axes,
+    table: pd.DataFrame,
+    value: str,
+    backbones: Sequence[str],
+    conditions: Sequence[str],
+    ylabel: str = "",
+    stars: Collection[tuple[str, str]] = (),
+) -> Axes:
+    """Draw a group of bars a backbone: the mean of each condition over participants, and every participant as a point.
 
     Parameters
     ----------
     ax : Axes
     table : DataFrame
-        Columns participant, condition and `value`, one row for each pair.
+        Columns participant, backbone, condition and `value`, one row for each triple.
     value : str
         Column to draw.
-    conditions : sequence of str
-        Order of the bars.
+    backbones, conditions : sequence of str
+        Order of the groups, and of the bars in a group.
     ylabel : str
+    stars : collection of (backbone, condition)
+        Bars that earned a star.
 
     Returns
     -------
     ax : Axes
     """
-    wide = table.pivot(index="participant", columns="condition", values=value).reindex(columns=list(conditions))
-    positions = np.arange(len(conditions))
-    ax.bar(positions, wide.mean(), width=0.68, color=[CONDITION_COLOURS[c] for c in conditions], zorder=1)
-    for participant, row in wide.iterrows():
-        ax.plot(positions, row, "-o", color="black", ms=3, lw=0.6, mfc="white", mew=0.8, zorder=3, label=participant)
+    colours, n = colours_of(conditions), len(conditions)
+    starts = np.arange(len(backbones)) * (n + 1)
+    for start, backbone in zip(starts, backbones, strict=True):
+        chosen = table[table["backbone"] == backbone]
+        wide = chosen.pivot(index="participant", columns="condition", values=value).reindex(columns=list(conditions))
+        places = start + np.arange(n)
+        ax.bar(places, wide.mean(), 0.82, color=[colours[c] for c in conditions], edgecolor="black", lw=0.3, zorder=1)
+        ax.plot(places, wide.T, "-", color="black", lw=0.4, alpha=0.5, zorder=2)
+        ax.plot(places, wide.T, "o", ms=2.4, mfc="white", mec="black", mew=0.6, zorder=3)
+        for place, condition in zip(places, conditions, strict=True):
+            if (backbone, condition) in stars:
+                ax.text(place, wide[condition].max(), "*", ha="center", va="bottom", fontsize=10)
     ax.axhline(0, color="black", lw=0.7)
-    ax.set_xticks(positions, [c.replace("random-brain-tuned", "random-\nbrain-tuned") for c in conditions])
+    ax.set_xticks(starts + (n - 1) / 2, backbones)
+    ax.tick_params(axis="x", length=0)
     ax.set_ylabel(ylabel)
+    return ax
+
+
+def condition_legend(fig: Figure, conditions: Sequence[str], **place: object) -> None:
+    """Name the conditions' colours on a figure; `place` goes to `Figure.legend`."""
+    colours = colours_of(conditions)
+    handles = [Patch(facecolor=colours[c], edgecolor="black", linewidth=0.3, label=c) for c in conditions]
+    fig.legend(handles=handles, ncols=min(len(handles), 5), handlelength=1.0, columnspacing=1.2, **place)
+
+
+def participant_bars(
+    ax: Axes, table: pd.DataFrame, value: str, participants: Sequence[str], conditions: Sequence[str]
+) -> Axes:
+    """Draw a group of bars a participant, one for each condition.
+
+    Parameters
+    ----------
+    ax : Axes
+    table : DataFrame
+        Columns participant, condition and `value`.
+    value : str
+    participants, conditions : sequence of str
+        Order of the groups, and of the bars in a group.
+
+    Returns
+    -------
+    ax : Axes
+    """
+    wide = table.pivot(index="participant", columns="condition", values=value).reindex(participants)
+    starts, width = np.arange(len(participants)), 0.86 / len(conditions)
+    for k, (condition, colour) in enumerate(colours_of(conditions).items()):
+        places = starts + (k - (len(conditions) - 1) / 2) * width
+        ax.bar(places, wide[condition], width, color=colour, edgecolor="black", lw=0.2)
+    ax.axhline(0, color="black", lw=0.7)
+    ax.set_xticks(starts, participants)
     return ax
 
 
@@ -88,8 +153,7 @@ def layer_curves(ax: Axes, table: pd.DataFrame, value: str, conditions: Sequence
     -------
     ax : Axes
     """
-    for condition in conditions:
-        colour = CONDITION_COLOURS[condition]
+    for condition, colour in colours_of(conditions).items():
         wide = table[table["condition"] == condition].pivot(index="layer", columns="participant", values=value)
         ax.plot(wide.index, wide, color=colour, lw=0.6, alpha=0.6)
         ax.plot(wide.index, wide.mean(axis=1), "-o", color=colour, lw=1.6, ms=3, label=condition)

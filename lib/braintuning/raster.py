@@ -13,8 +13,8 @@ from braintuning.surfaces import Surface
 
 CAMERA_X = {("left", "lateral"): -1, ("left", "medial"): 1, ("right", "medial"): -1, ("right", "lateral"): 1}
 FLAT = "flat"
-FLAT_COLUMNS = 2160
-INFLATED_COLUMNS = 720
+FLAT_COLUMNS = 1500
+INFLATED_COLUMNS = 560
 MARGIN = 4.0
 SHEET_SMOOTHING = 2.0
 SHEET_MARGIN = 1.0

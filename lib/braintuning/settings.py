@@ -8,10 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Condition = Literal["pretrained", "brain-tuned", "random-brain-tuned"]
+Condition = Literal[
+    "pretrained", "brain-tuned", "random-brain-tuned", "bigslm-tuned", "lm-tuned", "stimulus-tuned", "multi-brain-tuned"
+]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+Changes = Mapping[str, float | int | str | None]
 DatasetKind = Annotated[str, Field(pattern=r"^(lebel|alice|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 
 
@@ -27,11 +30,12 @@ class Stories(Section):
     train: tuple[str, ...]
     validation: tuple[str, ...] = ()
     test: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:
         """Every story once, in order of use."""
-        return tuple(dict.fromkeys(self.train + self.validation + self.test))
+        return tuple(dict.fromkeys(self.train + self.validation + self.test + self.held_out))
 
 
 class Simulation(Section):
@@ -59,6 +63,8 @@ class Backbone(Section):
 
     name: str
     pad_to_30s: bool = True
+    teacher: str | None = None
+    conditions: tuple[FolderName, ...] | None = None
 
 
 class Tuning(Section):
@@ -73,7 +79,25 @@ class Tuning(Section):
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     permutation_block_rows: Count = 10
+    loss: Literal["l2", "correlation", "cosine + l2"] = "l2"
+    lora_rank: Count | None = None
+    lora_alpha: Positive = 32.0
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     seed: int = 0
+
+
+class Variant(Section):
+    """A condition under a name of its own, tuned with other settings."""
+
+    condition: Condition
+    tuning: Changes = Field(default_factory=dict)
+
+
+class Controls(Section):
+    """What the controls that learn from other models learn from."""
+
+    text_models: tuple[str, ...] = ("openai-community/gpt2-medium",)
+    n_targets: Count | None = None
 
 
 class Features(Section):
@@ -98,6 +122,8 @@ class Encoding(Section):
     test_skip_rows: Annotated[int, Field(ge=0)] = 40
     ceiling_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.4
     mask_from: Literal["test", "validation"] = "test"
+    permutation_block_rows: Count = 10
+    permutations: Count = 1000
     folds: Annotated[int, Field(ge=2)] | None = None
     high_pass_seconds: Positive | None = None
     seed: int = 0
@@ -108,4 +134,7 @@ class Figures(Section):
 
     notebooks: tuple[str, ...]
     layer: int = -1
+    backbone: FolderName | None = None
+    base_and_large: tuple[FolderName, FolderName] | None = None
+    story_counts: tuple[Count, ...] = ()
     published_counts: Mapping[str, Count] = Field(default_factory=dict)

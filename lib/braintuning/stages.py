@@ -6,33 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from braintuning import encoding
-from braintuning.alignment import region_table, score_layers
 from braintuning.backbones import SpeechEncoder
 from braintuning.datasets import open_dataset
 from braintuning.datasets.interface import Dataset
 from braintuning.errors import InputError
 from braintuning.extract import story_features
-from braintuning.files import atomic_path, on_disk, scratch_folder
 from braintuning.results import (
     fingerprint,
     inputs_fingerprint,
     is_done,
     load_arrays,
     provenance,
-    provenance_columns,
     provenance_of,
     save_arrays,
-    save_table,
 )
-from braintuning.seeding import generator
 from braintuning.study import Run, Study
-from braintuning.targets import permute_blocks
-from braintuning.tuning import StoryTargets, TunedModel, tune
 
 Report = Callable[[str], None]
 
@@ -76,7 +67,7 @@ def check(study: Study, report: Report = print) -> Dataset:
         dataset.repeats(participant, _ceiling_story(study, participant))
     for run in study.runs():
         if run.condition == "pretrained":
-            _pretrained(study, run)
+            pretrained(study, run)
     return dataset
 
 
@@ -121,7 +112,8 @@ def _skipped(study: Study, story: str) -> int:
     return study.encoding.test_skip_rows if story in study.stories.test else 0
 
 
-def _pretrained(study: Study, run: Run) -> SpeechEncoder:
+def pretrained(study: Study, run: Run) -> SpeechEncoder:
+    """The encoder of a run before any tuning."""
     backbone = study.backbones[run.backbone]
     return SpeechEncoder.from_pretrained(backbone.name, pad_to_30s=backbone.pad_to_30s)
 
@@ -129,7 +121,7 @@ def _pretrained(study: Study, run: Run) -> SpeechEncoder:
 def load_model(study: Study, run: Run) -> SpeechEncoder:
     """The encoder of a run, from its pretrained weights or from where tuning left it."""
     if run.condition == "pretrained":
-        return _pretrained(study, run)
+        return pretrained(study, run)
     folder = study.model_folder(run)
     if not folder.is_dir():
         raise InputError(f"{folder}: this model has not been tuned yet, expected the result of stage 'tune'")
@@ -137,74 +129,11 @@ def load_model(study: Study, run: Run) -> SpeechEncoder:
 
 
 def _model_recipe(study: Study, run: Run) -> dict[str, Any]:
-    recipe = {"run": run.name, "backbone": study.backbones[run.backbone].model_dump()}
+    recipe = {"run": run.name, "backbone": study.backbones[run.backbone].model_dump(exclude={"teacher"})}
     if run.condition != "pretrained":
         made = provenance_of(study.model_folder(run))
         recipe["tuned"] = fingerprint(made["recipe"]) if made else None
     return recipe
-
-
-def story_targets(
-    study: Study, run: Run, dataset: Dataset, story: str, used: np.ndarray, scratch: Path | None = None
-) -> StoryTargets:
-    """Sound and targets of one story for a run: the responses, or for the random control the same in another order.
-
-    With a `scratch` folder the targets stay in a file there, so that one story at a time is in memory.
-    """
-    responses = dataset.responses(run.participant, story, used)
-    if run.condition == "random-brain-tuned":
-        rng = generator(study.tuning.seed, "permute", run.participant, story)
-        responses = responses[permute_blocks(len(responses), study.tuning.permutation_block_rows, rng)]
-    targets = on_disk(responses, scratch / f"{story}.npy") if scratch else responses
-    return StoryTargets(dataset.audio(story), dataset.tr_times(story), targets)
-
-
-def tune_model(study: Study, run: Run, device: str = "cpu", report: Report = print) -> Path:
-    """Tune a run's model and save it as a folder that plain transformers loads, with its head and loss history."""
-    require_device(device)
-    dataset = prepare(study, report)
-    measure_ceiling(study, run.participant, report)
-    path, used = study.model_folder(run), used_voxels(study, run.participant)
-    stories = study.stories_for(run.participant)
-    files = [
-        f
-        for s in stories.train + stories.validation
-        for f in (dataset.audio_file(s), dataset.responses_file(run.participant, s))
-    ]
-    recipe = {
-        "stage": "tune",
-        "run": run.name,
-        "backbone": study.backbones[run.backbone].model_dump(),
-        "settings": study.tuning.model_dump(),
-        "train": stories.train,
-        "validation": stories.validation,
-        "voxels": fingerprint(np.flatnonzero(used).tolist()),
-        "inputs": inputs_fingerprint(files, dataset.root),
-    }
-    if is_done(path, recipe):
-        return path
-    encoder = _pretrained(study, run)
-    checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
-    with scratch_folder(path) as scratch:
-        train, validation = (
-            {story: story_targets(study, run, dataset, story, used, scratch) for story in names}
-            for names in (stories.train, stories.validation)
-        )
-        model, history = tune(
-            encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint, report=report
-        )
-    _save_model(path, model, used, history, provenance(recipe, device=device, weights=encoder.weights_from))
-    checkpoint.unlink(missing_ok=True)
-    return path
-
-
-def _save_model(path: Path, model: TunedModel, used: np.ndarray, history: list[dict], carried: dict) -> None:
-    with atomic_path(path) as folder:
-        model.cpu().encoder.save_pretrained(folder)
-        head = {name: tensor.detach().contiguous() for name, tensor in model.head.state_dict().items()}
-        save_file({**head, "voxels": torch.from_numpy(np.flatnonzero(used))}, folder / "head.safetensors")
-        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
-        (folder / "provenance.json").write_text(json.dumps(carried, indent=1, default=str))
 
 
 def extract_features(study: Study, run: Run, device: str = "cpu", report: Report = print) -> Path:
@@ -214,7 +143,7 @@ def extract_features(study: Study, run: Run, device: str = "cpu", report: Report
     """
     require_device(device)
     dataset, path = prepare(study, report), study.features_file(run)
-    stories = study.stories.train + study.stories.test
+    stories = study.stories.train + study.stories.held_out + study.stories.test
     lead = max(study.encoding.delays)
     recipe = {
         "stage": "extract",
@@ -241,46 +170,3 @@ def extract_features(study: Study, run: Run, device: str = "cpu", report: Report
 def _weights_from(study: Study, run: Run, encoder: SpeechEncoder) -> str:
     made = provenance_of(study.model_folder(run))
     return made["weights"] if made else encoder.weights_from
-
-
-def align(study: Study, participant: str, run: Run, device: str = "cpu", report: Report = print) -> Path:
-    """Score every layer of a run's model on a participant's responses to the test story, voxel by voxel and by region.
-
-    The scores file holds `r` and `alignment` (r over the noise ceiling), (layers + 1, voxels) float32, NaN where the
-    ceiling is below the threshold. The CSV beside it holds the means over each region group.
-    """
-    require_device(device)
-    dataset, path = prepare(study, report), study.scores_file(participant, run)
-    measure_ceiling(study, participant, report)
-    features_file = extract_features(study, run, device, report)
-    used, ceiling = used_voxels(study, participant), load_arrays(study.ceiling_file(participant))["ceiling"]
-    stories = study.stories_for(participant)
-    used_stories = stories.train + stories.test
-    recipe = {
-        "stage": "align",
-        "participant": participant,
-        "features": fingerprint(provenance_of(features_file)["recipe"]),
-        "ceiling": fingerprint(provenance_of(study.ceiling_file(participant))["recipe"]),
-        "settings": study.encoding.model_dump(),
-        "train": stories.train,
-        "test": stories.test,
-        "inputs": inputs_fingerprint([dataset.responses_file(participant, s) for s in used_stories], dataset.root),
-    }
-    table_path = path.with_suffix(".csv")
-    if is_done(path, recipe) and table_path.is_file():
-        return path
-    responses = {story: dataset.responses(participant, story, used) for story in used_stories}
-    correlations = score_layers(load_arrays(features_file), responses, stories, study.encoding, device)
-    r = np.full((len(correlations), len(used)), np.nan, np.float32)
-    r[:, used] = correlations
-    alignment = (r / np.where(used, ceiling, np.nan)).astype(np.float32)
-    model = provenance_of(features_file)
-    carried = provenance(recipe, device=device, weights=model["weights"])
-    save_arrays(path, {"r": r, "alignment": alignment, "ceiling": ceiling}, carried)
-    table = region_table(alignment, dataset.cortex(participant).voxel_labels)
-    table.insert(0, "participant", participant)
-    table.insert(1, "backbone", run.backbone)
-    table.insert(2, "condition", run.condition)
-    save_table(table_path, table.assign(**provenance_columns(study.name, carried), seed=study.tuning.seed))
-    report(f"{participant}: {run.name} aligned, {used.sum()} voxels")
-    return path

@@ -15,7 +15,9 @@ from braintuning.errors import InputError, nearest
 from braintuning.files import REPOSITORY
 from braintuning.settings import (
     Backbone,
+    Changes,
     Condition,
+    Controls,
     Dataset,
     Encoding,
     Features,
@@ -24,18 +26,24 @@ from braintuning.settings import (
     Section,
     Stories,
     Tuning,
+    Variant,
 )
+from braintuning.study_check import check_study
 
 STUDIES = REPOSITORY / "data" / "studies"
 KERNEL_NAMES = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
+TUNED_ON_ONE = ("brain-tuned", "random-brain-tuned")
+"""Conditions with a model for each participant; of the others a backbone has one model for all."""
+
+
 @dataclass(frozen=True)
 class Run:
-    """One model: a backbone in a condition, tuned on a participant unless it is the pretrained one."""
+    """One model: a backbone in a condition of the study, and the participant it was tuned on where that is one."""
 
     backbone: str
-    condition: Condition
+    condition: str
     participant: str | None = None
 
     @property
@@ -54,7 +62,11 @@ class Study(Section):
     stories: Stories
     lacks: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     backbones: Mapping[FolderName, Backbone]
-    conditions: tuple[Condition, ...]
+    conditions: tuple[FolderName, ...]
+    variants: Mapping[FolderName, Variant] = Field(default_factory=dict)
+    tuned_together: tuple[FolderName, ...] = ()
+    joint_tuning: Changes = Field(default_factory=lambda: {"lora_rank": 8})
+    controls: Controls = Field(default_factory=Controls)
     tuning: Tuning = Field(default_factory=Tuning)
     features: Features = Field(default_factory=Features)
     encoding: Encoding = Field(default_factory=Encoding)
@@ -81,13 +93,48 @@ class Study(Section):
         uses = self.stories.model_dump()
         return Stories(**{use: tuple(s for s in names if s not in lacking) for use, names in uses.items()})
 
+    @property
+    def figure_backbone(self) -> str:
+        """The backbone that figures of one model show: the one that the study names, else the first."""
+        return self.figures.backbone or next(iter(self.backbones))
+
+    def conditions_of(self, backbone: str) -> tuple[str, ...]:
+        """Conditions of one backbone: all of the study, or those that the backbone names."""
+        named = self.backbones[backbone].conditions
+        return tuple(c for c in self.conditions if named is None or c in named)
+
+    def base(self, condition: str) -> Condition:
+        """The condition that a name in `conditions` stands for: itself, or that of a variant."""
+        return self.variants[condition].condition if condition in self.variants else condition
+
+    def tuning_of(self, condition: str) -> Tuning:
+        """Settings that a condition is tuned with: those of the study, changed for joint tuning and for variants."""
+        joint = self.joint_tuning if self.base(condition) == "multi-brain-tuned" else {}
+        own = self.variants[condition].tuning if condition in self.variants else {}
+        return Tuning(**{**self.tuning.model_dump(), **joint, **own})
+
+    def tuned_on(self, run: Run) -> tuple[str, ...]:
+        """Participants whose responses a run learns from; none where it learns from something else, or not at all."""
+        if self.base(run.condition) == "multi-brain-tuned":
+            return self.tuned_together
+        return (run.participant,) if run.participant else ()
+
+    def tuning_stories(self, run: Run) -> Stories:
+        """Stories that a run is tuned with: those that all its participants heard."""
+        uses = self.stories.model_dump()
+        lacking = {story for participant in self.tuned_on(run) for story in self.lacks.get(participant, ())}
+        return Stories(**{use: tuple(s for s in names if s not in lacking) for use, names in uses.items()})
+
     def runs(self) -> Iterator[Run]:
-        """Every model of the study: the pretrained ones, then the tuned ones participant by participant."""
+        """Every model of the study: backbone by backbone, condition by condition, participant by participant."""
         for backbone in self.backbones:
-            for condition in self.conditions:
-                tuned = condition != "pretrained"
-                for participant in self.participants if tuned else (None,):
+            for condition in self.conditions_of(backbone):
+                for participant in self.participants if self.base(condition) in TUNED_ON_ONE else (None,):
                     yield Run(backbone, condition, participant)
+
+    def tuned_runs(self) -> Iterator[Run]:
+        """Every model that is not as it was pretrained."""
+        return (run for run in self.runs() if self.base(run.condition) != "pretrained")
 
     def alignments(self) -> Iterator[tuple[str, Run]]:
         """Every participant with every model that is compared on that participant."""
@@ -98,8 +145,8 @@ class Study(Section):
     def run(self, backbone: str, condition: str, participant: str | None = None) -> Run:
         """A run of this study, by its parts; `InputError` names the part that is not in the study."""
         self.require("backbone", backbone, tuple(self.backbones))
-        self.require("condition", condition, self.conditions)
-        if condition == "pretrained":
+        self.require("condition", condition, self.conditions_of(backbone))
+        if self.base(condition) not in TUNED_ON_ONE:
             return Run(backbone, condition)
         self.require("participant", participant, self.participants)
         return Run(backbone, condition, participant)
@@ -158,36 +205,8 @@ def load_study(name: str | Path, root: str | None = None) -> Study:
         study = Study.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         raise InputError(f"{path}: {_explain(error)}") from None
-    _check(study, path)
+    check_study(study, path)
     return study
-
-
-def _check(study: Study, path: Path) -> None:
-    for key in ("participants", "conditions"):
-        names = getattr(study, key)
-        if len(set(names)) < len(names):
-            raise InputError(f"{path}: key `{key}`: a name stands there twice, expected once")
-    for participant, stories in study.lacks.items():
-        for what, found, valid in [
-            ("participant", participant, study.participants),
-            *(("story", story, study.stories.all) for story in stories),
-        ]:
-            if found not in valid:
-                raise InputError(f"{path}: unknown {what} {found!r} in `lacks`{nearest(found, valid)}")
-    if len(study.stories.all) < len(study.stories.train + study.stories.validation + study.stories.test):
-        raise InputError(f"{path}: a story is used twice among train, validation and test, expected once")
-    tuned = any(condition != "pretrained" for condition in study.conditions)
-    if tuned and not study.participants:
-        raise InputError(f"{path}: found no participant, expected at least 1 to tune models on")
-    needed = {"test"} | ({"validation"} if tuned else set()) | {study.encoding.mask_from}
-    for participant in study.participants:
-        stories = study.stories_for(participant)
-        if tuned and len(stories.train) < 2:
-            found = f"found {len(stories.train)} training stories"
-            raise InputError(f"{path}: {found}, expected at least 2 of {participant}")
-        for use in sorted(needed):
-            if not getattr(stories, use):
-                raise InputError(f"{path}: found no {use} story of {participant}, expected at least 1")
 
 
 def _explain(error: ValidationError) -> str:

@@ -2,7 +2,8 @@
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from braintuning import timing
 from braintuning.backbones import SpeechEncoder
 from braintuning.errors import InputError
 from braintuning.files import atomic_path
+from braintuning.losses import LOSSES
 from braintuning.seeding import generator
 from braintuning.settings import Tuning
 
@@ -27,35 +29,62 @@ class StoryTargets:
         Mono, 16 kHz.
     times : (rows,) float
         Seconds after the sound's start at which each row was acquired.
-    targets : (rows, voxels) float32
-        What the head has to predict.
+    targets : (rows, targets) float32, or tuple of such
+        What the head has to predict; a tuple holds those of several participants, an empty one none (stimulus-tuning).
     """
 
     audio: np.ndarray
     times: np.ndarray
-    targets: np.ndarray
+    targets: np.ndarray | tuple[np.ndarray, ...]
+
+    @property
+    def of_each(self) -> tuple[np.ndarray, ...]:
+        """Targets of each participant."""
+        return self.targets if isinstance(self.targets, tuple) else (self.targets,)
 
 
 class TunedModel(torch.nn.Module):
-    """An encoder whose last layer, averaged over a clip's frames, is mapped linearly to the voxels.
+    """An encoder whose last layer, averaged over a clip's frames, is mapped linearly to the targets.
 
     The head starts at zero, predicting the mean, so that the trunk is moved by the responses and not by a random head.
     """
 
-    def __init__(self, encoder: SpeechEncoder, n_voxels: int) -> None:
+    def __init__(self, encoder: SpeechEncoder, n_targets: int, loss: str = "l2") -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = torch.nn.Linear(encoder.dim, n_voxels)
+        self.head = torch.nn.Linear(encoder.dim, n_targets)
+        self._loss = LOSSES[loss]
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        """Predict volumes from clips: (clips, samples) float32 to (clips, voxels) float32."""
+        """Predict volumes from clips: (clips, samples) float32 to (clips, targets) float32."""
         return self.head(self.encoder(audio, layers=[-1])[-1].mean(dim=1)).float()
 
-    def trainable_state(self) -> dict[str, torch.Tensor]:
-        """Parameters that tuning moves, by name."""
-        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+    def loss(self, audio: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Distance of the predictions for some clips from their targets, (clips, targets); a scalar."""
+        return self._loss(self(audio), targets)
+
+
+class SelfTunedModel(torch.nn.Module):
+    """An encoder that goes on with its family's self-supervised objective: stimulus-tuning."""
+
+    def __init__(self, encoder: SpeechEncoder, objective: torch.nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = objective
+
+    def loss(self, audio: torch.Tensor, targets: None = None) -> torch.Tensor:
+        """The objective's own loss on some clips; a scalar."""
+        return self.head.loss(audio)
+
+
+Model = TunedModel | SelfTunedModel
+
+
+def trainable_state(model: Model) -> dict[str, torch.Tensor]:
+    """Parameters that tuning moves, by name."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> float:
@@ -66,25 +95,37 @@ def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> flo
     return max(n_steps - step, 0) / max(n_steps - warmup, 1)
 
 
-def _batch(
-    stories: Mapping[str, StoryTargets], rows: list[tuple[str, int]], seconds: float, device: str
-) -> tuple[torch.Tensor, torch.Tensor]:
+Batch = tuple[torch.Tensor, list[torch.Tensor | None]]
+
+
+def _batch(stories: Mapping[str, StoryTargets], rows: list[tuple[str, int]], seconds: float, device: str) -> Batch:
+    """Clips (clips, samples) and, participant by participant, their targets (clips, targets); one None without any."""
     audio = np.concatenate([timing.windows(stories[s].audio, stories[s].times[[row]], seconds) for s, row in rows])
-    targets = np.stack([stories[story].targets[row] for story, row in rows])
-    return torch.from_numpy(audio).to(device), torch.from_numpy(targets).to(device)
+    n_participants = len(stories[rows[0][0]].of_each)
+    targets = [np.stack([stories[story].of_each[p][row] for story, row in rows]) for p in range(n_participants)]
+    return torch.from_numpy(audio).to(device), [torch.from_numpy(t).to(device) for t in targets] or [None]
 
 
 def _rows(stories: Mapping[str, StoryTargets]) -> list[tuple[str, int]]:
-    return [(name, row) for name, story in stories.items() for row in range(len(story.targets))]
+    return [(name, row) for name, story in stories.items() for row in range(len(story.times))]
 
 
-def _mean_loss(model: TunedModel, stories: Mapping[str, StoryTargets], settings: Tuning, device: str) -> float:
+@contextmanager
+def _seeded(settings: Tuning, device: str, *labels: str | int) -> Iterator[None]:
+    """Draws of torch (dropout of adapters, masks) come from a seed of their own and leave others' alone."""
+    with torch.random.fork_rng(devices=[torch.device(device)] if device == "cuda" else []):
+        torch.manual_seed(int(generator(settings.seed, *labels).integers(2**62)))
+        yield
+
+
+def _mean_loss(model: Model, stories: Mapping[str, StoryTargets], settings: Tuning, device: str) -> float:
     rows, total = _rows(stories), 0.0
-    with torch.no_grad(), _precision(device):
+    model.eval()
+    with torch.no_grad(), _precision(device), _seeded(settings, device, "validation"):
         for start in range(0, len(rows), settings.batch_size):
             batch = rows[start : start + settings.batch_size]
             audio, targets = _batch(stories, batch, settings.clip_seconds, device)
-            loss = torch.nn.functional.mse_loss(model(audio), targets)
+            loss = torch.stack([model.loss(audio, target) for target in targets]).mean()
             _require_finite(loss, batch, "validation")
             total += loss.item() * len(batch)
     return total / len(rows)
@@ -101,12 +142,16 @@ def _precision(device: str) -> torch.autocast:
 
 
 def _optimiser(
-    model: TunedModel, settings: Tuning, n_steps: int
+    model: Model, settings: Tuning, n_steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    trunk = [p for p in model.encoder.parameters() if p.requires_grad]
+    trunk = model.encoder.trainable_parameters()
+    known = {id(p) for p in trunk}
     groups = [
         {"params": trunk, "lr": settings.trunk_learning_rate},
-        {"params": model.head.parameters(), "lr": settings.head_learning_rate},
+        {
+            "params": [p for p in model.parameters() if p.requires_grad and id(p) not in known],
+            "lr": settings.head_learning_rate,
+        },
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -116,7 +161,7 @@ def _optimiser(
 
 
 def _train_epoch(
-    model: TunedModel,
+    model: Model,
     stories: Mapping[str, StoryTargets],
     settings: Tuning,
     epoch: int,
@@ -124,34 +169,42 @@ def _train_epoch(
     schedule: torch.optim.lr_scheduler.LambdaLR,
     device: str,
 ) -> float:
+    """One pass over the clips in random order; a step for each batch and, one after the other, each participant."""
     rows = _rows(stories)
     order = generator(settings.seed, "epoch", epoch).permutation(len(rows))
     losses = []
-    for start in range(0, len(rows), settings.batch_size):
-        batch = [rows[i] for i in order[start : start + settings.batch_size]]
-        audio, targets = _batch(stories, batch, settings.clip_seconds, device)
-        with _precision(device):
-            predicted = model(audio)
-        loss = torch.nn.functional.mse_loss(predicted, targets)
-        _require_finite(loss, batch, f"epoch {epoch + 1}, step {len(losses) + 1}")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        losses.append(loss.item())
+    model.train()
+    with _seeded(settings, device, "draws", epoch):
+        for start in range(0, len(rows), settings.batch_size):
+            batch = [rows[i] for i in order[start : start + settings.batch_size]]
+            audio, targets = _batch(stories, batch, settings.clip_seconds, device)
+            for target in targets:
+                with _precision(device):
+                    loss = model.loss(audio, target)
+                _require_finite(loss, batch, f"epoch {epoch + 1}, step {len(losses) + 1}")
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                losses.append(loss.item())
     return float(np.mean(losses))
 
 
-def _check(train: Mapping[str, StoryTargets], validation: Mapping[str, StoryTargets]) -> int:
+def _check(train: Mapping[str, StoryTargets], validation: Mapping[str, StoryTargets]) -> tuple[int, int]:
+    """Number of participants and of targets, the same in every story."""
     if not train or not validation:
         raise InputError("tuning: found no training or no validation story, expected at least one of each")
-    n_voxels = next(iter(train.values())).targets.shape[1]
+    of_each = next(iter(train.values())).of_each
+    n_participants, n_targets = len(of_each), of_each[0].shape[1] if of_each else 0
     for name, story in {**train, **validation}.items():
-        if len(story.times) != len(story.targets):
-            raise InputError(f"story {name}: found {len(story.targets)} rows of targets, expected {len(story.times)}")
-        if story.targets.shape[1] != n_voxels:
-            raise InputError(f"story {name}: found {story.targets.shape[1]} voxels, expected {n_voxels}")
-    return n_voxels
+        if len(story.of_each) != n_participants:
+            raise InputError(f"story {name}: found {len(story.of_each)} participants, expected {n_participants}")
+        for targets in story.of_each:
+            if len(story.times) != len(targets):
+                raise InputError(f"story {name}: found {len(targets)} rows of targets, expected {len(story.times)}")
+            if targets.shape[1] != n_targets:
+                raise InputError(f"story {name}: found {targets.shape[1]} voxels, expected {n_targets}")
+    return n_participants, n_targets
 
 
 def tune(
@@ -163,12 +216,14 @@ def tune(
     device: str = "cpu",
     checkpoint: Path | None = None,
     report: Callable[[str], None] = print,
-) -> tuple[TunedModel, list[dict]]:
+    objective: torch.nn.Module | None = None,
+) -> tuple[Model, list[dict]]:
     """Tune an encoder until the validation loss stops falling; return it as it was when that loss was lowest.
 
-    Mean squared error, two learning rates, linear decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025).
-    With a `checkpoint` path, everything needed to go on is written there after each epoch, and a run that finds one
-    goes on from it to the same result.
+    Two learning rates, linear decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025). With targets of several
+    participants each batch makes one step for each of them (their NeurIPS 2025 paper); with `settings.lora_rank` only
+    adapters and head move. With a `checkpoint` path, everything needed to go on is written there after each epoch, and
+    a run that finds one goes on from it to the same result.
 
     Parameters
     ----------
@@ -181,10 +236,12 @@ def tune(
     checkpoint : Path, optional
     report : callable
         Receives one line an epoch.
+    objective : Module, optional
+        Its `loss(audio)` is minimised instead of a distance from targets; see `self_supervised`.
 
     Returns
     -------
-    model : TunedModel
+    model : TunedModel, or SelfTunedModel with an `objective`
     history : list of dict
         epoch, train_loss, validation_loss.
 
@@ -193,15 +250,18 @@ def tune(
     InputError
         No stories, rows that do not match, or a loss that is not finite.
     """
-    n_voxels = _check(train, validation)
-    model = TunedModel(encoder, n_voxels).to(device)
-    n_steps = settings.epochs * -(-len(_rows(train)) // settings.batch_size)
+    n_participants, n_targets = _check(train, validation)
+    if settings.lora_rank:
+        encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
+    model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings.loss)
+    model.to(device)
+    n_steps = settings.epochs * max(n_participants, 1) * -(-len(_rows(train)) // settings.batch_size)
     optimiser, schedule = _optimiser(model, settings, n_steps)
     history: list[dict] = []
-    best = copy.deepcopy(model.trainable_state())
+    best = copy.deepcopy(trainable_state(model))
     if checkpoint and checkpoint.is_file():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
-        if state["model"].keys() != model.trainable_state().keys():
+        if state["model"].keys() != trainable_state(model).keys():
             raise InputError(f"{checkpoint}: holds another model's parameters, expected those of {encoder.family}")
         model.load_state_dict(state["model"], strict=False)
         optimiser.load_state_dict(state["optimiser"])
@@ -213,13 +273,13 @@ def tune(
         train_loss = _train_epoch(model, train, settings, epoch, optimiser, schedule, device)
         losses = {"train_loss": train_loss, "validation_loss": _mean_loss(model, validation, settings, device)}
         if losses["validation_loss"] < min((h["validation_loss"] for h in history), default=np.inf):
-            best = copy.deepcopy(model.trainable_state())
+            best = copy.deepcopy(trainable_state(model))
         history.append({"epoch": epoch + 1, **losses})
         report(json.dumps(history[-1]))
         if checkpoint:
             _save(checkpoint, model, optimiser, schedule, history, best)
     model.load_state_dict(best, strict=False)
-    return model, history
+    return model.eval(), history
 
 
 def _saturated(history: list[dict], patience: int) -> bool:
@@ -229,14 +289,14 @@ def _saturated(history: list[dict], patience: int) -> bool:
 
 def _save(
     path: Path,
-    model: TunedModel,
+    model: Model,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
     history: list[dict],
     best: dict[str, torch.Tensor],
 ) -> None:
     state = {
-        "model": model.trainable_state(),
+        "model": trainable_state(model),
         "optimiser": optimiser.state_dict(),
         "schedule": schedule.state_dict(),
         "history": history,

@@ -27,13 +27,29 @@ def axes():
 
 
 def test_bars_are_means_in_the_order_asked_for_and_points_are_participants():
-    ax = plots.condition_bars(axes(), TABLE[TABLE["layer"] == 1], "alignment", CONDITIONS, "r")
-    assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.4, 0.6])
-    assert [to_hex(bar.get_facecolor()) for bar in ax.patches] == [plots.CONDITION_COLOURS[c] for c in CONDITIONS]
-    lines = {line.get_label(): line.get_ydata().tolist() for line in ax.lines if line.get_label().startswith("SIM")}
-    assert lines == {"SIM01": [0.3, 0.7], "SIM02": [0.5, 0.5]}
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == list(CONDITIONS)
+    table = TABLE[TABLE["layer"] == 1].assign(backbone="tiny")
+    table = pd.concat([table, table.assign(backbone="base", alignment=0.1 + table["alignment"])])
+    ax = plots.condition_bars(axes(), table, "alignment", ("tiny", "base"), CONDITIONS, "r", {("base", "brain-tuned")})
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.4, 0.6, 0.5, 0.7])
+    assert [to_hex(bar.get_facecolor()) for bar in ax.patches[:2]] == [plots.CONDITION_COLOURS[c] for c in CONDITIONS]
+    points = [line.get_ydata().tolist() for line in ax.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(points, [[0.3, 0.7], [0.5, 0.5], [0.4, 0.8], [0.6, 0.6]])
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["tiny", "base"]
     assert ax.get_ylabel() == "r"
+    (star,) = ax.texts
+    assert star.get_text() == "*" and star.get_position()[0] == ax.patches[3].get_x() + ax.patches[3].get_width() / 2
+
+
+def test_every_condition_has_a_colour_of_its_own_and_so_has_each_variant():
+    colours = plots.colours_of((*plots.CONDITION_COLOURS, "rank-2", "rank-32"))
+    assert len(set(colours.values())) == len(colours) == 9
+    assert colours["pretrained"] == plots.CONDITION_COLOURS["pretrained"]
+
+
+def test_participants_have_a_bar_for_each_condition():
+    ax = plots.participant_bars(axes(), TABLE[TABLE["layer"] == 1], "alignment", ("SIM02", "SIM01"), CONDITIONS)
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.5, 0.3, 0.5, 0.7])
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["SIM02", "SIM01"]
 
 
 def test_curves_are_means_over_participants_layer_by_layer():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from braintuning import rois, simulated_dataset, stages
+from braintuning import align_stage, rois, simulated_dataset, stages, tune_stage
 from braintuning.alignment import design_matrix, region_table
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.extract import story_features
@@ -68,7 +68,9 @@ def study(make_study):
 
 def forbid(monkeypatch, *names):
     for name in names:
-        monkeypatch.setattr(stages, name, lambda *_, name=name, **__: pytest.fail(f"{name} ran"))
+        for module in (stages, tune_stage, align_stage):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, lambda *_, name=name, **__: pytest.fail(f"{name} ran"))
 
 
 def halve(path):
@@ -106,9 +108,9 @@ def test_cuda_without_a_gpu_is_refused_before_anything_is_read(study, monkeypatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     forbid(monkeypatch, "prepare")
     calls = {
-        "tune": lambda: stages.tune_model(study, TUNED, "cuda"),
+        "tune": lambda: tune_stage.tune_model(study, TUNED, "cuda"),
         "extract": lambda: stages.extract_features(study, PRETRAINED, "cuda"),
-        "align": lambda: stages.align(study, "P1", PRETRAINED, "cuda"),
+        "align": lambda: align_stage.align(study, "P1", PRETRAINED, "cuda"),
     }
     refused(calls[stage], "found no CUDA GPU", "expected", "cpu")
 
@@ -124,7 +126,7 @@ def test_a_model_of_another_architecture_is_refused_and_leaves_no_result(make_st
     bert = tiny.save_bert(tmp_path / "bert")
     study = make_study({"backbones.small.name": str(bert)})
     calls = {
-        "tune": lambda: stages.tune_model(study, TUNED, report=silent),
+        "tune": lambda: tune_stage.tune_model(study, TUNED, report=silent),
         "extract": lambda: stages.extract_features(study, PRETRAINED, report=silent),
     }
     refused(calls[stage], bert, "type 'bert'", "expected one of wav2vec2, hubert")
@@ -207,21 +209,23 @@ def test_a_ceiling_is_measured_again_only_when_it_is_not_whole_or_its_input_chan
 
 def test_control_hears_what_the_treatment_hears_and_sees_its_volumes_in_another_order(study, files):
     dataset, used = LebelDataset(files.root, tiny.TR), np.arange(N_VOXELS) % 2 == 0
-    treated, control = (stages.story_targets(study, run, dataset, "harbour", used) for run in (TUNED, RANDOM))
-    np.testing.assert_array_equal(treated.audio, control.audio)
-    np.testing.assert_array_equal(treated.times, control.times)
+    (treated,), (control,) = (tune_stage.responses_of(study, run, dataset, "harbour", used) for run in (TUNED, RANDOM))
     with h5py.File(files.hf5("P1", "harbour")) as file:
-        np.testing.assert_array_equal(treated.targets, file["data"][:, used].astype(np.float32))
-    origin = [int(np.flatnonzero((treated.targets == row).all(axis=1))[0]) for row in control.targets]
+        np.testing.assert_array_equal(treated, file["data"][:, used].astype(np.float32))
+    origin = [int(np.flatnonzero((treated == row).all(axis=1))[0]) for row in control]
     assert sorted(origin) == list(range(N_ROWS))
     assert all(now != was for now, was in enumerate(origin))
     assert all((np.diff(origin[start : start + 4]) == 1).all() for start in range(0, N_ROWS, 4))
-    again = stages.story_targets(study, RANDOM, dataset, "harbour", used)
-    np.testing.assert_array_equal(again.targets, control.targets)
+    again = tune_stage.responses_of(study, RANDOM, dataset, "harbour", used)[0]
+    np.testing.assert_array_equal(again, control)
+    stages.measure_ceiling(study, "P1", silent)
+    material = [tune_stage.learning_material(study, run, dataset)[0]["harbour"] for run in (TUNED, RANDOM)]
+    np.testing.assert_array_equal(material[0].audio, material[1].audio)
+    np.testing.assert_array_equal(material[0].times, material[1].times)
 
 
 def test_a_tuned_model_is_a_folder_that_transformers_loads_with_head_and_history(study):
-    path = stages.tune_model(study, TUNED, report=silent)
+    path = tune_stage.tune_model(study, TUNED, report=silent)
     loaded, before = AutoModel.from_pretrained(path), AutoModel.from_pretrained(study.backbones["small"].name)
     changed = {n for n, p in loaded.state_dict().items() if not torch.equal(p, before.state_dict()[n])}
     assert any(name.startswith("encoder.layers") for name in changed)
@@ -237,19 +241,19 @@ def test_a_tuned_model_is_a_folder_that_transformers_loads_with_head_and_history
 
 
 def test_a_whole_model_is_kept_and_a_half_written_one_is_tuned_again(study, monkeypatch):
-    path = stages.tune_model(study, TUNED, report=silent)
+    path = tune_stage.tune_model(study, TUNED, report=silent)
     weights = (path / "model.safetensors").read_bytes()
     with monkeypatch.context() as patch:
         forbid(patch, "tune")
-        assert stages.tune_model(study, TUNED, report=silent) == path
+        assert tune_stage.tune_model(study, TUNED, report=silent) == path
     halve(path / "model.safetensors")
     (path / "provenance.json").unlink()
-    stages.tune_model(study, TUNED, report=silent)
+    tune_stage.tune_model(study, TUNED, report=silent)
     assert (path / "model.safetensors").read_bytes() == weights
 
 
 def test_a_killed_tuning_goes_on_where_it_was(study, monkeypatch):
-    path = stages.tune_model(study, TUNED, report=silent)
+    path = tune_stage.tune_model(study, TUNED, report=silent)
     weights = (path / "model.safetensors").read_bytes()
     shutil.rmtree(path)
 
@@ -258,19 +262,19 @@ def test_a_killed_tuning_goes_on_where_it_was(study, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        stages.tune_model(study, TUNED, report=killed_in_second_epoch)
+        tune_stage.tune_model(study, TUNED, report=killed_in_second_epoch)
     assert not path.exists()
     (path.parent / f".partial-0-{path.name}").mkdir()
     lines = []
-    stages.tune_model(study, TUNED, report=lines.append)
+    tune_stage.tune_model(study, TUNED, report=lines.append)
     assert lines[0] == "resumed after epoch 1"
     assert (path / "model.safetensors").read_bytes() == weights
 
 
 def test_other_settings_tune_again(study, make_study):
-    path = stages.tune_model(study, TUNED, report=silent)
+    path = tune_stage.tune_model(study, TUNED, report=silent)
     before = (path / "model.safetensors").read_bytes()
-    stages.tune_model(make_study({"tuning.seed": 5}), TUNED, report=silent)
+    tune_stage.tune_model(make_study({"tuning.seed": 5}), TUNED, report=silent)
     assert (path / "model.safetensors").read_bytes() != before
 
 
@@ -290,7 +294,7 @@ def test_features_start_as_many_rows_early_as_the_longest_delay(study, files):
 
 
 def test_features_of_a_tuned_model_are_read_from_the_tuned_model(study):
-    stages.tune_model(study, TUNED, report=silent)
+    tune_stage.tune_model(study, TUNED, report=silent)
     tuned = load_arrays(stages.extract_features(study, TUNED, report=silent))
     before = load_arrays(stages.extract_features(study, PRETRAINED, report=silent))
     assert np.abs(tuned["winter"][-1] - before["winter"][-1]).max() > 1e-4
@@ -312,10 +316,10 @@ def test_features_are_kept_when_whole_and_read_again_when_half_written(study, mo
 
 
 def test_features_are_read_again_when_the_model_was_tuned_otherwise(study, make_study):
-    stages.tune_model(study, TUNED, report=silent)
+    tune_stage.tune_model(study, TUNED, report=silent)
     before = load_arrays(stages.extract_features(study, TUNED, report=silent))
     other = make_study({"tuning.seed": 5})
-    stages.tune_model(other, TUNED, report=silent)
+    tune_stage.tune_model(other, TUNED, report=silent)
     after = load_arrays(stages.extract_features(other, TUNED, report=silent))
     assert not np.array_equal(before["winter"], after["winter"])
 
@@ -358,7 +362,7 @@ def correlations_by_hand(files, features, used, alpha=10.0):
 
 @pytest.fixture
 def aligned(study):
-    return stages.align(study, "P1", PRETRAINED, report=silent)
+    return align_stage.align(study, "P1", PRETRAINED, report=silent)
 
 
 def test_scores_are_those_of_a_ridge_in_closed_form_over_the_noise_ceiling(study, files, aligned):
@@ -390,21 +394,21 @@ def test_scores_are_kept_when_whole_and_made_again_when_half_written(study, alig
     scores, table = load_arrays(aligned), aligned.with_suffix(".csv").read_bytes()
     with monkeypatch.context() as patch:
         forbid(patch, "save_arrays")
-        stages.align(study, "P1", PRETRAINED, report=silent)
+        align_stage.align(study, "P1", PRETRAINED, report=silent)
     halve(aligned)
-    stages.align(study, "P1", PRETRAINED, report=silent)
+    align_stage.align(study, "P1", PRETRAINED, report=silent)
     np.testing.assert_array_equal(load_arrays(aligned)["r"], scores["r"])
     aligned.with_suffix(".csv").unlink()
-    stages.align(study, "P1", PRETRAINED, report=silent)
+    align_stage.align(study, "P1", PRETRAINED, report=silent)
     assert aligned.with_suffix(".csv").read_bytes() == table
 
 
 def test_scores_are_made_again_when_the_story_of_the_ceiling_changed(make_study, files):
     study = make_study({"encoding.mask_from": "validation"})
-    path = stages.align(study, "P1", PRETRAINED, report=silent)
+    path = align_stage.align(study, "P1", PRETRAINED, report=silent)
     repeats = tiny.planted_repeats(np.random.default_rng(99))
     files.write_responses("P1", VALIDATION[0], repeats.mean(axis=0), repeats)
-    stages.align(study, "P1", PRETRAINED, report=silent)
+    align_stage.align(study, "P1", PRETRAINED, report=silent)
     np.testing.assert_allclose(load_arrays(path)["ceiling"], ceiling_by_hand(repeats.astype(np.float32)), rtol=1e-4)
 
 

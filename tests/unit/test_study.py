@@ -106,7 +106,7 @@ def test_unknown_key_of_a_backbone_that_is_called_like_a_key(load):
         ("encoding.folds", 1),
         ("encoding.mask_from", "train"),
         ("backbones.tiny.pad_to_30s", "no"),
-        ("conditions", ["braintuned"]),
+        ("conditions", "brain-tuned"),
         ("participants", "P1"),
         ("features", None),
         ("stories", ["a", "b"]),
@@ -268,3 +268,61 @@ def test_trap_papermill_only_warns_about_unknown_parameters():
 def test_unknown_parameter_of_any_type_stops_the_notebook(value):
     with pytest.raises(InputError, match="'extra'"):
         check_parameters(KERNEL | {"study": "demo", "extra": value}, "study")
+
+
+def test_an_unknown_condition_is_named_with_the_nearest(load):
+    with pytest.raises(InputError, match=r"unknown condition 'braintuned' in `conditions`; did you mean 'brain-tuned'"):
+        load({"conditions": ["braintuned"]})
+
+
+CONTROLS = {
+    "conditions": ["pretrained", "bigslm-tuned", "lm-tuned", "stimulus-tuned", "multi-brain-tuned", "rank-2"],
+    "tuned_together": ["P1", "P3"],
+    "variants": {"rank-2": {"condition": "multi-brain-tuned", "tuning": {"lora_rank": 2, "loss": "correlation"}}},
+    "backbones.tiny.teacher": "openai/whisper-base",
+    "backbones.base.teacher": "openai/whisper-medium",
+}
+
+
+def test_controls_have_a_model_for_all_participants(load):
+    study = load(deepcopy(CONTROLS))
+    runs = list(study.runs())
+    assert len(runs) == 12 and {run.participant for run in runs} == {None}
+    assert len(list(study.alignments())) == 12 * 3
+    assert len(list(study.tuned_runs())) == 10
+    multi = study.run("tiny", "rank-2", "P2")
+    assert study.tuned_on(multi) == ("P1", "P3")
+    assert study.tuned_on(study.run("tiny", "lm-tuned")) == ()
+
+
+def test_a_variant_changes_only_what_it_names(load):
+    study = load(deepcopy(CONTROLS))
+    assert study.tuning_of("rank-2") == study.tuning.model_copy(update={"lora_rank": 2, "loss": "correlation"})
+    assert study.tuning_of("multi-brain-tuned") == study.tuning.model_copy(update={"lora_rank": 8})
+    assert study.tuning_of("lm-tuned") == study.tuning
+    assert study.base("rank-2") == "multi-brain-tuned"
+
+
+def test_stories_that_one_of_several_participants_lacks_tune_no_joint_model(load):
+    study = load({**deepcopy(CONTROLS), "stories.train": ["a", "b", "e"], "lacks": {"P3": ["b"], "P2": ["a"]}})
+    assert study.tuning_stories(study.run("tiny", "multi-brain-tuned")).train == ("a", "e")
+    assert study.tuning_stories(study.run("tiny", "lm-tuned")).train == ("a", "b", "e")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tuned_together": ["P1"]}, "found 1 participants in `tuned_together`, expected at least 2"),
+        ({"tuned_together": ["P1", "P9"]}, "unknown participant 'P9' in `tuned_together`"),
+        ({"backbones.base.teacher": None}, "backbone 'base' has no `teacher`"),
+        ({"variants.lm-tuned": {"condition": "lm-tuned"}}, "has the name of a condition"),
+        ({"variants.rank-2.tuning": {"lora_rnk": 2}}, "unknown key 'lora_rnk' in `variants`; did you mean 'lora_rank'"),
+        ({"joint_tuning": {"lora_alfa": 2}}, "unknown key 'lora_alfa' in `joint_tuning`"),
+        ({"variants.rank-2.tuning": {"lora_rank": 0}}, "variant 'rank-2': key `lora_rank`: found 0"),
+        ({"variants.rank-2.tuning": {"trunk_learning_rate": 0}}, "trunk_learning_rate"),
+    ],
+)
+def test_controls_that_cannot_be_are_refused(load, changes, words):
+    with pytest.raises(InputError) as error:
+        load(deepcopy({**CONTROLS, **changes}))
+    assert words in str(error.value)

@@ -40,8 +40,8 @@ def test_one_block_cannot_be_permuted(rows):
         permute_blocks(rows, 10, np.random.default_rng(0))
 
 
-def test_trap_control_sees_another_window_than_treatment():
-    from braintuning.stages import story_targets
+def test_trap_control_sees_another_window_than_treatment(monkeypatch):
+    from braintuning import tune_stage
 
     study = load_study("demo")
     responses = np.arange(47, dtype=np.float32)[:, None]
@@ -49,13 +49,15 @@ def test_trap_control_sees_another_window_than_treatment():
         responses=lambda participant, story, used: responses,
         audio=lambda story: np.arange(100, dtype=np.float32),
         tr_times=lambda story: np.arange(47) * 2.0045,
+        n_voxels=lambda participant: 1,
     )
+    monkeypatch.setattr(tune_stage, "used_voxels", lambda *_: np.ones(1, bool))
     treatment, control = (
-        story_targets(study, study.run("whisper-tiny.en", condition, "SIM01"), dataset, "thewell", np.ones(1, bool))
+        tune_stage.learning_material(study, study.run("whisper-tiny.en", condition, "SIM01"), dataset)[0]["thewell"]
         for condition in ("brain-tuned", "random-brain-tuned")
     )
     np.testing.assert_array_equal(control.audio, treatment.audio)
     np.testing.assert_array_equal(control.times, treatment.times)
-    np.testing.assert_array_equal(treatment.targets, responses)
-    assert (control.targets != responses).all()
-    assert sorted(control.targets[:, 0]) == list(range(47))
+    np.testing.assert_array_equal(treatment.of_each[0], responses)
+    assert (control.of_each[0] != responses).all()
+    assert sorted(control.of_each[0][:, 0]) == list(range(47))

@@ -291,3 +291,103 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
         tmp_path / "c.checkpoint",
         "expected",
     )
+
+
+def together(made):
+    """A story with the responses of two participants, of whom the second responds the other way round."""
+    return StoryTargets(made.audio, made.times, (made.targets, -made.targets[:, ::-1].copy()))
+
+
+def test_several_participants_take_turns_batch_by_batch(monkeypatch):
+    seen = []
+    whole = TunedModel.loss
+
+    def watched(model, audio, targets):
+        if torch.is_grad_enabled():
+            seen.append((audio.sum().item(), targets))
+        return whole(model, audio, targets)
+
+    monkeypatch.setattr(TunedModel, "loss", watched)
+    train = {name: together(made) for name, made in TRAIN.items()}
+    validation = {name: together(made) for name, made in VALIDATION.items()}
+    run(train=train, validation=validation, epochs=1, batch_size=6)
+    assert len(seen) == 2 * 3
+    for (audio, first), (same_audio, second) in zip(seen[::2], seen[1::2], strict=True):
+        assert audio == same_audio
+        torch.testing.assert_close(second, -first.flip(1))
+
+
+def test_one_participant_in_a_tuple_is_one_participant():
+    alone = {name: StoryTargets(made.audio, made.times, (made.targets,)) for name, made in TRAIN.items()}
+    assert equal(weights(run(train=alone)[0]), weights(run()[0]))
+
+
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_lora_moves_adapters_and_head_only_also_after_a_resume(family, tmp_path):
+    encoder = tiny.encoder(family)
+    before = {name: p.detach().clone() for name, p in encoder.model.named_parameters()}
+    changes = {"epochs": 2, "lora_rank": 2, "patience": 5}
+    whole, _ = run(tiny.encoder(family), **changes)
+
+    def killed_in_second_epoch(line):
+        if '"epoch": 2' in line:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tiny.encoder(family), checkpoint=tmp_path / "c", report=killed_in_second_epoch, **changes)
+    tuned, _ = run(encoder, checkpoint=tmp_path / "c", **changes)
+    assert equal(weights(tuned), weights(whole))
+    after = dict(tuned.encoder.model.named_parameters())
+    adapters = {name for name in after if "lora_" in name}
+    assert adapters and {name for name in after if after[name].requires_grad} == adapters
+    still = {name.replace(".base_layer", ""): p for name, p in after.items() if name not in adapters}
+    assert still.keys() == before.keys() and all(torch.equal(still[name], before[name]) for name in before)
+    assert any(after[name].abs().max() > 0 for name in adapters if "lora_B" in name)
+    assert tuned.head.weight.abs().max() > 0
+
+
+@pytest.mark.parametrize("loss", ["correlation", "cosine + l2"])
+def test_other_losses_are_lowered_too(loss):
+    _, history = run(epochs=6, patience=6, loss=loss, head_learning_rate=3e-2)
+    losses = [row["train_loss"] for row in history]
+    assert losses[-1] < losses[0]
+
+
+class Energy(torch.nn.Module):
+    """An objective with a parameter of its own: the squared distance of the mean of the last layer from it."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = (encoder,)
+        self.centre = torch.nn.Parameter(torch.ones(encoder.dim))
+
+    def loss(self, audio):
+        noise = 0.1 * torch.randn(len(audio), 1)
+        return ((self.encoder[0](audio, layers=[-1])[-1].mean(dim=1) + noise - self.centre) ** 2).mean()
+
+
+def test_an_objective_of_its_own_needs_no_targets_and_draws_the_same_after_a_resume(tmp_path):
+    train = {name: StoryTargets(made.audio, made.times, ()) for name, made in TRAIN.items()}
+    validation = {name: StoryTargets(made.audio, made.times, ()) for name, made in VALIDATION.items()}
+
+    def go(**more):
+        encoder = tiny.encoder()
+        return tune(encoder, train, validation, settings(epochs=3, patience=5), objective=Energy(encoder), **more)
+
+    whole, history = go(report=silent)
+    assert history[-1]["validation_loss"] < history[0]["validation_loss"]
+
+    def killed_in_second_epoch(line):
+        if '"epoch": 2' in line:
+            raise Killed
+
+    with pytest.raises(Killed):
+        go(checkpoint=tmp_path / "c", report=killed_in_second_epoch)
+    resumed, _ = go(checkpoint=tmp_path / "c", report=silent)
+    assert equal(weights(resumed), weights(whole))
+    assert not torch.equal(whole.head.centre, torch.ones(16))
+
+
+def test_stories_with_different_numbers_of_participants_are_refused():
+    mixed = {"first": together(TRAIN["first"]), "second": TRAIN["second"]}
+    refused(lambda: run(train=mixed), "story second", "found 1 participants", "expected 2")

@@ -1,0 +1,81 @@
+"""Figures A2 to A5: layers, participants, the text-model control, and a base model beside a large one."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from braintuning import plots
+from braintuning.figure2 import REGIONS, at_layer
+from braintuning.study import Study
+
+YLABEL = "alignment (r / noise ceiling)"
+
+
+def _panels(n_rows: int, n_columns: int, height: float = 1.9) -> tuple[Figure, list]:
+    fig = Figure(figsize=(7.2, 0.45 + height * n_rows), layout="constrained")
+    axes = fig.subplots(n_rows, n_columns, squeeze=False, sharey=True)
+    return fig, axes
+
+
+def _shown(study: Study) -> tuple[str, ...]:
+    """Conditions under their own name; a study's variants have a figure of their own (B3)."""
+    return tuple(condition for condition in study.conditions if condition not in study.variants)
+
+
+def _with_legend(fig: Figure, conditions: Sequence[str], note: str) -> Figure:
+    plots.condition_legend(fig, conditions, loc="outside upper center")
+    fig.supxlabel(note, fontsize=5, color="0.35")
+    return fig
+
+
+def layers(study: Study, table: pd.DataFrame, note: str) -> Figure:
+    """Figure A3: alignment of every layer, a panel for each backbone and region; `table` from `figure2.gather`."""
+    fig, axes = _panels(len(REGIONS), len(study.backbones))
+    for row, roi in zip(axes, REGIONS, strict=True):
+        for ax, backbone in zip(row, study.backbones, strict=True):
+            chosen = table[(table["backbone"] == backbone) & (table["roi"] == roi)]
+            conditions = [c for c in _shown(study) if c in study.conditions_of(backbone)]
+            plots.layer_curves(ax, chosen, "alignment", conditions, YLABEL if ax is row[0] else "")
+            ax.set_title(f"{plots.ROI_TITLES[roi]}, {backbone}", fontsize=7)
+    return _with_legend(fig, _shown(study), note)
+
+
+def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
+    """Figure A4: alignment of each participant at the figure's layer, a row for each region."""
+    fig, axes = _panels(len(REGIONS), len(study.backbones))
+    chosen = at_layer(table, study.figures.layer)
+    for row, roi in zip(axes, REGIONS, strict=True):
+        for ax, backbone in zip(row, study.backbones, strict=True):
+            shown = chosen[(chosen["backbone"] == backbone) & (chosen["roi"] == roi)]
+            conditions = [c for c in _shown(study) if c in study.conditions_of(backbone)]
+            plots.participant_bars(ax, shown, "alignment", study.participants, conditions)
+            ax.set_title(f"{plots.ROI_TITLES[roi]}, {backbone}", fontsize=7)
+        row[0].set_ylabel(YLABEL)
+    return _with_legend(fig, _shown(study), note)
+
+
+def language_models(study: Study, table: pd.DataFrame, note: str) -> Figure:
+    """Figure A5: the control that was tuned to a text model, beside pretrained and brain-tuned."""
+    conditions = [c for c in ("pretrained", "brain-tuned", "lm-tuned") if c in study.conditions]
+    backbones = [b for b in study.backbones if set(conditions) <= set(study.conditions_of(b))]
+    fig, axes = _panels(1, len(REGIONS), 2.2)
+    chosen = at_layer(table, study.figures.layer)
+    for ax, roi in zip(axes[0], REGIONS, strict=True):
+        plots.condition_bars(ax, chosen[chosen["roi"] == roi], "alignment", backbones, conditions)
+        ax.set_title(f"{plots.ROI_TITLES[roi]} (text: {', '.join(study.controls.text_models)})", fontsize=7)
+    axes[0][0].set_ylabel(YLABEL)
+    return _with_legend(fig, conditions, note)
+
+
+def base_and_large(study: Study, table: pd.DataFrame, note: str) -> Figure:
+    """Figure A2: a base model, pretrained and brain-tuned, beside a larger pretrained one."""
+    base, large = study.figures.base_and_large
+    conditions = [c for c in ("pretrained", "brain-tuned") if c in study.conditions]
+    fig, axes = _panels(1, len(REGIONS), 2.2)
+    chosen = at_layer(table, study.figures.layer)
+    for ax, roi in zip(axes[0], REGIONS, strict=True):
+        plots.condition_bars(ax, chosen[chosen["roi"] == roi], "alignment", (base, large), conditions)
+        ax.set_title(plots.ROI_TITLES[roi])
+    axes[0][0].set_ylabel(YLABEL)
+    return _with_legend(fig, conditions, note)

@@ -1,0 +1,162 @@
+"""Statistics of alignment: over participants, over blocks of time, over voxels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from braintuning.errors import InputError
+
+FEWEST_PARTICIPANTS = 6
+"""With fewer, no signed-rank test can reach p < .05 on both sides (2 / 2^5 = .0625)."""
+
+
+def signed_rank_p(differences: Sequence[float]) -> float:
+    """Two-sided p of the signed-rank test that paired differences lie around zero (Wilcoxon 1945).
+
+    Parameters
+    ----------
+    differences : (participants,) float
+
+    Returns
+    -------
+    p : float
+        NaN with fewer than `FEWEST_PARTICIPANTS` participants, or if all differences are zero.
+    """
+    differences = np.asarray(differences, float)
+    if len(differences) < FEWEST_PARTICIPANTS or not differences.any():
+        return float("nan")
+    return float(stats.wilcoxon(differences).pvalue)
+
+
+def false_discovery_q(p: Sequence[float]) -> np.ndarray:
+    """Adjusted p values that control the false discovery rate (Benjamini & Hochberg 1995); NaN stays NaN, uncounted."""
+    p = np.asarray(p, float)
+    q, known = np.full(p.shape, np.nan), np.isfinite(p)
+    if known.any():
+        q[known] = stats.false_discovery_control(p[known])
+    return q
+
+
+def bootstrap_interval(
+    values: np.ndarray, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of (n,) values (Efron 1979); NaN bounds with fewer than two values.
+
+    Over voxels it says how sure the mean is for these recordings, not for other people: neighbours are correlated.
+    """
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    result = stats.bootstrap(
+        (values,), np.mean, confidence_level=level, n_resamples=n_resamples, batch=200, method="percentile", rng=rng
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def _blocks(rows: np.ndarray, block_rows: int) -> np.ndarray:
+    """Cut (rows, voxels) into whole blocks, (blocks, block_rows, voxels) float64; rows left over are not used."""
+    n_blocks = len(rows) // block_rows
+    if n_blocks < 2:
+        raise InputError(f"block permutation: found {len(rows)} rows, expected at least two blocks of {block_rows}")
+    return np.asarray(rows[: n_blocks * block_rows], np.float64).reshape(n_blocks, block_rows, -1)
+
+
+def _standardised(blocks: np.ndarray) -> np.ndarray:
+    deviations = blocks - blocks.mean(axis=(0, 1))
+    scale = np.sqrt((deviations**2).mean(axis=(0, 1)))
+    return deviations / np.where(scale > 0, scale, np.inf)
+
+
+def _p(null: np.ndarray, observed: float) -> float:
+    """(b + 1) / (n + 1), b draws of the null being at least as large as what was observed (Phipson & Smyth 2010)."""
+    return float((1 + np.sum(null >= observed - 1e-12)) / (len(null) + 1))
+
+
+def correlation_p(
+    predicted: np.ndarray,
+    measured: np.ndarray,
+    weights: np.ndarray,
+    rng: np.random.Generator,
+    block_rows: int = 10,
+    n_permutations: int = 1000,
+) -> float:
+    """One-sided p of a mean correlation: predictions against measurements whose blocks of rows changed places.
+
+    Parameters
+    ----------
+    predicted, measured : (rows, voxels) float
+    weights : (voxels,) float
+        Weight of each voxel's correlation in the mean: 1, or 1 over its noise ceiling.
+    rng : numpy Generator
+    block_rows : int
+        Rows that stay together.
+    n_permutations : int
+
+    Returns
+    -------
+    p : float
+        At least 1 / (n_permutations + 1).
+
+    Raises
+    ------
+    InputError
+        Fewer than two blocks.
+    """
+    p, m = (_standardised(_blocks(rows, block_rows)) for rows in (predicted, measured))
+    products = np.einsum("itv,jtv,v->ij", p, m, weights, optimize=True) / (p.shape[0] * block_rows * p.shape[2])
+    places = np.arange(len(p))
+    null = np.array([products[places, rng.permutation(len(p))].sum() for _ in range(n_permutations)])
+    return _p(null, products.trace())
+
+
+def difference_p(
+    first: np.ndarray,
+    second: np.ndarray,
+    measured: np.ndarray,
+    weights: np.ndarray,
+    rng: np.random.Generator,
+    block_rows: int = 10,
+    n_permutations: int = 1000,
+) -> float:
+    """Two-sided p that two models' mean correlations with the same measurements differ.
+
+    If they did not, it would not matter which of the two predicted a block of rows: the null swaps them block by block.
+
+    Parameters
+    ----------
+    first, second, measured : (rows, voxels) float
+    weights, rng, block_rows, n_permutations
+        As in `correlation_p`.
+
+    Returns
+    -------
+    p : float
+
+    Raises
+    ------
+    InputError
+        Fewer than two blocks.
+    """
+    a, b, m = (_standardised(_blocks(rows, block_rows)) for rows in (first, second, measured))
+    sums = {name: _block_sums(model, m) for name, model in (("a", a), ("b", b))}
+    swapped = rng.random((n_permutations, len(a))) < 0.5
+    swapped = np.concatenate([np.zeros((1, len(a)), bool), swapped]).astype(np.float64)
+    n_rows = a.shape[0] * block_rows
+    gap = _mixed_correlation(swapped, sums["b"], sums["a"], n_rows) - _mixed_correlation(
+        swapped, sums["a"], sums["b"], n_rows
+    )
+    means = np.abs(gap @ weights)
+    return _p(means[1:], means[0])
+
+
+def _block_sums(model: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums over each block of the prediction, its square, and its product with the measurement; (blocks, voxels)."""
+    return model.sum(axis=1), (model**2).sum(axis=1), (model * measured).sum(axis=1)
+
+
+def _mixed_correlation(swapped: np.ndarray, kept: tuple, other: tuple, n_rows: int) -> np.ndarray:
+    """Correlation with the measurement of `kept` whose `swapped` (draws, blocks) come from `other`; (draws, voxels)."""
+    total, squares, products = (k.sum(axis=0) + swapped @ (o - k) for k, o in zip(kept, other, strict=True))
+    variance = squares / n_rows - (total / n_rows) ** 2
+    return products / n_rows / np.sqrt(np.where(variance > 1e-12, variance, np.inf))

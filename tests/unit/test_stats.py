@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from braintuning import stats
+from scipy.stats import wilcoxon
+from tiny import refused
+
+
+def correlations(a, b):
+    return np.array([np.corrcoef(x, y)[0, 1] for x, y in zip(a.T, b.T, strict=True)])
+
+
+def test_signed_rank_p_is_exact_for_few_participants():
+    differences = [0.3, 0.2, 0.5, 0.1, 0.4, 0.6]
+    assert stats.signed_rank_p(differences) == pytest.approx(2 / 2**6)
+    assert stats.signed_rank_p([*differences, -0.05]) == pytest.approx(wilcoxon([*differences, -0.05]).pvalue)
+
+
+@pytest.mark.parametrize("differences", [[1.0] * 5, [0.0] * 8, []])
+def test_too_few_participants_or_no_difference_give_no_p(differences):
+    assert np.isnan(stats.signed_rank_p(differences))
+
+
+def test_false_discovery_rate_by_hand():
+    q = stats.false_discovery_q([0.01, 0.04, np.nan, 0.03])
+    np.testing.assert_allclose(q, [0.03, 0.04, np.nan, 0.04])
+    assert np.isnan(stats.false_discovery_q([np.nan])).all()
+
+
+def test_bootstrap_interval_is_that_of_the_normal_theory_and_covers():
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    low, high = stats.bootstrap_interval(values, np.random.default_rng(1))
+    half = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.03)
+    assert high == pytest.approx(values.mean() + half, abs=0.03)
+    again = stats.bootstrap_interval(values, np.random.default_rng(1))
+    assert again == (low, high)
+    assert np.isnan(stats.bootstrap_interval(values[:1], np.random.default_rng(0))).all()
+
+
+def planted(n_rows=60, n_voxels=40, signal=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.standard_normal((n_rows, n_voxels))
+    return truth, signal * truth + rng.standard_normal((n_rows, n_voxels)), rng
+
+
+def test_permutation_p_against_brute_force():
+    truth, measured, _ = planted(n_rows=60, signal=0.15)
+    weights = np.random.default_rng(3).uniform(1, 2, 40)
+    p = stats.correlation_p(truth, measured, weights, np.random.default_rng(5), n_permutations=300)
+    rng, observed = np.random.default_rng(5), weights @ correlations(truth, measured)
+    blocks = measured.reshape(6, 10, 40)
+    null = [weights @ correlations(truth, blocks[rng.permutation(6)].reshape(60, 40)) for _ in range(300)]
+    assert p == pytest.approx((1 + sum(n >= observed - 1e-9 for n in null)) / 301)
+
+
+def test_permutation_p_is_never_zero_and_uniform_without_signal():
+    truth, measured, rng = planted(signal=5.0, n_rows=200)
+    assert stats.correlation_p(truth, measured, np.ones(40), rng, n_permutations=99) == pytest.approx(0.01)
+    drawn = []
+    for seed in range(200):
+        truth, measured, rng = planted(signal=0.0, n_voxels=3, n_rows=120, seed=seed)
+        drawn.append(stats.correlation_p(truth, measured, np.ones(3), rng, n_permutations=99))
+    assert 0.02 < np.mean(np.array(drawn) <= 0.1) < 0.18
+
+
+def test_swapping_p_against_brute_force():
+    truth, measured, rng = planted(n_rows=65)
+    worse = truth + 0.7 * rng.standard_normal(truth.shape)
+    weights = np.random.default_rng(3).uniform(1, 2, 40)
+    p = stats.difference_p(truth, worse, measured, weights, np.random.default_rng(5), n_permutations=200)
+    a, b, m = (rows[:60].reshape(6, 10, 40) for rows in (truth, worse, measured))
+    a, b = (
+        x / x.reshape(60, 40).std(axis=0) - (x / x.reshape(60, 40).std(axis=0)).reshape(60, 40).mean(0) for x in (a, b)
+    )
+    flips = np.random.default_rng(5).random((200, 6)) < 0.5
+
+    def gap(flip):
+        first = np.where(flip[:, None, None], b, a).reshape(60, 40)
+        second = np.where(flip[:, None, None], a, b).reshape(60, 40)
+        flat = m.reshape(60, 40)
+        return abs(weights @ (correlations(first, flat) - correlations(second, flat)))
+
+    observed = gap(np.zeros(6, bool))
+    assert p == pytest.approx((1 + sum(gap(flip) >= observed - 1e-9 for flip in flips)) / 201)
+
+
+def test_equal_models_do_not_differ_and_a_better_one_does():
+    truth, measured, rng = planted(n_rows=200)
+    noise = rng.standard_normal(truth.shape)
+    assert stats.difference_p(truth, truth.copy(), measured, np.ones(40), rng) == 1.0
+    assert stats.difference_p(truth, truth + noise, measured, np.ones(40), rng) < 0.01
+
+
+def test_too_few_rows_are_refused():
+    rows = np.zeros((19, 3))
+    refused(lambda: stats.correlation_p(rows, rows, np.ones(3), np.random.default_rng(0)), "19 rows", "blocks of 10")
