@@ -25,6 +25,7 @@ N_VOXELS = 30
 TRAIN, VALIDATION, TEST = ("harbour", "orchard"), ("kitchen",), ("winter",)
 STORIES = TRAIN + VALIDATION + TEST
 PARTICIPANTS = ("P1", "P2")
+NO_SURFACE = SimpleNamespace(name="none")
 REGIONS = ("A1", "LBelt", "A5", "PGi", "TPOJ1", "44", "V1", "")
 
 WAV2VEC2 = {
@@ -147,7 +148,7 @@ def voxel_labels() -> np.ndarray:
 
 def cortex() -> SimpleNamespace:
     """Where the dataset's 30 voxels lie: in regions, and nowhere on a surface."""
-    return SimpleNamespace(n_voxels=N_VOXELS, voxel_labels=voxel_labels())
+    return SimpleNamespace(n_voxels=N_VOXELS, voxel_labels=voxel_labels(), surface=NO_SURFACE)
 
 
 def study_content(root: Path, backbone: Path) -> dict:

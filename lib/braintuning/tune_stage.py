@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 
 from braintuning import teachers
 from braintuning.backbones import SpeechEncoder
+from braintuning.common_cortex import CommonCortex, common_cortex
 from braintuning.datasets.interface import Dataset
 from braintuning.files import atomic_path, on_disk, scratch_folder
 from braintuning.model_card import write_card
-from braintuning.results import fingerprint, inputs_fingerprint, is_done, provenance
+from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance
 from braintuning.seeding import generator
 from braintuning.stages import Report, measure_ceiling, prepare, pretrained, require_device, used_voxels
 from braintuning.study import Run, Study
@@ -53,7 +54,7 @@ def tune_model(study: Study, run: Run, device: str = "cpu", report: Report = pri
             device=device, checkpoint=checkpoint, report=report, objective=objective,
         )  # fmt: skip
     carried = provenance(recipe, device=device, weights=encoder.weights_from)
-    _save_model(path, model, _head_columns(study, run), history, carried, study.base(run.condition))
+    _save_model(path, model, _head_columns(study, run, dataset), history, carried, study.base(run.condition))
     checkpoint.unlink(missing_ok=True)
     return path
 
@@ -73,7 +74,7 @@ def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
         "train": stories.train,
         "validation": stories.validation,
         "participants": participants,
-        "head": fingerprint(_head_columns(study, run).tolist()),
+        "head": fingerprint(_head_columns(study, run, dataset).tolist()),
         "inputs": inputs_fingerprint(files, dataset.root),
     }
 
@@ -97,29 +98,26 @@ def learning_material(
     train, validation : dict of story to StoryTargets
     """
     stories, base = study.tuning_stories(run), study.base(run.condition)
-    if study.tuned_on(run):
-        voxels = np.zeros(dataset.n_voxels(study.tuned_on(run)[0]), bool)
-        voxels[_head_columns(study, run)] = True
     if base in ("bigslm-tuned", "lm-tuned"):
         targets = {story: (rows,) for story, rows in _taught(study, run, dataset, device, report).items()}
     elif base == "stimulus-tuned":
         targets = dict.fromkeys(stories.train + stories.validation, ())
     else:
-        targets = None
+        targets, common = None, _shared_head(study, run, dataset)
 
     def material(story: str) -> StoryTargets:
-        found = responses_of(study, run, dataset, story, voxels) if targets is None else targets[story]
+        found = responses_of(study, run, dataset, story, common) if targets is None else targets[story]
         kept = tuple(keep(rows, f"{story}-{number}") for number, rows in enumerate(found))
         return StoryTargets(dataset.audio(story), dataset.tr_times(story), kept)
 
     return {story: material(story) for story in stories.train}, {story: material(story) for story in stories.validation}
 
 
-def responses_of(study: Study, run: Run, dataset: Dataset, story: str, voxels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Responses of each participant that a run is tuned on, at some voxels; for the random control reordered."""
+def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: CommonCortex) -> tuple[np.ndarray, ...]:
+    """Responses of each participant that a run is tuned on, at common points; for the random control reordered."""
     found = []
     for participant in study.tuned_on(run):
-        responses = dataset.responses(participant, story, voxels)
+        responses = common.responses(dataset, participant, story)
         if study.base(run.condition) == "random-brain-tuned":
             settings = study.tuning_of(run.condition)
             rng = generator(settings.seed, "permute", participant, story)
@@ -128,19 +126,27 @@ def responses_of(study: Study, run: Run, dataset: Dataset, story: str, voxels: n
     return tuple(found)
 
 
-def _head_columns(study: Study, run: Run) -> np.ndarray:
-    """Voxels that the head predicts: those of the participant, or those that any of several participants shares.
+def _shared_head(study: Study, run: Run, dataset: Dataset) -> CommonCortex:
+    """What the head of a run predicts: the used voxels of its participant, or points that its participants share."""
+    participants = study.tuned_on(run)
+    return common_cortex(
+        {participant: dataset.cortex(participant) for participant in participants},
+        {participant: load_arrays(study.ceiling_file(participant))["ceiling"] for participant in participants},
+        study.encoding.ceiling_threshold,
+    )
 
-    The controls that learn from other models have as many targets as the first participant has voxels, or as the study
-    says; stimulus-tuning has none.
+
+def _head_columns(study: Study, run: Run, dataset: Dataset) -> np.ndarray:
+    """Numbers of the voxels or common points that the head predicts, or just of its targets.
+
+    The controls that learn from other models have as many targets as the first participant has used voxels, or as the
+    study says; stimulus-tuning has none.
     """
-    participants, base = study.tuned_on(run), study.base(run.condition)
-    if base == "stimulus-tuned":
+    if study.base(run.condition) == "stimulus-tuned":
         return np.arange(0)
-    if participants:
-        return np.flatnonzero(np.any([used_voxels(study, participant) for participant in participants], axis=0))
-    n_targets = study.controls.n_targets or int(used_voxels(study, study.participants[0]).sum())
-    return np.arange(n_targets)
+    if study.tuned_on(run):
+        return _shared_head(study, run, dataset).points
+    return np.arange(study.controls.n_targets or int(used_voxels(study, study.participants[0]).sum()))
 
 
 def _taught(study: Study, run: Run, dataset: Dataset, device: str, report: Report) -> dict[str, np.ndarray]:
@@ -167,7 +173,7 @@ def _taught(study: Study, run: Run, dataset: Dataset, device: str, report: Repor
             for story in names
         }
     rng = generator(settings.seed, "projection", run.name)
-    return teachers.projected(states, stories.train, len(_head_columns(study, run)), rng)
+    return teachers.projected(states, stories.train, len(_head_columns(study, run, dataset)), rng)
 
 
 def _objective(study: Study, run: Run, encoder: SpeechEncoder, dataset: Dataset) -> torch.nn.Module:

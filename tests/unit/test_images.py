@@ -78,8 +78,10 @@ def test_inflated():
 def test_condition_bars():
     with rc_context(dict(plots.STYLE)):
         fig = Figure(figsize=(3, 2))
-        first = table()[lambda rows: rows["layer"] == 0]
-        plots.condition_bars(fig.add_axes((0.25, 0.2, 0.7, 0.75)), first, "alignment", CONDITIONS, "alignment")
+        first = table()[lambda rows: rows["layer"] == 0].assign(backbone="whisper")
+        plots.condition_bars(
+            fig.add_axes((0.25, 0.2, 0.7, 0.75)), first, "alignment", ["whisper"], CONDITIONS, "alignment"
+        )
     return fig
 
 

@@ -9,6 +9,7 @@ import tiny
 import torch
 from braintuning import align_stage, rois, simulated_dataset, stages, tune_stage
 from braintuning.alignment import design_matrix, region_table
+from braintuning.common_cortex import CommonCortex
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.extract import story_features
 from braintuning.results import load_arrays, provenance_of
@@ -209,14 +210,15 @@ def test_a_ceiling_is_measured_again_only_when_it_is_not_whole_or_its_input_chan
 
 def test_control_hears_what_the_treatment_hears_and_sees_its_volumes_in_another_order(study, files):
     dataset, used = LebelDataset(files.root, tiny.TR), np.arange(N_VOXELS) % 2 == 0
-    (treated,), (control,) = (tune_stage.responses_of(study, run, dataset, "harbour", used) for run in (TUNED, RANDOM))
+    common = CommonCortex(np.flatnonzero(used))
+    (treated,), (control,) = (tune_stage.responses_of(study, run, dataset, "harbour", common) for run in (TUNED, RANDOM))
     with h5py.File(files.hf5("P1", "harbour")) as file:
         np.testing.assert_array_equal(treated, file["data"][:, used].astype(np.float32))
     origin = [int(np.flatnonzero((treated == row).all(axis=1))[0]) for row in control]
     assert sorted(origin) == list(range(N_ROWS))
     assert all(now != was for now, was in enumerate(origin))
     assert all((np.diff(origin[start : start + 4]) == 1).all() for start in range(0, N_ROWS, 4))
-    again = tune_stage.responses_of(study, RANDOM, dataset, "harbour", used)[0]
+    (again,) = tune_stage.responses_of(study, RANDOM, dataset, "harbour", common)
     np.testing.assert_array_equal(again, control)
     stages.measure_ceiling(study, "P1", silent)
     material = [tune_stage.learning_material(study, run, dataset)[0]["harbour"] for run in (TUNED, RANDOM)]

@@ -42,6 +42,7 @@ def test_one_block_cannot_be_permuted(rows):
 
 def test_trap_control_sees_another_window_than_treatment(monkeypatch):
     from braintuning import tune_stage
+    from braintuning.common_cortex import CommonCortex
 
     study = load_study("demo")
     responses = np.arange(47, dtype=np.float32)[:, None]
@@ -51,7 +52,7 @@ def test_trap_control_sees_another_window_than_treatment(monkeypatch):
         tr_times=lambda story: np.arange(47) * 2.0045,
         n_voxels=lambda participant: 1,
     )
-    monkeypatch.setattr(tune_stage, "used_voxels", lambda *_: np.ones(1, bool))
+    monkeypatch.setattr(tune_stage, "_shared_head", lambda *_: CommonCortex(np.arange(1)))
     treatment, control = (
         tune_stage.learning_material(study, study.run("whisper-tiny.en", condition, "SIM01"), dataset)[0]["thewell"]
         for condition in ("brain-tuned", "random-brain-tuned")
