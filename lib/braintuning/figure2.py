@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from braintuning import plots
 from braintuning.align_stage import align
-from braintuning.brainplot import cortex_figure
+from braintuning.brainplot import Reliability, cortex_figure, group_average
 from braintuning.comparison import starred
 from braintuning.datasets.interface import Dataset
 from braintuning.results import load_arrays
@@ -15,6 +15,7 @@ from braintuning.study import Run, Study
 
 REGIONS = ("late_language", "primary_auditory")
 CLEAR_CEILING = 0.6
+FEW_BARS = 8
 
 
 def gather(study: Study, device: str = "cpu", report: Report = print) -> pd.DataFrame:
@@ -42,7 +43,7 @@ def change_map(study: Study, dataset: Dataset, backbone: str, condition: str = "
             for run in (Run(backbone, condition, participant), Run(backbone, "pretrained"))
         )
         maps.append(dataset.cortex(participant).to_vertices(tuned - pretrained))
-    return mean_of_measured(np.stack(maps))
+    return group_average(maps)
 
 
 def on_the_map(study: Study, dataset: Dataset) -> tuple[str, ...]:
@@ -51,21 +52,12 @@ def on_the_map(study: Study, dataset: Dataset) -> tuple[str, ...]:
     return study.participants if len(surfaces) == 1 else study.participants[:1]
 
 
-def mean_of_measured(maps: np.ndarray) -> np.ndarray:
-    """Average (participants, vertices) over the participants in whom a vertex is no NaN; (vertices,) float."""
-    measured = np.isfinite(maps)
-    total = np.where(measured, maps, 0).sum(axis=0)
-    return np.divide(total, measured.sum(axis=0), out=np.full(total.shape, np.nan), where=measured.any(axis=0))
-
-
-def reliability(study: Study, dataset: Dataset) -> np.ndarray:
-    """Opacity of each vertex: its mean noise ceiling, from 0 at the threshold to 1 at `CLEAR_CEILING` and above."""
+def reliability(study: Study, dataset: Dataset) -> Reliability:
+    """How far each vertex is to be trusted: its mean noise ceiling, in full colour at `CLEAR_CEILING` and above."""
     maps = [
         dataset.cortex(p).to_vertices(load_arrays(study.ceiling_file(p))["ceiling"]) for p in on_the_map(study, dataset)
     ]
-    mean = mean_of_measured(np.stack(maps))
-    threshold = study.encoding.ceiling_threshold
-    return np.clip((np.nan_to_num(mean) - threshold) / (CLEAR_CEILING - threshold), 0, 1)
+    return Reliability(group_average(maps), "noise ceiling", study.encoding.ceiling_threshold, CLEAR_CEILING)
 
 
 def draw(
@@ -93,23 +85,31 @@ def draw(
         change_map(study, dataset, backbone),
         label=f"normalised alignment, brain-tuned minus pretrained{who}",
         symmetric=True,
-        alpha=reliability(study, dataset),
+        reliability=reliability(study, dataset),
         labels=cortex.vertex_labels,
         note=note,
     )
-    bottom = plots.room_above(fig, 3.2)
-    chosen = at_layer(table, study.figures.layer)
-    stars = starred(statistics)
-    for row, roi in enumerate(REGIONS):
-        ax = fig.add_axes((0.08, bottom + (0.50 - 0.42 * row) * (1 - bottom), 0.9, 0.33 * (1 - bottom)))
-        earned = set(stars.loc[stars["roi"] == roi, ["backbone", "condition"]].itertuples(index=False, name=None))
-        plots.condition_bars(
-            ax, chosen[chosen["roi"] == roi], "alignment", tuple(study.backbones), study.conditions,
-            "alignment (r / noise ceiling)", earned,
-        )  # fmt: skip
-        ax.set_title(plots.ROI_TITLES[roi])
-    plots.condition_legend(fig, study.conditions, loc="upper center", bbox_to_anchor=(0.5, 0.995))
+    _draw_bars(fig, study, at_layer(table, study.figures.layer), starred(statistics))
     return fig
+
+
+def _draw_bars(fig: Figure, study: Study, table: pd.DataFrame, stars: pd.DataFrame) -> None:
+    """Bars above what is on the figure: regions side by side while that leaves the bars wide, else on each other."""
+    conditions = tuple(condition for condition in study.conditions if condition not in study.variants)
+    beside = len(study.backbones) * len(conditions) <= FEW_BARS
+    inches = 2.3 if beside else 4.2
+    bottom = plots.room_above(fig, inches)
+    for place, roi in enumerate(REGIONS):
+        left, low = (0.08 + 0.49 * place, 0.42) if beside else (0.08, inches - 1.95 - 1.85 * place)
+        width, height = (0.41, 1.4) if beside else (0.9, 1.35)
+        unit = (1 - bottom) / inches
+        ax = fig.add_axes((left, bottom + low * unit, width, height * unit))
+        earned = set(stars.loc[stars["roi"] == roi, ["backbone", "condition"]].itertuples(index=False, name=None))
+        ylabel = "" if beside and place else "alignment (r / ceiling)"
+        chosen = table[table["roi"] == roi]
+        plots.condition_bars(ax, chosen, "alignment", tuple(study.backbones), conditions, ylabel, earned)
+        ax.set_title(plots.ROI_TITLES[roi])
+    plots.condition_legend(fig, conditions, loc="upper center", bbox_to_anchor=(0.5, 1.0))
 
 
 def small_print(study: Study, table: pd.DataFrame) -> str:
