@@ -137,6 +137,14 @@ def test_missing_data_stop_the_workflow_with_the_command_that_brings_them(fetche
     assert not (fetched.folder / "results" / "standin" / "dataset.json").exists()
 
 
+def test_the_papers_jobs_are_listed_without_any_data(standin):
+    listed = standin.run("figures", "--study", "paper", "--root", standin.folder / "nothing", "--dry-run")
+    for job in ("tune hubert-base-ls960_brain-tuned_UTS04", "align whisper-small_multi-brain-tuned with UTS08"):
+        assert job in listed
+    assert "362 jobs to do" in listed
+    assert not (standin.folder / "nothing").exists()
+
+
 def test_links_without_content_are_named_and_then_replaced(fetched):
     named = [line for line in fetched.broken.splitlines() if "git-annex link whose content is not here" in line]
     assert {line.split(":")[0] for line in named} == {

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-import yaml
 from braintuning import comparison, figure2, figure_appendix, figure_multi, stages, tune_stage
 from braintuning.align_stage import align, align_first
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.results import load_arrays
 from braintuning.study import load_study
+from huggingface_hub import ModelCard
 from safetensors.numpy import load_file
 from tiny import TEST, TRAIN
 from transformers import AutoModel
@@ -71,8 +71,8 @@ def test_each_condition_leaves_a_model_that_transformers_loads_with_a_card(study
         assert any(key.startswith("encoder.layers") for key in moved), name
         assert not any(key.startswith("feature_extractor") for key in moved), name
         card = (folder / "README.md").read_text()
-        front = yaml.safe_load(card.split("---")[1])
-        assert front["library_name"] == "transformers" and front["base_model"] == study.backbones["small"].name
+        facts = ModelCard(card).data
+        assert facts.library_name == "transformers" and facts.base_model == study.backbones["small"].name
         assert f"# {name}" in card
 
 

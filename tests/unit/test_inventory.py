@@ -33,7 +33,7 @@ def test_the_paper_study_says_what_the_paper_says(paper, shared):
     assert paper.stories.train == tuple(re.findall(r"[a-z]+", named))
     assert (paper.stories.validation, paper.stories.test) == (("stagefright", "life"), ("wheretheressmoke",))
     assert len(paper.stories.train) == 24
-    assert set(paper.backbones) == {"wav2vec2-base", "hubert-base-ls960", "whisper-small"}
+    assert list(paper.backbones)[:3] == ["wav2vec2-base", "hubert-base-ls960", "whisper-small"]
     assert paper.stories_for("UTS04").all == tuple(s for s in paper.stories_for("UTS03").all if s != "life")
 
 
