@@ -20,7 +20,8 @@ from braintuning.seeding import generator
 from braintuning.stages import Report, measure_ceiling, prepare, pretrained, require_device, used_voxels
 from braintuning.study import Run, Study
 from braintuning.targets import permute_blocks
-from braintuning.tuning import Model, StoryTargets, tune
+from braintuning.tuned_model import Model, StoryTargets
+from braintuning.tuning import tune
 
 Targets = dict[str, StoryTargets]
 Keep = Callable[[np.ndarray, str], np.ndarray]

@@ -4,7 +4,6 @@ import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,77 +13,9 @@ from braintuning import timing
 from braintuning.backbones import SpeechEncoder
 from braintuning.errors import InputError
 from braintuning.files import atomic_path
-from braintuning.losses import LOSSES
 from braintuning.seeding import generator
 from braintuning.settings import Tuning
-
-
-@dataclass(frozen=True)
-class StoryTargets:
-    """One story to learn from.
-
-    Attributes
-    ----------
-    audio : (samples,) float32
-        Mono, 16 kHz.
-    times : (rows,) float
-        Seconds after the sound's start at which each row was acquired.
-    targets : (rows, targets) float32, or tuple of such
-        What the head has to predict; a tuple holds those of several participants, an empty one none (stimulus-tuning).
-    """
-
-    audio: np.ndarray
-    times: np.ndarray
-    targets: np.ndarray | tuple[np.ndarray, ...]
-
-    @property
-    def of_each(self) -> tuple[np.ndarray, ...]:
-        """Targets of each participant."""
-        return self.targets if isinstance(self.targets, tuple) else (self.targets,)
-
-
-class TunedModel(torch.nn.Module):
-    """An encoder whose last layer, averaged over a clip's frames, is mapped linearly to the targets.
-
-    The head starts at zero, predicting the mean, so that the trunk is moved by the responses and not by a random head.
-    """
-
-    def __init__(self, encoder: SpeechEncoder, n_targets: int, loss: str = "l2") -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = torch.nn.Linear(encoder.dim, n_targets)
-        self._loss = LOSSES[loss]
-        torch.nn.init.zeros_(self.head.weight)
-        torch.nn.init.zeros_(self.head.bias)
-
-    def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        """Predict volumes from clips: (clips, samples) float32 to (clips, targets) float32."""
-        return self.head(self.encoder(audio, layers=[-1])[-1].mean(dim=1)).float()
-
-    def loss(self, audio: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Distance of the predictions for some clips from their targets, (clips, targets); a scalar."""
-        return self._loss(self(audio), targets)
-
-
-class SelfTunedModel(torch.nn.Module):
-    """An encoder that goes on with its family's self-supervised objective: stimulus-tuning."""
-
-    def __init__(self, encoder: SpeechEncoder, objective: torch.nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = objective
-
-    def loss(self, audio: torch.Tensor, targets: None = None) -> torch.Tensor:
-        """The objective's own loss on some clips; a scalar."""
-        return self.head.loss(audio)
-
-
-Model = TunedModel | SelfTunedModel
-
-
-def trainable_state(model: Model) -> dict[str, torch.Tensor]:
-    """Parameters that tuning moves, by name."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+from braintuning.tuned_model import Model, SelfTunedModel, StoryTargets, TunedModel, trainable_state
 
 
 def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> float:

@@ -12,7 +12,8 @@ import pytest
 import tiny
 import torch
 from braintuning.settings import Tuning
-from braintuning.tuning import StoryTargets, tune
+from braintuning.tuned_model import StoryTargets
+from braintuning.tuning import tune
 
 EPOCHS, KILLS = 40, 20
 assert peft, "imported before the forks, so that none of them is killed while it imports"

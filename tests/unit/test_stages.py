@@ -211,7 +211,8 @@ def test_a_ceiling_is_measured_again_only_when_it_is_not_whole_or_its_input_chan
 def test_control_hears_what_the_treatment_hears_and_sees_its_volumes_in_another_order(study, files):
     dataset, used = LebelDataset(files.root, tiny.TR), np.arange(N_VOXELS) % 2 == 0
     common = CommonCortex(np.flatnonzero(used))
-    (treated,), (control,) = (tune_stage.responses_of(study, run, dataset, "harbour", common) for run in (TUNED, RANDOM))
+    seen = [tune_stage.responses_of(study, run, dataset, "harbour", common) for run in (TUNED, RANDOM)]
+    (treated,), (control,) = seen
     with h5py.File(files.hf5("P1", "harbour")) as file:
         np.testing.assert_array_equal(treated, file["data"][:, used].astype(np.float32))
     origin = [int(np.flatnonzero((treated == row).all(axis=1))[0]) for row in control]

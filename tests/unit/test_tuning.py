@@ -6,7 +6,8 @@ import tiny
 import torch
 from braintuning.seeding import generator
 from braintuning.settings import Tuning
-from braintuning.tuning import StoryTargets, TunedModel, _mean_loss, learning_rate_factor, tune
+from braintuning.tuned_model import StoryTargets, TunedModel
+from braintuning.tuning import _mean_loss, learning_rate_factor, tune
 from tiny import refused
 from transformers import HubertModel
 
