@@ -59,8 +59,8 @@ def judge(study: Study, table: pd.DataFrame, claims: tuple[Claim, ...] = CLAIMS)
     -------
     DataFrame
         claim, backbone, roi, participants, n_participants, effect, low, high, p, q, direction, verdict: 'supported' and
-        'contradicted' need an interval without zero and, where there is a test, q below .05; a claim of no change is
-        'not contradicted' where the interval holds zero; else 'not shown'.
+        'contradicted' need an interval without zero and q below .05; a claim of no change is 'not contradicted'
+        otherwise, a claim of a change 'not shown'; with fewer than six participants there are 'too few participants'.
     """
     chosen, rows = at_layer(table, study.figures.layer), []
     wide = chosen.pivot(index=["backbone", "roi", "participant"], columns="condition", values="alignment")
@@ -86,8 +86,9 @@ def judge(study: Study, table: pd.DataFrame, claims: tuple[Claim, ...] = CLAIMS)
 
 
 def _verdict(row: tuple) -> str:
-    sure = row.low > 0 or row.high < 0
-    sure &= np.isnan(row.q) or row.q < LEVEL
+    if row.n_participants < stats.FEWEST_PARTICIPANTS:
+        return "too few participants"
+    sure = (row.low > 0 or row.high < 0) and row.q < LEVEL
     if row.direction == 0:
         return "contradicted" if sure else "not contradicted"
     if not sure:

@@ -96,7 +96,7 @@ def draw(
 def _draw_bars(fig: Figure, study: Study, table: pd.DataFrame, stars: pd.DataFrame) -> None:
     """Bars above what is on the figure: regions side by side while that leaves the bars wide, else on each other."""
     conditions = tuple(condition for condition in study.conditions if condition not in study.variants)
-    beside = len(study.backbones) * len(conditions) <= FEW_BARS
+    beside = len(study.tuned_backbones) * len(conditions) <= FEW_BARS
     inches = 2.3 if beside else 4.2
     bottom = plots.room_above(fig, inches)
     for place, roi in enumerate(REGIONS):
@@ -107,7 +107,7 @@ def _draw_bars(fig: Figure, study: Study, table: pd.DataFrame, stars: pd.DataFra
         earned = set(stars.loc[stars["roi"] == roi, ["backbone", "condition"]].itertuples(index=False, name=None))
         ylabel = "" if beside and place else "alignment (r / ceiling)"
         chosen = table[table["roi"] == roi]
-        plots.condition_bars(ax, chosen, "alignment", tuple(study.backbones), conditions, ylabel, earned)
+        plots.condition_bars(ax, chosen, "alignment", study.tuned_backbones, conditions, ylabel, earned)
         ax.set_title(plots.ROI_TITLES[roi])
     plots.condition_legend(fig, conditions, loc="upper center", bbox_to_anchor=(0.5, 1.0))
 

@@ -1,15 +1,16 @@
 """Figures A2 to A5: layers, participants, the text-model control, and a base model beside a large one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from braintuning import plots
 from braintuning.figure2 import REGIONS, at_layer
 from braintuning.study import Study
 
-YLABEL = "alignment (r / noise ceiling)"
+YLABEL = "alignment (r / ceiling)"
 
 
 def _panels(n_rows: int, n_columns: int, height: float = 1.9) -> tuple[Figure, list]:
@@ -31,27 +32,31 @@ def _with_legend(fig: Figure, conditions: Sequence[str], note: str) -> Figure:
 
 def layers(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure A3: alignment of every layer, a panel for each backbone and region; `table` from `figure2.gather`."""
-    fig, axes = _panels(len(REGIONS), len(study.backbones))
-    for row, roi in zip(axes, REGIONS, strict=True):
-        for ax, backbone in zip(row, study.backbones, strict=True):
-            chosen = table[(table["backbone"] == backbone) & (table["roi"] == roi)]
-            conditions = [c for c in _shown(study) if c in study.conditions_of(backbone)]
-            plots.layer_curves(ax, chosen, "alignment", conditions, YLABEL if ax is row[0] else "")
-            ax.set_title(f"{plots.ROI_TITLES[roi]}, {backbone}", fontsize=7)
-    return _with_legend(fig, _shown(study), note)
+
+    def draw(ax: Axes, chosen: pd.DataFrame, conditions: Sequence[str]) -> None:
+        plots.layer_curves(ax, chosen, "alignment", conditions)
+
+    return _grid(study, table, note, draw)
 
 
 def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure A4: alignment of each participant at the figure's layer, a row for each region."""
-    fig, axes = _panels(len(REGIONS), len(study.backbones))
-    chosen = at_layer(table, study.figures.layer)
+    """Figure A4: alignment of each participant at the figure's layer, a panel for each backbone and region."""
+
+    def draw(ax: Axes, chosen: pd.DataFrame, conditions: Sequence[str]) -> None:
+        plots.participant_bars(ax, chosen, "alignment", study.participants, conditions)
+
+    return _grid(study, at_layer(table, study.figures.layer), note, draw)
+
+
+def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None]) -> Figure:
+    """A row a region and a column a backbone, each filled by `draw(axes, rows of the table, conditions)`."""
+    fig, axes = _panels(len(REGIONS), len(study.tuned_backbones))
     for row, roi in zip(axes, REGIONS, strict=True):
-        for ax, backbone in zip(row, study.backbones, strict=True):
-            shown = chosen[(chosen["backbone"] == backbone) & (chosen["roi"] == roi)]
+        for ax, backbone in zip(row, study.tuned_backbones, strict=True):
             conditions = [c for c in _shown(study) if c in study.conditions_of(backbone)]
-            plots.participant_bars(ax, shown, "alignment", study.participants, conditions)
-            ax.set_title(f"{plots.ROI_TITLES[roi]}, {backbone}", fontsize=7)
-        row[0].set_ylabel(YLABEL)
+            draw(ax, table[(table["backbone"] == backbone) & (table["roi"] == roi)], conditions)
+            ax.set_title(backbone if roi == REGIONS[0] else "")
+        row[0].set_ylabel(f"{plots.ROI_TITLES[roi]}\n{YLABEL}")
     return _with_legend(fig, _shown(study), note)
 
 

@@ -73,7 +73,7 @@ def condition_bars(
     value : str
         Column to draw.
     backbones, conditions : sequence of str
-        Order of the groups, and of the bars in a group.
+        Order of the groups, and of the bars in a group; one that a backbone does not have is left out there.
     ylabel : str
     stars : collection of (backbone, condition)
         Bars that earned a star.
@@ -82,20 +82,21 @@ def condition_bars(
     -------
     ax : Axes
     """
-    colours, n = colours_of(conditions), len(conditions)
-    starts = np.arange(len(backbones)) * (n + 1)
-    for start, backbone in zip(starts, backbones, strict=True):
-        chosen = table[table["backbone"] == backbone]
-        wide = chosen.pivot(index="participant", columns="condition", values=value).reindex(columns=list(conditions))
-        places = start + np.arange(n)
-        ax.bar(places, wide.mean(), 0.82, color=[colours[c] for c in conditions], edgecolor="black", lw=0.3, zorder=1)
+    colours, start, middles = colours_of(conditions), 0, []
+    for backbone in backbones:
+        wide = table[table["backbone"] == backbone].pivot(index="participant", columns="condition", values=value)
+        present = [condition for condition in conditions if condition in wide]
+        wide, places = wide[present], start + np.arange(len(present))
+        ax.bar(places, wide.mean(), 0.82, color=[colours[c] for c in present], edgecolor="black", lw=0.3, zorder=1)
         ax.plot(places, wide.T, "-", color="black", lw=0.4, alpha=0.5, zorder=2)
         ax.plot(places, wide.T, "o", ms=2.4, mfc="white", mec="black", mew=0.6, zorder=3)
-        for place, condition in zip(places, conditions, strict=True):
+        for place, condition in zip(places, present, strict=True):
             if (backbone, condition) in stars:
                 ax.text(place, wide[condition].max(), "*", ha="center", va="bottom", fontsize=10)
+        middles.append(places.mean())
+        start += len(present) + 1
     ax.axhline(0, color="black", lw=0.7)
-    ax.set_xticks(starts + (n - 1) / 2, backbones)
+    ax.set_xticks(middles, backbones)
     ax.tick_params(axis="x", length=0)
     ax.set_ylabel(ylabel)
     return ax
@@ -132,7 +133,7 @@ def participant_bars(
         places = starts + (k - (len(conditions) - 1) / 2) * width
         ax.bar(places, wide[condition], width, color=colour, edgecolor="black", lw=0.2)
     ax.axhline(0, color="black", lw=0.7)
-    ax.set_xticks(starts, participants)
+    ax.set_xticks(starts, participants, rotation=40, ha="right", rotation_mode="anchor")
     return ax
 
 
@@ -155,7 +156,7 @@ def layer_curves(ax: Axes, table: pd.DataFrame, value: str, conditions: Sequence
     """
     for condition, colour in colours_of(conditions).items():
         wide = table[table["condition"] == condition].pivot(index="layer", columns="participant", values=value)
-        ax.plot(wide.index, wide, color=colour, lw=0.6, alpha=0.6)
+        ax.plot(wide.index, wide, color=colour, lw=0.5, alpha=min(0.6, 1.2 / len(conditions)))
         ax.plot(wide.index, wide.mean(axis=1), "-o", color=colour, lw=1.6, ms=3, label=condition)
     ax.set_xticks(sorted(table["layer"].unique()))
     ax.set_xlabel("layer")

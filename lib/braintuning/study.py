@@ -98,6 +98,11 @@ class Study(Section):
         """The backbone that figures of one model show: the one that the study names, else the first."""
         return self.figures.backbone or next(iter(self.backbones))
 
+    @property
+    def tuned_backbones(self) -> tuple[str, ...]:
+        """Backbones with a condition other than pretrained."""
+        return tuple(dict.fromkeys(run.backbone for run in self.tuned_runs())) or tuple(self.backbones)
+
     def conditions_of(self, backbone: str) -> tuple[str, ...]:
         """Conditions of one backbone: all of the study, or those that the backbone names."""
         named = self.backbones[backbone].conditions

@@ -38,7 +38,7 @@ def test_planted_gains_are_found_claim_by_claim(study):
     assert found["brain-tuning leaves primary auditory"] == "not contradicted"
     assert found["the permuted control harms late language"] == "supported"
     assert found["brain-tuning beats a text model"] == "contradicted"
-    assert found["joint tuning helps who took no part"] == "supported"
+    assert found["joint tuning helps who took no part"] == "too few participants"
     changed = verdicts(claims.judge(study, table(study, {("brain-tuned", auditory): 0.05})))
     assert changed["brain-tuning leaves primary auditory"] == "contradicted"
     assert changed["brain-tuning raises late language"] == "not shown"
