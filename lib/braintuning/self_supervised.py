@@ -115,14 +115,16 @@ class Contrastive(torch.nn.Module):
     ----------
     mask_vector : (dim,) float
         Starts as the model's own.
+    span : int
+        Frames in a masked span; about as many frames are masked with any.
     calls : int64 scalar
         Losses computed; the Gumbel temperature falls from 2 to 0.5 with it, faster than in the paper's 400,000 steps.
     """
 
-    def __init__(self, encoder: SpeechEncoder) -> None:
+    def __init__(self, encoder: SpeechEncoder, span: int = SPAN_FRAMES) -> None:
         super().__init__()
         config = encoder.model.config
-        self._encoder = (encoder,)
+        self._encoder, self.span = (encoder,), span
         self.mask_vector = _mask_vector(encoder)
         self.quantiser = Wav2Vec2GumbelVectorQuantizer(config)
         torch.nn.init.uniform_(self.quantiser.codevectors)
@@ -142,7 +144,8 @@ class Contrastive(torch.nn.Module):
         highest, lowest = GUMBEL_TEMPERATURES
         self.quantiser.temperature = max(highest * GUMBEL_DECAY ** self.calls.item(), lowest)
         self.calls += 1
-        mask = span_mask(*front.shape[:2], START_PROBABILITY["wav2vec2"]).to(front.device)
+        probability = START_PROBABILITY["wav2vec2"] * SPAN_FRAMES / self.span
+        mask = span_mask(*front.shape[:2], probability, self.span).to(front.device)
         last, latent = masked_pass(self._encoder[0].model, front, mask, self.mask_vector)
         codes, perplexity = self.quantiser(latent[mask][None])
         latents, predicted = self.project_latent(codes[0]), self.project_hidden(last[mask])

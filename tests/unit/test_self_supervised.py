@@ -213,3 +213,15 @@ def test_too_few_frames_for_the_units():
         objective(encoder("hubert"), [noise(0, 1.0)], seed=0)
     with pytest.raises(InputError, match=r"none of 0\.1 s"):
         objective(encoder("hubert"), [], seed=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_with_lora_only_adapters_and_heads_move(family):
+    model = encoder(family).lora(rank=2)
+    module = objective(model, [noise(0, 5.0)], seed=3)
+    torch.manual_seed(0)
+    module.loss(torch.from_numpy(np.stack([noise(7, 2.0), noise(8, 2.0)]))).backward()
+    moved = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert moved and all("lora_" in name for name in moved)
+    reached = sum(p.grad.abs().sum() > 0 for n, p in model.named_parameters() if n in moved and "lora_B" in n)
+    assert reached == len(moved) // 2
