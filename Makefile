@@ -15,7 +15,7 @@ data: .venv/ready
 
 test: .venv/ready
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
-	@.venv/bin/python -m pytest tests
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests --numprocesses $(CORES) --dist loadfile
 
 lab: .venv/ready
 	@.venv/bin/python -m ipykernel install --sys-prefix --name python3 --display-name "braintuning"

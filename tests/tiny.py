@@ -165,7 +165,7 @@ def study_content(root: Path, backbone: Path) -> dict:
         "features": {"window_seconds": 2.0, "hop_seconds": 1.0, "step_seconds": 0.5, "batch_size": 32},
         "encoding": {
             **{"delays": [1, 2], "n_alphas": 1, "log10_alpha_min": 1.0, "log10_alpha_max": 1.0},
-            **{"validation_chunk_rows": 5, "test_skip_rows": 2, "ceiling_threshold": 0.4},
+            **{"validation_chunk_rows": 5, "permutation_block_rows": 5, "test_skip_rows": 2, "ceiling_threshold": 0.4},
         },
         "figures": {"notebooks": ["fig2"]},
     }

@@ -65,10 +65,25 @@ def check(study: Study, report: Report = print) -> Dataset:
     dataset.check({participant: study.stories_for(participant).all for participant in study.participants})
     for participant in study.participants:
         dataset.repeats(participant, _ceiling_story(study, participant))
+        _check_rows(study, dataset, participant)
     for run in study.runs():
         if run.condition == "pretrained":
             pretrained(study, run)
     return dataset
+
+
+def _check_rows(study: Study, dataset: Dataset, participant: str) -> None:
+    """Raise `InputError` where a participant's stories are too short for the study's chunks and blocks."""
+    settings, stories = study.encoding, study.stories_for(participant)
+    tested = sum(len(dataset.tr_times(story)) - settings.test_skip_rows for story in stories.test)
+    fitted = sum(len(dataset.tr_times(story)) for story in stories.train)
+    for what, key, rows, at_once in (
+        ("test", "permutation_block_rows", tested, settings.permutation_block_rows),
+        ("training", "validation_chunk_rows", fitted, settings.validation_chunk_rows),
+    ):
+        if rows < 2 * at_once:
+            found = f"{rows} rows in the {what} stories of {participant}"
+            raise InputError(f"study {study.name}: found {found}, expected at least {2 * at_once}, twice `{key}`")
 
 
 def measure_ceiling(study: Study, participant: str, report: Report = print) -> Path:

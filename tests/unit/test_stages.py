@@ -99,6 +99,16 @@ def test_check_finds_a_test_story_without_repeats(make_study, files):
     refused(lambda: stages.check(make_study(changes), silent), files.hf5("P1", "orchard"), "individual_repeats")
 
 
+@pytest.mark.parametrize(
+    ("key", "rows", "of"),
+    [("permutation_block_rows", N_ROWS - 2, "test"), ("validation_chunk_rows", 2 * N_ROWS, "training")],
+)
+def test_check_finds_stories_too_short_for_two_blocks(make_study, key, rows, of):
+    stages.check(make_study({f"encoding.{key}": rows // 2}), silent)
+    changed = make_study({f"encoding.{key}": rows // 2 + 1})
+    refused(lambda: stages.check(changed, silent), f"{rows} rows in the {of} stories of P1", f"twice `{key}`")
+
+
 def test_check_finds_a_backbone_of_another_architecture(make_study, tmp_path):
     bert = tiny.save_bert(tmp_path / "bert")
     refused(lambda: stages.check(make_study({"backbones.small.name": str(bert)}), silent), bert, "bert", "expected")
