@@ -16,7 +16,7 @@ CEILINGS = [STUDY.ceiling_file(participant) for participant in STUDY.participant
 FIGURE_INPUTS = {
     "figA1": CEILINGS,
     **dict.fromkeys(("fig2", "figA2", "figA3", "figA4", "figA5", "figB1", "figB2", "figB3", "claims"), SCORES),
-    "alice": [STUDY.features_file(run) for run in RUNS.values()],
+    **dict.fromkeys(("alice", "alice_joint"), [STUDY.features_file(run) for run in RUNS.values()]),
 }
 
 

@@ -55,7 +55,7 @@ def tune_model(study: Study, run: Run, device: str = "cpu", report: Report = pri
             device=device, checkpoint=checkpoint, report=report, objective=objective,
         )  # fmt: skip
     carried = provenance(recipe, device=device, weights=encoder.weights_from)
-    _save_model(path, model, _head_columns(study, run, dataset), history, carried, study.base(run.condition))
+    save_model(path, model, _head_columns(study, run, dataset), history, carried, study.base(run.condition))
     checkpoint.unlink(missing_ok=True)
     return path
 
@@ -185,9 +185,10 @@ def _objective(study: Study, run: Run, encoder: SpeechEncoder, dataset: Dataset)
     return objective(encoder, sounds, seed=study.tuning_of(run.condition).seed)
 
 
-def _save_model(
+def save_model(
     path: Path, model: Model, columns: np.ndarray, history: list[dict], carried: dict, condition: str
 ) -> None:
+    """Write a tuned model as a folder that plain transformers loads, with head, losses, provenance and card."""
     with atomic_path(path) as folder:
         model.cpu().encoder.save_pretrained(folder)
         head = {name: tensor.detach().contiguous() for name, tensor in model.head.state_dict().items()}

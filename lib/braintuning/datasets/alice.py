@@ -84,6 +84,10 @@ class AliceDataset:
         """Participants whose file can be used."""
         return tuple(self._responses)
 
+    def files(self, participants: Sequence[str]) -> list[Path]:
+        """Files of participants' time courses."""
+        return [self.root / "timecourses_10mm" / f"{participant}-timecourses.txt" for participant in participants]
+
     def stories(self, participant: str) -> tuple[str, ...]:
         """The one story."""
         self._require(participant)
