@@ -1,5 +1,6 @@
 # The workflow of a study. `python -m braintuning figures` calls it; it can be called by hand as well:
 #   snakemake --cores 2 --config study=demo device=cpu
+#   snakemake --profile workflow/profiles/slurm --config study=paper device=cuda cores=8
 from braintuning.results import fingerprint
 from braintuning.study import load_study
 
@@ -8,6 +9,8 @@ ROOT = config.get("root") or ""
 STUDY = load_study(config.get("study", "demo"), ROOT or None)
 SHARED_OPTIONS = f"--study {config.get('study', 'demo')} --device {DEVICE}" + (f" --root {ROOT!r}" if ROOT else "")
 BRAINTUNING = "python -m braintuning"
+CORES = int(config.get("cores") or workflow.cores or 1)
+GPUS = int(DEVICE == "cuda")
 RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
 TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
@@ -90,9 +93,9 @@ rule tune:
                 STUDY.backbones[TUNED[w.run].backbone].model_dump(),
             ]
         ),
-    threads: workflow.cores
+    threads: CORES
     resources:
-        gpu=1,
+        gpu=GPUS,
     shell: BRAINTUNING + " notebook 02_brain_tune " + SHARED_OPTIONS + " {params.options} --out {output.notebook}"
 
 
@@ -107,9 +110,9 @@ rule extract:
         settings=lambda w: fingerprint(
             [STUDY.features.model_dump(), STUDY.stories.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]
         ),
-    threads: workflow.cores
+    threads: CORES
     resources:
-        gpu=1,
+        gpu=GPUS,
     shell: BRAINTUNING + " extract " + SHARED_OPTIONS + " {params.options}"
 
 
@@ -125,9 +128,9 @@ rule align:
     params:
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
         settings=fingerprint(STUDY.encoding.model_dump()),
-    threads: workflow.cores
+    threads: CORES
     resources:
-        gpu=1,
+        gpu=GPUS,
     shell: BRAINTUNING + " notebook 03_brain_alignment " + SHARED_OPTIONS + " {params.options} --out {output.notebook}"
 
 

@@ -13,24 +13,9 @@ from braintuning.results import load_arrays
 from braintuning.study import Run, load_study
 from braintuning.textgrid import Interval, write
 from tiny import refused
+from tiny_alice import N_ROWS, PEOPLE, SECONDS, TR, courses, save
 
-TR = 2.0
-N_ROWS = 90
-PEOPLE = ("s18", "s23", "s24", "s28")
-SECONDS = (N_ROWS + 10) * TR
 RUN = Run("small", "pretrained")
-
-
-def courses(seed, n_rows=N_ROWS):
-    """Six time courses that half follow what everyone hears."""
-    heard = np.random.default_rng(0).standard_normal((n_rows, 6))
-    return 1000 + 20 * (heard + np.random.default_rng(seed + 1).standard_normal((n_rows, 6)))
-
-
-def save(root, participant, values):
-    folder = root / "timecourses_10mm"
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savetxt(folder / f"{participant}-timecourses.txt", values)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from braintuning.datasets.alice import REGIONS
 from braintuning.study import load_study
 from safetensors.torch import load_file
 from scipy import stats
-from test_alice import N_ROWS, PEOPLE, SECONDS, TR, courses, save
+from tiny_alice import N_ROWS, PEOPLE, SECONDS, TR, courses, save
 
 TIMES = np.arange(10, 372) * 2.0
 
