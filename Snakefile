@@ -15,9 +15,11 @@ RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
 TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
 SCORES = [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()]
+LOW_LEVEL = [STUDY.low_level_file(participant, run) for participant, run in STUDY.alignments()]
 CEILINGS = [STUDY.ceiling_file(participant) for participant in STUDY.participants]
 FIGURE_INPUTS = {
     "figA1": CEILINGS,
+    "fig3": LOW_LEVEL,
     **dict.fromkeys(("fig2", "figA2", "figA3", "figA4", "figA5", "figB1", "figB2", "figB3", "claims"), SCORES),
     **dict.fromkeys(("alice", "alice_joint"), [STUDY.features_file(run) for run in RUNS.values()]),
 }
@@ -132,6 +134,23 @@ rule align:
     resources:
         gpu=GPUS,
     shell: BRAINTUNING + " notebook 03_brain_alignment " + SHARED_OPTIONS + " {params.options} --out {output.notebook}"
+
+
+rule low_level:
+    message: "low-level impact of {wildcards.run} on {wildcards.participant}"
+    input:
+        RESULTS / "features" / "{run}.h5",
+        STUDY.ceiling_file("{participant}"),
+    output:
+        scores=RESULTS / "low_level" / "{participant}" / "{run}.h5",
+        table=RESULTS / "low_level" / "{participant}" / "{run}.csv",
+    params:
+        options=lambda w: options_of(RUNS[w.run], participant=w.participant),
+        settings=fingerprint([STUDY.encoding.model_dump(), STUDY.low_level.model_dump()]),
+    threads: CORES
+    resources:
+        gpu=GPUS,
+    shell: BRAINTUNING + " low-level " + SHARED_OPTIONS + " {params.options}"
 
 
 rule figure:

@@ -50,9 +50,9 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("name", help="name in notebooks/, without .ipynb")
         if name in ("check", "notebook"):
             sub.add_argument("--out", type=Path, required=True)
-        if name in ("ceiling", "extract", "notebook"):
+        if name in ("ceiling", "extract", "low-level", "notebook"):
             sub.add_argument("--participant")
-        if name in ("extract", "notebook"):
+        if name in ("extract", "low-level", "notebook"):
             sub.add_argument("--backbone")
             sub.add_argument("--condition")
     return parser
@@ -110,6 +110,15 @@ def _extract(study: Study, options: argparse.Namespace) -> None:
     extract_features(study, study.run(options.backbone, options.condition, options.participant), options.device)
 
 
+def _low_level(study: Study, options: argparse.Namespace) -> None:
+    """Take low-level features out of one model and see what is left of its alignment with a participant."""
+    from braintuning.low_level_stage import low_level_impact
+
+    study.require("participant", options.participant, study.participants)
+    run = study.run(options.backbone, options.condition, options.participant)
+    low_level_impact(study, options.participant, run, options.device)
+
+
 def _notebook(study: Study, options: argparse.Namespace) -> None:
     """Execute a notebook with the given parameters and keep what came out."""
     from braintuning.notebooks import execute
@@ -131,6 +140,7 @@ COMMANDS = {
     "check": _check,
     "ceiling": _ceiling,
     "extract": _extract,
+    "low-level": _low_level,
     "notebook": _notebook,
     "report": _report,
 }

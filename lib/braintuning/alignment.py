@@ -54,12 +54,27 @@ def predict_layers(
     ------
     predicted : (rows of the test stories after the skipped ones, voxels) float32
     """
-    train_y = np.concatenate([encoding.zscore(responses[story]) for story in train])
     for layer in range(len(features[train[0]])):
         design = {story: design_matrix(features[story][layer], settings.delays) for story in (*train, *test)}
-        train_x = np.concatenate([design[story] for story in train])
-        test_x = np.concatenate([design[story][settings.test_skip_rows :] for story in test])
-        yield encoding.predict(train_x, train_y, test_x, settings, generator(settings.seed, "splits"), device)
+        yield encoding.predict(*fitted_and_tested(design, responses, train, test, settings), device)
+
+
+def fitted_and_tested(
+    design: Mapping[str, np.ndarray],
+    responses: Mapping[str, np.ndarray],
+    train: Sequence[str],
+    test: Sequence[str],
+    settings: Encoding,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Encoding, np.random.Generator]:
+    """What `encoding.predict` takes: design and z-scored responses of the training stories, design of the test stories.
+
+    Shapes as in `predict_layers`; the skipped rows of the test stories are left out, and the splits are the same for
+    every design.
+    """
+    train_x = np.concatenate([design[story] for story in train])
+    train_y = np.concatenate([encoding.zscore(responses[story]) for story in train])
+    test_x = np.concatenate([design[story][settings.test_skip_rows :] for story in test])
+    return train_x, train_y, test_x, settings, generator(settings.seed, "splits")
 
 
 def measured(responses: Mapping[str, np.ndarray], test: Sequence[str], settings: Encoding) -> np.ndarray:

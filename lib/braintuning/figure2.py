@@ -89,12 +89,26 @@ def draw(
         labels=cortex.vertex_labels,
         note=note,
     )
-    _draw_bars(fig, study, at_layer(table, study.figures.layer), starred(statistics))
+    stars = starred(statistics)
+    bars_above(fig, study, at_layer(table, study.figures.layer), "alignment", "alignment (r / ceiling)", stars)
     return fig
 
 
-def _draw_bars(fig: Figure, study: Study, table: pd.DataFrame, stars: pd.DataFrame) -> None:
-    """Bars above what is on the figure: regions side by side while that leaves the bars wide, else on each other."""
+def bars_above(fig: Figure, study: Study, table: pd.DataFrame, value: str, label: str, stars: pd.DataFrame) -> None:
+    """Bars above what is on the figure: regions side by side while that leaves the bars wide, else on each other.
+
+    Parameters
+    ----------
+    fig : Figure
+        Made taller.
+    study : Study
+    table : DataFrame
+        Columns roi, participant, backbone, condition and `value`.
+    value, label : str
+        Column to draw, and its name on the axis.
+    stars : DataFrame
+        Columns roi, backbone, condition: the bars that earned a star.
+    """
     conditions = tuple(condition for condition in study.conditions if condition not in study.variants)
     beside = len(study.tuned_backbones) * len(conditions) <= FEW_BARS
     inches = 2.3 if beside else 4.2
@@ -105,9 +119,9 @@ def _draw_bars(fig: Figure, study: Study, table: pd.DataFrame, stars: pd.DataFra
         unit = (1 - bottom) / inches
         ax = fig.add_axes((left, bottom + low * unit, width, height * unit))
         earned = set(stars.loc[stars["roi"] == roi, ["backbone", "condition"]].itertuples(index=False, name=None))
-        ylabel = "" if beside and place else "alignment (r / ceiling)"
+        ylabel = "" if beside and place else label
         chosen = table[table["roi"] == roi]
-        plots.condition_bars(ax, chosen, "alignment", study.tuned_backbones, conditions, ylabel, earned)
+        plots.condition_bars(ax, chosen, value, study.tuned_backbones, conditions, ylabel, earned)
         ax.set_title(plots.ROI_TITLES[roi])
     plots.condition_legend(fig, conditions, loc="upper center", bbox_to_anchor=(0.5, 1.0))
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from braintuning import encoding
+from braintuning.partition import banded_predict
 from braintuning.settings import Encoding
 
 
@@ -38,22 +39,23 @@ def reach_of(delays: Sequence[int]) -> int:
 
 def remove(
     representations: Mapping[str, np.ndarray],
-    feature: Mapping[str, np.ndarray],
+    features: Sequence[Mapping[str, np.ndarray]],
     train: Sequence[str],
     settings: Encoding,
     rng: np.random.Generator,
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
-    """Subtract what ridge regression predicts of each dimension from a low-level feature.
+    """Subtract what ridge regression predicts of each dimension from one low-level feature, or from several together.
 
-    Fitted on the training stories, with a penalty of its own for every dimension among the study's, chosen by chunked
-    cross-validation, and applied to all stories (Oota, Celik, Deniz & Toneva 2024; Moussa, Klakow & Toneva 2025).
+    Fitted on the training stories, with a penalty of its own for every dimension, chosen by chunked cross-validation,
+    and applied to all stories (Oota, Celik, Deniz & Toneva 2024; Moussa, Klakow & Toneva 2025). Several features have a
+    penalty each (banded ridge), so that a wide one does not drown a narrow one.
 
     Parameters
     ----------
     representations : mapping of story to (rows, dimensions) float32
         Each column is z-scored within its story before the removal.
-    feature : mapping of story to (reach + rows + reach, dim) float32
+    features : sequence of mapping of story to (reach + rows + reach, dim) float32
         With `reach_of(settings.delays)` more rows at either end.
     train : sequence of str
     settings : Encoding
@@ -68,9 +70,16 @@ def remove(
     """
     reach, names = reach_of(settings.delays), list(representations)
     standard = {story: encoding.zscore(rows).astype(np.float32) for story, rows in representations.items()}
-    design = {story: surrounding(encoding.zscore(np.asarray(feature[story], np.float32)), reach) for story in names}
-    train_x, train_y = (np.concatenate([values[story] for story in train]) for values in (design, standard))
-    every_x = np.concatenate([design[story] for story in names])
-    predicted = encoding.predict(train_x, train_y, every_x, settings, rng, device)
-    ends = np.cumsum([len(design[story]) for story in names])[:-1]
+    designs = [
+        {s: surrounding(encoding.zscore(np.asarray(feature[s], np.float32)), reach) for s in names}
+        for feature in features
+    ]
+    train_y = np.concatenate([standard[story] for story in train])
+    train_xs = [np.concatenate([design[story] for story in train]) for design in designs]
+    every_xs = [np.concatenate([design[story] for story in names]) for design in designs]
+    if len(features) == 1:
+        predicted = encoding.predict(train_xs[0], train_y, every_xs[0], settings, rng, device)
+    else:
+        predicted = banded_predict(train_xs, train_y, every_xs, settings, rng, device)
+    ends = np.cumsum([len(standard[story]) for story in names])[:-1]
     return {story: standard[story] - part for story, part in zip(names, np.split(predicted, ends), strict=True)}

@@ -129,6 +129,19 @@ class Encoding(Section):
     seed: int = 0
 
 
+class LowLevel(Section):
+    """Low-level features that are taken out of the models; from which layers, fitted on which stories (empty: all)."""
+
+    features: tuple[Literal["power_spectrum", "articulation", "diphones", "triphones", "textual"], ...] = (
+        "power_spectrum",
+        "diphones",
+        "triphones",
+        "articulation",
+    )
+    layers: tuple[int, ...] = ()
+    stories: tuple[str, ...] = ()
+
+
 class Figures(Section):
     """What the study draws."""
 

@@ -23,6 +23,7 @@ from braintuning.settings import (
     Features,
     Figures,
     FolderName,
+    LowLevel,
     Section,
     Stories,
     Tuning,
@@ -70,6 +71,7 @@ class Study(Section):
     tuning: Tuning = Field(default_factory=Tuning)
     features: Features = Field(default_factory=Features)
     encoding: Encoding = Field(default_factory=Encoding)
+    low_level: LowLevel = Field(default_factory=LowLevel)
     figures: Figures
 
     @property
@@ -172,6 +174,10 @@ class Study(Section):
     def scores_file(self, participant: str, run: Run) -> Path:
         """Voxel scores of one participant from one model; its ROI table lies beside it as CSV."""
         return self.results / "alignment" / participant / f"{run.name}.h5"
+
+    def low_level_file(self, participant: str, run: Run) -> Path:
+        """Alignment of one participant with one model without low-level features; a table by region beside it."""
+        return self.results / "low_level" / participant / f"{run.name}.h5"
 
     def ceiling_file(self, participant: str) -> Path:
         """Noise ceiling of one participant."""

@@ -45,6 +45,8 @@ def _references(study: "Study") -> Iterator[tuple[str, str, Iterable[str], str]]
             yield "condition", condition, study.conditions, "backbones"
     for backbone in (*(study.figures.base_and_large or ()), study.figure_backbone):
         yield "backbone", backbone, study.backbones, "figures"
+    for story in study.low_level.stories:
+        yield "story", story, study.stories.train, "low_level"
     for participant in study.tuned_together:
         yield "participant", participant, study.participants, "tuned_together"
     for where, changes in [

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from braintuning.ctranslate2 import whisper_from_ctranslate2
 from braintuning.errors import InputError
-from braintuning.files import CACHE, atomic_path
+from braintuning.files import CACHE, REPOSITORY, atomic_path
 
 HUB_TIMEOUT = 5.0
 WEIGHT_FILES = (
@@ -69,7 +69,7 @@ EMBEDDED = {
 def resolve(name: str | Path, cache: Path | None = None) -> tuple[str, str]:
     """Find the weights of a model.
 
-    A local folder stays itself. Any other name is looked up in the Hugging Face hub's cache, then on the hub (one try,
+    A local folder stays itself, named from where one is or from the checkout. Any other name is looked up in the Hugging Face hub's cache, then on the hub (one try,
     `HUB_TIMEOUT` seconds, none with HF_HUB_OFFLINE=1), then in the packages of `EMBEDDED`.
 
     Parameters
@@ -92,9 +92,10 @@ def resolve(name: str | Path, cache: Path | None = None) -> tuple[str, str]:
         When no place has the weights, or the embedded file is not the one that was pinned.
     """
     name = str(name)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return str(folder), f"local folder {name}"
+    here = Path(name).expanduser()
+    for folder in (here, REPOSITORY / here):
+        if folder.is_dir():
+            return str(folder), f"local folder {name}"
     found, trouble = _from_hub(name)
     if found is not None:
         return str(found), f"{name} weights from the Hugging Face hub, revision {found.name[:10]}"

@@ -23,7 +23,7 @@ def now(feature, story, shift=0):
 
 
 def removed(representations, feature):
-    return remove(representations, feature, TRAIN, SETTINGS, np.random.default_rng(1))
+    return remove(representations, [feature], TRAIN, SETTINGS, np.random.default_rng(1))
 
 
 def read_out(design, target):

@@ -85,6 +85,14 @@ def test_a_file_in_several_packages_is_put_together(tmp_path, monkeypatch):
     assert AutoModel.from_pretrained(folder).config.encoder_layers == 11
 
 
+def test_the_small_models_are_found_from_any_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/models/hubert-small", "data/models/wav2vec2-small"):
+        folder, weights_from = weights.resolve(name)
+        assert Path(folder).is_absolute() and (Path(folder) / "model.safetensors").is_file()
+        assert weights_from == f"local folder {name}"
+
+
 def test_a_folder_stays_itself(tmp_path):
     assert weights.resolve(tmp_path) == (str(tmp_path), f"local folder {tmp_path}")
 

@@ -1,0 +1,121 @@
+"""Variance partitioning: what low-level features and a model each explain alone, and what they share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from braintuning import encoding
+from braintuning.settings import Encoding
+
+N_MIXTURES = 10
+
+
+def banded_predict(
+    train_xs: Sequence[np.ndarray],
+    train_y: np.ndarray,
+    test_xs: Sequence[np.ndarray],
+    settings: Encoding,
+    rng: np.random.Generator,
+    device: str = "cpu",
+) -> np.ndarray:
+    """Ridge regression from several feature spaces, each with a penalty of its own for every voxel.
+
+    Banded ridge (Nunez-Elizalde, Huth & Gallant 2019) by himalaya's random search over the spaces' shares (Dupre la
+    Tour, Eickenberg, Nunez-Elizalde & Gallant 2022).
+
+    Parameters
+    ----------
+    train_xs, test_xs : sequences of (rows, features) float32
+    train_y : (rows, voxels) float32
+    settings : Encoding
+    rng : numpy Generator
+        Draws splits and shares.
+    device : str
+
+    Returns
+    -------
+    predicted : (test rows, voxels) float32
+    """
+    from himalaya.backend import set_backend
+    from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
+
+    backend = set_backend("torch_cuda" if device == "cuda" else "torch")
+    splits = encoding.chunked_splits(
+        len(train_y), settings.validation_splits, settings.validation_chunk_rows, settings.validation_fraction, rng
+    )
+    xs = [backend.asarray(x, dtype="float32") for x in train_xs]
+    scales = [float((x**2).sum() / len(x)) or 1.0 for x in xs]
+    kernels = backend.stack([x @ x.T / scale for x, scale in zip(xs, scales, strict=True)])
+    alphas = np.logspace(-2, 5, settings.n_alphas)
+    deltas, weights, _ = solve_multiple_kernel_ridge_random_search(
+        kernels,
+        backend.asarray(train_y, dtype="float32"),
+        n_iter=N_MIXTURES if len(xs) > 1 else 1,
+        alphas=backend.asarray(alphas, dtype="float32"),
+        cv=splits,
+        local_alpha=True,
+        return_weights="dual",
+        n_targets_batch=2000,
+        progress_bar=False,
+        random_state=int(rng.integers(2**31)),
+    )[:3]
+    weights = backend.asarray(weights, device=kernels.device)
+    predicted = 0
+    for number, (x, test_x, scale) in enumerate(zip(xs, test_xs, scales, strict=True)):
+        kernel = backend.asarray(test_x, dtype="float32") @ x.T / scale
+        share = backend.exp(backend.asarray(deltas, device=kernels.device)[number])
+        predicted = predicted + (kernel @ weights) * share
+    return backend.to_numpy(predicted)
+
+
+def explained(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Share of each column's variance that a prediction explains: 1 - residual / total sum of squares; (columns,)."""
+    deviations = measured - measured.mean(axis=0, dtype=np.float64)
+    residual = deviations - (predicted - predicted.mean(axis=0, dtype=np.float64))
+    return 1 - (residual**2).sum(axis=0) / (deviations**2).sum(axis=0)
+
+
+def partition(
+    low_level: Sequence[np.ndarray],
+    model: Sequence[np.ndarray],
+    train_y: np.ndarray,
+    measured: np.ndarray,
+    settings: Encoding,
+    rng: np.random.Generator,
+    device: str = "cpu",
+) -> dict[str, np.ndarray]:
+    """Unique and shared variance of low-level features and a model's features, in unseen rows.
+
+    Each space alone, then both with banded ridge: what the pair explains beyond one space is unique to the other
+    (Lescroart, Stansbury & Gallant 2015).
+
+    Parameters
+    ----------
+    low_level, model : pair of (train rows, features), (test rows, features) float32
+    train_y : (train rows, voxels) float32
+    measured : (test rows, voxels) float32
+    settings : Encoding
+    rng : numpy Generator
+    device : str
+
+    Returns
+    -------
+    parts : dict of unique_lowlevel, unique_model, shared: (voxels,) float64
+        Shares of variance; they sum to what both explain. Noise can make any of them negative.
+    """
+    spaces_of, seed = ([low_level], [model], [low_level, model]), int(rng.integers(2**31))
+    r2 = [
+        explained(
+            banded_predict(
+                [space[0] for space in spaces], train_y, [space[1] for space in spaces], settings,
+                np.random.default_rng(seed), device,
+            ),
+            measured,
+        )
+        for spaces in spaces_of
+    ]  # fmt: skip
+    return {
+        "unique_lowlevel": r2[2] - r2[1],
+        "unique_model": r2[2] - r2[0],
+        "shared": r2[0] + r2[1] - r2[2],
+    }

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from braintuning.partition import banded_predict, explained, partition
+from braintuning.settings import Encoding
+
+SETTINGS = Encoding(validation_chunk_rows=20, n_alphas=11)
+TRAIN, TEST, VOXELS = 600, 3000, 4
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Two spaces with half of their directions in common, and voxels that follow one, the other, both or neither."""
+    rng = np.random.default_rng(0)
+    common, first, second = rng.standard_normal((3, TRAIN + TEST, 4))
+    sound, model = np.hstack([common, first]).astype(np.float32), np.hstack([common, second]).astype(np.float32)
+    sources = np.stack([x.sum(axis=1) / 2 for x in (first, second, common)], axis=1)
+    noise = rng.standard_normal((TRAIN + TEST, VOXELS))
+    responses = np.hstack([sources, np.zeros((TRAIN + TEST, 1))]) + 0.7 * noise
+    return sound, model, responses.astype(np.float32)
+
+
+def test_planted_parts_come_back(planted):
+    sound, model, responses = planted
+    parts = partition(
+        (sound[:TRAIN], sound[TRAIN:]), (model[:TRAIN], model[TRAIN:]), responses[:TRAIN], responses[TRAIN:],
+        SETTINGS, np.random.default_rng(1),
+    )  # fmt: skip
+    share = 1 / (1 + 0.7**2)
+    np.testing.assert_allclose(parts["unique_lowlevel"], [share, 0, 0, 0], atol=0.04)
+    np.testing.assert_allclose(parts["unique_model"], [0, share, 0, 0], atol=0.04)
+    np.testing.assert_allclose(parts["shared"], [0, 0, share, 0], atol=0.04)
+
+
+def test_one_space_is_kernel_ridge_in_closed_form(planted):
+    sound, _, responses = planted
+    x, y, x_test = sound[:TRAIN].astype(np.float64), responses[:TRAIN].astype(np.float64), sound[TRAIN:]
+    found = banded_predict([sound[:TRAIN]], responses[:TRAIN], [sound[TRAIN:]], SETTINGS, np.random.default_rng(1))
+    scale = (x**2).sum() / len(x)
+    candidates = [
+        x_test @ np.linalg.solve(x.T @ x + alpha * scale * np.eye(x.shape[1]), x.T @ y)
+        for alpha in np.logspace(-2, 5, 11)
+    ]
+    for voxel in range(VOXELS):
+        nearest = min(np.abs(c[:, voxel] - found[:, voxel]).max() for c in candidates)
+        assert nearest < 5e-3
+
+
+def test_explained_is_one_for_a_perfect_prediction_and_below_nought_for_a_wrong_one():
+    measured = np.random.default_rng(0).standard_normal((50, 2))
+    assert explained(measured + 3.0, measured) == pytest.approx(1)
+    assert (explained(-measured, measured) < -2.9).all()
+
+
+def test_a_space_that_is_nothing_changes_nothing(planted):
+    sound, _, responses = planted
+    nothing = np.zeros((TRAIN + TEST, 1), np.float32)
+    alone, beside = (
+        banded_predict(
+            [x[:TRAIN] for x in spaces],
+            responses[:TRAIN],
+            [x[TRAIN:] for x in spaces],
+            SETTINGS,
+            np.random.default_rng(1),
+        )
+        for spaces in ([sound], [sound, nothing])
+    )
+    assert np.isfinite(beside).all()
+    assert np.corrcoef(alone[:, 0], beside[:, 0])[0, 1] > 0.999
