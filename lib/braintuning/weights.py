@@ -69,8 +69,9 @@ EMBEDDED = {
 def resolve(name: str | Path, cache: Path | None = None) -> tuple[str, str]:
     """Find the weights of a model.
 
-    A local folder stays itself, named from where one is or from the checkout. Any other name is looked up in the Hugging Face hub's cache, then on the hub (one try,
-    `HUB_TIMEOUT` seconds, none with HF_HUB_OFFLINE=1), then in the packages of `EMBEDDED`.
+    A local folder stays itself; its name may start from where one is or from the checkout. Any other name is looked up
+    in the Hugging Face hub's cache, then on the hub (one try, `HUB_TIMEOUT` seconds, none with HF_HUB_OFFLINE=1), then
+    in the packages of `EMBEDDED`.
 
     Parameters
     ----------
