@@ -5,10 +5,13 @@ PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 RUN = .venv/bin/python -m braintuning
 
-.PHONY: figures data test lab clean
+.PHONY: figures viewer data test lab clean
 
 figures: .venv/ready
 	@$(RUN) figures --study $(STUDY) --device $(DEVICE) --cores $(CORES) $(if $(ROOT),--root "$(ROOT)") $(if $(DRY_RUN),--dry-run)
+
+viewer: .venv/ready
+	@$(RUN) viewer --study $(STUDY) $(if $(ROOT),--root "$(ROOT)")
 
 data: .venv/ready
 	@$(RUN) fetch --study $(STUDY) $(if $(PARTICIPANTS),--participants $(PARTICIPANTS)) $(if $(ROOT),--dest "$(ROOT)") $(if $(DRY_RUN),--dry-run)
@@ -22,7 +25,7 @@ lab: .venv/ready
 	@.venv/bin/jupyter lab --notebook-dir notebooks
 
 clean:
-	rm -rf data/results data/cache .snakemake figures/*/notebooks figures/*/report.html
+	rm -rf data/results data/cache .snakemake figures/*/notebooks figures/*/viewer figures/*/report.html
 
 .venv/ready: requirements.lock pyproject.toml
 	@echo "making .venv from requirements.lock"

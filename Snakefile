@@ -16,10 +16,12 @@ TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
 SCORES = [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()]
 LOW_LEVEL = [STUDY.low_level_file(participant, run) for participant, run in STUDY.alignments()]
+PREFERENCES = [STUDY.preference_file(run) for run in STUDY.runs()]
 CEILINGS = [STUDY.ceiling_file(participant) for participant in STUDY.participants]
 FIGURE_INPUTS = {
     "figA1": CEILINGS,
     "fig3": LOW_LEVEL,
+    "fig5": PREFERENCES,
     **dict.fromkeys(("fig2", "figA2", "figA3", "figA4", "figA5", "figB1", "figB2", "figB3", "claims"), SCORES),
     **dict.fromkeys(("alice", "alice_joint"), [STUDY.features_file(run) for run in RUNS.values()]),
 }
@@ -47,6 +49,7 @@ wildcard_constraints:
 rule all:
     input:
         FIGURES / "report.html",
+        FIGURES / "viewer" / "index.html" if STUDY.dataset.simulation and "fig2" in STUDY.figures.notebooks else [],
         RESULTS / "dataset.json",
         CEILINGS,
         [STUDY.model_folder(run) / "provenance.json" for run in TUNED.values()],
@@ -153,6 +156,23 @@ rule low_level:
     shell: BRAINTUNING + " low-level " + SHARED_OPTIONS + " {params.options}"
 
 
+rule preference:
+    message: "semantic preference of {wildcards.run}"
+    input: lambda w: model_of(RUNS[w.run]),
+    output:
+        similarities=RESULTS / "preference" / "{run}.h5",
+        table=RESULTS / "preference" / "{run}.csv",
+    params:
+        options=lambda w: options_of(RUNS[w.run]),
+        settings=lambda w: fingerprint(
+            [STUDY.preference.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]
+        ),
+    threads: CORES
+    resources:
+        gpu=GPUS,
+    shell: BRAINTUNING + " preference " + SHARED_OPTIONS + " {params.options}"
+
+
 rule figure:
     message: "figure {wildcards.figure}"
     input:
@@ -165,6 +185,13 @@ rule figure:
     params:
         settings=fingerprint([STUDY.figures.model_dump(), STUDY.encoding.model_dump()]),
     shell: BRAINTUNING + " notebook {wildcards.figure} " + SHARED_OPTIONS + " --out {output.notebook}"
+
+
+rule viewer:
+    message: "viewer"
+    input: SCORES,
+    output: FIGURES / "viewer" / "index.html",
+    shell: BRAINTUNING + " viewer --write " + SHARED_OPTIONS
 
 
 rule report:

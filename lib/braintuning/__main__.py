@@ -48,11 +48,14 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--dry-run", action="store_true", help="list the jobs and run none")
         if name == "notebook":
             sub.add_argument("name", help="name in notebooks/, without .ipynb")
+        if name == "viewer":
+            sub.add_argument("--write", action="store_true", help="write it anew and do not show it")
+            sub.add_argument("--port", type=int, default=8000, help="where to show it on this machine")
         if name in ("check", "notebook"):
             sub.add_argument("--out", type=Path, required=True)
-        if name in ("ceiling", "extract", "low-level", "notebook"):
+        if name in ("ceiling", "extract", "low-level", "preference", "notebook"):
             sub.add_argument("--participant")
-        if name in ("extract", "low-level", "notebook"):
+        if name in ("extract", "low-level", "preference", "notebook"):
             sub.add_argument("--backbone")
             sub.add_argument("--condition")
     return parser
@@ -119,6 +122,14 @@ def _low_level(study: Study, options: argparse.Namespace) -> None:
     low_level_impact(study, options.participant, run, options.device)
 
 
+def _preference(study: Study, options: argparse.Namespace) -> None:
+    """Ask whether one model holds words together by meaning or by sound."""
+    from braintuning.preference_stage import semantic_preference
+
+    run = study.run(options.backbone, options.condition, options.participant)
+    semantic_preference(study, run, options.device)
+
+
 def _notebook(study: Study, options: argparse.Namespace) -> None:
     """Execute a notebook with the given parameters and keep what came out."""
     from braintuning.notebooks import execute
@@ -126,6 +137,19 @@ def _notebook(study: Study, options: argparse.Namespace) -> None:
     names = ("study", "root", "device", "participant", "backbone", "condition")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     execute(options.name, options.out, given)
+
+
+def _viewer(study: Study, options: argparse.Namespace) -> None:
+    """Show a study's maps on a cortex to turn and unfold, in the browser; needs its alignment."""
+    from braintuning.stages import prepare
+    from braintuning.study_viewer import write_study_viewer
+    from braintuning.viewer import serve
+
+    folder = study.figures_folder / "viewer"
+    if options.write or not folder.is_dir():
+        print(write_study_viewer(study, prepare(study)))
+    if not options.write:
+        serve(folder, options.port)
 
 
 def _report(study: Study, options: argparse.Namespace) -> None:
@@ -141,7 +165,9 @@ COMMANDS = {
     "ceiling": _ceiling,
     "extract": _extract,
     "low-level": _low_level,
+    "preference": _preference,
     "notebook": _notebook,
+    "viewer": _viewer,
     "report": _report,
 }
 

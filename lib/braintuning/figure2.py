@@ -13,6 +13,7 @@ from braintuning.results import load_arrays
 from braintuning.stages import Report
 from braintuning.study import Run, Study
 
+SURFACE_SOURCES = "Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
 REGIONS = ("late_language", "primary_auditory")
 CLEAR_CEILING = 0.6
 FEW_BARS = 8
@@ -43,6 +44,16 @@ def change_map(study: Study, dataset: Dataset, backbone: str, condition: str = "
             for run in (Run(backbone, condition, participant), Run(backbone, "pretrained"))
         )
         maps.append(dataset.cortex(participant).to_vertices(tuned - pretrained))
+    return group_average(maps)
+
+
+def alignment_map(study: Study, dataset: Dataset, backbone: str, condition: str) -> np.ndarray:
+    """Alignment at the figure's layer, averaged over participants as in `change_map`; (vertices,) float."""
+    maps = []
+    for participant in on_the_map(study, dataset):
+        run = study.run(backbone, condition, participant)
+        alignment = load_arrays(study.scores_file(participant, run))["alignment"][study.figures.layer]
+        maps.append(dataset.cortex(participant).to_vertices(alignment))
     return group_average(maps)
 
 
@@ -126,7 +137,7 @@ def bars_above(fig: Figure, study: Study, table: pd.DataFrame, value: str, label
     plots.condition_legend(fig, conditions, loc="upper center", bbox_to_anchor=(0.5, 1.0))
 
 
-def small_print(study: Study, table: pd.DataFrame) -> str:
-    """What stands below a figure: the study, its weights, and where surface and regions come from."""
+def small_print(study: Study, table: pd.DataFrame, sources: str = SURFACE_SOURCES) -> str:
+    """What stands below a figure: the study, its weights, and where what it shows comes from."""
     weights = "; ".join(dict.fromkeys(table["weights"]))
-    return f"{study.title}. Weights: {weights}. Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
+    return f"{study.title}. Weights: {weights}. {sources}"

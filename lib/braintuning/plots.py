@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -102,11 +103,14 @@ def condition_bars(
     return ax
 
 
-def condition_legend(fig: Figure, conditions: Sequence[str], **place: object) -> None:
-    """Name the conditions' colours on a figure; `place` goes to `Figure.legend`."""
+def condition_legend(fig: Figure, conditions: Sequence[str], others: Sequence[Artist] = (), **place: object) -> None:
+    """Name the conditions' colours, and `others` with labels of their own; `place` goes to `Figure.legend`."""
     colours = colours_of(conditions)
     handles = [Patch(facecolor=colours[c], edgecolor="black", linewidth=0.3, label=c) for c in conditions]
-    fig.legend(handles=handles, ncols=min(len(handles), 5), handlelength=1.0, columnspacing=1.2, **place)
+    handles += others
+    fig.legend(
+        handles=handles, ncols=min(len(handles), 5), handlelength=2.4 if others else 1.0, columnspacing=1.2, **place
+    )
 
 
 def participant_bars(

@@ -142,6 +142,14 @@ class LowLevel(Section):
     stories: tuple[str, ...] = ()
 
 
+class Preference(Section):
+    """Pairs of spoken words that semantic preference is measured with."""
+
+    voices: Annotated[tuple[str, ...], Field(min_length=2)] = ("clara", "edmund")
+    n_pairs: Annotated[int, Field(ge=2)] = 300
+    seed: int = 0
+
+
 class Figures(Section):
     """What the study draws."""
 

@@ -143,7 +143,8 @@ def load_model(study: Study, run: Run) -> SpeechEncoder:
     return SpeechEncoder.from_pretrained(str(folder), pad_to_30s=study.backbones[run.backbone].pad_to_30s)
 
 
-def _model_recipe(study: Study, run: Run) -> dict[str, Any]:
+def model_recipe(study: Study, run: Run) -> dict[str, Any]:
+    """What decides the weights of a run's model."""
     recipe = {"run": run.name, "backbone": study.backbones[run.backbone].model_dump(exclude={"teacher"})}
     if run.condition != "pretrained":
         made = provenance_of(study.model_folder(run))
@@ -162,7 +163,7 @@ def extract_features(study: Study, run: Run, device: str = "cpu", report: Report
     lead = max(study.encoding.delays)
     recipe = {
         "stage": "extract",
-        "model": _model_recipe(study, run),
+        "model": model_recipe(study, run),
         "settings": study.features.model_dump(exclude={"batch_size"}),
         "times": fingerprint([dataset.tr_times(story).tolist() for story in stories] + [lead, dataset.tr]),
         "stories": stories,
@@ -177,11 +178,12 @@ def extract_features(study: Study, run: Run, device: str = "cpu", report: Report
         times = np.concatenate([times[0] - dataset.tr * np.arange(lead, 0, -1), times])
         features[story] = story_features(encoder, dataset.audio(story), times, dataset.tr, study.features, device)
         report(f"{run.name}: {story}, {number} of {len(stories)}")
-    weights = _weights_from(study, run, encoder)
-    save_arrays(path, features, provenance(recipe, device=device, weights=weights))
+    carried = provenance(recipe, device=device, weights=weights_from(study, run, encoder))
+    save_arrays(path, features, carried)
     return path
 
 
-def _weights_from(study: Study, run: Run, encoder: SpeechEncoder) -> str:
+def weights_from(study: Study, run: Run, encoder: SpeechEncoder) -> str:
+    """Where the weights that a run started from came from."""
     made = provenance_of(study.model_folder(run))
     return made["weights"] if made else encoder.weights_from

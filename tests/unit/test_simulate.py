@@ -3,16 +3,17 @@ import json
 import shutil
 from itertools import pairwise
 
+import coarse_cortex
 import h5py
 import numpy as np
 import pytest
-from braintuning import cortex, meaning, simulate, simulated_dataset
+from braintuning import meaning, simulate, simulated_dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.rois import GROUPS, hcp_mmp_labels
 from braintuning.settings import Simulation
 from braintuning.simulate import SPACES
-from braintuning.surfaces import Surface, fs_lr
-from scipy.spatial import ConvexHull, cKDTree
+from braintuning.surfaces import fs_lr
+from scipy.spatial import cKDTree
 from scipy.stats import gamma
 from tiny import one_sentence, refused
 
@@ -21,49 +22,13 @@ REPEATS = 8
 SETTINGS = Simulation(seed=4, repeats=REPEATS, meaning_components=3)
 STORIES, PARTICIPANTS = ("lighthouse", "thewell", "theferry"), ("SIM01", "SIM02")
 TRAIN, TEST = STORIES[:2], STORIES[2]
-WORDS_PER_STORY, VERTICES_PER_HEMISPHERE, DEGREES = 400, 700, 8.0
-
-
-def fibonacci_sphere(n):
-    """Points spread evenly over a sphere of 100 mm, and the triangles between them."""
-    height = 1 - (2 * np.arange(n) + 1) / n
-    turn = np.pi * (1 + np.sqrt(5)) * np.arange(n)
-    points = np.stack([np.cos(turn), np.sin(turn), np.zeros(n)], axis=1) * np.sqrt(1 - height**2)[:, None]
-    points = 100 * (points + np.outer(height, [0, 0, 1]))
-    return points, ConvexHull(points).simplices.astype(np.int64)
-
-
-def coarse_surface():
-    """A sphere a hemisphere, of few vertices, each with the region of the fs_LR vertex nearest to it."""
-    points, faces = fibonacci_sphere(VERTICES_PER_HEMISPHERE)
-    full, labels, off_the_wall = fs_lr(), [], []
-    for hemisphere in ("left", "right"):
-        nearest = cKDTree(full.sphere[hemisphere]).query(points)[1]
-        labels.append(hcp_mmp_labels()[full.vertices(hemisphere)][nearest])
-        off_the_wall.append(full.cortex[full.vertices(hemisphere)][nearest])
-    n = VERTICES_PER_HEMISPHERE
-    sides = {h: (points, faces) for h in ("left", "right")}
-    spheres = dict.fromkeys(("left", "right"), points)
-    surface = Surface("coarse", (n, n), sides, spheres, np.zeros(2 * n), np.concatenate(off_the_wall))
-    return surface, np.concatenate(labels)
+WORDS_PER_STORY = 400
 
 
 @pytest.fixture(scope="module")
 def coarse():
-    """The simulation on a surface of 1,400 vertices and borders that move by more than a vertex."""
-    surface, labels = coarse_surface()
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (simulate, simulated_dataset, cortex):
-            patch.setattr(module, "fs_lr", lambda: surface)
-        for module in (simulate, cortex):
-            patch.setattr(module, "hcp_mmp_labels", lambda: labels)
-        patch.setattr(simulate, "BORDER_SHIFT_DEGREES", DEGREES)
-        caches = simulate._neighbour_average, meaning.word_vectors, cortex.fs_lr_cortex_of_vertices
-        for cached in caches:
-            cached.cache_clear()
+    with coarse_cortex.simulated_on_it() as surface:
         yield surface
-    for cached in caches:
-        cached.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ WORDS = [
 
 
 def test_word_vectors_are_averaged_over_the_words_that_end_in_the_clip():
-    index, vectors = teachers._glove_table()
+    index, vectors = teachers.glove_table()
     the, lighthouse = (vectors[index[word]] for word in ("the", "lighthouse"))
     states = teachers.text_states("glove-6b-50d", WORDS, np.array([1.2, 0.5, 1.5, 9.0]), 1.0)
     np.testing.assert_allclose(states[0], (the + lighthouse) / 2, rtol=1e-6)

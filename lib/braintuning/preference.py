@@ -1,0 +1,168 @@
+"""Semantic preference: whether a model's space holds words together by what they mean or by how they sound."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from braintuning.backbones import SpeechEncoder
+from braintuning.errors import InputError
+from braintuning.spoken_words import WINDOW_SECONDS, SpokenWord
+from braintuning.timing import SAMPLE_RATE
+from braintuning.word_pairs import PAIR_TYPES
+
+N_RESAMPLES = 1000
+
+
+@torch.no_grad()
+def word_states(
+    encoder: SpeechEncoder, said: Sequence[SpokenWord], device: str = "cpu", batch_size: int = 32
+) -> np.ndarray:
+    """States of every layer, averaged over each word's frames; (layers + 1, words, dim) float32.
+
+    Raises
+    ------
+    InputError
+        A word shorter than a frame, or longer than the window it is heard in.
+    """
+    middle, pieces = WINDOW_SECONDS / 2, []
+    frames = (np.arange(encoder.n_frames(round(WINDOW_SECONDS * SAMPLE_RATE))) + 0.5) * encoder.frame_seconds
+    for start in range(0, len(said), batch_size):
+        batch = said[start : start + batch_size]
+        for word in batch:
+            if not encoder.frame_seconds <= word.seconds <= WINDOW_SECONDS:
+                found = f"{word.word} by {word.speaker}: {word.seconds:.3f} s long"
+                raise InputError(f"{found}, expected between {encoder.frame_seconds} s and {WINDOW_SECONDS} s")
+        inside = np.array([np.abs(frames - middle) <= word.seconds / 2 for word in batch])
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            hidden = encoder(torch.from_numpy(np.stack([word.audio for word in batch])).to(device))
+        weights = torch.from_numpy(inside / inside.sum(axis=1, keepdims=True)).to(device, hidden.dtype)
+        pieces.append(torch.einsum("lbfd,bf->lbd", hidden, weights).float().cpu().numpy())
+    return np.concatenate(pieces, axis=1)
+
+
+def pair_similarities(states: np.ndarray, said: Sequence[SpokenWord], pairs: pd.DataFrame) -> np.ndarray:
+    """Cosine similarity of the two words of each pair, after centring, as different speakers say them.
+
+    The mean over all words is taken off first, since states of speech models point mostly one way (Choi et al. 2024).
+    A pair's similarity is the mean over all its tokens by two different speakers, so that no pair, not even a word with
+    itself, is held together by a voice.
+
+    Parameters
+    ----------
+    states : (layers, words, dim) float32
+        From `word_states`.
+    said : sequence of SpokenWord
+    pairs : DataFrame
+        Columns a and b.
+
+    Returns
+    -------
+    similarities : (layers, pairs) float64
+        NaN for a pair that no two speakers say.
+    """
+    centred = states - states.mean(axis=1, keepdims=True, dtype=np.float64)
+    unit = centred / np.maximum(np.linalg.norm(centred, axis=2, keepdims=True), 1e-12)
+    speakers = np.array([word.speaker for word in said])
+    tokens: dict[str, list[int]] = {}
+    for number, word in enumerate(said):
+        tokens.setdefault(word.word, []).append(number)
+    found = np.full((len(states), len(pairs)), np.nan)
+    for column, (a, b) in enumerate(zip(pairs["a"], pairs["b"], strict=True)):
+        one, other = tokens.get(a, []), tokens.get(b, [])
+        allowed = speakers[one][:, None] != speakers[other][None, :]
+        if allowed.any():
+            found[:, column] = (unit[:, one] @ unit[:, other].transpose(0, 2, 1))[:, allowed].mean(axis=1)
+    return found
+
+
+def preference_table(similarities: np.ndarray, pairs: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Similarity of each type of pairs and semantic preference by layer, with 95 % bootstrap intervals over pairs.
+
+    How far synonyms lie above random pairs compared with near homophones, on the scale of the same word by another
+    speaker: `(synonyms - near homophones) / (same word - random)`. 1 if synonyms were as alike as a word and itself and
+    near homophones no more than random pairs; -1 if it were the other way round.
+
+    Parameters
+    ----------
+    similarities : (layers, pairs) float
+        From `pair_similarities`.
+    pairs : DataFrame
+        Column pair_type.
+    rng : numpy Generator
+
+    Returns
+    -------
+    DataFrame
+        layer, pair_type, n_pairs, similarity, similarity_low, similarity_high, preference, low, high; the last three
+        are the layer's, the same for each type.
+
+    Raises
+    ------
+    InputError
+        A type of which no pair was said by two speakers.
+    """
+    by_type = _by_type(similarities, pairs)
+    means = {pair_type: values.mean(axis=1) for pair_type, values in by_type.items()}
+    resampled = _resampled(by_type, rng)
+    preference, interval = _preference(means), np.percentile(_preference(resampled), [2.5, 97.5], axis=1)
+    rows = []
+    for layer in range(len(similarities)):
+        for pair_type, values in by_type.items():
+            low, high = np.percentile(resampled[pair_type][layer], [2.5, 97.5])
+            similarity = (pair_type, values.shape[1], means[pair_type][layer], low, high)
+            rows.append((layer, *similarity, preference[layer], *interval[:, layer]))
+    columns = ["layer", "pair_type", "n_pairs", "similarity", "similarity_low", "similarity_high"]
+    return pd.DataFrame(rows, columns=[*columns, "preference", "low", "high"])
+
+
+def preference_change(
+    before: np.ndarray, after: np.ndarray, pairs: pd.DataFrame, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Semantic preference of one model minus another's, by layer, with 95 % intervals from resampling the same pairs.
+
+    Parameters
+    ----------
+    before, after : (layers, pairs) float
+        From `pair_similarities`, of the same pairs.
+    pairs : DataFrame
+        Column pair_type.
+    rng : numpy Generator
+
+    Returns
+    -------
+    DataFrame
+        layer, difference, low, high.
+    """
+    n_layers = len(before)
+    by_type = _by_type(np.concatenate([before, after]), pairs)
+    both = _preference({pair_type: values.mean(axis=1) for pair_type, values in by_type.items()})
+    drawn = _preference(_resampled(by_type, rng))
+    low, high = np.percentile(drawn[n_layers:] - drawn[:n_layers], [2.5, 97.5], axis=1)
+    difference = both[n_layers:] - both[:n_layers]
+    return pd.DataFrame({"layer": np.arange(n_layers), "difference": difference, "low": low, "high": high})
+
+
+def _by_type(similarities: np.ndarray, pairs: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Similarities of each type of pairs, without those that no two speakers said; (layers, pairs)."""
+    by_type = {}
+    for pair_type in PAIR_TYPES:
+        of_type = similarities[:, (pairs["pair_type"] == pair_type).to_numpy()]
+        by_type[pair_type] = of_type[:, np.isfinite(of_type).all(axis=0)]
+        if not by_type[pair_type].shape[1]:
+            raise InputError(f"semantic preference: found no pair of type {pair_type!r} by two speakers, expected some")
+    return by_type
+
+
+def _resampled(by_type: Mapping[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Mean similarity of each type in resampled pairs, the same for all layers; (layers, resamples)."""
+    return {
+        pair_type: values[:, rng.integers(values.shape[1], size=(N_RESAMPLES, values.shape[1]))].mean(axis=2)
+        for pair_type, values in by_type.items()
+    }
+
+
+def _preference(similarity: Mapping[str, np.ndarray]) -> np.ndarray:
+    scale = similarity["same word"] - similarity["random"]
+    return (similarity["synonyms"] - similarity["near homophones"]) / scale
