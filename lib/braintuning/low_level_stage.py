@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 
 from braintuning import encoding, rois, timing
 from braintuning.alignment import fitted_and_tested, measured
 from braintuning.datasets.interface import Dataset
-from braintuning.low_level_features import TOGETHER, low_level_features
+from braintuning.low_level_features import TOGETHER, low_level_features, phones_of
 from braintuning.partition import partition
 from braintuning.removal import reach_of, remove
 from braintuning.results import (
@@ -101,6 +102,39 @@ def _layers(study: Study, n_layers: int) -> list[int]:
     return sorted(set(named)) if study.low_level.layers else list(range(n_layers))
 
 
+def measure_low_level(
+    study: Study, dataset: Dataset, stories: Sequence[str], train: Sequence[str], report: Report = print
+) -> dict[str, dict[str, np.ndarray]]:
+    """Low-level features of stories, with as many rows before and after as delays and removal reach; kept in a file.
+
+    Returns
+    -------
+    features : dict of kind (and `all`) to dict of story to (lead + reach + rows + reach, dim) float32
+    """
+    lead, reach = max(study.encoding.delays), reach_of(study.encoding.delays)
+    before, after = np.arange(-lead - reach, 0) * dataset.tr, np.arange(1, reach + 1) * dataset.tr
+    grid = {story: dataset.tr_times(story) for story in stories}
+    times = {story: np.concatenate([t[0] + before, t, t[-1] + after]) for story, t in grid.items()}
+    kinds = study.low_level.features
+    recipe = {
+        "stage": "low-level features",
+        "kinds": kinds,
+        "train": list(train),
+        "times": fingerprint({story: t.tolist() for story, t in times.items()}),
+        "inputs": inputs_fingerprint([dataset.audio_file(story) for story in stories], dataset.root),
+        "phones": fingerprint({story: phones_of(dataset, story, report) for story in stories}),
+    }
+    path = study.results / "low_level" / f"features_{fingerprint(recipe)}.h5"
+    if not is_done(path, recipe):
+        found = low_level_features(dataset, times, train, kinds, report)
+        flat = {f"{kind}/{story}": rows for kind in kinds for story, rows in found[kind].items()}
+        save_arrays(path, flat, provenance(recipe))
+    with h5py.File(path) as file:
+        features = {kind: {story: file[f"{kind}/{story}"][()] for story in stories} for kind in kinds}
+    together = {story: np.hstack([features[kind][story] for kind in kinds]) for story in stories}
+    return {**features, TOGETHER: together}
+
+
 class _Removal:
     """A model's features of some layers, with and without low-level features, ready to predict responses."""
 
@@ -110,14 +144,7 @@ class _Removal:
         self.study, self.train, self.device = study, train, device
         self.n_layers, _, self.dim = features[train[0]].shape
         self.features = {s: x.transpose(1, 0, 2).reshape(x.shape[1], -1) for s, x in features.items()}
-        lead, reach = max(study.encoding.delays), reach_of(study.encoding.delays)
-        steps = np.arange(-lead - reach, 0), np.arange(1, reach + 1)
-        times = {story: dataset.tr_times(story) for story in features}
-        wider = {
-            s: np.concatenate([t[0] + steps[0] * dataset.tr, t, t[-1] + steps[1] * dataset.tr])
-            for s, t in times.items()
-        }
-        self.low_level = low_level_features(dataset, wider, train, study.low_level.features, report)
+        self.low_level = measure_low_level(study, dataset, tuple(features), train, report)
 
     def _rows(self, feature: str | None) -> dict[str, np.ndarray]:
         if feature is None:
