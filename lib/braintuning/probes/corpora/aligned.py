@@ -1,0 +1,42 @@
+"""Speech with aligned words and phones: a folder of sound files and `alignments.jsonl`, one recording a line."""
+
+import json
+from pathlib import Path
+
+from braintuning.errors import InputError
+from braintuning.files import require_file
+from braintuning.probes.utterance import PARTS, Utterance
+from braintuning.textgrid import Interval
+
+MARKS = ("alignments.jsonl",)
+KEYS = ("file", "speaker", "text")
+
+
+def read(folder: Path) -> list[Utterance]:
+    """Every recording that has phones or a label.
+
+    A line has `file`, `speaker`, `text` and, where known, `prompt`, `part`, `label`,
+    `phones` as [label, start, end] in seconds.
+
+    Raises
+    ------
+    InputError
+        A line without one of the keys, or of an unknown part; a file that is not there.
+    """
+    path, utterances = require_file(folder / MARKS[0]), []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        entry = json.loads(line)
+        if missing := [key for key in KEYS if key not in entry]:
+            raise InputError(f"{path}: line {number} has no {missing[0]!r}, expected {', '.join(KEYS)}")
+        if entry.get("part") not in (None, *PARTS):
+            raise InputError(f"{path}: line {number} has part {entry['part']!r}, expected one of {', '.join(PARTS)}")
+        phones = tuple(Interval(*phone) for phone in entry.get("phones") or ())
+        if not phones and entry.get("label") is None:
+            continue
+        utterances.append(
+            Utterance(
+                entry["speaker"], entry.get("prompt", entry["text"]), require_file(folder / entry["file"]),
+                entry.get("part"), entry.get("label"), entry["text"], phones,
+            )
+        )  # fmt: skip
+    return utterances

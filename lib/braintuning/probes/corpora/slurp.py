@@ -1,0 +1,60 @@
+"""SLURP (Bastianelli et al. 2020): commands to a home assistant, each with what is wanted."""
+
+import json
+from pathlib import Path
+
+from braintuning.errors import InputError
+from braintuning.files import require_file
+from braintuning.probes.utterance import Utterance
+
+MARKS = ("dataset/slurp", "audio/slurp_real")
+METADATA = "dataset/slurp/metadata.json"
+FILES = {"train": "train.jsonl", "validation": "devel.jsonl", "test": "test.jsonl"}
+
+
+def read(folder: Path) -> list[Utterance]:
+    """Every recording of the official parts; the class is scenario and action.
+
+    SLURP has speakers in several parts. A speaker's recordings stay in the part that holds most of them, the others are
+    left out, so that nobody is heard in two.
+
+    Raises
+    ------
+    InputError
+        A line that is no recording of SLURP, or a recording that is not there.
+    """
+    speakers = _speakers(require_file(folder / METADATA))
+    paths = {part: require_file(folder / MARKS[0] / name) for part, name in FILES.items()}
+    utterances = [u for part, path in paths.items() for u in _read_part(folder, part, path, speakers)]
+    home: dict[str, dict[str, int]] = {}
+    for utterance in utterances:
+        counts = home.setdefault(utterance.speaker, {})
+        counts[utterance.part] = counts.get(utterance.part, 0) + 1
+    return [u for u in utterances if max(home[u.speaker], key=home[u.speaker].get) == u.part]
+
+
+def _speakers(path: Path) -> dict[str, str]:
+    """Who is heard in each recording."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8")).values()
+        return {name: known["usrid"] for entry in entries for name, known in entry["recordings"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path}: no metadata of SLURP, expected recordings with usrid for each entry") from None
+
+
+def _read_part(folder: Path, part: str, path: Path, speakers: dict[str, str]) -> list[Utterance]:
+    utterances = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            intent, recordings = f"{entry['scenario']}_{entry['action']}", entry["recordings"]
+            names = [(recording["file"], speakers[recording["file"]]) for recording in recordings]
+        except (ValueError, KeyError, TypeError):
+            found = f"{path}: line {number} is no entry of SLURP"
+            raise InputError(f"{found}, expected scenario, action and recordings that metadata.json knows") from None
+        for name, speaker in names:
+            file = folder / MARKS[1] / name
+            if not file.is_file():
+                raise InputError(f"{file}: named in {path.name} and not here, expected slurp_real.tar.gz of SLURP")
+            utterances.append(Utterance(speaker, str(entry["slurp_id"]), file, part, intent, entry.get("sentence", "")))
+    return utterances

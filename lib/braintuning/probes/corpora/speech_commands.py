@@ -1,0 +1,42 @@
+"""Speech Commands, version 2 (Warden 2018): 35 words, each said by many people, a second a file."""
+
+from pathlib import Path
+
+from braintuning.errors import InputError
+from braintuning.files import require_file
+from braintuning.probes.utterance import Utterance
+
+MARKS = ("validation_list.txt", "testing_list.txt")
+WORDS = (
+    "backward bed bird cat dog down eight five follow forward four go happy house learn left marvin nine no off on one "
+    "right seven sheila six stop three tree two up visual wow yes zero"
+).split()
+
+
+def read(folder: Path) -> list[Utterance]:
+    """Every recording of the 35 words; the corpus's own lists say what validates and what tests.
+
+    Raises
+    ------
+    InputError
+        A file of the lists that is not there, or a folder without one of the words.
+    """
+    listed = {
+        name: part
+        for part, mark in (("validation", MARKS[0]), ("test", MARKS[1]))
+        for name in require_file(folder / mark).read_text().split()
+    }
+    utterances = []
+    for word in WORDS:
+        files = sorted((folder / word).glob("*.wav"))
+        if not files:
+            raise InputError(f"{folder}: found no recordings of {word!r}, expected all 35 words of Speech Commands v2")
+        for file in files:
+            part = listed.pop(f"{word}/{file.name}", "train")
+            utterances.append(Utterance(file.name.split("_nohash_")[0], word, file, part, word, word))
+    for name in listed:
+        if name.split("/")[0] in WORDS:
+            raise InputError(
+                f"{folder / name}: is in the corpus's lists and not here, expected Speech Commands v2 whole"
+            )
+    return utterances
