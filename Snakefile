@@ -16,11 +16,13 @@ TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
 SCORES = [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()]
 LOW_LEVEL = [STUDY.low_level_file(participant, run) for participant, run in STUDY.alignments()]
+PROBES = [STUDY.probe_file(task, run) for task in STUDY.probes.tasks for run in STUDY.runs()]
 PREFERENCES = [STUDY.preference_file(run) for run in STUDY.runs()]
 CEILINGS = [STUDY.ceiling_file(participant) for participant in STUDY.participants]
 FIGURE_INPUTS = {
     "figA1": CEILINGS,
     "fig3": LOW_LEVEL,
+    "fig4": PROBES,
     "fig5": PREFERENCES,
     **dict.fromkeys(("fig2", "figA2", "figA3", "figA4", "figA5", "figB1", "figB2", "figB3", "claims"), SCORES),
     **dict.fromkeys(("alice", "alice_joint"), [STUDY.features_file(run) for run in RUNS.values()]),
@@ -44,6 +46,7 @@ wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
     participant="|".join(map(re.escape, STUDY.participants)) or "none",
     figure="|".join(STUDY.figures.notebooks),
+    task="|".join(STUDY.probes.tasks) or "none",
 
 
 rule all:
@@ -171,6 +174,21 @@ rule preference:
     resources:
         gpu=GPUS,
     shell: BRAINTUNING + " preference " + SHARED_OPTIONS + " {params.options}"
+
+
+rule probe:
+    message: "{wildcards.task} in {wildcards.run}"
+    input: lambda w: model_of(RUNS[w.run]),
+    output:
+        scores=RESULTS / "probes" / "{task}" / "{run}.h5",
+        table=RESULTS / "probes" / "{task}" / "{run}.csv",
+    params:
+        options=lambda w: options_of(RUNS[w.run], task=w.task),
+        settings=lambda w: fingerprint([STUDY.probes.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]),
+    threads: CORES
+    resources:
+        gpu=GPUS,
+    shell: BRAINTUNING + " probe " + SHARED_OPTIONS + " {params.options}"
 
 
 rule figure:

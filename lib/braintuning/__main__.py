@@ -48,14 +48,16 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--dry-run", action="store_true", help="list the jobs and run none")
         if name == "notebook":
             sub.add_argument("name", help="name in notebooks/, without .ipynb")
+        if name == "probe":
+            sub.add_argument("--task", required=True, help="one of the study's downstream tasks")
         if name == "viewer":
             sub.add_argument("--write", action="store_true", help="write it anew and do not show it")
             sub.add_argument("--port", type=int, default=8000, help="where to show it on this machine")
         if name in ("check", "notebook"):
             sub.add_argument("--out", type=Path, required=True)
-        if name in ("ceiling", "extract", "low-level", "preference", "notebook"):
+        if name in ("ceiling", "extract", "low-level", "preference", "probe", "notebook"):
             sub.add_argument("--participant")
-        if name in ("extract", "low-level", "preference", "notebook"):
+        if name in ("extract", "low-level", "preference", "probe", "notebook"):
             sub.add_argument("--backbone")
             sub.add_argument("--condition")
     return parser
@@ -130,6 +132,14 @@ def _preference(study: Study, options: argparse.Namespace) -> None:
     semantic_preference(study, run, options.device)
 
 
+def _probe(study: Study, options: argparse.Namespace) -> None:
+    """Measure one model on one downstream task."""
+    from braintuning.probe_stage import probe
+
+    run = study.run(options.backbone, options.condition, options.participant)
+    probe(study, run, options.task, options.device)
+
+
 def _notebook(study: Study, options: argparse.Namespace) -> None:
     """Execute a notebook with the given parameters and keep what came out."""
     from braintuning.notebooks import execute
@@ -166,6 +176,7 @@ COMMANDS = {
     "extract": _extract,
     "low-level": _low_level,
     "preference": _preference,
+    "probe": _probe,
     "notebook": _notebook,
     "viewer": _viewer,
     "report": _report,

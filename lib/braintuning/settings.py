@@ -150,6 +150,17 @@ class Preference(Section):
     seed: int = 0
 
 
+TaskName = Literal["phonemes", "sentence_type", "word_identity", "emotion", "intent", "asr", "asr_tuned", "mfcc"]
+
+
+class Probes(Section):
+    """Downstream tasks, and folders of the corpora they are measured on; without one, what the voices speak."""
+
+    tasks: tuple[TaskName, ...] = ()
+    corpora: Mapping[TaskName, str] = Field(default_factory=dict)
+    seed: int = 0
+
+
 class Figures(Section):
     """What the study draws."""
 

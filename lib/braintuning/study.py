@@ -25,6 +25,7 @@ from braintuning.settings import (
     FolderName,
     LowLevel,
     Preference,
+    Probes,
     Section,
     Stories,
     Tuning,
@@ -74,6 +75,7 @@ class Study(Section):
     encoding: Encoding = Field(default_factory=Encoding)
     low_level: LowLevel = Field(default_factory=LowLevel)
     preference: Preference = Field(default_factory=Preference)
+    probes: Probes = Field(default_factory=Probes)
     figures: Figures
 
     @property
@@ -184,6 +186,10 @@ class Study(Section):
     def preference_file(self, run: Run) -> Path:
         """Similarities of word pairs in one model; the table beside it."""
         return self.results / "preference" / f"{run.name}.h5"
+
+    def probe_file(self, task: str, run: Run) -> Path:
+        """Scores of one model on one downstream task; the table beside it."""
+        return self.results / "probes" / task / f"{run.name}.h5"
 
     def ceiling_file(self, participant: str) -> Path:
         """Noise ceiling of one participant."""

@@ -108,7 +108,7 @@ def words(seed: int) -> Iterator[Line]:
 
 
 def sentence_types(seed: int) -> Iterator[Line]:
-    """Statements, questions and lists of like words, four each by every voice, in noise; prompts of each part its own."""
+    """Statements, questions and lists of like words, four each by every voice, in noise; each part has its prompts."""
     rng = generator(seed, "sentence types")
     for part, speakers in voices(seed).items():
         own = SUBJECTS[:4] if part == "train" else SUBJECTS[4:6] if part == "validation" else SUBJECTS[6:]

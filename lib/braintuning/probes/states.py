@@ -39,8 +39,10 @@ def states(
     found: list[np.ndarray | None] = [None] * len(sounds)
     by_length: dict[int, list[int]] = {}
     for number, sound in enumerate(sounds):
-        if encoder.n_frames(len(sound)) < 1:
-            raise InputError(f"{utterances[number].file}: {len(sound)} samples long, expected a frame of 400 or more")
+        try:
+            encoder.n_frames(len(sound))
+        except InputError as error:
+            raise InputError(f"{utterances[number].file}: {error}") from None
         by_length.setdefault(len(sound), []).append(number)
     for same in by_length.values():
         for start in range(0, len(same), batch_size):

@@ -1,6 +1,7 @@
 """The downstream tasks by name, and the utterances that a task is measured on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from braintuning.errors import InputError, nearest
@@ -18,6 +19,7 @@ TASKS: dict[str, Task] = {
     "emotion": emotion.TASK,
     "intent": intent.TASK,
     "asr": asr.TASK,
+    "asr_tuned": replace(asr.TASK, title="Speech recognition, trunk tuned", measure=asr.measure_tuned),
     "mfcc": mfcc.TASK,
 }
 

@@ -65,7 +65,8 @@ def divide(utterances: Sequence[Utterance], rng: np.random.Generator, by_prompt:
     rng : numpy Generator
         Draws which speakers and prompts go where.
     by_prompt : bool
-        Divide prompts in the same way, and leave out what a speaker of one part says of another part's prompts.
+        Divide prompts that several speakers say in the same way, and leave out what a speaker of one part says of
+        another part's prompts.
 
     Returns
     -------
@@ -77,16 +78,23 @@ def divide(utterances: Sequence[Utterance], rng: np.random.Generator, by_prompt:
         A part without utterances, or a speaker or, with `by_prompt`, a prompt in two parts.
     """
     if not any(utterance.part for utterance in utterances):
-        speakers = _drawn({utterance.speaker for utterance in utterances}, rng)
-        prompts = _drawn({utterance.prompt for utterance in utterances}, rng)
+        part_of = _drawn({utterance.speaker for utterance in utterances}, rng)
+        prompts = _drawn(_said_by_several(utterances), rng) if by_prompt else {}
         utterances = [
-            replace(utterance, part=speakers[utterance.speaker])
+            replace(utterance, part=part_of[utterance.speaker])
             for utterance in utterances
-            if not by_prompt or speakers[utterance.speaker] == prompts[utterance.prompt]
+            if prompts.get(utterance.prompt, part_of[utterance.speaker]) == part_of[utterance.speaker]
         ]
     parts = {part: tuple(u for u in utterances if u.part == part) for part in PARTS}
     require_disjoint(parts, by_prompt)
     return parts
+
+
+def _said_by_several(utterances: Sequence[Utterance]) -> set[str]:
+    speakers: dict[str, set[str]] = {}
+    for utterance in utterances:
+        speakers.setdefault(utterance.prompt, set()).add(utterance.speaker)
+    return {prompt for prompt, known in speakers.items() if len(known) > 1}
 
 
 def _drawn(names: set[str], rng: np.random.Generator) -> dict[str, str]:

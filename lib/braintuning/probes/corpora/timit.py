@@ -12,12 +12,12 @@ RATE = 16_000
 VALIDATION_DIALECT = "DR8"
 SILENCE = "sil"
 FOLDED = {
-    **{"ao": "AA", "ax": "AH", "ax-h": "AH", "axr": "ER", "hv": "HH", "ix": "IH", "el": "L", "em": "M", "en": "N"},
-    **{"nx": "N", "eng": "NG", "ux": "UW", "dx": "T", "zh": "SH"},
+    **{"ax": "AH", "ax-h": "AH", "axr": "ER", "hv": "HH", "ix": "IH", "el": "L", "em": "M", "en": "N"},
+    **{"nx": "N", "eng": "NG", "ux": "UW", "dx": "T"},
     **dict.fromkeys(("pcl", "tcl", "kcl", "bcl", "dcl", "gcl", "h#", "pau", "epi", "q"), SILENCE),
 }
-"""Phones of TIMIT that are folded into others; after Lee & Hon (1989), but the flap is T, so that 39 ARPAbet phones
-without silence and ZH remain, AO folded into AA."""
+"""Phones of TIMIT that are folded into the 39 of ARPAbet that dictionaries use: as Lee & Hon (1989) fold them, but AO
+and ZH stay, a flap is T, and silence is no class."""
 
 
 def read(folder: Path) -> list[Utterance]:

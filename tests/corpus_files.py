@@ -1,0 +1,83 @@
+"""Corpora of a few sounds with the names and annotations of the real ones."""
+
+import json
+from itertools import product
+
+import numpy as np
+import soundfile
+from braintuning.probes.corpora import crema_d, slurp, speech_commands
+
+RATE = 16_000
+
+
+def tone(seconds=0.2, hertz=300.0):
+    return (0.1 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+def write_sound(path, samples=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, tone() if samples is None else samples, RATE)
+    return path
+
+
+def write_sphere(path, samples):
+    """NIST SPHERE as in TIMIT: a header of 1,024 bytes in text, then little-endian 16-bit samples."""
+    fields = [
+        f"sample_count -i {len(samples)}", "sample_n_bytes -i 2", "channel_count -i 1", "sample_byte_format -s2 01",
+        "sample_rate -i 16000", "sample_coding -s3 pcm", "end_head",
+    ]  # fmt: skip
+    header = ("NIST_1A\n   1024\n" + "\n".join(fields) + "\n").encode().ljust(1024)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(header + np.round(samples * 32767).astype("<i2").tobytes())
+
+
+def write_timit(root, speakers=(("TRAIN", "DR1", "FCJF0"), ("TRAIN", "DR8", "MBCG0"), ("TEST", "DR1", "FAKS0"))):
+    for part, dialect, speaker in speakers:
+        for prompt in ("SA1", "SX37", "SI648"):
+            stem = root / part / dialect / speaker / prompt
+            write_sphere(stem.with_suffix(".WAV"), tone())
+            stem.with_suffix(".PHN").write_text("0 800 h#\n800 1600 sh\n1600 2400 ix\n2400 3000 dcl\n3000 3200 d\n")
+            stem.with_suffix(".TXT").write_text("0 3200 She had.\n")
+            stem.with_suffix(".WRD").write_text("800 3200 she\n")
+    return root
+
+
+def write_speech_commands(root):
+    for word, speaker in product(speech_commands.WORDS, ("aaa", "bbb", "ccc")):
+        write_sound(root / word / f"{speaker}_nohash_0.wav")
+    (root / "validation_list.txt").write_text("\n".join(f"{word}/bbb_nohash_0.wav" for word in speech_commands.WORDS))
+    (root / "testing_list.txt").write_text("\n".join(f"{word}/ccc_nohash_0.wav" for word in speech_commands.WORDS))
+    return root
+
+
+def write_crema_d(root, actors=range(1001, 1013), sentences=("DFA", "IEO", "TIE", "IOM", "IWW", "MTI", "TAI", "WSI")):
+    for actor, sentence, emotion in product(actors, sentences, crema_d.EMOTIONS):
+        write_sound(root / "AudioWAV" / f"{actor}_{sentence}_{emotion}_XX.wav", tone(0.05))
+    return root
+
+
+def write_slurp(root):
+    metadata = {}
+    for part, name in slurp.FILES.items():
+        lines = []
+        for number in range(3):
+            file = f"audio-{part}-{number}-headset.flac"
+            write_sound(root / "audio" / "slurp_real" / file)
+            entry = {"slurp_id": f"{part}{number}", "sentence": "wake me", "scenario": "alarm", "action": "set"}
+            lines.append(json.dumps({**entry, "recordings": [{"file": file, "wer": 0.0}]}))
+            speaker = "FO-1" if (part, number) in (("train", 0), ("train", 1), ("test", 2)) else f"{part}-{number}"
+            metadata[f"{part}{number}"] = {"recordings": {file: {"usrid": speaker}}}
+        (root / "dataset" / "slurp").mkdir(parents=True, exist_ok=True)
+        (root / "dataset" / "slurp" / name).write_text("\n".join(lines))
+    (root / "dataset" / "slurp" / "metadata.json").write_text(json.dumps(metadata))
+    return root
+
+
+def write_aligned(root, n_speakers=12):
+    lines = []
+    for number in range(n_speakers):
+        write_sound(root / f"{number}.flac")
+        phones = [["SIL", 0.0, 0.05], ["AH0", 0.05, 0.1], ["T", 0.1, 0.2]]
+        lines.append({"file": f"{number}.flac", "speaker": f"s{number}", "text": f"text {number}", "phones": phones})
+    (root / "alignments.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return root

@@ -1,0 +1,294 @@
+import corpus_files
+import jiwer
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import tiny
+import torch
+from braintuning import figure4, plots, probe_stage
+from braintuning.probes import asr, linear, scores, spoken, tasks
+from braintuning.probes.states import states
+from braintuning.probes.task import classified, truth_of
+from braintuning.probes.utterance import PARTS, Utterance
+from braintuning.study import Run, load_study
+from scipy.stats import norm
+from sklearn.metrics import f1_score, r2_score
+from tiny import refused
+
+RNG = np.random.default_rng
+
+
+def planted(n=240, dim=8, n_classes=4, noise=0.1, seed=0):
+    """Features in which a class is a direction; three parts of (1 layer, n, dim), their truth and test speakers."""
+    rng = RNG(seed)
+    centres = 3 * np.linalg.qr(rng.standard_normal((dim, n_classes)))[0].T
+    pooled, truth = {}, {}
+    for part in PARTS:
+        labels = rng.integers(n_classes, size=n)
+        pooled[part] = (centres[labels] + noise * rng.standard_normal((n, dim)))[None].astype(np.float32)
+        truth[part] = labels[:, None] == np.arange(n_classes)
+    return pooled, truth, [f"s{i % 12}" for i in range(n)]
+
+
+@pytest.mark.parametrize("one_of_many", [True, False])
+def test_planted_classes_that_a_line_can_tell_apart_are_all_found(one_of_many):
+    (result,) = classified(*planted(), one_of_many, seed=0)
+    assert result.value == result.low == result.high == result.validation == 1 and result.converged
+
+
+def test_shuffled_labels_give_the_chance_level_within_the_interval():
+    pooled, truth, speakers = planted()
+    shuffled = {part: rows[RNG(3).permutation(len(rows))] for part, rows in truth.items()}
+    (result,) = classified(pooled, shuffled, speakers, True, seed=0)
+    assert result.low < 0.25 < result.high and result.baseline < result.low + 0.15
+    assert abs(result.random_features - 0.25) < 0.1
+
+
+def test_a_probe_is_the_same_every_time():
+    assert classified(*planted(noise=4.0), True, seed=0) == classified(*planted(noise=4.0), True, seed=0)
+
+
+def test_macro_f1_is_that_of_scikit_learn():
+    rng = RNG(0)
+    truth, predicted = rng.random((2, 60, 5)) < 0.4
+    found = scores.macro_f1(scores.f1_counts(truth, predicted).sum(axis=0))
+    assert found == pytest.approx(f1_score(truth, predicted, average="macro"))
+    truth[:, 2] = predicted[:, 2] = False
+    found = scores.macro_f1(scores.f1_counts(truth, predicted).sum(axis=0))
+    assert found == pytest.approx(f1_score(truth, predicted, average=None, zero_division=0)[[0, 1, 3, 4]].mean())
+
+
+def test_r2_is_that_of_scikit_learn():
+    truth, predicted = RNG(0).standard_normal((2, 50, 3))
+    found = scores.mean_r2(scores.r2_sums(truth, predicted).sum(axis=0))
+    assert found == pytest.approx(r2_score(truth, predicted))
+
+
+def test_interval_covers_as_a_normal_one_would_where_speakers_are_many():
+    hits = RNG(0).random(400) < 0.7
+    counts = np.stack([~hits, np.ones(400)], axis=1).astype(float)
+    value, low, high = scores.interval_over_speakers(scores.word_accuracy, counts, np.arange(400).astype(str), RNG(1))
+    width = 2 * norm.ppf(0.975) * np.sqrt(hits.mean() * (1 - hits.mean()) / 400)
+    assert value == pytest.approx(hits.mean()) and high - low == pytest.approx(width, rel=0.1)
+
+
+def test_interval_is_over_speakers_and_not_over_utterances():
+    hits = np.repeat([1, 0, 1, 0, 1, 0], 100)
+    counts = np.stack([1 - hits, np.ones(600)], axis=1).astype(float)
+    speakers = np.repeat([f"s{i}" for i in range(6)], 100)
+    value, low, high = scores.interval_over_speakers(scores.word_accuracy, counts, speakers, RNG(1))
+    assert value == 0.5 and high - low > 0.5
+    alone = scores.interval_over_speakers(scores.word_accuracy, counts, ["one"] * 600, RNG(1))
+    assert np.isnan(alone[1]) and np.isnan(alone[2])
+
+
+def test_a_regression_that_is_exact_is_found_and_its_penalty_small():
+    rng = RNG(0)
+    weights = rng.standard_normal((6, 3))
+    features = [rng.standard_normal((200, 6)) for _ in PARTS]
+    targets = [x @ weights for x in features]
+    fitted = linear.fit_regression(features, targets)
+    np.testing.assert_allclose(fitted.predicted, targets[2], atol=0.1)
+    assert fitted.penalty == min(linear.RIDGE_PENALTIES)
+
+
+def test_too_little_to_learn_from_is_named():
+    truth = np.eye(3, dtype=bool)[[0, 0, 1, 1, 2]]
+    refused(lambda: linear.fit_classes([np.zeros((5, 2))] * 3, [truth] * 3, True), "class number 2 has one example")
+    one = np.eye(3, dtype=bool)[[0, 0, 0]]
+    refused(lambda: linear.fit_classes([np.zeros((3, 2))] * 3, [one] * 3, True), "1 class to train on")
+    labels = {part: [{"yes"}, {"no"}] for part in PARTS}
+    refused(lambda: truth_of({**labels, "test": [{"maybe"}]}, ("yes", "no")), "'maybe' in test", "yes, no")
+    refused(lambda: truth_of({**labels, "test": [{"maybe"}]}, None), "'maybe' in test")
+
+
+def utterances(folder, lengths, speaker="s"):
+    made = []
+    for number, length in enumerate(lengths):
+        path = folder / f"{number}.wav"
+        soundfile.write(path, 0.1 * RNG(number).standard_normal(length), 16_000)
+        made.append(Utterance(speaker, str(number), path))
+    return made
+
+
+@pytest.mark.parametrize("family", ["hubert", "whisper"])
+def test_an_utterance_is_the_mean_of_its_own_frames_whatever_else_is_in_the_batch(tmp_path, family):
+    encoder, heard = tiny.encoder(family), utterances(tmp_path, (8000, 12_345, 8000, 16_000))
+    found = states(encoder, heard, batch_size=4)
+    for utterance, state in zip(heard, found, strict=True):
+        with torch.no_grad():
+            alone = encoder(torch.from_numpy(utterance.audio())[None])[:, 0].mean(dim=1).numpy()
+        np.testing.assert_allclose(state, alone, atol=1e-5)
+
+
+def test_an_utterance_shorter_than_a_frame_is_named(tmp_path):
+    short = utterances(tmp_path, (300,))
+    refused(lambda: states(tiny.encoder(), short), "0.wav", "300 samples")
+
+
+def test_text_is_written_encoded_and_decoded():
+    assert asr.written("It's  half-past 7, Tom!") == "it's half past tom"
+    numbers = asr.encoded("hello all").tolist()
+    framed = [n for number in numbers for n in (number, number, asr.BLANK)]
+    assert asr.decoded(framed) == "hello all"
+    assert asr.decoded([n for n in framed if n != asr.BLANK]) == "helo al"
+
+
+def test_word_errors_are_those_of_jiwer():
+    truth, heard = ["one two three", "four five"], ["one too three four", "five"]
+    counts = asr.errors_and_words(truth, heard)
+    assert counts.tolist() == [[2, 3], [1, 2]]
+    assert scores.word_accuracy(counts.sum(axis=0)) == pytest.approx(1 - jiwer.wer(truth, heard))
+
+
+def test_characters_that_a_line_can_read_are_recognised():
+    """Each character is a direction in three frames, with a blank between."""
+    texts = {part: ["the cat sat", "a hat", "that chat", "eat the heat"] * 4 for part in PARTS}
+    rng = RNG(0)
+    directions = rng.standard_normal((len(asr.CHARACTERS) + 1, 40))
+
+    def frames(text):
+        numbers = [n for number in asr.encoded(text).tolist() for n in (number, number, asr.BLANK)]
+        return torch.from_numpy(directions[numbers] + 0.05 * rng.standard_normal((len(numbers), 40))).float()
+
+    heard = {part: [frames(text) for text in some] for part, some in texts.items()}
+    answers = {part: [asr.encoded(text) for text in some] for part, some in texts.items()}
+    head, loss = asr.fit_head({p: heard[p].__getitem__ for p in PARTS}, answers, 40, [], 60, 0, "cpu")
+    found = [asr.decoded(head(x).argmax(dim=-1).tolist()) for x in heard["test"]]
+    assert loss < 1 and scores.word_accuracy(asr.errors_and_words(texts["test"], found).sum(axis=0)) > 0.9
+
+
+def test_a_trunk_is_tuned_without_changing_the_encoder_that_was_given(tmp_path):
+    parts = {part: [] for part in PARTS}
+    for number, utterance in enumerate(utterances(tmp_path, (8000,) * 6)):
+        text = ("on", "no")[number % 2]
+        parts[PARTS[number // 2]].append(Utterance(f"s{number}", text, utterance.file, text=text))
+    encoder = tiny.encoder()
+    before = {name: p.clone() for name, p in encoder.named_parameters()}
+    (tuned,), (frozen,) = asr.measure_tuned(parts, encoder, "cpu", 0), asr.measure(parts, encoder, "cpu", 0)
+    assert all(torch.equal(before[name], p) for name, p in encoder.named_parameters())
+    assert tuned.layer == frozen.layer == encoder.n_layers and tuned.value <= 1
+
+
+def test_voices_of_the_parts_are_different_people_and_the_same_every_time():
+    made = spoken.voices(0)
+    assert {part: len(some) for part, some in made.items()} == spoken.VOICES_OF_PART
+    everyone = [voice for some in made.values() for voice in some]
+    assert len({voice.name for voice in everyone}) == len({voice.pitch for voice in everyone}) == len(everyone)
+    assert made == spoken.voices(0) and made != spoken.voices(1)
+
+
+@pytest.mark.parametrize("name", list(spoken.SPOKEN))
+def test_a_spoken_corpus_shares_no_speaker_and_no_prompt_between_parts(name):
+    lines = list(spoken.SPOKEN[name](0))
+    for what in ("speaker",) if name == "words" else ("speaker", "prompt"):
+        found = {
+            part: {line.voice.name if what == "speaker" else line.prompt for line in lines if line.part == part}
+            for part in PARTS
+        }
+        assert all(found.values())
+        assert not (
+            found["train"] & found["validation"]
+            or found["train"] & found["test"]
+            or found["validation"] & found["test"]
+        )
+    labels = {part: {line.label for line in lines if line.part == part} for part in PARTS}
+    assert labels["train"] == labels["validation"] == labels["test"]
+    assert (
+        len(labels["train"]) == {"sentences": 1, "words": 35, "sentence types": 3, "prosody": 6, "commands": 46}[name]
+    )
+
+
+def test_a_spoken_corpus_is_made_once_and_read_as_aligned_speech(tmp_path, monkeypatch):
+    few = list(spoken.prosody(0))
+    few = [line for line in few if line.label in ("plain", "loud")][:2] + [line for line in few if line.part == "test"][
+        :1
+    ]
+    monkeypatch.setitem(spoken.SPOKEN, "prosody", lambda seed: iter(few))
+    said = []
+    folder = spoken.spoken_corpus("prosody", cache=tmp_path, report=said.append)
+    assert spoken.spoken_corpus("prosody", cache=tmp_path, report=said.append) == folder and len(said) == 1
+    plain, loud, _ = (u for u in tasks.aligned.read(folder))
+    assert plain.text == loud.text and plain.phones and plain.part == "train"
+    assert np.std(loud.audio()) / np.std(plain.audio()) == pytest.approx(2.5, rel=0.15)
+    refused(lambda: spoken.spoken_corpus("songs", cache=tmp_path), "songs", "sentences")
+
+
+def test_noise_is_within_six_decibels_of_the_sound_and_leaves_its_level():
+    sound = np.sin(np.arange(32_000) / 5).astype(np.float32)
+    ratios = []
+    for seed in range(20):
+        noisy = spoken.in_noise(sound, RNG(seed))
+        assert np.std(noisy) == pytest.approx(np.std(sound), rel=1e-3)
+        kept = (noisy @ sound) / (sound @ sound)
+        ratios.append(10 * np.log10(np.var(kept * sound) / np.var(noisy - kept * sound)))
+    assert -6.2 < min(ratios) < -2 and 2 < max(ratios) < 6.2
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "results"))
+    tiny.encoder("hubert").save_pretrained(tmp_path / "backbone")
+    (tmp_path / "speech").mkdir()
+    corpus_files.write_aligned(tmp_path / "speech", 20)
+    content = tiny.study_content(tmp_path, tmp_path / "backbone") | {
+        "probes": {
+            "tasks": ["phonemes", "mfcc"],
+            "corpora": {task: str(tmp_path / "speech") for task in ("phonemes", "mfcc")},
+        }
+    }
+    return load_study(tiny.write_yaml(tmp_path / "tiny.yaml", content))
+
+
+@pytest.mark.parametrize("task", ["phonemes", "mfcc"])
+def test_the_stage_leaves_a_table_of_all_layers_and_keeps_it(study, task, monkeypatch):
+    path = probe_stage.probe(study, Run("small", "pretrained"), task, report=lambda _: None)
+    table = pd.read_csv(path.with_suffix(".csv"))
+    assert table["layer"].tolist() == [0, 1, 2] and set(table["corpus"]) == {"aligned speech"}
+    wanted = "task corpus family condition participant layer metric value low high n_train n_test baseline".split()
+    assert set(wanted) <= set(table.columns) and table["n_train"][0] == 12 and table["n_test"][0] == 5
+    monkeypatch.setattr(probe_stage, "probed", None)
+    assert probe_stage.probe(study, Run("small", "pretrained"), task, report=lambda _: None) == path
+
+
+def test_an_unknown_task_or_another_corpus_is_named(study, tmp_path):
+    refused(lambda: tasks.material("phoneme"), "'phoneme'", "phonemes")
+    refused(lambda: tasks.material("intent", study.probes.corpora["phonemes"]), "holds aligned speech", "SLURP")
+    content = tiny.study_content(tmp_path, tmp_path) | {"probes": {"tasks": ["emotions"]}}
+    refused(lambda: load_study(tiny.write_yaml(tmp_path / "bad.yaml", content)), "emotions")
+
+
+def table_of_scores():
+    rows = [
+        ("phonemes", backbone, condition, participant, layer, 0.5 + 0.1 * layer + gain, validation)
+        for backbone in ("a", "b")
+        for condition, gain in (("pretrained", 0.0), ("brain-tuned", 0.05))
+        for participant in (("",) if condition == "pretrained" else ("P1", "P2", "P3"))
+        for layer, validation in ((0, 0.2), (1, 0.6), (2, 0.6))
+    ]
+    columns = "task backbone condition participant layer value validation".split()
+    return pd.DataFrame(rows, columns=columns).assign(corpus="spoken sentences", metric="macro F1", baseline=0.1)
+
+
+def test_the_figure_takes_the_layer_that_validates_best():
+    chosen = figure4.best_layer(table_of_scores())
+    assert (chosen["layer"] == 1).all() and len(chosen) == 8
+
+
+def test_models_are_compared_in_pairs():
+    found = figure4.compare(table_of_scores())
+    assert found["n_models"].tolist() == [6] and found["difference"].to_numpy() == pytest.approx(0.05)
+    assert found["p"][0] == pytest.approx(2 / 2**6) and found["q"][0] == found["p"][0]
+
+
+def test_a_panel_whose_corpus_is_a_stand_in_says_so():
+    from matplotlib.figure import Figure
+
+    fig = Figure()
+    with plots.mpl.rc_context():
+        ax = figure4.panel(
+            fig.add_subplot(), figure4.best_layer(table_of_scores()), ["a", "b"], ["pretrained", "brain-tuned"]
+        )
+    assert ax.get_title() == "Phonemes: spoken sentences (stand-in)"
+    assert [round(bar.get_height(), 6) for bar in ax.patches] == [0.6, 0.65, 0.6, 0.65]
