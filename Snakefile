@@ -46,7 +46,6 @@ wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
     participant="|".join(map(re.escape, STUDY.participants)) or "none",
     figure="|".join(STUDY.figures.notebooks),
-    task="|".join(STUDY.probes.tasks) or "none",
 
 
 rule all:
@@ -177,13 +176,13 @@ rule preference:
 
 
 rule probe:
-    message: "{wildcards.task} in {wildcards.run}"
+    message: "downstream tasks in {wildcards.run}"
     input: lambda w: model_of(RUNS[w.run]),
     output:
-        scores=RESULTS / "probes" / "{task}" / "{run}.h5",
-        table=RESULTS / "probes" / "{task}" / "{run}.csv",
+        scores=[RESULTS / "probes" / task / "{run}.h5" for task in STUDY.probes.tasks],
+        tables=[RESULTS / "probes" / task / "{run}.csv" for task in STUDY.probes.tasks],
     params:
-        options=lambda w: options_of(RUNS[w.run], task=w.task),
+        options=lambda w: options_of(RUNS[w.run]),
         settings=lambda w: fingerprint([STUDY.probes.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]),
     threads: CORES
     resources:

@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "notebook":
             sub.add_argument("name", help="name in notebooks/, without .ipynb")
         if name == "probe":
-            sub.add_argument("--task", required=True, help="one of the study's downstream tasks")
+            sub.add_argument("--task", help="one of the study's downstream tasks; all without it")
         if name == "viewer":
             sub.add_argument("--write", action="store_true", help="write it anew and do not show it")
             sub.add_argument("--port", type=int, default=8000, help="where to show it on this machine")
@@ -133,11 +133,12 @@ def _preference(study: Study, options: argparse.Namespace) -> None:
 
 
 def _probe(study: Study, options: argparse.Namespace) -> None:
-    """Measure one model on one downstream task."""
+    """Measure one model on the study's downstream tasks."""
     from braintuning.probe_stage import probe
 
     run = study.run(options.backbone, options.condition, options.participant)
-    probe(study, run, options.task, options.device)
+    for task in [options.task] if options.task else study.probes.tasks:
+        probe(study, run, task, options.device)
 
 
 def _notebook(study: Study, options: argparse.Namespace) -> None:

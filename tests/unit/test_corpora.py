@@ -112,8 +112,16 @@ def test_what_does_not_belong_is_named(tmp_path):
     refused(lambda: slurp.read(folder), "test.jsonl", "line 1")
     folder = tmp_path / "a"
     folder.mkdir()
-    (folder / "alignments.jsonl").write_text('{"file": "x.wav", "speaker": "s"}\n')
-    refused(lambda: aligned.read(folder), "line 1", "'text'")
+    unknown = '{"file": "y.wav", "speaker": "s"}\n'
+    (folder / "alignments.jsonl").write_text(unknown + '{"file": "x.wav", "speaker": "s", "label": "a"}\n')
+    refused(lambda: aligned.read(folder), "line 2", "'text'")
+
+
+def test_real_speech_is_read_and_divided(shared):
+    name, utterances = open_corpus(shared / "data" / "librispeech", ("TIMIT", "aligned speech"))
+    assert name == "aligned speech" and len(utterances) == 300
+    parts = divide(utterances, np.random.default_rng(0), by_prompt=True)
+    assert sum(map(len, parts.values())) == 300 and min(map(len, parts.values())) > 30
 
 
 def test_empty_sound_is_named(tmp_path):

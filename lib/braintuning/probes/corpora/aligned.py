@@ -26,13 +26,13 @@ def read(folder: Path) -> list[Utterance]:
     path, utterances = require_file(folder / MARKS[0]), []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         entry = json.loads(line)
+        phones = tuple(Interval(*phone) for phone in entry.get("phones") or ())
+        if not phones and entry.get("label") is None:
+            continue
         if missing := [key for key in KEYS if key not in entry]:
             raise InputError(f"{path}: line {number} has no {missing[0]!r}, expected {', '.join(KEYS)}")
         if entry.get("part") not in (None, *PARTS):
             raise InputError(f"{path}: line {number} has part {entry['part']!r}, expected one of {', '.join(PARTS)}")
-        phones = tuple(Interval(*phone) for phone in entry.get("phones") or ())
-        if not phones and entry.get("label") is None:
-            continue
         utterances.append(
             Utterance(
                 entry["speaker"], entry.get("prompt", entry["text"]), require_file(folder / entry["file"]),
