@@ -16,7 +16,7 @@ from braintuning.timing import SAMPLE_RATE
 
 SENTENCE = "They said {} again."
 PLACE_IN_SENTENCE = 2
-WINDOW_SECONDS = 2.5
+WINDOW_SECONDS = 1.6
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def test_recorded_words_come_from_different_speakers(tmp_path):
         ("last", "s1", 1.0),
     ]
     loud = np.flatnonzero(np.abs(said[0].audio) > 0.1)
-    assert abs(loud[0] - 0.75 * RATE) < 80 and abs(loud[-1] - 1.75 * RATE) < 80
+    middle = WINDOW_SECONDS / 2
+    assert abs(loud[0] - (middle - 0.5) * RATE) < 80 and abs(loud[-1] - (middle + 0.5) * RATE) < 80
     assert len(recorded(tmp_path, ["last"], per_word=1, seed=0)) == 1
 
 

@@ -24,7 +24,7 @@ from braintuning.speech import RATE, Voice, speak
 from braintuning.timing import SAMPLE_RATE
 
 VERSION = 2
-VOICES_OF_PART = {"train": 12, "validation": 4, "test": 8}
+VOICES_OF_PART = {"train": 9, "validation": 3, "test": 6}
 COMMANDS = REPOSITORY / "data" / "commands.yaml"
 PART_OF_PHRASING = ("train", "train", "validation", "test")
 SENTENCES_A_VOICE, LONGEST_SENTENCE = 10, 16
