@@ -7,6 +7,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, WhisperModel
 
 from braintuning.ctranslate2 import encoder_only
+from braintuning.positional_convolution import positional_convolution
 
 
 def standardised(audio: torch.Tensor) -> torch.Tensor:
@@ -83,7 +84,7 @@ def wav2vec2_states(model: PreTrainedModel, front: torch.Tensor) -> list[torch.T
     encoder, norm_comes_last = model.encoder, model.config.do_stable_layer_norm
     hidden = model.feature_projection(front)
     hidden = hidden if isinstance(hidden, torch.Tensor) else hidden[0]
-    hidden = hidden + encoder.pos_conv_embed(hidden)
+    hidden = hidden + positional_convolution(encoder.pos_conv_embed, hidden)
     states = [hidden if norm_comes_last else encoder.layer_norm(hidden)]
     position_bias = {}
     for block in encoder.layers:
