@@ -52,7 +52,7 @@ def tune_model(study: Study, run: Run, device: str = "cpu", report: Report = pri
         objective = _objective(study, run, encoder, dataset) if study.base(run.condition) == "stimulus-tuned" else None
         model, history = tune(
             encoder, train, validation, settings,
-            device=device, checkpoint=checkpoint, report=report, objective=objective,
+            device=device, checkpoint=checkpoint, report=report, objective=objective, scratch=scratch,
         )  # fmt: skip
     carried = provenance(recipe, device=device, weights=encoder.weights_from)
     save_model(path, model, _head_columns(study, run, dataset), history, carried, study.base(run.condition))

@@ -1,6 +1,7 @@
 """What is tuned: one story's material, and the models that learn from it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,20 @@ class StoryTargets:
         return self.targets if isinstance(self.targets, tuple) else (self.targets,)
 
 
+class Front(NamedTuple):
+    """What an encoder's frozen front end makes of some clips.
+
+    Attributes
+    ----------
+    hidden : (clips, frames, channels) float
+    n_frames : int
+        Leading frames that the clips cover.
+    """
+
+    hidden: torch.Tensor
+    n_frames: int
+
+
 class TunedModel(torch.nn.Module):
     """An encoder whose last layer, averaged over a clip's frames, is mapped linearly to the targets.
 
@@ -47,13 +62,18 @@ class TunedModel(torch.nn.Module):
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 
-    def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        """Predict volumes from clips: (clips, samples) float32 to (clips, targets) float32."""
-        return self.head(self.encoder(audio, layers=[-1])[-1].mean(dim=1)).float()
+    def forward(self, heard: torch.Tensor | Front) -> torch.Tensor:
+        """Predict volumes, (clips, targets) float32, from clips, (clips, samples) float32, or from their front."""
+        front = heard if isinstance(heard, Front) else self.front(heard)
+        return self.head(self.encoder.trunk(*front, layers=[-1])[-1].mean(dim=1)).float()
 
-    def loss(self, audio: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def front(self, audio: torch.Tensor) -> Front:
+        """What the frozen front end makes of clips, (clips, samples) float32."""
+        return Front(self.encoder.front_end(audio), self.encoder.n_frames(audio.shape[1]))
+
+    def loss(self, heard: torch.Tensor | Front, targets: torch.Tensor) -> torch.Tensor:
         """Distance of the predictions for some clips from their targets, (clips, targets); a scalar."""
-        return self._loss(self(audio), targets)
+        return self._loss(self(heard), targets)
 
 
 class SelfTunedModel(torch.nn.Module):

@@ -13,9 +13,10 @@ from braintuning import timing
 from braintuning.backbones import SpeechEncoder
 from braintuning.errors import InputError
 from braintuning.files import atomic_path
+from braintuning.front_cache import cached_fronts
 from braintuning.seeding import generator
 from braintuning.settings import Tuning
-from braintuning.tuned_model import Model, SelfTunedModel, StoryTargets, TunedModel, trainable_state
+from braintuning.tuned_model import Front, Model, SelfTunedModel, StoryTargets, TunedModel, trainable_state
 
 
 def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> float:
@@ -26,18 +27,28 @@ def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> flo
     return max(n_steps - step, 0) / max(n_steps - warmup, 1)
 
 
-Batch = tuple[torch.Tensor, list[torch.Tensor | None]]
+Rows = list[tuple[str, int]]
+Hear = Callable[[Rows], torch.Tensor | Front]
 
 
-def _batch(stories: Mapping[str, StoryTargets], rows: list[tuple[str, int]], seconds: float, device: str) -> Batch:
-    """Clips (clips, samples) and, participant by participant, their targets (clips, targets); one None without any."""
-    audio = np.concatenate([timing.windows(stories[s].audio, stories[s].times[[row]], seconds) for s, row in rows])
+def _listen(stories: Mapping[str, StoryTargets], seconds: float, device: str) -> Callable[[Rows], torch.Tensor]:
+    """A function from rows to their clips, (clips, samples)."""
+
+    def listen(rows: Rows) -> torch.Tensor:
+        clips = [timing.windows(stories[s].audio, stories[s].times[[row]], seconds) for s, row in rows]
+        return torch.from_numpy(np.concatenate(clips)).to(device)
+
+    return listen
+
+
+def _targets(stories: Mapping[str, StoryTargets], rows: Rows, device: str) -> list[torch.Tensor | None]:
+    """Targets of rows, participant by participant, (clips, targets); one None without any."""
     n_participants = len(stories[rows[0][0]].of_each)
     targets = [np.stack([stories[story].of_each[p][row] for story, row in rows]) for p in range(n_participants)]
-    return torch.from_numpy(audio).to(device), [torch.from_numpy(t).to(device) for t in targets] or [None]
+    return [torch.from_numpy(t).to(device) for t in targets] or [None]
 
 
-def _rows(stories: Mapping[str, StoryTargets]) -> list[tuple[str, int]]:
+def _rows(stories: Mapping[str, StoryTargets]) -> Rows:
     return [(name, row) for name, story in stories.items() for row in range(len(story.times))]
 
 
@@ -49,20 +60,20 @@ def _seeded(settings: Tuning, device: str, *labels: str | int) -> Iterator[None]
         yield
 
 
-def _mean_loss(model: Model, stories: Mapping[str, StoryTargets], settings: Tuning, device: str) -> float:
+def _mean_loss(model: Model, stories: Mapping[str, StoryTargets], hear: Hear, settings: Tuning, device: str) -> float:
     rows, total = _rows(stories), 0.0
     model.eval()
     with torch.no_grad(), _precision(device), _seeded(settings, device, "validation"):
         for start in range(0, len(rows), settings.batch_size):
             batch = rows[start : start + settings.batch_size]
-            audio, targets = _batch(stories, batch, settings.clip_seconds, device)
-            loss = torch.stack([model.loss(audio, target) for target in targets]).mean()
+            heard = hear(batch)
+            loss = torch.stack([model.loss(heard, target) for target in _targets(stories, batch, device)]).mean()
             _require_finite(loss, batch, "validation")
             total += loss.item() * len(batch)
     return total / len(rows)
 
 
-def _require_finite(loss: torch.Tensor, batch: list[tuple[str, int]], where: str) -> None:
+def _require_finite(loss: torch.Tensor, batch: Rows, where: str) -> None:
     if not torch.isfinite(loss):
         names = ", ".join(sorted({story for story, _ in batch}))
         raise InputError(f"tuning: loss {loss.item()} at {where} ({names}), expected a finite number")
@@ -94,6 +105,7 @@ def _optimiser(
 def _train_epoch(
     model: Model,
     stories: Mapping[str, StoryTargets],
+    hear: Hear,
     settings: Tuning,
     epoch: int,
     optimiser: torch.optim.Optimizer,
@@ -108,10 +120,10 @@ def _train_epoch(
     with _seeded(settings, device, "draws", epoch):
         for start in range(0, len(rows), settings.batch_size):
             batch = [rows[i] for i in order[start : start + settings.batch_size]]
-            audio, targets = _batch(stories, batch, settings.clip_seconds, device)
-            for target in targets:
+            heard = hear(batch)
+            for target in _targets(stories, batch, device):
                 with _precision(device):
-                    loss = model.loss(audio, target)
+                    loss = model.loss(heard, target)
                 _require_finite(loss, batch, f"epoch {epoch + 1}, step {len(losses) + 1}")
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
@@ -148,6 +160,7 @@ def tune(
     checkpoint: Path | None = None,
     report: Callable[[str], None] = print,
     objective: torch.nn.Module | None = None,
+    scratch: Path | None = None,
 ) -> tuple[Model, list[dict]]:
     """Tune an encoder until the validation loss stops falling; return it as it was when that loss was lowest.
 
@@ -169,6 +182,8 @@ def tune(
         Receives one line an epoch.
     objective : Module, optional
         Its `loss(audio)` is minimised instead of a distance from targets; see `self_supervised`.
+    scratch : Path, optional
+        Folder for what the front end makes of the clips where that does not fit into memory; see `front_cache`.
 
     Returns
     -------
@@ -199,10 +214,16 @@ def tune(
         schedule.load_state_dict(state["schedule"])
         history, best = state["history"], state["best"]
         report(f"resumed after epoch {len(history)}")
-    while len(history) < settings.epochs and not _saturated(history, settings.patience):
+    hear = _listen({**train, **validation}, settings.clip_seconds, device)
+    if objective is None and _goes_on(history, settings):
+        rows = _rows(train) + _rows(validation)
+        hear = cached_fronts(
+            model, rows, hear, batch_size=settings.batch_size, device=device, folder=scratch, report=report
+        )
+    while _goes_on(history, settings):
         epoch = len(history)
-        train_loss = _train_epoch(model, train, settings, epoch, optimiser, schedule, device)
-        losses = {"train_loss": train_loss, "validation_loss": _mean_loss(model, validation, settings, device)}
+        train_loss = _train_epoch(model, train, hear, settings, epoch, optimiser, schedule, device)
+        losses = {"train_loss": train_loss, "validation_loss": _mean_loss(model, validation, hear, settings, device)}
         if losses["validation_loss"] < min((h["validation_loss"] for h in history), default=np.inf):
             best = copy.deepcopy(trainable_state(model))
         history.append({"epoch": epoch + 1, **losses})
@@ -213,9 +234,11 @@ def tune(
     return model.eval(), history
 
 
-def _saturated(history: list[dict], patience: int) -> bool:
-    losses = [h["validation_loss"] for h in history]
-    return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+def _goes_on(history: list[dict], settings: Tuning) -> bool:
+    """Whether there are epochs left, and one of the last `patience` lowered the validation loss."""
+    losses, patience = [h["validation_loss"] for h in history], settings.patience
+    saturated = len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+    return len(losses) < settings.epochs and not saturated
 
 
 def _save(

@@ -7,7 +7,7 @@ import torch
 from braintuning.seeding import generator
 from braintuning.settings import Tuning
 from braintuning.tuned_model import StoryTargets, TunedModel
-from braintuning.tuning import _mean_loss, learning_rate_factor, tune
+from braintuning.tuning import _listen, _mean_loss, learning_rate_factor, tune
 from tiny import refused
 from transformers import HubertModel
 
@@ -191,7 +191,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(family, tmp_path):
     resumed, history_of_resumed = run(
         tiny.encoder(family), epochs=4, patience=4, checkpoint=checkpoint, report=lines.append
     )
-    assert lines[0] == "resumed after epoch 2" and len(lines) == 3
+    assert lines[0] == "resumed after epoch 2" and len(lines) == 4
     assert history_of_resumed == history
     assert equal(weights(resumed), weights(whole))
 
@@ -233,7 +233,7 @@ def test_tuning_stops_when_validation_no_longer_falls_and_returns_the_best_epoch
         TRAIN,
         {"noise": noise_story(7)},
         settings(epochs=30, patience=2, trunk_learning_rate=1e-2, head_learning_rate=0.3),
-        report=lambda line: snapshots.append(weights(encoder)),
+        report=lambda line: snapshots.append(weights(encoder)) if '"epoch"' in line else None,
     )
     losses = [row["validation_loss"] for row in history]
     best = int(np.argmin(losses))
@@ -255,7 +255,9 @@ def test_validation_loss_is_the_mean_over_rows_whatever_their_order_and_batches(
         name: StoryTargets(s.audio, s.times[order], s.targets[order]) for name, s in reversed(list(TRAIN.items()))
     }
     for stories, size in ((TRAIN, 4), (TRAIN, 1), (TRAIN, 18), (shuffled, 7)):
-        assert _mean_loss(model, stories, settings(batch_size=size), "cpu") == pytest.approx(expected, rel=1e-4)
+        hear = _listen(stories, settings().clip_seconds, "cpu")
+        found = _mean_loss(model, stories, hear, settings(batch_size=size), "cpu")
+        assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_target_that_is_no_number_stops_with_story_and_step():
@@ -303,18 +305,18 @@ def test_several_participants_take_turns_batch_by_batch(monkeypatch):
     seen = []
     whole = TunedModel.loss
 
-    def watched(model, audio, targets):
+    def watched(model, front, targets):
         if torch.is_grad_enabled():
-            seen.append((audio.sum().item(), targets))
-        return whole(model, audio, targets)
+            seen.append((front.hidden.sum().item(), targets))
+        return whole(model, front, targets)
 
     monkeypatch.setattr(TunedModel, "loss", watched)
     train = {name: together(made) for name, made in TRAIN.items()}
     validation = {name: together(made) for name, made in VALIDATION.items()}
     run(train=train, validation=validation, epochs=1, batch_size=6)
     assert len(seen) == 2 * 3
-    for (audio, first), (same_audio, second) in zip(seen[::2], seen[1::2], strict=True):
-        assert audio == same_audio
+    for (heard, first), (heard_again, second) in zip(seen[::2], seen[1::2], strict=True):
+        assert heard == heard_again
         torch.testing.assert_close(second, -first.flip(1))
 
 

@@ -1,0 +1,76 @@
+"""The frozen front end's output of every clip, computed once and read in every epoch."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from braintuning.files import require_space
+from braintuning.tuned_model import Front, TunedModel
+
+MOST_IN_MEMORY = 4 << 30
+Rows = Sequence[tuple[str, int]]
+Listen = Callable[[Rows], torch.Tensor]
+
+
+def cached_fronts(
+    model: TunedModel,
+    rows: Rows,
+    listen: Listen,
+    *,
+    batch_size: int,
+    device: str = "cpu",
+    folder: Path | None = None,
+    report: Callable[[str], None] = print,
+) -> Callable[[Rows], Front]:
+    """Compute what the front end makes of every clip; give back a function that looks it up.
+
+    Kept as float32 on a CPU, so that nothing changes, and as bfloat16 elsewhere, in which the front end computes there.
+    Up to `MOST_IN_MEMORY` bytes stay in memory, more go to a file in `folder`; the size is reported first.
+
+    Parameters
+    ----------
+    model : TunedModel
+    rows : sequence of (story, row)
+        Every clip.
+    listen : callable
+        From rows to their sound, (clips, samples) float32 on `device`.
+    batch_size : int
+    device : str
+    folder : Path, optional
+        For what does not fit into memory; without it all stays there.
+    report : callable
+
+    Returns
+    -------
+    fronts : callable
+        From rows to a `Front` on `device`.
+
+    Raises
+    ------
+    InputError
+        No room for the file.
+    """
+    place = {row: number for number, row in enumerate(rows)}
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=device != "cpu"):
+        hidden, n_frames = model.front(listen(rows[:1]))
+        shape = (len(rows), *hidden.shape[1:])
+        n_bytes = int(np.prod(shape)) * dtype.itemsize
+        on_disk = folder is not None and n_bytes > MOST_IN_MEMORY
+        report(f"front end of {len(rows)} clips: {n_bytes / 2**30:.2f} GiB {'on disk' if on_disk else 'in memory'}")
+        kept = _on_disk(folder, shape, dtype, n_bytes) if on_disk else torch.empty(shape, dtype=dtype)
+        for start in range(0, len(rows), batch_size):
+            chosen = rows[start : start + batch_size]
+            kept[start : start + len(chosen)] = model.front(listen(chosen)).hidden.to("cpu", dtype)
+
+    def fronts(wanted: Rows) -> Front:
+        return Front(kept[[place[row] for row in wanted]].to(device, non_blocking=True), n_frames)
+
+    return fronts
+
+
+def _on_disk(folder: Path, shape: tuple[int, ...], dtype: torch.dtype, n_bytes: int) -> torch.Tensor:
+    require_space(folder, n_bytes)
+    return torch.from_file(str(folder / "fronts.bin"), shared=True, size=int(np.prod(shape)), dtype=dtype).view(shape)

@@ -1,0 +1,47 @@
+import pytest
+import tiny
+import torch
+from braintuning import front_cache
+from braintuning.front_cache import cached_fronts
+from braintuning.tuned_model import TunedModel
+from tiny import refused
+
+ROWS = [("one", row) for row in range(5)] + [("two", row) for row in range(3)]
+CLIPS = {row: torch.randn(8000, generator=torch.Generator().manual_seed(number)) for number, row in enumerate(ROWS)}
+
+
+def made(family, folder=None, report=lambda _: None):
+    model, heard = TunedModel(tiny.encoder(family), 3), []
+
+    def listen(rows):
+        heard.extend(rows)
+        return torch.stack([CLIPS[row] for row in rows])
+
+    return model, cached_fronts(model, ROWS, listen, batch_size=3, folder=folder, report=report), heard
+
+
+@pytest.mark.parametrize("family", ["hubert", "whisper", "wav2vec2"])
+def test_a_prediction_from_the_kept_front_is_that_from_the_sound(family):
+    model, fronts, heard = made(family)
+    torch.nn.init.normal_(model.head.weight)
+    asked, before = [ROWS[6], ROWS[0], ROWS[3]], len(heard)
+    expected = model(torch.stack([CLIPS[row] for row in asked]))
+    torch.testing.assert_close(model(fronts(asked)), expected, atol=1e-6, rtol=1e-5)
+    assert len(heard) == before == len(ROWS) + 1
+
+
+def test_what_does_not_fit_into_memory_goes_to_a_file_and_is_the_same(tmp_path, monkeypatch):
+    _, in_memory, _ = made("hubert")
+    monkeypatch.setattr(front_cache, "MOST_IN_MEMORY", 0)
+    said = []
+    _, on_disk, _ = made("hubert", tmp_path, said.append)
+    assert said == ["front end of 8 clips: 0.00 GiB on disk"]
+    assert torch.equal(in_memory(ROWS).hidden, on_disk(ROWS).hidden)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == in_memory(ROWS).hidden.nbytes
+
+
+def test_no_room_is_named_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(front_cache, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    refused(lambda: made("hubert", tmp_path), str(tmp_path))
+    assert not list(tmp_path.iterdir())
