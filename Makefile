@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 RUN = .venv/bin/python -m braintuning
 
-.PHONY: figures viewer data test lab clean
+.PHONY: figures viewer data test bench lab clean
 
 figures: .venv/ready
 	@$(RUN) figures --study $(STUDY) --device $(DEVICE) --cores $(CORES) $(if $(ROOT),--root "$(ROOT)") $(if $(DRY_RUN),--dry-run)
@@ -19,6 +19,9 @@ data: .venv/ready
 test: .venv/ready
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests --numprocesses $(CORES) --dist loadfile
+
+bench: .venv/ready
+	@.venv/bin/python benchmarks/speed.py --device $(DEVICE)
 
 lab: .venv/ready
 	@.venv/bin/python -m ipykernel install --sys-prefix --name python3 --display-name "braintuning"

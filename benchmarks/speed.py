@@ -1,0 +1,179 @@
+"""Tuning, features and ridge: this project beside the published way, both in one run.
+
+    make bench DEVICE=cpu
+
+Writes `benchmarks/results/<device>.csv`, `.md` and a plot. Random weights of wav2vec2-base's shape; medians of repeats
+after a warm-up. On a GPU bfloat16 and the paper's sizes; on a CPU float32 and small ones.
+"""
+
+import argparse
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import published
+import torch
+from braintuning.backbones import SpeechEncoder
+from braintuning.encoding import chunked_splits, ridge_predict
+from braintuning.files import atomic_path
+from braintuning.plots import use_style
+from braintuning.tuned_model import Front, TunedModel
+from transformers import Wav2Vec2Config
+
+RESULTS = Path(__file__).parent / "results"
+SIZES = {
+    "cpu": {
+        "clips": (1, 2, 4),
+        "windows": (1, 2, 4),
+        "voxels": (2000, 4000, 8000),
+        "head": 5000,
+        "rows": 2400,
+        "repeats": 3,
+    },
+    "cuda": {
+        **{"clips": (32, 64, 128), "windows": (16, 32, 64), "voxels": (24_000, 48_000, 95_556)},
+        **{"head": 50_732, "rows": 9400, "repeats": 10},
+    },
+}
+FLOPS_PER_SECOND = {"cuda": 790e12}
+FEATURES, CLIP_SECONDS, WINDOW_SECONDS = 3072, 10.0, 16.1
+Row = tuple[str, int, str, float, float, float]
+
+
+def timed(run: Callable[[], object], device: str, repeats: int) -> tuple[float, float]:
+    """Median seconds of repeats after one that warms up, and GiB in use at most."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    used = (
+        torch.cuda.max_memory_allocated()
+        if device == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    return median(seconds[1:]), used / 2**30
+
+
+def _encoder(device: str) -> SpeechEncoder:
+    return SpeechEncoder.from_config(Wav2Vec2Config(), seed=0).to(device)
+
+
+def tuning(device: str, sizes: dict) -> Iterator[Row]:
+    """Clips a second of one optimiser step, the front end's output being at hand in ours."""
+    for clips in sizes["clips"]:
+        audio = torch.randn(clips, round(CLIP_SECONDS * 16_000), device=device)
+        targets = torch.randn(clips, sizes["head"], device=device)
+        encoder = _encoder(device)
+        head = torch.nn.Linear(encoder.dim, sizes["head"]).to(device)
+        optimiser = torch.optim.AdamW([*encoder.trainable_parameters(), *head.parameters()], lr=1e-5)
+        step = lambda: published.tuning_step(encoder.model, head, optimiser, audio, targets)  # noqa: B023, E731
+        reference, _ = timed(step, device, sizes["repeats"])
+        model = TunedModel(_encoder(device), sizes["head"]).to(device).train()
+        optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
+        with torch.no_grad():
+            front = Front(*model.front(audio))
+
+        def ours() -> None:
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+                loss = model.loss(front, targets)  # noqa: B023
+            optimiser.zero_grad(set_to_none=True)  # noqa: B023
+            loss.backward()
+            optimiser.step()  # noqa: B023
+
+        seconds, peak = timed(ours, device, sizes["repeats"])
+        yield "tuning", clips, "clips/s", clips / reference, clips / seconds, peak
+
+
+def features(device: str, sizes: dict) -> Iterator[Row]:
+    """Windows a second, last token of all layers."""
+    encoder = _encoder(device)
+    for count in sizes["windows"]:
+        windows = torch.randn(count, round(WINDOW_SECONDS * 16_000), device=device)
+        reference, _ = timed(lambda: published.features(encoder.model, windows), device, sizes["repeats"])  # noqa: B023
+
+        @torch.no_grad()
+        def ours() -> np.ndarray:
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+                return encoder(windows)[:, :, -1].float().cpu().numpy()  # noqa: B023
+
+        seconds, peak = timed(ours, device, sizes["repeats"])
+        yield "features", count, "windows/s", count / reference, count / seconds, peak
+
+
+def ridge(device: str, sizes: dict) -> Iterator[Row]:
+    """Voxels a second of one layer's encoding model, three splits, 15 penalties."""
+    rng, rows = np.random.default_rng(0), sizes["rows"]
+    x = rng.standard_normal((rows, FEATURES), dtype=np.float32)
+    alphas, splits = np.logspace(1, 4, 15), chunked_splits(rows, 3, 20, 0.25, rng)
+    for voxels in sizes["voxels"]:
+        y = rng.standard_normal((rows, voxels), dtype=np.float32)
+        reference, _ = timed(lambda: published.ridge(x, y, alphas, splits), "cpu", 1)  # noqa: B023
+        seconds, peak = timed(lambda: ridge_predict(x, y, x[:250], alphas, splits, device), device, 1)  # noqa: B023
+        yield "ridge", voxels, "voxels/s", voxels / reference, voxels / seconds, peak
+
+
+def share_of_floor(row: Row, device: str) -> float:
+    """Arithmetic that has to be done over what the device can do in the time; NaN where that is not known."""
+    step, _, _, _, throughput, _ = row
+    if device not in FLOPS_PER_SECOND or step == "ridge":
+        return float("nan")
+    parameters, frames = 85.1e6, (WINDOW_SECONDS if step == "features" else CLIP_SECONDS) * 50
+    flops = parameters * frames * (2 if step == "features" else 6)
+    return throughput * flops / FLOPS_PER_SECOND[device]
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Seconds against size, both sides, a panel a step."""
+    use_style()
+    fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.2), layout="constrained")
+    for ax, (step, part) in zip(axes, table.groupby("step", sort=False), strict=True):
+        for side, colour in (("reference", "#8c8c8c"), ("ours", "#d55e00")):
+            ax.plot(part["size"], part["size"] / part[side], "-o", ms=3, color=colour, label=side)
+        ax.set(title=step, xlabel=part["unit"].iloc[0].split("/")[0], ylabel="seconds", ylim=(0, None))
+    axes[0].legend()
+    fig.savefig(path, dpi=200)
+
+
+def main() -> None:
+    """Time everything and write table and plot."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", default="cpu", choices=tuple(SIZES))
+    device = parser.parse_args().device
+    rows = [row for step in (tuning, features, ridge) for row in step(device, SIZES[device])]
+    table = pd.DataFrame(rows, columns=["step", "size", "unit", "reference", "ours", "peak_gib"])
+    table.insert(5, "ratio", table["ours"] / table["reference"])
+    table["share_of_floor"] = [share_of_floor(row, device) for row in rows]
+    name = (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
+    )
+    write(table, name, device)
+
+
+def write(table: pd.DataFrame, name: str, device: str) -> None:
+    """Write table, its Markdown and plot."""
+    head = f"{name}; PyTorch {torch.__version__}; wav2vec2-base's shape, random weights\n\n"
+    rounded = table.round({"reference": 3, "ours": 3, "ratio": 2, "peak_gib": 2, "share_of_floor": 3})
+    with atomic_path(RESULTS / f"{device}.csv") as temporary:
+        rounded.assign(device=name).to_csv(temporary, index=False)
+    lines = [rounded.columns, ["---"] * rounded.shape[1], *rounded.itertuples(index=False)]
+    with atomic_path(RESULTS / f"{device}.md") as temporary:
+        temporary.write_text(head + "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n")
+    draw(table, RESULTS / f"{device}.png")
+    print(head + rounded.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
