@@ -21,13 +21,13 @@ def cached_fronts(
     *,
     batch_size: int,
     device: str = "cpu",
-    folder: Path | None = None,
+    file: Path | None = None,
     report: Callable[[str], None] = print,
 ) -> Callable[[Rows], Front]:
     """Compute what the front end makes of every clip; give back a function that looks it up.
 
     Kept as float32 on a CPU, so that nothing changes, and as bfloat16 elsewhere, in which the front end computes there.
-    Up to `MOST_IN_MEMORY` bytes stay in memory, more go to a file in `folder`; the size is reported first.
+    Up to `MOST_IN_MEMORY` bytes stay in memory, more go to `file`; the size is reported first.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def cached_fronts(
         From rows to their sound, (clips, samples) float32 on `device`.
     batch_size : int
     device : str
-    folder : Path, optional
+    file : Path, optional
         For what does not fit into memory; without it all stays there.
     report : callable
 
@@ -58,9 +58,9 @@ def cached_fronts(
         hidden, n_frames = model.front(listen(rows[:1]))
         shape = (len(rows), *hidden.shape[1:])
         n_bytes = int(np.prod(shape)) * dtype.itemsize
-        on_disk = folder is not None and n_bytes > MOST_IN_MEMORY
+        on_disk = file is not None and n_bytes > MOST_IN_MEMORY
         report(f"front end of {len(rows)} clips: {n_bytes / 2**30:.2f} GiB {'on disk' if on_disk else 'in memory'}")
-        kept = _on_disk(folder, shape, dtype, n_bytes) if on_disk else torch.empty(shape, dtype=dtype)
+        kept = _on_disk(file, shape, dtype, n_bytes) if on_disk else torch.empty(shape, dtype=dtype)
         for start in range(0, len(rows), batch_size):
             chosen = rows[start : start + batch_size]
             kept[start : start + len(chosen)] = model.front(listen(chosen)).hidden.to("cpu", dtype)
@@ -71,6 +71,6 @@ def cached_fronts(
     return fronts
 
 
-def _on_disk(folder: Path, shape: tuple[int, ...], dtype: torch.dtype, n_bytes: int) -> torch.Tensor:
-    require_space(folder, n_bytes)
-    return torch.from_file(str(folder / "fronts.bin"), shared=True, size=int(np.prod(shape)), dtype=dtype).view(shape)
+def _on_disk(file: Path, shape: tuple[int, ...], dtype: torch.dtype, n_bytes: int) -> torch.Tensor:
+    require_space(file.parent, n_bytes)
+    return torch.from_file(str(file), shared=True, size=int(np.prod(shape)), dtype=dtype).view(shape)

@@ -41,6 +41,23 @@ def _listen(stories: Mapping[str, StoryTargets], seconds: float, device: str) ->
     return listen
 
 
+def _hearing(
+    model: Model,
+    stories: Mapping[str, StoryTargets],
+    settings: Tuning,
+    device: str,
+    file: Path | None,
+    report: Callable[[str], None],
+) -> Hear:
+    """A function from rows to what a model takes: their clips, or where it learns targets, what its front end kept."""
+    listen = _listen(stories, settings.clip_seconds, device)
+    if isinstance(model, SelfTunedModel):
+        return listen
+    return cached_fronts(
+        model, _rows(stories), listen, batch_size=settings.batch_size, device=device, file=file, report=report
+    )
+
+
 def _targets(stories: Mapping[str, StoryTargets], rows: Rows, device: str) -> list[torch.Tensor | None]:
     """Targets of rows, participant by participant, (clips, targets); one None without any."""
     n_participants = len(stories[rows[0][0]].of_each)
@@ -214,16 +231,18 @@ def tune(
         schedule.load_state_dict(state["schedule"])
         history, best = state["history"], state["best"]
         report(f"resumed after epoch {len(history)}")
-    hear = _listen({**train, **validation}, settings.clip_seconds, device)
-    if objective is None and _goes_on(history, settings):
-        rows = _rows(train) + _rows(validation)
-        hear = cached_fronts(
-            model, rows, hear, batch_size=settings.batch_size, device=device, folder=scratch, report=report
-        )
+    hear = {
+        name: _hearing(model, stories, settings, device, scratch and scratch / f"{name}.bin", report)
+        for name, stories in (("train", train), ("validation", validation))
+        if _goes_on(history, settings)
+    }
     while _goes_on(history, settings):
         epoch = len(history)
-        train_loss = _train_epoch(model, train, hear, settings, epoch, optimiser, schedule, device)
-        losses = {"train_loss": train_loss, "validation_loss": _mean_loss(model, validation, hear, settings, device)}
+        train_loss = _train_epoch(model, train, hear["train"], settings, epoch, optimiser, schedule, device)
+        losses = {
+            "train_loss": train_loss,
+            "validation_loss": _mean_loss(model, validation, hear["validation"], settings, device),
+        }
         if losses["validation_loss"] < min((h["validation_loss"] for h in history), default=np.inf):
             best = copy.deepcopy(trainable_state(model))
         history.append({"epoch": epoch + 1, **losses})

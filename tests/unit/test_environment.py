@@ -49,7 +49,7 @@ def test_everything_that_library_tests_and_benchmarks_import_is_locked():
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
-    helpers = {path.stem for path in (ROOT / "tests").glob("*.py")}
+    helpers = {path.stem for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*.py")}
     ours = {"braintuning", "snakemake_logger_plugin_braintuning"} | helpers
     names = {IMPORT_NAMES.get(name, name).lower() for name in imported - ours - set(sys.stdlib_module_names)}
     assert names <= set(lock())

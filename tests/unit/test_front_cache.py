@@ -10,14 +10,14 @@ ROWS = [("one", row) for row in range(5)] + [("two", row) for row in range(3)]
 CLIPS = {row: torch.randn(8000, generator=torch.Generator().manual_seed(number)) for number, row in enumerate(ROWS)}
 
 
-def made(family, folder=None, report=lambda _: None):
+def made(family, file=None, report=lambda _: None):
     model, heard = TunedModel(tiny.encoder(family), 3), []
 
     def listen(rows):
         heard.extend(rows)
         return torch.stack([CLIPS[row] for row in rows])
 
-    return model, cached_fronts(model, ROWS, listen, batch_size=3, folder=folder, report=report), heard
+    return model, cached_fronts(model, ROWS, listen, batch_size=3, file=file, report=report), heard
 
 
 @pytest.mark.parametrize("family", ["hubert", "whisper", "wav2vec2"])
@@ -34,7 +34,7 @@ def test_what_does_not_fit_into_memory_goes_to_a_file_and_is_the_same(tmp_path, 
     _, in_memory, _ = made("hubert")
     monkeypatch.setattr(front_cache, "MOST_IN_MEMORY", 0)
     said = []
-    _, on_disk, _ = made("hubert", tmp_path, said.append)
+    _, on_disk, _ = made("hubert", tmp_path / "fronts.bin", said.append)
     assert said == ["front end of 8 clips: 0.00 GiB on disk"]
     assert torch.equal(in_memory(ROWS).hidden, on_disk(ROWS).hidden)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == in_memory(ROWS).hidden.nbytes
@@ -43,5 +43,5 @@ def test_what_does_not_fit_into_memory_goes_to_a_file_and_is_the_same(tmp_path, 
 def test_no_room_is_named_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(front_cache, "MOST_IN_MEMORY", 0)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
-    refused(lambda: made("hubert", tmp_path), str(tmp_path))
+    refused(lambda: made("hubert", tmp_path / "fronts.bin"), str(tmp_path))
     assert not list(tmp_path.iterdir())

@@ -191,7 +191,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(family, tmp_path):
     resumed, history_of_resumed = run(
         tiny.encoder(family), epochs=4, patience=4, checkpoint=checkpoint, report=lines.append
     )
-    assert lines[0] == "resumed after epoch 2" and len(lines) == 4
+    assert lines[0] == "resumed after epoch 2" and len(lines) == 5
     assert history_of_resumed == history
     assert equal(weights(resumed), weights(whole))
 
@@ -394,3 +394,12 @@ def test_an_objective_of_its_own_needs_no_targets_and_draws_the_same_after_a_res
 def test_stories_with_different_numbers_of_participants_are_refused():
     mixed = {"first": together(TRAIN["first"]), "second": TRAIN["second"]}
     refused(lambda: run(train=mixed), "story second", "found 1 participants", "expected 2")
+
+
+def test_a_story_may_train_with_some_rows_and_validate_with_others():
+    """Sound of one name in both, but other rows of it: what is kept of one must not be taken for the other."""
+    (name, whole), *_ = TRAIN.items()
+    train = {name: StoryTargets(whole.audio, whole.times[:6], whole.targets[:6])}
+    rest = StoryTargets(whole.audio, whole.times[6:], whole.targets[6:])
+    (same, history), (other, expected) = (run(train=train, validation={key: rest}) for key in (name, "other"))
+    assert history == expected and equal(weights(same), weights(other))
