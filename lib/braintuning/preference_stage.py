@@ -17,13 +17,14 @@ from braintuning.results import (
     save_table,
 )
 from braintuning.seeding import generator
-from braintuning.spoken_words import SpokenWord, recorded, synthesised
+from braintuning.spoken_words import SENTENCE, WINDOW_SECONDS, SpokenWord, recorded, synthesised
 from braintuning.stages import Report, load_model, model_recipe, require_device, weights_from
 from braintuning.study import Run, Study
 from braintuning.word_pairs import choose_pairs, known_words
 
 LOUDEST = 32767
 MOST_TOKENS = 4
+HEARD = {"sentence": SENTENCE, "window_seconds": WINDOW_SECONDS}
 
 
 def words_to_say(study: Study) -> tuple[pd.DataFrame, list[str]]:
@@ -36,7 +37,7 @@ def say_words(study: Study, report: Report = print) -> list[SpokenWord]:
     """Every word of the study's pairs in every voice, spoken once and kept in a file."""
     settings, (_, words) = study.preference, words_to_say(study)
     path = study.results / "preference" / "words.h5"
-    recipe = {"stage": "words", "voices": settings.voices, "seed": settings.seed, "words": fingerprint(words)}
+    recipe = {"stage": "words", **HEARD, "voices": settings.voices, "seed": settings.seed, "words": fingerprint(words)}
     if not is_done(path, recipe):
         report(f"speaking {len(words)} words in {len(settings.voices)} voices")
         said = synthesised(words, settings.voices, settings.seed)
@@ -64,6 +65,7 @@ def semantic_preference(
         path = path.with_name(f"{path.stem}.recorded.h5")
     recipe = {
         "stage": "preference",
+        **HEARD,
         "model": model_recipe(study, run),
         "settings": study.preference.model_dump(),
         "pairs": fingerprint(words_to_say(study)[0].to_numpy().tolist()),

@@ -1,6 +1,5 @@
 """The stage that probes: one downstream task on every layer of one model."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,9 @@ import pandas as pd
 from braintuning.backbones import SpeechEncoder
 from braintuning.probes.task import Result
 from braintuning.probes.tasks import material, task_named
-from braintuning.probes.utterance import Parts
+from braintuning.probes.utterance import Parts, Utterance
 from braintuning.results import fingerprint, is_done, provenance, provenance_columns, save_arrays, save_table
+from braintuning.seeding import generator
 from braintuning.stages import Report, load_model, model_recipe, require_device, weights_from
 from braintuning.study import Run, Study
 
@@ -27,7 +27,7 @@ def probe(study: Study, run: Run, task: str, device: str = "cpu", report: Report
         "task": task,
         "model": model_recipe(study, run),
         "corpus": corpus,
-        "utterances": fingerprint([(part, u.speaker, u.prompt, u.file.name) for part in parts for u in parts[part]]),
+        "utterances": fingerprint([_identity(part, u) for part in parts for u in parts[part]]),
         "seed": settings.seed,
     }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
@@ -42,6 +42,11 @@ def probe(study: Study, run: Run, task: str, device: str = "cpu", report: Report
     save_table(path.with_suffix(".csv"), table.assign(**provenance_columns(study.name, carried)))
     report(f"{run.name}: {task} on {corpus}")
     return path
+
+
+def _identity(part: str, utterance: Utterance) -> tuple:
+    known = (utterance.speaker, utterance.prompt, utterance.label, utterance.text, utterance.phones)
+    return (part, *known, utterance.file.name, utterance.file.stat().st_size)
 
 
 def probed(
@@ -85,15 +90,14 @@ def leaks(encoder: SpeechEncoder, task: str, parts: Parts, device: str = "cpu", 
         divided, layer, value, low, high, n_train, n_test.
     """
     everything = [utterance for part in parts.values() for utterance in part]
-    order = np.random.default_rng([seed, len(everything)]).permutation(len(everything))
+    order = generator(seed, "leaks").permutation(len(everything))
     ends = np.cumsum([len(part) for part in parts.values()])[:-1]
     mixed = {
         part: tuple(everything[i] for i in chosen) for part, chosen in zip(parts, np.split(order, ends), strict=True)
     }
     divisions = {"by speaker and prompt": parts, "by utterance (leaks)": mixed}
-    measure: Callable = task_named(task).measure
     tables = [
-        pd.DataFrame(measure(division, encoder, device, seed), columns=Result._fields).assign(
+        pd.DataFrame(task_named(task).measure(division, encoder, device, seed), columns=Result._fields).assign(
             divided=name, n_train=len(division["train"]), n_test=len(division["test"])
         )
         for name, division in divisions.items()

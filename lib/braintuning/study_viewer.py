@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from braintuning.datasets.interface import Dataset
 from braintuning.errors import InputError
 from braintuning.figure2 import alignment_map, change_map, on_the_map, reliability
@@ -25,10 +27,9 @@ def write_study_viewer(study: Study, dataset: Dataset) -> Path:
     if "brain-tuned" not in study.conditions_of(study.figure_backbone):
         raise InputError(f"viewer of study {study.name}: found no condition brain-tuned, expected pretrained and it")
     backbone, ceiling = study.figure_backbone, reliability(study, dataset)
-    layers = {
-        f"alignment, {condition}": Layer(alignment_map(study, dataset, backbone, condition), vmin=0, vmax=0.6)
-        for condition in ("brain-tuned", "pretrained")
-    }
+    maps = {c: alignment_map(study, dataset, backbone, c) for c in ("brain-tuned", "pretrained")}
+    highest = float(np.nanpercentile(np.concatenate(list(maps.values())), 99))
+    layers = {f"alignment, {c}": Layer(values, vmin=0, vmax=highest) for c, values in maps.items()}
     layers["alignment, brain-tuned minus pretrained"] = Layer(change_map(study, dataset, backbone), symmetric=True)
     layers[ceiling.label] = Layer(ceiling.values, vmin=0, vmax=1, threshold=ceiling.low)
     return write_viewer(study.figures_folder / "viewer", layers, title=f"{study.title}: {backbone}")

@@ -71,7 +71,7 @@ def test_crema_d_reads_actor_sentence_and_emotion_from_the_name(written):
 def test_a_speaker_of_slurp_stays_where_most_recordings_are(written):
     utterances = slurp.read(written["SLURP"])
     assert [u.part for u in utterances if u.speaker == "FO-1"] == ["train", "train"]
-    assert len(utterances) == 8 and {u.label for u in utterances} == {"alarm_set"}
+    assert len(utterances) == 8 and {u.label for u in utterances} == {"set"}
 
 
 @pytest.mark.parametrize(

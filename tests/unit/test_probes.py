@@ -154,7 +154,7 @@ def test_characters_that_a_line_can_read_are_recognised():
 
     heard = {part: [frames(text) for text in some] for part, some in texts.items()}
     answers = {part: [asr.encoded(text) for text in some] for part, some in texts.items()}
-    head, loss = asr.fit_head({p: heard[p].__getitem__ for p in PARTS}, answers, 40, [], 60, 0, "cpu")
+    head, loss, _ = asr.fit_head({p: heard[p].__getitem__ for p in PARTS}, answers, 40, [], 60, 0, "cpu")
     found = [asr.decoded(head(x).argmax(dim=-1).tolist()) for x in heard["test"]]
     assert loss < 1 and scores.word_accuracy(asr.errors_and_words(texts["test"], found).sum(axis=0)) > 0.9
 

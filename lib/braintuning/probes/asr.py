@@ -66,8 +66,8 @@ def fit_head(
     epochs: int,
     seed: int,
     device: str,
-) -> tuple[torch.nn.Linear, float]:
-    """A linear layer from frames to characters, as it was when the validation loss was lowest, and that loss.
+) -> tuple[torch.nn.Linear, float, bool]:
+    """A linear layer from frames to characters as it was at the lowest validation loss, that loss, and if it settled.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def fit_head(
     with torch.no_grad():
         for parameter, value in zip(moved, kept, strict=True):
             parameter.copy_(value)
-    return best, lowest
+    return best, lowest, since >= PATIENCE
 
 
 def _recognised(head: torch.nn.Module, frames: Frames, utterances: Sequence[Utterance]) -> np.ndarray:
@@ -115,11 +115,14 @@ def _recognised(head: torch.nn.Module, frames: Frames, utterances: Sequence[Utte
     return errors_and_words([u.text for u in utterances], heard)
 
 
-def _results(counts: dict[str, np.ndarray], parts: Parts, layer: int, seed: int) -> list[Result]:
+def _results(counts: dict[str, np.ndarray], parts: Parts, layer: int, seed: int, settled: bool) -> list[Result]:
     speakers = [utterance.speaker for utterance in parts["test"]]
     interval = interval_over_speakers(word_accuracy, counts["test"], speakers, generator(seed, "speakers", layer))
     validation = float(word_accuracy(counts["validation"].sum(axis=0)))
-    return [Result(layer, validation, *interval, baseline=0.0, random_features=0.0, penalty=0.0, converged=True)]
+    nothing_said = float(
+        word_accuracy(errors_and_words([u.text for u in parts["test"]], [""] * len(speakers)).sum(axis=0))
+    )
+    return [Result(layer, validation, *interval, nothing_said, np.nan, np.nan, settled)]
 
 
 def measure(parts: Parts, encoder: SpeechEncoder, device: str, seed: int) -> list[Result]:
@@ -133,9 +136,9 @@ def measure(parts: Parts, encoder: SpeechEncoder, device: str, seed: int) -> lis
     scale = torch.cat(last["train"]).std(dim=0)
     frames = {part: lambda i, part=part: last[part][i] / scale for part in PARTS}
     texts = {part: [encoded(utterance.text) for utterance in parts[part]] for part in PARTS}
-    head, _ = fit_head(frames, texts, encoder.dim, [], EPOCHS, seed, device)
+    head, _, settled = fit_head(frames, texts, encoder.dim, [], EPOCHS, seed, device)
     counts = {part: _recognised(head, frames[part], parts[part]) for part in ("validation", "test")}
-    return _results(counts, parts, encoder.n_layers, seed)
+    return _results(counts, parts, encoder.n_layers, seed, settled)
 
 
 def _frames_of_last(hidden: torch.Tensor) -> torch.Tensor:
@@ -149,9 +152,9 @@ def measure_tuned(parts: Parts, encoder: SpeechEncoder, device: str, seed: int) 
     frames = {part: lambda i, part=part: tuned(sounds[part][i], layers=[-1])[0, 0] for part in PARTS}
     texts = {part: [encoded(utterance.text) for utterance in parts[part]] for part in PARTS}
     groups = [{"params": tuned.trainable_parameters(), "lr": TRUNK_LEARNING_RATE}]
-    head, _ = fit_head(frames, texts, encoder.dim, groups, TUNED_EPOCHS, seed, device)
+    head, _, settled = fit_head(frames, texts, encoder.dim, groups, TUNED_EPOCHS, seed, device)
     counts = {part: _recognised(head, frames[part], parts[part]) for part in ("validation", "test")}
-    return _results(counts, parts, encoder.n_layers, seed)
+    return _results(counts, parts, encoder.n_layers, seed, settled)
 
 
 TASK = Task(

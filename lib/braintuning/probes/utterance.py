@@ -32,8 +32,6 @@ class Utterance:
     text : str
     phones : tuple of Interval
         With silences; empty where the corpus has none.
-    start, end : float, optional
-        Seconds, where the utterance is a piece of its file.
     """
 
     speaker: str
@@ -43,17 +41,10 @@ class Utterance:
     label: str | None = None
     text: str = ""
     phones: tuple[Interval, ...] = ()
-    start: float | None = None
-    end: float | None = None
 
     def audio(self) -> np.ndarray:
         """Sound at 16 kHz, (samples,) float32."""
-        sound = read_audio(self.file)
-        if self.start is not None:
-            sound = sound[round(self.start * 16_000) : round(self.end * 16_000)]
-        if len(sound) == 0:
-            raise InputError(f"{self.file}: found no sound from {self.start} to {self.end} s, expected some")
-        return sound
+        return read_audio(self.file)
 
 
 def divide(utterances: Sequence[Utterance], rng: np.random.Generator, by_prompt: bool = False) -> Parts:

@@ -13,7 +13,7 @@ FILES = {"train": "train.jsonl", "validation": "devel.jsonl", "test": "test.json
 
 
 def read(folder: Path) -> list[Utterance]:
-    """Every recording of the official parts; the class is scenario and action.
+    """Every recording of the official parts; the class is the action, one of 46.
 
     SLURP has speakers in several parts. A speaker's recordings stay in the part that holds most of them, the others are
     left out, so that nobody is heard in two.
@@ -47,14 +47,14 @@ def _read_part(folder: Path, part: str, path: Path, speakers: dict[str, str]) ->
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             entry = json.loads(line)
-            intent, recordings = f"{entry['scenario']}_{entry['action']}", entry["recordings"]
+            action, recordings = entry["action"], entry["recordings"]
             names = [(recording["file"], speakers[recording["file"]]) for recording in recordings]
         except (ValueError, KeyError, TypeError):
             found = f"{path}: line {number} is no entry of SLURP"
-            raise InputError(f"{found}, expected scenario, action and recordings that metadata.json knows") from None
+            raise InputError(f"{found}, expected action and recordings that metadata.json knows") from None
         for name, speaker in names:
             file = folder / MARKS[1] / name
             if not file.is_file():
                 raise InputError(f"{file}: named in {path.name} and not here, expected slurp_real.tar.gz of SLURP")
-            utterances.append(Utterance(speaker, str(entry["slurp_id"]), file, part, intent, entry.get("sentence", "")))
+            utterances.append(Utterance(speaker, str(entry["slurp_id"]), file, part, action, entry.get("sentence", "")))
     return utterances
