@@ -19,12 +19,12 @@ LOW_LEVEL = [STUDY.low_level_file(participant, run) for participant, run in STUD
 PROBES = [STUDY.probe_file(task, run) for task in STUDY.probes.tasks for run in STUDY.runs()]
 PREFERENCES = [STUDY.preference_file(run) for run in STUDY.runs()]
 CEILINGS = [STUDY.ceiling_file(participant) for participant in STUDY.participants]
+SHARED_WITH_CLAIMS = {"fig3": LOW_LEVEL, "fig4": PROBES, "fig5": PREFERENCES}
 FIGURE_INPUTS = {
     "figA1": CEILINGS,
-    "fig3": LOW_LEVEL,
-    "fig4": PROBES,
-    "fig5": PREFERENCES,
-    **dict.fromkeys(("fig2", "figA2", "figA3", "figA4", "figA5", "figB1", "figB2", "figB3", "claims"), SCORES),
+    **SHARED_WITH_CLAIMS,
+    **dict.fromkeys(("fig2", "figA2", "figA3", "figA4", "figA5", "figB1", "figB2", "figB3"), SCORES),
+    "claims": SCORES + sum((SHARED_WITH_CLAIMS.get(figure, []) for figure in STUDY.figures.notebooks), []),
     **dict.fromkeys(("alice", "alice_joint"), [STUDY.features_file(run) for run in RUNS.values()]),
 }
 

@@ -4,22 +4,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from braintuning import stats
+from braintuning import figure2, figure3, figure4, figure5, stats
 from braintuning.figure2 import at_layer
 from braintuning.figure_multi import held_out
+from braintuning.low_level_features import TOGETHER
 from braintuning.seeding import generator
 from braintuning.study import Study
+from braintuning.word_pairs import PAIR_TYPES
 
 LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A difference between two conditions in a region, and the direction in which the paper has it.
+    """A difference between two conditions, and the direction in which the paper has it.
 
-    `direction` is 1 (more), -1 (less) or 0 (no change). `among` says which participants it is about.
+    `direction` is 1 (more), -1 (less) or 0 (no change). `among` says which participants it is about, `measure` what
+    differs: a key of what `measured` returns. `roi` is empty where a measure knows no regions.
     """
 
     text: str
@@ -28,8 +32,11 @@ class Claim:
     roi: str
     direction: int
     among: str = "all"
+    measure: str = "alignment"
 
 
+MEASURES = ("alignment", "low-level impact R (%)", "semantic preference", "task score")
+_, IMPACT, PREFERENCE, SCORE = MEASURES
 CLAIMS = (
     Claim("brain-tuning raises late language", "brain-tuned", "pretrained", "late_language", 1),
     Claim("brain-tuning leaves primary auditory", "brain-tuned", "pretrained", "primary_auditory", 0),
@@ -39,50 +46,98 @@ CLAIMS = (
     Claim("brain-tuning beats a text model", "brain-tuned", "lm-tuned", "late_language", 1),
     Claim("brain-tuning beats more of the same sound", "brain-tuned", "stimulus-tuned", "late_language", 1),
     Claim("joint tuning helps who took no part", "multi-brain-tuned", "pretrained", "late_language", 1, "held out"),
+    Claim("brain-tuning lowers low-level impact", "brain-tuned", "pretrained", "late_language", -1, measure=IMPACT),
+    Claim("brain-tuning prefers meaning", "brain-tuned", "pretrained", "", 1, measure=PREFERENCE),
+    Claim("brain-tuning helps semantic tasks", "brain-tuned", "pretrained", "", 1, measure=SCORE),
+    Claim("it helps them more than a larger model", "brain-tuned", "bigslm-tuned", "", 1, measure=SCORE),
 )
+NOT_SEMANTIC = ("emotion", "mfcc")  # tasks that the paper expects no gain in
 
 
-def judge(study: Study, table: pd.DataFrame, claims: tuple[Claim, ...] = CLAIMS) -> pd.DataFrame:
-    """Every claim in every backbone that has its conditions, at the figure's layer.
+def measured(study: Study, device: str = "cpu") -> dict[str, pd.DataFrame]:
+    """Every measure of the study's figures that claims are about, one value a participant and model.
 
-    The effect is the mean over participants of the difference in alignment, with a bootstrap 95 % interval over
-    participants and, from six participants on, a signed-rank p whose false discovery rate is controlled over the table.
+    Alignment and impact R are those at the figure's layer, preference too; a task score is the mean over the semantic
+    tasks, each at the layer that validates best. A model that belongs to no participant counts for each of them.
+
+    Returns
+    -------
+    dict of DataFrame
+        Under each of `MEASURES` that the study's figures show: backbone, condition, participant, roi, value.
+    """
+    layer, shown = study.figures.layer, study.figures.notebooks
+    tables = {"alignment": at_layer(figure2.gather(study, device), layer).assign(value=lambda t: t["alignment"])}
+    if "fig3" in shown:
+        impact = figure3.gather(study, device)
+        impact = at_layer(impact[impact["feature"] == TOGETHER], layer)
+        tables[IMPACT] = impact.assign(value=impact["r_percent"])
+    if "fig5" in shown:
+        preference = figure5.gather(study, device)
+        preference = at_layer(preference[preference["pair_type"] == PAIR_TYPES[0]], layer)
+        tables[PREFERENCE] = for_everybody(preference.assign(value=preference["preference"]), study)
+    semantic = [task for task in study.probes.tasks if task not in NOT_SEMANTIC]
+    if "fig4" in shown and semantic:
+        scores = figure4.best_layer(figure4.gather(study, device))
+        scores = scores[scores["task"].isin(semantic)]
+        mean = scores.groupby(["backbone", "condition", "participant"], as_index=False)["value"].mean()
+        tables[SCORE] = for_everybody(mean, study)
+    return tables
+
+
+def for_everybody(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Give a model that belongs to no participant to each of them, and `roi` its empty name."""
+    owners = [[name] if name else list(study.participants) for name in table["participant"]]
+    return table.assign(participant=owners, roi="").explode("participant", ignore_index=True)
+
+
+def judge(study: Study, tables: dict[str, pd.DataFrame], claims: tuple[Claim, ...] = CLAIMS) -> pd.DataFrame:
+    """Every claim whose measure the study has, in every backbone that has its conditions.
+
+    The effect is the mean over participants of the difference, with a bootstrap 95 % interval over participants and,
+    from six participants on, a signed-rank p whose false discovery rate is controlled over the table.
 
     Parameters
     ----------
     study : Study
-    table : DataFrame
-        From `figure2.gather`.
+    tables : dict of DataFrame
+        From `measured`.
     claims : tuple of Claim
 
     Returns
     -------
     DataFrame
-        claim, backbone, roi, participants, n_participants, effect, low, high, p, q, direction, verdict: 'supported' and
-        'contradicted' need an interval without zero and q below .05; a claim of no change is 'not contradicted'
-        otherwise, a claim of a change 'not shown'; with fewer than six participants there are 'too few participants'.
+        claim, backbone, measure, roi, participants, n_participants, effect, low, high, p, q, direction, verdict:
+        'supported' and 'contradicted' need an interval without zero and q below .05; a claim of no change is 'not
+        contradicted' otherwise, a claim of a change 'not shown'; with fewer than six participants there are 'too few
+        participants'.
     """
-    chosen, rows = at_layer(table, study.figures.layer), []
-    wide = chosen.pivot(index=["backbone", "roi", "participant"], columns="condition", values="alignment")
+    rows = []
     for backbone in study.backbones:
         for claim in claims:
-            if not {claim.condition, claim.reference} <= set(study.conditions_of(backbone)):
+            conditions = {claim.condition, claim.reference}
+            if claim.measure not in tables or not conditions <= set(study.conditions_of(backbone)):
                 continue
-            names = list(held_out(study) if claim.among == "held out" else study.participants)
-            cells = wide.loc[(backbone, claim.roi)].loc[names]
-            differences = (cells[claim.condition] - cells[claim.reference]).to_numpy()
+            differences = _differences(study, tables[claim.measure], backbone, claim)
             low, high = stats.bootstrap_interval(differences, generator(0, "claims", backbone, claim.text))
             rows.append(
                 {
-                    "claim": claim.text, "backbone": backbone, "roi": claim.roi, "participants": claim.among,
-                    "n_participants": len(differences), "effect": differences.mean(), "low": low, "high": high,
-                    "p": stats.signed_rank_p(differences), "direction": claim.direction,
+                    "claim": claim.text, "backbone": backbone, "measure": claim.measure, "roi": claim.roi,
+                    "participants": claim.among, "n_participants": len(differences), "effect": differences.mean(),
+                    "low": low, "high": high, "p": stats.signed_rank_p(differences), "direction": claim.direction,
                 }
             )  # fmt: skip
     judged = pd.DataFrame(rows)
     judged.insert(judged.columns.get_loc("p") + 1, "q", stats.false_discovery_q(judged["p"]))
     judged["verdict"] = [_verdict(row) for row in judged.itertuples()]
     return judged
+
+
+def _differences(study: Study, table: pd.DataFrame, backbone: str, claim: Claim) -> np.ndarray:
+    """The claim's condition minus its reference in each participant that it is about."""
+    cells = table[(table["backbone"] == backbone) & (table["roi"] == claim.roi)]
+    wide = cells.pivot(index="participant", columns="condition", values="value")
+    names = list(held_out(study) if claim.among == "held out" else study.participants)
+    return (wide.loc[names, claim.condition] - wide.loc[names, claim.reference]).to_numpy()
 
 
 def _verdict(row: tuple) -> str:
@@ -97,19 +152,30 @@ def _verdict(row: tuple) -> str:
 
 
 def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
-    """Effects and their intervals, a row for each claim, a column for each backbone."""
-    backbones, texts = list(dict.fromkeys(judged["backbone"])), list(dict.fromkeys(judged["claim"]))
-    fig = Figure(figsize=(7.2, 0.8 + 0.26 * len(texts)), layout="constrained")
-    inks = {"supported": "#0072b2", "contradicted": "#d55e00"}
-    axes = fig.subplots(1, len(backbones), sharex=True, sharey=True, squeeze=False)[0]
-    for ax, backbone in zip(axes, backbones, strict=True):
-        for row in judged[judged["backbone"] == backbone].itertuples():
-            place, ink = len(texts) - texts.index(row.claim), inks.get(row.verdict, "0.45")
-            ax.plot([row.low, row.high], [place, place], color=ink, lw=1.2)
-            ax.plot(row.effect, place, "o", ms=4, mfc=ink if row.direction else "white", mec=ink)
-        ax.axvline(0, color="black", lw=0.6)
+    """Effects and their intervals: a column for each backbone, a row of panels for each measure, a line a claim."""
+    backbones, measures = list(dict.fromkeys(judged["backbone"])), list(dict.fromkeys(judged["measure"]))
+    texts = {m: list(dict.fromkeys(judged.loc[judged["measure"] == m, "claim"])) for m in measures}
+    heights = [0.8 + 0.26 * len(texts[measure]) for measure in measures]
+    fig = Figure(figsize=(7.2, 0.3 + sum(heights)), layout="constrained")
+    grid = fig.subplots(len(measures), len(backbones), sharex="row", sharey="row", squeeze=False, height_ratios=heights)
+    for axes, measure in zip(grid, measures, strict=True):
+        for ax, backbone in zip(axes, backbones, strict=True):
+            of_panel = judged[(judged["backbone"] == backbone) & (judged["measure"] == measure)]
+            _panel(ax, of_panel, texts[measure])
+        axes[len(backbones) // 2].set_xlabel(f"difference in {measure}")
+    for ax, backbone in zip(grid[0], backbones, strict=True):
         ax.set_title(backbone)
-        ax.set_yticks(range(len(texts), 0, -1), texts)
-    fig.supxlabel("difference in alignment, mean and 95 % interval over participants", fontsize=7)
-    fig.suptitle(f"blue: supported, red: contradicted, grey: neither. {note}", fontsize=5, color="0.35")
+    legend = "mean and 95 % interval over participants; blue: supported, red: contradicted, grey: neither"
+    fig.supxlabel(f"{legend}. {note}", fontsize=5, color="0.35")
     return fig
+
+
+def _panel(ax: Axes, judged: pd.DataFrame, texts: list[str]) -> None:
+    inks = {"supported": "#0072b2", "contradicted": "#d55e00"}
+    for row in judged.itertuples():
+        place, ink = len(texts) - texts.index(row.claim), inks.get(row.verdict, "0.45")
+        ax.plot([row.low, row.high], [place, place], color=ink, lw=1.2)
+        ax.plot(row.effect, place, "o", ms=4, mfc=ink if row.direction else "white", mec=ink)
+    ax.axvline(0, color="black", lw=0.6)
+    ax.set_yticks(range(len(texts), 0, -1), texts)
+    ax.set_ylim(0.4, len(texts) + 0.6)
