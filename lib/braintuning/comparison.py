@@ -51,7 +51,7 @@ def compare(
     for backbone, condition, roi, against in product(study.backbones, study.conditions, regions, (reference, "chance")):
         if against != condition and condition in study.conditions_of(backbone):
             within = [
-                _within(study, dataset, participant, backbone, condition, roi, against)
+                within_participant(study, dataset, participant, backbone, condition, roi, against)
                 for participant in study.participants
             ]
             rows += [*within, _over(within)]
@@ -60,7 +60,7 @@ def compare(
     return table
 
 
-def _within(
+def within_participant(
     study: Study,
     dataset: Dataset,
     participant: str,
@@ -69,6 +69,7 @@ def _within(
     roi: str,
     against: str,
 ) -> dict:
+    """A row of `compare` for one participant: a condition against another one, or against 'chance'."""
     used = used_voxels(study, participant)
     inside = (rois.members(dataset.cortex(participant).voxel_labels, roi) & used)[used]
     test = study.stories_for(participant).test

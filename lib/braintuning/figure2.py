@@ -1,5 +1,7 @@
 """Figure 2: alignment of every model in late language and primary auditory regions, and where tuning changed it."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -19,9 +21,22 @@ CLEAR_CEILING = 0.6
 FEW_BARS = 8
 
 
-def gather(study: Study, device: str = "cpu", report: Report = print) -> pd.DataFrame:
-    """Alignment of every participant with every model, layer by layer and region by region, with provenance."""
-    paths = [align(study, participant, run, device, report) for participant, run in study.alignments()]
+def gather(
+    study: Study,
+    device: str = "cpu",
+    report: Report = print,
+    backbones: Collection[str] | None = None,
+    conditions: Collection[str] | None = None,
+) -> pd.DataFrame:
+    """Alignment of every participant with every model, layer by layer and region by region, with provenance.
+
+    With `backbones` or `conditions`, of those alone.
+    """
+    paths = [
+        align(study, participant, run, device, report)
+        for participant, run in study.alignments()
+        if (backbones is None or run.backbone in backbones) and (conditions is None or run.condition in conditions)
+    ]
     return pd.concat([pd.read_csv(path.with_suffix(".csv")) for path in paths], ignore_index=True)
 
 

@@ -15,15 +15,25 @@ from braintuning.seeding import generator
 from braintuning.stages import Report
 from braintuning.study import Run, Study
 
+LEAST_ALIGNMENT = 0.05
+
 
 def gather(study: Study, device: str = "cpu", report: Report = print) -> pd.DataFrame:
     """Low-level impact of every participant with every model, by layer, region and feature, with provenance."""
     paths = [low_level_impact(study, participant, run, device, report) for participant, run in study.alignments()]
-    return pd.concat([pd.read_csv(path.with_suffix(".csv")) for path in paths], ignore_index=True)
+    table = pd.concat([pd.read_csv(path.with_suffix(".csv")) for path in paths], ignore_index=True)
+    return where_r_is_defined(table)
+
+
+def where_r_is_defined(table: pd.DataFrame) -> pd.DataFrame:
+    """The table, R and its interval NaN where alignment is below `LEAST_ALIGNMENT`: a share of nearly nothing."""
+    table = table.copy()
+    table.loc[table["alignment"] < LEAST_ALIGNMENT, ["r_percent", "low", "high"]] = np.nan
+    return table
 
 
 def compare(study: Study, table: pd.DataFrame, reference: str = "pretrained") -> pd.DataFrame:
-    """R of each condition minus the reference's, over participants, at the figure's layer.
+    """R of each condition minus the reference's, over participants in whom both are defined, at the figure's layer.
 
     Returns
     -------
@@ -35,7 +45,7 @@ def compare(study: Study, table: pd.DataFrame, reference: str = "pretrained") ->
     for (backbone, roi, feature), part in chosen[chosen["roi"].isin(REGIONS)].groupby(["backbone", "roi", "feature"]):
         wide = part.pivot(index="participant", columns="condition", values="r_percent")
         for condition in [c for c in study.conditions_of(backbone) if c != reference]:
-            change = (wide[condition] - wide[reference]).to_numpy()
+            change = (wide[condition] - wide[reference]).dropna()
             low, high = stats.bootstrap_interval(change, generator(study.encoding.seed, backbone, condition, roi))
             rows.append(
                 {
@@ -85,6 +95,9 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
         Small print.
     """
     cortex = dataset.cortex(on_the_map(study, dataset)[0])
+    shown = at_layer(table[table["feature"] == TOGETHER], study.figures.layer)
+    missing = shown["r_percent"].isna() & shown["roi"].isin(REGIONS)
+    undefined = f". No bar: alignment below {LEAST_ALIGNMENT:g}, of which no share is taken" if missing.any() else ""
     fig = cortex_figure(
         cortex.surface,
         carried_map(study, dataset, study.figure_backbone),
@@ -92,9 +105,8 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
         symmetric=True,
         reliability=reliability(study, dataset),
         labels=cortex.vertex_labels,
-        note=note,
+        note=note + undefined,
     )
-    shown = at_layer(table[table["feature"] == TOGETHER], study.figures.layer)
     stars = statistics[(statistics["feature"] == TOGETHER) & (statistics["q"] < 0.05)]
     bars_above(fig, study, shown, "r_percent", "low-level impact R (%)", stars)
     return fig
@@ -111,5 +123,5 @@ def draw_features(study: Study, table: pd.DataFrame, note: str) -> Figure:
         plots.condition_bars(ax, chosen[chosen["roi"] == roi], "r_percent", features, conditions, "R (%)")
         ax.set_title(f"{plots.ROI_TITLES[roi]}, {study.figure_backbone}")
     plots.condition_legend(fig, conditions, loc="outside upper center")
-    fig.supxlabel(note, fontsize=5, color="0.35")
+    plots.small_print_below(fig, note)
     return fig

@@ -76,7 +76,7 @@ def draw(study: Study, table: pd.DataFrame, note: str) -> Figure:
     for ax in axes[len(tasks) :]:
         ax.set_axis_off()
     plots.condition_legend(fig, conditions, loc="outside upper center")
-    fig.supxlabel(note, fontsize=5, color="0.35")
+    plots.small_print_below(fig, note)
     return fig
 
 

@@ -78,7 +78,7 @@ def draw(study: Study, table: pd.DataFrame, note: str) -> Figure:
     lines = [Line2D([], [], ls=style, color="black", lw=1, label=name) for name, style in PAIR_STYLES.items()]
     shown = [condition for condition in study.conditions if condition not in study.variants]
     plots.condition_legend(fig, shown, lines, loc="outside upper center")
-    fig.supxlabel(note, fontsize=5, color="0.35")
+    plots.small_print_below(fig, note)
     return fig
 
 

@@ -11,6 +11,8 @@ from braintuning.figure2 import REGIONS, at_layer
 from braintuning.study import Study
 
 YLABEL = "alignment (r / ceiling)"
+TEXT_CONDITIONS = ("pretrained", "brain-tuned", "lm-tuned")
+SIZE_CONDITIONS = ("pretrained", "brain-tuned")
 
 
 def _panels(n_rows: int, n_columns: int, height: float = 1.9) -> tuple[Figure, list]:
@@ -26,7 +28,7 @@ def _shown(study: Study) -> tuple[str, ...]:
 
 def _with_legend(fig: Figure, conditions: Sequence[str], note: str) -> Figure:
     plots.condition_legend(fig, conditions, loc="outside upper center")
-    fig.supxlabel(note, fontsize=5, color="0.35")
+    plots.small_print_below(fig, note)
     return fig
 
 
@@ -62,7 +64,7 @@ def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None
 
 def language_models(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure A5: the control that was tuned to a text model, beside pretrained and brain-tuned."""
-    conditions = [c for c in ("pretrained", "brain-tuned", "lm-tuned") if c in study.conditions]
+    conditions = [c for c in TEXT_CONDITIONS if c in study.conditions]
     backbones = [b for b in study.backbones if set(conditions) <= set(study.conditions_of(b))]
     fig, axes = _panels(1, len(REGIONS), 2.2)
     chosen = at_layer(table, study.figures.layer)
@@ -76,7 +78,7 @@ def language_models(study: Study, table: pd.DataFrame, note: str) -> Figure:
 def base_and_large(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure A2: a base model, pretrained and brain-tuned, beside a larger pretrained one."""
     base, large = study.figures.base_and_large
-    conditions = [c for c in ("pretrained", "brain-tuned") if c in study.conditions]
+    conditions = [c for c in SIZE_CONDITIONS if c in study.conditions]
     fig, axes = _panels(1, len(REGIONS), 2.2)
     chosen = at_layer(table, study.figures.layer)
     for ax, roi in zip(axes[0], REGIONS, strict=True):

@@ -10,6 +10,7 @@ from braintuning.stages import Report
 from braintuning.study import Study
 
 MULTI = "multi-brain-tuned"
+TRANSFER_CONDITIONS = ("pretrained", "brain-tuned", MULTI)
 YLABEL = "alignment (r / noise ceiling)"
 
 
@@ -28,7 +29,7 @@ def gather_amounts(study: Study, device: str = "cpu", report: Report = print) ->
     """
     tables, backbone = [], study.figure_backbone
     for participant in held_out(study):
-        for condition in [c for c in ("pretrained", "brain-tuned", MULTI) if c in study.conditions_of(backbone)]:
+        for condition in [c for c in TRANSFER_CONDITIONS if c in study.conditions_of(backbone)]:
             for n_stories in study.figures.story_counts:
                 run = study.run(backbone, condition, participant)
                 path = align_first(study, participant, run, n_stories, device)
@@ -53,14 +54,14 @@ def amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
         ax.set(xlabel="minutes of stories for the encoding model", title=plots.ROI_TITLES[roi])
     fig.axes[0].set_ylabel(f"{YLABEL}, best layer")
     fig.axes[0].legend()
-    fig.supxlabel(note, fontsize=5, color="0.35")
+    plots.small_print_below(fig, note)
     return fig
 
 
 def transfer(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure B2: joint models on participants whom they were tuned on, and on those whom they never saw."""
     fig = Figure(figsize=(7.2, 2.7), layout="constrained")
-    conditions = [c for c in ("pretrained", "brain-tuned", MULTI) if c in study.conditions]
+    conditions = [c for c in TRANSFER_CONDITIONS if c in study.conditions]
     chosen = at_layer(table, study.figures.layer)
     groups = {"tuned together": study.tuned_together, "held out": held_out(study)}
     chosen = pd.concat(
@@ -73,19 +74,24 @@ def transfer(study: Study, table: pd.DataFrame, note: str) -> Figure:
         ax.set_title(f"{plots.ROI_TITLES[roi]}, {study.figure_backbone}")
     fig.axes[0].set_ylabel(YLABEL)
     plots.condition_legend(fig, conditions, loc="outside upper center")
-    fig.supxlabel(note, fontsize=5, color="0.35")
+    plots.small_print_below(fig, note)
     return fig
+
+
+def ablation_conditions(study: Study) -> list[str]:
+    """Pretrained, and joint tuning under every rank and loss of the study."""
+    return ["pretrained", *(c for c in study.conditions if study.base(c) == MULTI)]
 
 
 def ablation(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure B3: joint tuning with other ranks and losses; every participant a point."""
     fig = Figure(figsize=(7.2, 2.9), layout="constrained")
-    conditions = ["pretrained", *(c for c in study.conditions if study.base(c) == MULTI)]
+    conditions = ablation_conditions(study)
     chosen = at_layer(table, study.figures.layer)
     for ax, roi in zip(fig.subplots(1, len(REGIONS)), REGIONS, strict=True):
         plots.condition_bars(ax, chosen[chosen["roi"] == roi], "alignment", (study.figure_backbone,), conditions)
         ax.set_title(plots.ROI_TITLES[roi])
     fig.axes[0].set_ylabel(YLABEL)
     plots.condition_legend(fig, conditions, loc="outside upper center")
-    fig.supxlabel(note, fontsize=5, color="0.35")
+    plots.small_print_below(fig, note)
     return fig

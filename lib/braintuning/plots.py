@@ -10,6 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from braintuning.cortex_page import wrap
+
+SMALL_PRINT_POINTS = 5.0
+
 CONDITION_COLOURS = {
     "pretrained": "#8c8c8c",
     "brain-tuned": "#d55e00",
@@ -196,6 +200,11 @@ def region_bars(ax: Axes, table: pd.DataFrame, regions: Sequence[str], colour: s
     ax.axhline(0, color="black", lw=0.7)
     ax.set_xticks(positions, regions)
     return ax
+
+
+def small_print_below(fig: Figure, note: str) -> None:
+    """Write small print under a figure, in as many lines as its width asks for."""
+    fig.supxlabel(wrap(note, fig.get_figwidth(), SMALL_PRINT_POINTS), fontsize=SMALL_PRINT_POINTS, color="0.35")
 
 
 def room_above(fig: Figure, inches: float) -> float:

@@ -38,6 +38,24 @@ def false_discovery_q(p: Sequence[float]) -> np.ndarray:
     return q
 
 
+def conjunction_p(differences: Sequence[tuple[float, float]]) -> float:
+    """Two-sided p that not everybody's difference has the same sign (intersection-union test, Berger 1982).
+
+    Parameters
+    ----------
+    differences : sequence of (difference, p)
+        Of each participant, p two-sided.
+
+    Returns
+    -------
+    p : float
+        Twice the largest one-sided p towards the sign of the mean, at most 1.
+    """
+    values = np.asarray(differences, float)
+    agrees = np.sign(values[:, 0]) == np.sign(values[:, 0].mean())
+    return float(min(1.0, 2 * np.where(agrees, values[:, 1] / 2, 1 - values[:, 1] / 2).max()))
+
+
 def bootstrap_interval(
     values: np.ndarray, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000
 ) -> tuple[float, float]:

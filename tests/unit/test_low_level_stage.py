@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from braintuning import low_level_stage, rois
+from braintuning import figure3, low_level_stage, rois
 from braintuning.align_stage import align
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.low_level_stage import impact_table, low_level_impact
@@ -92,3 +92,12 @@ def test_an_unknown_story_or_feature_is_refused(made, tmp_path):
         lambda: load_study(tiny.write_yaml(tmp_path / "f.yaml", {**content, "low_level": {"features": ["diphone"]}})),
         "diphone",
     )
+
+
+def test_r_of_next_to_no_alignment_is_left_empty():
+    table = pd.DataFrame({"alignment": [0.3, 0.049, np.nan], "r_percent": [20.0, 300.0, np.nan], "low": 1.0, "high": 2})
+    shown = figure3.where_r_is_defined(table)
+    assert shown["r_percent"].tolist()[0] == 20 and shown["r_percent"].isna().tolist() == [False, True, True]
+    assert shown["low"].isna().tolist() == [False, True, False]
+    assert shown["alignment"].equals(table["alignment"])
+    assert table["r_percent"].tolist()[1] == 300

@@ -95,3 +95,12 @@ def test_style_keeps_text_in_pdfs_and_conditions_can_be_told_apart_by_the_colour
     deuteranope = linear @ np.array([[0.625, 0.375, 0], [0.7, 0.3, 0], [0, 0.3, 0.7]]).T
     distances = np.linalg.norm(deuteranope[:, None] - deuteranope, axis=-1)
     assert distances[~np.eye(len(rgb), dtype=bool)].min() > 0.1
+
+
+def test_small_print_stays_inside_its_figure():
+    fig = Figure(figsize=(3.0, 2.0), layout="constrained")
+    fig.subplots()
+    plots.small_print_below(fig, "Weights: " + "; ".join(f"a model of some length, number {n}" for n in range(12)))
+    fig.draw_without_rendering()
+    box = fig.get_supxlabel() and fig._supxlabel.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= fig.bbox.width and box.y0 >= 0

@@ -1,12 +1,34 @@
 import numpy as np
 import pytest
 from braintuning import stats
-from scipy.stats import wilcoxon
+from scipy.stats import norm, wilcoxon
 from tiny import refused
 
 
 def correlations(a, b):
     return np.array([np.corrcoef(x, y)[0, 1] for x, y in zip(a.T, b.T, strict=True)])
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        ([(0.2, 0.01), (0.1, 0.03)], 0.03),  # agreement: the largest
+        ([(0.9, 0.01), (-0.1, 0.4)], 1.0),  # one against: its one-sided p is .8
+        ([(0.9, 0.01), (-0.1, 1.0)], 1.0),
+        ([(-0.2, 0.04)], 0.04),
+    ],
+)
+def test_conjunction_is_the_largest_p_towards_the_common_sign(differences, expected):
+    assert stats.conjunction_p(differences) == pytest.approx(expected)
+
+
+def test_conjunction_rejects_no_more_often_than_it_says():
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((4000, 3))
+    z[:, 0] += 6  # a clear effect in one of three does not make a conjunction
+    p = 2 * norm.sf(np.abs(z))
+    found = [stats.conjunction_p(list(zip(values, own, strict=True))) for values, own in zip(z, p, strict=True)]
+    assert np.mean(np.array(found) < 0.05) < 0.05
 
 
 def test_signed_rank_p_is_exact_for_few_participants():
