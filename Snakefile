@@ -11,6 +11,7 @@ SHARED_OPTIONS = f"--study {config.get('study', 'demo')} --device {DEVICE}" + (f
 BRAINTUNING = "python -m braintuning"
 CORES = int(config.get("cores") or workflow.cores or 1)
 GPUS = int(DEVICE == "cuda")
+MAX_MEMORY = f" --max-memory {config['max_memory']}" if config.get("max_memory") else ""
 RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
 TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
@@ -103,7 +104,7 @@ rule tune:
     threads: CORES
     resources:
         gpu=GPUS,
-    shell: BRAINTUNING + " notebook 02_brain_tune " + SHARED_OPTIONS + " {params.options} --out {output.notebook}"
+    shell: BRAINTUNING + " notebook 02_brain_tune " + SHARED_OPTIONS + MAX_MEMORY + " {params.options} --out {output.notebook}"
 
 
 rule extract:

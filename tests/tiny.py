@@ -188,3 +188,21 @@ def one_sentence(message: str, *parts: str) -> str:
     for part in parts:
         assert str(part) in message, f"{part!r} not in {message!r}"
     return message
+
+
+def tuning_material():
+    """Settings, training and validation stories of noise that is louder in some rows than in others."""
+    from braintuning.settings import Tuning
+    from braintuning.tuned_model import StoryTargets
+
+    def story(seed, n_rows):
+        rng = np.random.default_rng(seed)
+        loud = rng.random(n_rows)
+        sound = rng.standard_normal((n_rows + 1, 8000)) * np.append(0.0, loud)[:, None]
+        targets = np.outer(loud - 0.5, [3.0, -2.0, 1.0]).astype(np.float32)
+        return StoryTargets(0.1 * sound.ravel().astype(np.float32), 1.0 + 0.5 * np.arange(n_rows), targets)
+
+    settings = Tuning(
+        clip_seconds=0.5, epochs=2, batch_size=7, trunk_learning_rate=1e-3, head_learning_rate=1e-2, patience=2
+    )
+    return settings, {"first": story(1, 10), "second": story(2, 9)}, {"third": story(3, 6)}

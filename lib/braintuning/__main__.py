@@ -55,9 +55,11 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--port", type=int, default=8000, help="where to show it on this machine")
         if name in ("check", "notebook"):
             sub.add_argument("--out", type=Path, required=True)
-        if name in ("ceiling", "extract", "low-level", "preference", "probe", "notebook"):
+        if name in ("figures", "tune", "notebook"):
+            sub.add_argument("--max-memory", type=float, help="GiB that a step of tuning may take, about")
+        if name in ("ceiling", "tune", "extract", "low-level", "preference", "probe", "notebook"):
             sub.add_argument("--participant")
-        if name in ("extract", "low-level", "preference", "probe", "notebook"):
+        if name in ("tune", "extract", "low-level", "preference", "probe", "notebook"):
             sub.add_argument("--backbone")
             sub.add_argument("--condition")
     return parser
@@ -77,6 +79,7 @@ def _figures(study: Study, options: argparse.Namespace) -> int:
     named = options.study if not Path(options.study).suffix else Path(options.study).absolute()
     command += ["--config", f"study={named}", f"device={options.device}"]
     command += [f"root={Path(options.root).absolute()}"] if options.root else []
+    command += [f"max_memory={options.max_memory}"] if options.max_memory else []
     study.results.mkdir(parents=True, exist_ok=True)
     with open(study.results / ".lock", "w") as lock:
         try:
@@ -115,6 +118,16 @@ def _extract(study: Study, options: argparse.Namespace) -> None:
     extract_features(study, study.run(options.backbone, options.condition, options.participant), options.device)
 
 
+def _tune(study: Study, options: argparse.Namespace) -> None:
+    """Tune one model; under torchrun, on several GPUs or processes at once."""
+    from braintuning import processes
+    from braintuning.tune_stage import tune_model
+
+    run = study.run(options.backbone, options.condition, options.participant)
+    with processes.together(options.device):
+        tune_model(study, run, options.device, max_memory=options.max_memory)
+
+
 def _low_level(study: Study, options: argparse.Namespace) -> None:
     """Take low-level features out of one model and see what is left of its alignment with a participant."""
     from braintuning.low_level_stage import low_level_impact
@@ -145,7 +158,7 @@ def _notebook(study: Study, options: argparse.Namespace) -> None:
     """Execute a notebook with the given parameters and keep what came out."""
     from braintuning.notebooks import execute
 
-    names = ("study", "root", "device", "participant", "backbone", "condition")
+    names = ("study", "root", "device", "participant", "backbone", "condition", "max_memory")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     execute(options.name, options.out, given)
 
@@ -174,6 +187,7 @@ COMMANDS = {
     "figures": _figures,
     "check": _check,
     "ceiling": _ceiling,
+    "tune": _tune,
     "extract": _extract,
     "low-level": _low_level,
     "preference": _preference,

@@ -10,6 +10,7 @@ from braintuning.files import require_space
 from braintuning.tuned_model import Front, TunedModel
 
 MOST_IN_MEMORY = 4 << 30
+SHARE_OF_GPU = 0.3
 Rows = Sequence[tuple[str, int]]
 Listen = Callable[[Rows], torch.Tensor]
 
@@ -27,7 +28,8 @@ def cached_fronts(
     """Compute what the front end makes of every clip; give back a function that looks it up.
 
     Kept as float32 on a CPU, so that nothing changes, and as bfloat16 elsewhere, in which the front end computes there.
-    Up to `MOST_IN_MEMORY` bytes stay in memory, more go to `file`; the size is reported first.
+    Where they take less than `SHARE_OF_GPU` of a GPU's free memory they stay there. Else up to `MOST_IN_MEMORY` bytes
+    stay in memory, more go to `file`; the size is reported first.
 
     Parameters
     ----------
@@ -58,17 +60,27 @@ def cached_fronts(
         hidden, n_frames = model.front(listen(rows[:1]))
         shape = (len(rows), *hidden.shape[1:])
         n_bytes = int(np.prod(shape)) * dtype.itemsize
-        on_disk = file is not None and n_bytes > MOST_IN_MEMORY
-        report(f"front end of {len(rows)} clips: {n_bytes / 2**30:.2f} GiB {'on disk' if on_disk else 'in memory'}")
-        kept = _on_disk(file, shape, dtype, n_bytes) if on_disk else torch.empty(shape, dtype=dtype)
+        on_device = device != "cpu" and n_bytes < SHARE_OF_GPU * torch.cuda.mem_get_info()[0]
+        on_disk = not on_device and file is not None and n_bytes > MOST_IN_MEMORY
+        where = "on the device" if on_device else "on disk" if on_disk else "in memory"
+        report(f"front end of {len(rows)} clips: {n_bytes / 2**30:.2f} GiB {where}")
+        home = device if on_device else "cpu"
+        kept = _on_disk(file, shape, dtype, n_bytes) if on_disk else torch.empty(shape, dtype=dtype, device=home)
         for start in range(0, len(rows), batch_size):
             chosen = rows[start : start + batch_size]
-            kept[start : start + len(chosen)] = model.front(listen(chosen)).hidden.to("cpu", dtype)
+            kept[start : start + len(chosen)] = model.front(listen(chosen)).hidden.to(home, dtype)
 
     def fronts(wanted: Rows) -> Front:
-        return Front(kept[[place[row] for row in wanted]].to(device, non_blocking=True), n_frames)
+        return Front(to_device(kept[[place[row] for row in wanted]], device), n_frames)
 
     return fronts
+
+
+def to_device(tensor: torch.Tensor, device: str) -> torch.Tensor:
+    """The tensor on a device, copied there through pinned memory so that nobody waits for it."""
+    if device == "cpu" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _on_disk(file: Path, shape: tuple[int, ...], dtype: torch.dtype, n_bytes: int) -> torch.Tensor:

@@ -24,6 +24,9 @@ def _cosine(a: torch.Tensor, b: torch.Tensor, dim: int) -> torch.Tensor:
     return ((a * b).sum(dim=dim) / norms).mean()
 
 
+OVER_THE_BATCH = ("correlation",)
+"""Losses that are no mean over clips, so that a batch cannot be divided."""
+
 LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "l2": functional.mse_loss,
     "correlation": correlation_loss,

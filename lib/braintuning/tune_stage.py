@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from braintuning import teachers
+from braintuning import processes, teachers
 from braintuning.backbones import SpeechEncoder
 from braintuning.common_cortex import CommonCortex, common_cortex
 from braintuning.datasets.interface import Dataset
@@ -33,19 +33,27 @@ def in_memory(targets: np.ndarray, name: str) -> np.ndarray:
     return targets
 
 
-def tune_model(study: Study, run: Run, device: str = "cpu", report: Report = print) -> Path:
-    """Tune a run's model and save it as a folder that plain transformers loads, with its head and loss history."""
+def tune_model(
+    study: Study, run: Run, device: str = "cpu", report: Report = print, max_memory: float | None = None
+) -> Path:
+    """Tune a run's model and save it as a folder that plain transformers loads, with its head and loss history.
+
+    Inside `processes.together` all processes tune it, each with its share of every batch. `max_memory`: see
+    `tuning.tune`.
+    """
     require_device(device)
-    dataset = prepare(study, report)
-    for participant in study.tuned_on(run) or study.participants[:1]:
-        measure_ceiling(study, participant, report)
+    with processes.first_one_first():
+        dataset = prepare(study, report)
+        for participant in study.tuned_on(run) or study.participants[:1]:
+            measure_ceiling(study, participant, report)
     path, recipe = study.model_folder(run), tuning_recipe(study, run, dataset)
     if is_done(path, recipe):
         return path
     encoder = pretrained(study, run)
     settings = study.tuning_of(run.condition)
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
-    with scratch_folder(path) as scratch:
+    processes.wait_for_all()
+    with scratch_folder(path.with_name(f"{path.name}-{processes.rank()}")) as scratch:
         train, validation = learning_material(
             study, run, dataset, lambda targets, name: on_disk(targets, scratch / f"{name}.npy"), device, report
         )
@@ -53,10 +61,13 @@ def tune_model(study: Study, run: Run, device: str = "cpu", report: Report = pri
         model, history = tune(
             encoder, train, validation, settings,
             device=device, checkpoint=checkpoint, report=report, objective=objective, scratch=scratch,
+            max_memory=max_memory,
         )  # fmt: skip
-    carried = provenance(recipe, device=device, weights=encoder.weights_from)
-    save_model(path, model, _head_columns(study, run, dataset), history, carried, study.base(run.condition))
-    checkpoint.unlink(missing_ok=True)
+    if processes.rank() == 0:
+        carried = provenance(recipe, device=device, weights=encoder.weights_from)
+        save_model(path, model, _head_columns(study, run, dataset), history, carried, study.base(run.condition))
+        checkpoint.unlink(missing_ok=True)
+    processes.wait_for_all()
     return path
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from braintuning import timing
+from braintuning import processes
 from braintuning.backbones import SpeechEncoder
+from braintuning.batches import ahead, clips_within, gradient
+from braintuning.clips import Hear, Rows, hearing, rows_of, targets_of
 from braintuning.errors import InputError
 from braintuning.files import atomic_path
-from braintuning.front_cache import cached_fronts
+from braintuning.losses import OVER_THE_BATCH
 from braintuning.seeding import generator
 from braintuning.settings import Tuning
 from braintuning.tuned_model import Front, Model, SelfTunedModel, StoryTargets, TunedModel, trainable_state
@@ -27,46 +29,8 @@ def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> flo
     return max(n_steps - step, 0) / max(n_steps - warmup, 1)
 
 
-Rows = list[tuple[str, int]]
-Hear = Callable[[Rows], torch.Tensor | Front]
-
-
-def _listen(stories: Mapping[str, StoryTargets], seconds: float, device: str) -> Callable[[Rows], torch.Tensor]:
-    """A function from rows to their clips, (clips, samples)."""
-
-    def listen(rows: Rows) -> torch.Tensor:
-        clips = [timing.windows(stories[s].audio, stories[s].times[[row]], seconds) for s, row in rows]
-        return torch.from_numpy(np.concatenate(clips)).to(device)
-
-    return listen
-
-
-def _hearing(
-    model: Model,
-    stories: Mapping[str, StoryTargets],
-    settings: Tuning,
-    device: str,
-    file: Path | None,
-    report: Callable[[str], None],
-) -> Hear:
-    """A function from rows to what a model takes: their clips, or where it learns targets, what its front end kept."""
-    listen = _listen(stories, settings.clip_seconds, device)
-    if isinstance(model, SelfTunedModel):
-        return listen
-    return cached_fronts(
-        model, _rows(stories), listen, batch_size=settings.batch_size, device=device, file=file, report=report
-    )
-
-
-def _targets(stories: Mapping[str, StoryTargets], rows: Rows, device: str) -> list[torch.Tensor | None]:
-    """Targets of rows, participant by participant, (clips, targets); one None without any."""
-    n_participants = len(stories[rows[0][0]].of_each)
-    targets = [np.stack([stories[story].of_each[p][row] for story, row in rows]) for p in range(n_participants)]
-    return [torch.from_numpy(t).to(device) for t in targets] or [None]
-
-
-def _rows(stories: Mapping[str, StoryTargets]) -> Rows:
-    return [(name, row) for name, story in stories.items() for row in range(len(story.times))]
+STEPS_BETWEEN_CHECKS = 50
+"""A GPU is waited for, to see whether losses are finite, only once in so many steps."""
 
 
 @contextmanager
@@ -78,22 +42,25 @@ def _seeded(settings: Tuning, device: str, *labels: str | int) -> Iterator[None]
 
 
 def _mean_loss(model: Model, stories: Mapping[str, StoryTargets], hear: Hear, settings: Tuning, device: str) -> float:
-    rows, total = _rows(stories), 0.0
+    rows, total = rows_of(stories), 0.0
     model.eval()
     with torch.no_grad(), _precision(device), _seeded(settings, device, "validation"):
         for start in range(0, len(rows), settings.batch_size):
             batch = rows[start : start + settings.batch_size]
             heard = hear(batch)
-            loss = torch.stack([model.loss(heard, target) for target in _targets(stories, batch, device)]).mean()
-            _require_finite(loss, batch, "validation")
-            total += loss.item() * len(batch)
+            loss = torch.stack([model.loss(heard, target) for target in targets_of(stories, batch, device)]).mean()
+            total += _finite([(loss, batch)], "validation batch", start // settings.batch_size + 1)[0] * len(batch)
     return total / len(rows)
 
 
-def _require_finite(loss: torch.Tensor, batch: Rows, where: str) -> None:
-    if not torch.isfinite(loss):
-        names = ", ".join(sorted({story for story, _ in batch}))
-        raise InputError(f"tuning: loss {loss.item()} at {where} ({names}), expected a finite number")
+def _finite(losses: list[tuple[torch.Tensor, Rows]], where: str, first: int) -> list[float]:
+    """Losses, numbered from `first`, as numbers; one that is not finite is refused with the stories of its batch."""
+    values = torch.stack([loss.detach() for loss, _ in losses]).tolist()
+    for number, (value, (_, batch)) in enumerate(zip(values, losses, strict=True), first):
+        if not np.isfinite(value):
+            names = ", ".join(sorted({story for story, _ in batch}))
+            raise InputError(f"tuning: loss {value} at {where} {number} ({names}), expected a finite number")
+    return values
 
 
 def _precision(device: str) -> torch.autocast:
@@ -112,7 +79,7 @@ def _optimiser(
             "lr": settings.head_learning_rate,
         },
     ]
-    optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: learning_rate_factor(step, n_steps, settings.warmup_fraction)
     )
@@ -128,26 +95,56 @@ def _train_epoch(
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
     device: str,
+    at_once: int,
 ) -> float:
     """One pass over the clips in random order; a step for each batch and, one after the other, each participant."""
-    rows = _rows(stories)
+    rows = rows_of(stories)
     order = generator(settings.seed, "epoch", epoch).permutation(len(rows))
-    losses = []
+    batches = [[rows[i] for i in order[s : s + settings.batch_size]] for s in range(0, len(rows), settings.batch_size)]
+    losses, done = [], []
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     model.train()
     with _seeded(settings, device, "draws", epoch):
-        for start in range(0, len(rows), settings.batch_size):
-            batch = [rows[i] for i in order[start : start + settings.batch_size]]
-            heard = hear(batch)
-            for target in _targets(stories, batch, device):
-                with _precision(device):
-                    loss = model.loss(heard, target)
-                _require_finite(loss, batch, f"epoch {epoch + 1}, step {len(losses) + 1}")
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+        for batch, (heard, targets) in ahead(batches, lambda b: (hear(b), targets_of(stories, b, device))):
+            for target in targets:
+                loss_of = _loss_of(model, heard, target, device)
+                losses.append((gradient(parameters, loss_of, len(batch), at_once), batch))
                 optimiser.step()
                 schedule.step()
-                losses.append(loss.item())
-    return float(np.mean(losses))
+            if len(losses) >= STEPS_BETWEEN_CHECKS or batch is batches[-1]:
+                done += _finite(losses, f"epoch {epoch + 1}, step", len(done) + 1)
+                losses = []
+    return float(np.mean(done))
+
+
+def _loss_of(
+    model: Model, heard: torch.Tensor | Front, target: torch.Tensor | None, device: str
+) -> Callable[[slice], torch.Tensor]:
+    """The loss of a slice of a batch's clips."""
+
+    def loss_of(piece: slice) -> torch.Tensor:
+        part = Front(heard.hidden[piece], heard.n_frames) if isinstance(heard, Front) else heard[piece]
+        with _precision(device):
+            return model.loss(part, None if target is None else target[piece])
+
+    return loss_of
+
+
+def _at_once(
+    model: Model, train: Mapping[str, StoryTargets], hear: Hear, settings: Tuning, device: str, max_memory: float | None
+) -> int:
+    """Most clips in one pass: the whole batch, or what a limit of memory allows."""
+    if settings.loss in OVER_THE_BATCH and (max_memory or processes.count() > 1):
+        raise InputError(
+            f"tuning: the loss {settings.loss!r} is taken over the clips of a whole batch, which cannot be divided; "
+            "expected no limit of memory and one process"
+        )
+    if not max_memory:
+        return settings.batch_size
+    row = rows_of(train)[:1]
+    return clips_within(
+        model, _loss_of(model, hear(row), targets_of(train, row, device)[0], device), max_memory, settings.batch_size
+    )
 
 
 def _check(train: Mapping[str, StoryTargets], validation: Mapping[str, StoryTargets]) -> tuple[int, int]:
@@ -178,6 +175,7 @@ def tune(
     report: Callable[[str], None] = print,
     objective: torch.nn.Module | None = None,
     scratch: Path | None = None,
+    max_memory: float | None = None,
 ) -> tuple[Model, list[dict]]:
     """Tune an encoder until the validation loss stops falling; return it as it was when that loss was lowest.
 
@@ -201,6 +199,9 @@ def tune(
         Its `loss(audio)` is minimised instead of a distance from targets; see `self_supervised`.
     scratch : Path, optional
         Folder for what the front end makes of the clips where that does not fit into memory; see `front_cache`.
+    max_memory : float, optional
+        GiB that a step may take, about; batches are then gone through in pieces, to the same result but for the draws
+        of dropout and masks, which are made piece by piece.
 
     Returns
     -------
@@ -214,11 +215,12 @@ def tune(
         No stories, rows that do not match, or a loss that is not finite.
     """
     n_participants, n_targets = _check(train, validation)
+    report = report if processes.rank() == 0 else _say_nothing
     if settings.lora_rank:
         encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
     model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings.loss)
     model.to(device)
-    n_steps = settings.epochs * max(n_participants, 1) * -(-len(_rows(train)) // settings.batch_size)
+    n_steps = settings.epochs * max(n_participants, 1) * -(-len(rows_of(train)) // settings.batch_size)
     optimiser, schedule = _optimiser(model, settings, n_steps)
     history: list[dict] = []
     best = copy.deepcopy(trainable_state(model))
@@ -232,13 +234,14 @@ def tune(
         history, best = state["history"], state["best"]
         report(f"resumed after epoch {len(history)}")
     hear = {
-        name: _hearing(model, stories, settings, device, scratch and scratch / f"{name}.bin", report)
+        name: hearing(model, stories, settings, device, scratch and scratch / f"{name}.bin", report)
         for name, stories in (("train", train), ("validation", validation))
         if _goes_on(history, settings)
     }
+    at_once = _at_once(model, train, hear["train"], settings, device, max_memory) if hear else 0
     while _goes_on(history, settings):
         epoch = len(history)
-        train_loss = _train_epoch(model, train, hear["train"], settings, epoch, optimiser, schedule, device)
+        train_loss = _train_epoch(model, train, hear["train"], settings, epoch, optimiser, schedule, device, at_once)
         losses = {
             "train_loss": train_loss,
             "validation_loss": _mean_loss(model, validation, hear["validation"], settings, device),
@@ -247,10 +250,14 @@ def tune(
             best = copy.deepcopy(trainable_state(model))
         history.append({"epoch": epoch + 1, **losses})
         report(json.dumps(history[-1]))
-        if checkpoint:
+        if checkpoint and processes.rank() == 0:
             _save(checkpoint, model, optimiser, schedule, history, best)
     model.load_state_dict(best, strict=False)
     return model.eval(), history
+
+
+def _say_nothing(line: str) -> None:
+    """Report of every process but the first."""
 
 
 def _goes_on(history: list[dict], settings: Tuning) -> bool:

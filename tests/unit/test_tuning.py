@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from braintuning.clips import listening
 from braintuning.seeding import generator
 from braintuning.settings import Tuning
 from braintuning.tuned_model import StoryTargets, TunedModel
-from braintuning.tuning import _listen, _mean_loss, learning_rate_factor, tune
+from braintuning.tuning import _mean_loss, learning_rate_factor, tune
 from tiny import refused
 from transformers import HubertModel
 
@@ -255,7 +256,7 @@ def test_validation_loss_is_the_mean_over_rows_whatever_their_order_and_batches(
         name: StoryTargets(s.audio, s.times[order], s.targets[order]) for name, s in reversed(list(TRAIN.items()))
     }
     for stories, size in ((TRAIN, 4), (TRAIN, 1), (TRAIN, 18), (shuffled, 7)):
-        hear = _listen(stories, settings().clip_seconds, "cpu")
+        hear = listening(stories, settings().clip_seconds, "cpu")
         found = _mean_loss(model, stories, hear, settings(batch_size=size), "cpu")
         assert found == pytest.approx(expected, rel=1e-4)
 
