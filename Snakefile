@@ -13,6 +13,7 @@ CORES = int(config.get("cores") or workflow.cores or 1)
 GPUS = int(DEVICE == "cuda")
 MAX_MEMORY = f" --max-memory {config['max_memory']}" if config.get("max_memory") else ""
 RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
+TIMES = RESULTS / "times"
 TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
 SCORES = [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()]
@@ -72,6 +73,7 @@ rule ceiling:
     message: "noise ceiling of {wildcards.participant}"
     input: ancient(RESULTS / "dataset.json"),
     output: STUDY.ceiling_file("{participant}"),
+    benchmark: TIMES / "ceiling" / "{participant}.tsv"
     params:
         settings=fingerprint([STUDY.encoding.mask_from, STUDY.encoding.test_skip_rows, STUDY.dataset.model_dump()]),
     shell: BRAINTUNING + " ceiling " + SHARED_OPTIONS + " --participant {wildcards.participant}"
@@ -90,6 +92,7 @@ rule tune:
     output:
         model=RESULTS / "models" / "{run}" / "provenance.json",
         notebook=FIGURES / "notebooks" / "02_brain_tune_{run}.ipynb",
+    benchmark: TIMES / "tune" / "{run}.tsv"
     params:
         options=lambda w: options_of(TUNED[w.run]),
         settings=lambda w: fingerprint(
@@ -113,6 +116,7 @@ rule extract:
         ancient(RESULTS / "dataset.json"),
         lambda w: model_of(RUNS[w.run]),
     output: RESULTS / "features" / "{run}.h5",
+    benchmark: TIMES / "extract" / "{run}.tsv"
     params:
         options=lambda w: options_of(RUNS[w.run]),
         settings=lambda w: fingerprint(
@@ -133,6 +137,7 @@ rule align:
         scores=RESULTS / "alignment" / "{participant}" / "{run}.h5",
         table=RESULTS / "alignment" / "{participant}" / "{run}.csv",
         notebook=FIGURES / "notebooks" / "03_brain_alignment_{participant}_{run}.ipynb",
+    benchmark: TIMES / "align" / "{participant}" / "{run}.tsv"
     params:
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
         settings=fingerprint(STUDY.encoding.model_dump()),
@@ -150,6 +155,7 @@ rule low_level:
     output:
         scores=RESULTS / "low_level" / "{participant}" / "{run}.h5",
         table=RESULTS / "low_level" / "{participant}" / "{run}.csv",
+    benchmark: TIMES / "low_level" / "{participant}" / "{run}.tsv"
     params:
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
         settings=fingerprint([STUDY.encoding.model_dump(), STUDY.low_level.model_dump()]),
@@ -165,6 +171,7 @@ rule preference:
     output:
         similarities=RESULTS / "preference" / "{run}.h5",
         table=RESULTS / "preference" / "{run}.csv",
+    benchmark: TIMES / "preference" / "{run}.tsv"
     params:
         options=lambda w: options_of(RUNS[w.run]),
         settings=lambda w: fingerprint(
@@ -182,6 +189,7 @@ rule probe:
     output:
         scores=[RESULTS / "probes" / task / "{run}.h5" for task in STUDY.probes.tasks],
         tables=[RESULTS / "probes" / task / "{run}.csv" for task in STUDY.probes.tasks],
+    benchmark: TIMES / "probe" / "{run}.tsv"
     params:
         options=lambda w: options_of(RUNS[w.run]),
         settings=lambda w: fingerprint([STUDY.probes.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]),
@@ -200,6 +208,7 @@ rule figure:
         notebook=FIGURES / "notebooks" / "{figure}.ipynb",
         png=FIGURES / "{figure}.png",
         pdf=FIGURES / "{figure}.pdf",
+    benchmark: TIMES / "figure" / "{figure}.tsv"
     params:
         settings=fingerprint([STUDY.figures.model_dump(), STUDY.encoding.model_dump()]),
     shell: BRAINTUNING + " notebook {wildcards.figure} " + SHARED_OPTIONS + " --out {output.notebook}"

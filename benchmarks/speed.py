@@ -20,9 +20,10 @@ import pandas as pd
 import published
 import torch
 from braintuning.backbones import SpeechEncoder
-from braintuning.encoding import chunked_splits, ridge_predict
+from braintuning.encoding import chunked_splits
 from braintuning.files import atomic_path
 from braintuning.plots import use_style
+from braintuning.ridge import ridge_predict
 from braintuning.tuned_model import Front, TunedModel
 from transformers import Wav2Vec2Config
 
@@ -31,19 +32,31 @@ SIZES = {
     "cpu": {
         "clips": (1, 2, 4),
         "windows": (1, 2, 4),
+        "models": (1, 4, 10),
+        "seconds": (4.1, 8.1, 16.1),
         "voxels": (2000, 4000, 8000),
+        "stories": (1200, 2400),
         "head": 5000,
         "rows": 2400,
         "repeats": 3,
     },
     "cuda": {
         **{"clips": (32, 64, 128), "windows": (16, 32, 64), "voxels": (24_000, 48_000, 95_556)},
+        **{"models": (1, 4, 10), "seconds": (4.1, 8.1, 16.1), "stories": (2350, 4700, 9400)},
         **{"head": 50_732, "rows": 9400, "repeats": 10},
     },
 }
 FLOPS_PER_SECOND = {"cuda": 790e12}
 FEATURES, CLIP_SECONDS, WINDOW_SECONDS = 3072, 10.0, 16.1
-Row = tuple[str, int, str, float, float, float]
+GROWS = {
+    "tuning": "clips in a batch",
+    "features": "windows in a batch",
+    "features, models": "models in a sweep",
+    "features, seconds": "seconds of a window",
+    "ridge": "voxels",
+    "ridge, rows": "training rows",
+}
+Row = tuple[str, float, str, float, float, float]
 
 
 def timed(run: Callable[[], object], device: str, repeats: int) -> tuple[float, float]:
@@ -95,53 +108,79 @@ def tuning(device: str, sizes: dict) -> Iterator[Row]:
         yield "tuning", clips, "clips/s", clips / reference, clips / seconds, peak
 
 
+def _features(device: str, sizes: dict, windows: int, models: int, seconds: float) -> tuple[float, float, float]:
+    """Windows a second, last token of all layers: reference, ours, GiB. Ours has one front end for all models."""
+    encoders = [_encoder(device) for _ in range(models)]
+    sound = torch.randn(windows, round(seconds * 16_000), device=device)
+    reference, _ = timed(lambda: [published.features(e.model, sound) for e in encoders], device, sizes["repeats"])
+    last = torch.tensor([encoders[0].n_frames(sound.shape[1]) - 1], device=device)
+
+    @torch.no_grad()
+    def ours() -> None:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            front = encoders[0].front_end(sound)
+            for encoder in encoders:
+                encoder.trunk(front, frames=last).float().cpu().numpy()
+
+    taken, peak = timed(ours, device, sizes["repeats"])
+    return windows * models / reference, windows * models / taken, peak
+
+
 def features(device: str, sizes: dict) -> Iterator[Row]:
-    """Windows a second, last token of all layers."""
-    encoder = _encoder(device)
-    for count in sizes["windows"]:
-        windows = torch.randn(count, round(WINDOW_SECONDS * 16_000), device=device)
-        reference, _ = timed(lambda: published.features(encoder.model, windows), device, sizes["repeats"])  # noqa: B023
+    """How the cost of features grows with windows in a batch, with models and with the length of a window."""
+    fewest, *_, most = sizes["windows"]
+    for windows in sizes["windows"]:
+        yield "features", windows, "windows/s", *_features(device, sizes, windows, 1, WINDOW_SECONDS)
+    for models in sizes["models"]:
+        yield (
+            "features, models",
+            models,
+            "windows/s",
+            *_features(device, sizes, fewest, models, WINDOW_SECONDS),
+        )
+    for seconds in sizes["seconds"]:
+        yield "features, seconds", seconds, "windows/s", *_features(device, sizes, most, 1, seconds)
 
-        @torch.no_grad()
-        def ours() -> np.ndarray:
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
-                return encoder(windows)[:, :, -1].float().cpu().numpy()  # noqa: B023
 
-        seconds, peak = timed(ours, device, sizes["repeats"])
-        yield "features", count, "windows/s", count / reference, count / seconds, peak
+def _ridge(device: str, rows: int, voxels: int) -> tuple[float, float, float]:
+    """Voxels a second of one layer's encoding model, three splits, 15 penalties: reference, ours, GiB."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((rows, columns), dtype=np.float32) for columns in (FEATURES, voxels))
+    alphas, splits = np.logspace(1, 4, 15), chunked_splits(rows, 3, 20, 0.25, rng)
+    reference, _ = timed(lambda: published.ridge(x, y, alphas, splits), "cpu", 1)
+    taken, peak = timed(lambda: ridge_predict(x, y, x[:250], alphas, splits, device), device, 3)
+    return voxels / reference, voxels / taken, peak
 
 
 def ridge(device: str, sizes: dict) -> Iterator[Row]:
-    """Voxels a second of one layer's encoding model, three splits, 15 penalties."""
-    rng, rows = np.random.default_rng(0), sizes["rows"]
-    x = rng.standard_normal((rows, FEATURES), dtype=np.float32)
-    alphas, splits = np.logspace(1, 4, 15), chunked_splits(rows, 3, 20, 0.25, rng)
+    """How the cost of an encoding model grows with voxels and with rows, which is with stories."""
     for voxels in sizes["voxels"]:
-        y = rng.standard_normal((rows, voxels), dtype=np.float32)
-        reference, _ = timed(lambda: published.ridge(x, y, alphas, splits), "cpu", 1)  # noqa: B023
-        seconds, peak = timed(lambda: ridge_predict(x, y, x[:250], alphas, splits, device), device, 1)  # noqa: B023
-        yield "ridge", voxels, "voxels/s", voxels / reference, voxels / seconds, peak
+        yield "ridge", voxels, "voxels/s", *_ridge(device, sizes["rows"], voxels)
+    for rows in sizes["stories"]:
+        yield "ridge, rows", rows, "voxels/s", *_ridge(device, rows, sizes["voxels"][0])
 
 
 def share_of_floor(row: Row, device: str) -> float:
     """Arithmetic that has to be done over what the device can do in the time; NaN where that is not known."""
     step, _, _, _, throughput, _ = row
-    if device not in FLOPS_PER_SECOND or step == "ridge":
+    if device not in FLOPS_PER_SECOND or step.startswith("ridge") or step == "features, seconds":
         return float("nan")
-    parameters, frames = 85.1e6, (WINDOW_SECONDS if step == "features" else CLIP_SECONDS) * 50
-    flops = parameters * frames * (2 if step == "features" else 6)
+    parameters, frames = 85.1e6, (WINDOW_SECONDS if step.startswith("features") else CLIP_SECONDS) * 50
+    flops = parameters * frames * (2 if step.startswith("features") else 6)
     return throughput * flops / FLOPS_PER_SECOND[device]
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Seconds against size, both sides, a panel a step."""
+    """Seconds of one pass against what grows in it, both sides, a panel a step."""
     use_style()
-    fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.2), layout="constrained")
-    for ax, (step, part) in zip(axes, table.groupby("step", sort=False), strict=True):
+    steps = list(table.groupby("step", sort=False))
+    fig, axes = plt.subplots(2, 3, figsize=(7.2, 4.0), layout="constrained")
+    for ax, (step, part) in zip(axes.ravel(), steps, strict=True):
+        done = part["size"] if step in ("tuning", "features", "features, models", "ridge") else 1
         for side, colour in (("reference", "#8c8c8c"), ("ours", "#d55e00")):
-            ax.plot(part["size"], part["size"] / part[side], "-o", ms=3, color=colour, label=side)
-        ax.set(title=step, xlabel=part["unit"].iloc[0].split("/")[0], ylabel="seconds", ylim=(0, None))
-    axes[0].legend()
+            ax.plot(part["size"], done / part[side], "-o", ms=3, color=colour, label=side)
+        ax.set(title=step, xlabel=GROWS[step], ylabel="seconds a unit of work", ylim=(0, None), xlim=(0, None))
+    axes[0, 0].legend()
     fig.savefig(path, dpi=200)
 
 

@@ -206,3 +206,17 @@ def tuning_material():
         clip_seconds=0.5, epochs=2, batch_size=7, trunk_learning_rate=1e-3, head_learning_rate=1e-2, patience=2
     )
     return settings, {"first": story(1, 10), "second": story(2, 9)}, {"third": story(3, 6)}
+
+
+def closed_form(x, y, alpha):
+    """Ridge weights by the normal equations."""
+    return np.linalg.solve(x.T @ x + alpha**2 * np.eye(x.shape[1]), x.T @ y)
+
+
+def planted(rows, features, voxels=9, seed=0):
+    """Responses that are linear in the features plus noise from little to overwhelming."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, features)).astype(np.float32)
+    weights = rng.standard_normal((features, voxels)) / np.sqrt(features)
+    noise = rng.standard_normal((rows, voxels)) * np.logspace(-1.5, 1, voxels)
+    return x, (x @ weights + noise).astype(np.float32)

@@ -112,10 +112,14 @@ def _ceiling(study: Study, options: argparse.Namespace) -> None:
 
 
 def _extract(study: Study, options: argparse.Namespace) -> None:
-    """Read the features of all stories out of one model."""
-    from braintuning.stages import extract_features
+    """Read the features of all stories out of one model, or without a condition out of all of a backbone's at once."""
+    from braintuning.stages import extract_features, sweep
 
-    extract_features(study, study.run(options.backbone, options.condition, options.participant), options.device)
+    if options.condition is None:
+        study.require("backbone", options.backbone, study.backbones)
+        sweep(study, [run for run in study.runs() if run.backbone == options.backbone], options.device)
+    else:
+        extract_features(study, study.run(options.backbone, options.condition, options.participant), options.device)
 
 
 def _tune(study: Study, options: argparse.Namespace) -> None:

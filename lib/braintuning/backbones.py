@@ -181,7 +181,11 @@ class SpeechEncoder(torch.nn.Module):
         return hidden[:, :, :n_frames].transpose(1, 2) + encoder.embed_positions.weight[:n_frames]
 
     def trunk(
-        self, front: torch.Tensor, n_frames: int | None = None, layers: Sequence[int] | None = None
+        self,
+        front: torch.Tensor,
+        n_frames: int | None = None,
+        layers: Sequence[int] | None = None,
+        frames: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Run the trainable part on the output of `front_end`.
 
@@ -193,6 +197,8 @@ class SpeechEncoder(torch.nn.Module):
             Attention sees every frame.
         layers : sequence of int, optional
             Layers to return, -1 being the last; all by default.
+        frames : (n,) int64, optional
+            Frames to return, in their order, instead of the leading ones.
 
         Returns
         -------
@@ -201,7 +207,17 @@ class SpeechEncoder(torch.nn.Module):
         """
         states = whisper_states(self.model, front) if self.family == "whisper" else wav2vec2_states(self.model, front)
         chosen = states if layers is None else [states[layer] for layer in layers]
-        return torch.stack([state[:, :n_frames] for state in chosen])
+        return torch.stack([state[:, :n_frames] if frames is None else state[:, frames] for state in chosen])
+
+    def same_front_end(self, other: "SpeechEncoder") -> bool:
+        """Whether another encoder's front end gives the same for every sound."""
+        mine, its = (self._front_state(), other._front_state())
+        return mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in mine)
+
+    def _front_state(self) -> dict[str, torch.Tensor]:
+        trunk = {id(parameter) for part in self._trunk_parts() for parameter in part.parameters()}
+        heard = self.model.encoder if self.family == "whisper" else self.model
+        return {name: p for name, p in heard.named_parameters() if id(p) not in trunk and name != "masked_spec_embed"}
 
     def forward(self, audio: torch.Tensor, layers: Sequence[int] | None = None) -> torch.Tensor:
         """Hidden states `(layers + 1, batch, frames, dim)` of `(batch, samples)` audio, covered frames only."""

@@ -1,13 +1,10 @@
 """Encoding models: ridge regression from features to responses, its score, and the noise ceiling."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from braintuning.errors import InputError
+from braintuning.ridge import Split, ridge_predict
 from braintuning.settings import Encoding
-
-Split = tuple[np.ndarray, np.ndarray]
 
 
 def moments(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,50 +100,6 @@ def chunked_splits(
         validates = np.isin(chunk_of_row, rng.choice(n_chunks, n_validation, replace=False))
         splits.append((np.flatnonzero(~validates), np.flatnonzero(validates)))
     return splits
-
-
-def ridge_predict(
-    train_x: np.ndarray,
-    train_y: np.ndarray,
-    test_x: np.ndarray,
-    alphas: np.ndarray,
-    splits: Sequence[Split],
-    device: str = "cpu",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ridge regression with a penalty of its own for every voxel, chosen by cross-validated mean squared error.
-
-    Minimises `|y - x w|^2 + alpha^2 |w|^2`: penalties are on the scale of singular values. Solved by himalaya (Dupre la
-    Tour et al. 2022) over rows or over features, whichever are fewer. There is no intercept: center the columns.
-
-    Parameters
-    ----------
-    train_x, test_x : (rows, features) float32
-    train_y : (rows, voxels) float32
-    alphas : (n_alphas,) float
-    splits : list of (train rows, validation rows)
-    device : str
-        `cpu` or `cuda`.
-
-    Returns
-    -------
-    predicted : (test rows, voxels) float32
-    best_alpha : (voxels,) float64
-    """
-    from himalaya.backend import set_backend
-    from himalaya.kernel_ridge import solve_kernel_ridge_cv_eigenvalues
-    from himalaya.ridge import solve_ridge_cv_svd
-
-    backend = set_backend("torch_cuda" if device == "cuda" else "torch")
-    x, y, held_out = (backend.asarray(a, dtype="float32") for a in (train_x, train_y, test_x))
-    squared = backend.asarray(np.asarray(alphas, dtype=np.float64) ** 2, dtype="float32")
-    options = {"alphas": squared, "cv": list(splits), "local_alpha": True, "n_targets_batch": 10_000}
-    if len(train_x) < train_x.shape[1]:
-        best, weights, _ = solve_kernel_ridge_cv_eigenvalues(x @ x.T, y, **options)
-        predicted = (held_out @ x.T) @ backend.asarray(weights, device=x.device)
-    else:
-        best, weights, _ = solve_ridge_cv_svd(x, y, **options)
-        predicted = held_out @ backend.asarray(weights, device=x.device)
-    return backend.to_numpy(predicted), np.sqrt(backend.to_numpy(best).astype(np.float64))
 
 
 def alphas_of(settings: Encoding) -> np.ndarray:

@@ -6,6 +6,9 @@ of a whole forward pass in bfloat16. A product of spectra takes a tenth of the a
 
 import torch
 
+FEWEST_BY_TRANSFORM = 4
+"""Clips for which the kernel's transform, which is needed once a batch, pays on a CPU."""
+
 
 def positional_convolution(layer: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     """What transformers' positional embedding layer gives, to float32 rounding.
@@ -21,7 +24,8 @@ def positional_convolution(layer: torch.nn.Module, hidden: torch.Tensor) -> torc
     embedded : (batch, frames, dim)
         In the dtype of `hidden`.
     """
-    if getattr(layer, "batch_norm", None) is not None:
+    few = hidden.device.type == "cpu" and len(hidden) < FEWEST_BY_TRANSFORM and not torch.is_grad_enabled()
+    if few or getattr(layer, "batch_norm", None) is not None:
         return layer(hidden)
     convolved = grouped_convolution(hidden, layer.conv.weight, layer.conv.bias, layer.conv.groups)
     return layer.activation(convolved.to(hidden.dtype))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 from nbconvert import HTMLExporter
 
 from braintuning.files import atomic_path, git_commit, package_versions
@@ -15,7 +16,7 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{tit
 body {{ font-family: sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
 img {{ max-width: 100% }} iframe {{ width: 100%; height: 40rem; border: 1px solid #ccc }}
 summary {{ cursor: pointer; padding: .3rem 0 }} footer {{ color: #666; font-size: .85rem }}
-</style></head><body><h1>{title}</h1>{figures}<h2>Notebooks</h2>{notebooks}<footer>{made}</footer></body></html>
+</style></head><body><h1>{title}</h1>{figures}{times}<h2>Notebooks</h2>{notebooks}<footer>{made}</footer></body></html>
 """
 
 
@@ -34,13 +35,41 @@ def write_report(study: Study) -> Path:
     folder = study.figures_folder
     figures = "".join(_figure(folder / f"{name}.png") for name in study.figures.notebooks)
     notebooks = "".join(_notebook(path) for path in sorted((folder / "notebooks").glob("[!.]*.ipynb")))
+    times = _times(study.results / "times")
     made = html.escape(f"commit {git_commit()}; " + json.dumps(package_versions()))
     path = folder / "report.html"
     with atomic_path(path) as temporary:
         temporary.write_text(
-            PAGE.format(title=html.escape(study.title), figures=figures, notebooks=notebooks, made=made)
+            PAGE.format(title=html.escape(study.title), figures=figures, times=times, notebooks=notebooks, made=made)
         )
     return path
+
+
+def times_of_steps(folder: Path) -> pd.DataFrame:
+    """What each step took, from the files that the workflow left: step, jobs, minutes, longest (minutes), peak_gib."""
+    jobs = [
+        pd.read_csv(path, sep="\t", na_values="-").assign(step=path.relative_to(folder).parts[0])
+        for path in sorted(folder.rglob("*.tsv"))
+    ]
+    if not jobs:
+        return pd.DataFrame(columns=["step", "jobs", "minutes", "longest", "peak_gib"])
+    grouped = pd.concat(jobs).groupby("step")
+    table = pd.DataFrame(
+        {
+            "jobs": grouped.size(),
+            "minutes": grouped["s"].sum() / 60,
+            "longest": grouped["s"].max() / 60,
+            "peak_gib": grouped["max_rss"].max() / 1024,
+        }
+    )
+    return table.sort_values("minutes", ascending=False).reset_index()
+
+
+def _times(folder: Path) -> str:
+    table = times_of_steps(folder)
+    if table.empty:
+        return ""
+    return f"<h2>Where the time went</h2>{table.round(2).to_html(index=False, border=0)}"
 
 
 def _figure(path: Path) -> str:

@@ -1,7 +1,7 @@
 """The stages of a study: each writes its result to its path, and does nothing if that result is there already."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from braintuning.results import (
 from braintuning.study import Run, Study
 
 Report = Callable[[str], None]
+
+MODELS_AT_ONCE = 12
+"""Models held at a time when one pass over the sound serves several."""
 
 
 def require_device(device: str) -> str:
@@ -157,30 +160,64 @@ def extract_features(study: Study, run: Run, device: str = "cpu", report: Report
 
     A story's array is (layers + 1, lead + rows, dim): `lead` rows before the first stored one, for the delays.
     """
+    return sweep(study, [run], device, report)[0]
+
+
+def sweep(study: Study, runs: Sequence[Run], device: str = "cpu", report: Report = print) -> list[Path]:
+    """Features of several runs in one pass over the sound, `MODELS_AT_ONCE` at a time, one front end for all of them.
+
+    Runs that have their features already are left as they are. One whose front end is another goes on its own.
+    """
     require_device(device)
-    dataset, path = prepare(study, report), study.features_file(run)
-    stories = study.stories.train + study.stories.held_out + study.stories.test
-    lead = max(study.encoding.delays)
-    recipe = {
+    dataset = prepare(study, report)
+    missing = [run for run in runs if not is_done(study.features_file(run), _features_recipe(study, run, dataset))]
+    encoders = {}
+    for run in missing:
+        encoders[run] = load_model(study, run).to(device)
+        if len(encoders) > 1 and not encoders[missing[0]].same_front_end(encoders[run]):
+            del encoders[run]
+        if len(encoders) == MODELS_AT_ONCE:
+            break
+    if encoders:
+        _extract(study, encoders, dataset, device, report)
+        return sweep(study, runs, device, report)
+    return [study.features_file(run) for run in runs]
+
+
+def _features_recipe(study: Study, run: Run, dataset: Dataset) -> dict[str, Any]:
+    stories = _heard(study)
+    return {
         "stage": "extract",
         "model": model_recipe(study, run),
         "settings": study.features.model_dump(exclude={"batch_size"}),
-        "times": fingerprint([dataset.tr_times(story).tolist() for story in stories] + [lead, dataset.tr]),
+        "times": fingerprint(
+            [dataset.tr_times(story).tolist() for story in stories] + [max(study.encoding.delays), dataset.tr]
+        ),
         "stories": stories,
         "inputs": inputs_fingerprint([dataset.audio_file(s) for s in stories], dataset.root),
     }
-    if is_done(path, recipe):
-        return path
-    encoder = load_model(study, run).to(device)
-    features = {}
+
+
+def _heard(study: Study) -> tuple[str, ...]:
+    return study.stories.train + study.stories.held_out + study.stories.test
+
+
+def _extract(
+    study: Study, encoders: Mapping[Run, SpeechEncoder], dataset: Dataset, device: str, report: Report
+) -> None:
+    stories, lead, features = _heard(study), max(study.encoding.delays), {run: {} for run in encoders}
     for number, story in enumerate(stories, 1):
         times = dataset.tr_times(story)
         times = np.concatenate([times[0] - dataset.tr * np.arange(lead, 0, -1), times])
-        features[story] = story_features(encoder, dataset.audio(story), times, dataset.tr, study.features, device)
-        report(f"{run.name}: {story}, {number} of {len(stories)}")
-    carried = provenance(recipe, device=device, weights=weights_from(study, run, encoder))
-    save_arrays(path, features, carried)
-    return path
+        models = list(encoders.values())
+        found = story_features(models, dataset.audio(story), times, dataset.tr, study.features, device)
+        for run, rows in zip(encoders, found, strict=True):
+            features[run][story] = rows
+            report(f"{run.name}: {story}, {number} of {len(stories)}")
+    for run, encoder in encoders.items():
+        recipe = _features_recipe(study, run, dataset)
+        carried = provenance(recipe, device=device, weights=weights_from(study, run, encoder))
+        save_arrays(study.features_file(run), features[run], carried)
 
 
 def weights_from(study: Study, run: Run, encoder: SpeechEncoder) -> str:

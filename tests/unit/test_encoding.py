@@ -8,32 +8,19 @@ from braintuning.encoding import (
     leave_one_out_correlation,
     noise_ceiling,
     predict,
-    ridge_predict,
     score_blocks,
     zscore,
 )
 from braintuning.errors import InputError
 from braintuning.settings import Encoding
 from scipy import stats
+from tiny import closed_form, planted
 
 
 @pytest.fixture(scope="module")
 def oracles(shared):
     with np.load(shared / "data" / "oracles" / "reference_numerics.npz") as file:
         return dict(file)
-
-
-def closed_form(x, y, alpha):
-    return np.linalg.solve(x.T @ x + alpha**2 * np.eye(x.shape[1]), x.T @ y)
-
-
-def planted(rows, features, voxels=9, seed=0):
-    """Responses that are linear in the features plus noise from little to overwhelming."""
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((rows, features)).astype(np.float32)
-    weights = rng.standard_normal((features, voxels)) / np.sqrt(features)
-    noise = rng.standard_normal((rows, voxels)) * np.logspace(-1.5, 1, voxels)
-    return x, (x @ weights + noise).astype(np.float32)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6 / 3])
@@ -124,46 +111,6 @@ def test_splits_are_random_and_repeatable():
 def test_splits_need_two_chunks():
     with pytest.raises(InputError, match="39 training rows"):
         chunked_splits(39, 3, 20, 0.25, np.random.default_rng(0))
-
-
-@pytest.mark.parametrize(("rows", "features"), [(30, 50), (50, 30), (40, 40)])
-@pytest.mark.parametrize("alpha", [0.5, 5.0, 100.0])
-def test_ridge_is_the_closed_form_on_both_branches(rows, features, alpha):
-    x, y = planted(rows, features)
-    splits = chunked_splits(rows, 2, 5, 0.25, np.random.default_rng(0))
-    test_x = np.random.default_rng(1).standard_normal((12, features)).astype(np.float32)
-    predicted, best = ridge_predict(x, y, test_x, np.array([alpha]), splits)
-    expected = test_x @ closed_form(x.astype(float), y.astype(float), alpha)
-    np.testing.assert_allclose(predicted, expected, atol=2e-3)
-    np.testing.assert_allclose(best, alpha, rtol=1e-6)
-
-
-@pytest.mark.parametrize(("rows", "features"), [(60, 90), (113, 30)])
-def test_ridge_penalty_of_each_voxel_is_the_brute_force_choice(rows, features):
-    x, y = planted(rows, features)
-    alphas = np.logspace(-1, 2, 7)
-    splits = chunked_splits(rows, 3, 10, 0.3, np.random.default_rng(2))
-    assert len({len(validation) for _, validation in splits}) > 1 or rows % 10 == 0
-    errors = np.zeros((7, y.shape[1]))
-    for row, alpha in enumerate(alphas):
-        for train, validation in splits:
-            fit = x[validation] @ closed_form(x[train].astype(float), y[train], alpha)
-            errors[row] += ((y[validation] - fit) ** 2).mean(axis=0)
-    expected = alphas[errors.argmin(axis=0)]
-    predicted, best = ridge_predict(x, y, x, alphas, splits)
-    np.testing.assert_allclose(best, expected, rtol=1e-5)
-    assert len(set(expected)) >= 3
-    for voxel, alpha in enumerate(expected):
-        np.testing.assert_allclose(predicted[:, voxel], x @ closed_form(x.astype(float), y[:, voxel], alpha), atol=5e-3)
-
-
-def test_ridge_weights_agree_with_the_reference(oracles):
-    x, y = oracles["ridge_X"], oracles["ridge_Y"]
-    rows = np.arange(len(x))
-    splits = [(np.setdiff1d(rows, validation), validation) for validation in oracles["ridge_validation_rows"]]
-    for voxel, alpha in enumerate(oracles["ridge_best_alpha"]):
-        weights, _ = ridge_predict(x, y[:, [voxel]], np.eye(40), np.array([alpha]), splits)
-        np.testing.assert_allclose(weights[:, 0], oracles["ridge_weights"][:, voxel], atol=1e-5)
 
 
 def test_predict_uses_the_penalties_of_the_study():

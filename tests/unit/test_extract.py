@@ -23,7 +23,7 @@ def states(encoder, start, end):
 @pytest.mark.parametrize("family", tiny.CONFIGS)
 def test_with_hop_and_step_alike_every_token_is_the_last_of_its_own_window(family):
     encoder = tiny.encoder(family)
-    found, times = tokens(encoder, AUDIO, settings())
+    (found,), times = tokens([encoder], AUDIO, settings())
     ends = [0.5 * k for k in range(1, 11)]
     expected = np.stack([states(encoder, max(0.0, end - 2.0), end)[:, -1] for end in ends], axis=1)
     assert found.shape == (encoder.n_layers + 1, 10, encoder.dim) and found.dtype == np.float32
@@ -33,10 +33,10 @@ def test_with_hop_and_step_alike_every_token_is_the_last_of_its_own_window(famil
 
 def test_a_window_is_shorter_at_the_start_and_nothing_after_it_is_heard():
     encoder = tiny.encoder()
-    found, _ = tokens(encoder, AUDIO, settings())
+    (found,), _ = tokens([encoder], AUDIO, settings())
     later = AUDIO.copy()
     later[round(1.5 * RATE) :] = 0
-    changed, _ = tokens(encoder, later, settings())
+    (changed,), _ = tokens([encoder], later, settings())
     np.testing.assert_allclose(found[:, :3], changed[:, :3], atol=1e-6)
     assert np.abs(found[:, 3] - changed[:, 3]).max() > 1e-3
     np.testing.assert_allclose(found[:, 0], states(encoder, 0.0, 0.5)[:, -1], atol=2e-5)
@@ -44,10 +44,10 @@ def test_a_window_is_shorter_at_the_start_and_nothing_after_it_is_heard():
 
 def test_a_window_forgets_what_was_heard_before_it():
     encoder = tiny.encoder()
-    found, _ = tokens(encoder, AUDIO, settings(window=1.0))
+    (found,), _ = tokens([encoder], AUDIO, settings(window=1.0))
     deaf = AUDIO.copy()
     deaf[:RATE] = 0
-    changed, _ = tokens(encoder, deaf, settings(window=1.0))
+    (changed,), _ = tokens([encoder], deaf, settings(window=1.0))
     np.testing.assert_allclose(found[:, 3:], changed[:, 3:], atol=1e-5)
     assert np.abs(found[:, 2] - changed[:, 2]).max() > 1e-3
 
@@ -55,7 +55,7 @@ def test_a_window_forgets_what_was_heard_before_it():
 @pytest.mark.parametrize("family", tiny.CONFIGS)
 def test_with_a_longer_hop_each_token_is_the_frame_heard_at_its_time(family):
     encoder = tiny.encoder(family)
-    found, times = tokens(encoder, AUDIO, settings(window=2.0, hop=1.0, step=0.2))
+    (found,), times = tokens([encoder], AUDIO, settings(window=2.0, hop=1.0, step=0.2))
     expected, moments = [], []
     for end in (1.0, 2.0, 3.0, 4.0, 5.0):
         hidden = states(encoder, max(0.0, end - 2.0), end)
@@ -67,22 +67,22 @@ def test_with_a_longer_hop_each_token_is_the_frame_heard_at_its_time(family):
 
 
 def test_a_hop_longer_than_the_window_leaves_the_rest_unread():
-    _, times = tokens(tiny.encoder(), AUDIO, settings(window=1.0, hop=2.0, step=0.5))
+    _, times = tokens([tiny.encoder()], AUDIO, settings(window=1.0, hop=2.0, step=0.5))
     np.testing.assert_allclose(times, [1.5, 2.0, 3.5, 4.0], atol=1e-9)
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)
 def test_features_do_not_depend_on_the_batch_size(family):
     encoder = tiny.encoder(family)
-    one, times_of_one = tokens(encoder, AUDIO, settings(batch_size=1))
-    many, times_of_many = tokens(encoder, AUDIO, settings(batch_size=7))
+    (one,), times_of_one = tokens([encoder], AUDIO, settings(batch_size=1))
+    (many,), times_of_many = tokens([encoder], AUDIO, settings(batch_size=7))
     np.testing.assert_allclose(one, many, atol=1e-5)
     np.testing.assert_array_equal(times_of_one, times_of_many)
 
 
 def test_no_frame_is_read_from_the_wrong_end_of_a_window():
     encoder = tiny.encoder("hubert")
-    found, times = tokens(encoder, AUDIO, settings(window=1.0, hop=1.0, step=0.02))
+    (found,), times = tokens([encoder], AUDIO, settings(window=1.0, hop=1.0, step=0.02))
     hidden = states(encoder, 0.0, 1.0)
     in_window = times <= 1.0 + 1e-9
     for token, time in zip(found[:, in_window].swapaxes(0, 1), times[in_window], strict=True):
@@ -93,9 +93,9 @@ def test_no_frame_is_read_from_the_wrong_end_of_a_window():
 
 def test_story_features_are_lanczos_sums_of_the_tokens():
     encoder = tiny.encoder()
-    fine, fine_times = tokens(encoder, AUDIO, settings(hop=0.1, step=0.1))
+    (fine,), fine_times = tokens([encoder], AUDIO, settings(hop=0.1, step=0.1))
     rows = np.array([-1.0, 0.7, 2.1, 3.5, 9.5])
-    found = story_features(encoder, AUDIO, rows, 1.4, settings(hop=0.1, step=0.1))
+    (found,) = story_features([encoder], AUDIO, rows, 1.4, settings(hop=0.1, step=0.1))
     expected = np.zeros((encoder.n_layers + 1, len(rows), encoder.dim))
     for i, row in enumerate(rows):
         for j, moment in enumerate(fine_times):
@@ -106,3 +106,35 @@ def test_story_features_are_lanczos_sums_of_the_tokens():
     assert found.shape == expected.shape and found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert not found[:, -1].any()
+
+
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_models_that_share_a_front_end_are_read_together_as_they_are_alone(family, monkeypatch):
+    encoders = [tiny.encoder(family) for _ in range(3)]
+    for number, encoder in enumerate(encoders):
+        with torch.no_grad():
+            for parameter in encoder.trainable_parameters():
+                parameter.mul_(1 + 0.1 * number)
+    assert encoders[0].same_front_end(encoders[2])
+    alone = [tokens([encoder], AUDIO, settings())[0][0] for encoder in encoders]
+    heard = []
+    plain = type(encoders[0]).front_end
+    monkeypatch.setattr(
+        type(encoders[0]), "front_end", lambda self, audio: heard.append(len(audio)) or plain(self, audio)
+    )
+    together, _ = tokens(encoders, AUDIO, settings())
+    assert sum(heard) == 10
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+    assert np.abs(together[0] - together[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_another_front_end_is_noticed(family):
+    encoder, other = tiny.encoder(family), tiny.encoder(family)
+    front = (
+        other.model.encoder.conv1.weight if family == "whisper" else next(other.model.feature_extractor.parameters())
+    )
+    with torch.no_grad():
+        front.view(-1)[0] += 1
+    assert not encoder.same_front_end(other)

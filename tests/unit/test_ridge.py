@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+from braintuning import ridge
+from braintuning.encoding import chunked_splits
+from braintuning.ridge import ridge_predict
+from tiny import closed_form, planted
+
+
+@pytest.fixture(scope="module")
+def oracles(shared):
+    with np.load(shared / "data" / "oracles" / "reference_numerics.npz") as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize(("rows", "features"), [(30, 50), (50, 30), (40, 40)])
+@pytest.mark.parametrize("alpha", [0.5, 5.0, 100.0])
+def test_ridge_is_the_closed_form_on_both_branches(rows, features, alpha):
+    x, y = planted(rows, features)
+    splits = chunked_splits(rows, 2, 5, 0.25, np.random.default_rng(0))
+    test_x = np.random.default_rng(1).standard_normal((12, features)).astype(np.float32)
+    predicted, best = ridge_predict(x, y, test_x, np.array([alpha]), splits)
+    expected = test_x @ closed_form(x.astype(float), y.astype(float), alpha)
+    np.testing.assert_allclose(predicted, expected, atol=2e-3)
+    np.testing.assert_allclose(best, alpha, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "features"), [(60, 90), (113, 30)])
+def test_ridge_penalty_of_each_voxel_is_the_brute_force_choice(rows, features):
+    x, y = planted(rows, features)
+    alphas = np.logspace(-1, 2, 7)
+    splits = chunked_splits(rows, 3, 10, 0.3, np.random.default_rng(2))
+    assert len({len(validation) for _, validation in splits}) > 1 or rows % 10 == 0
+    errors = np.zeros((7, y.shape[1]))
+    for row, alpha in enumerate(alphas):
+        for train, validation in splits:
+            fit = x[validation] @ closed_form(x[train].astype(float), y[train], alpha)
+            errors[row] += ((y[validation] - fit) ** 2).mean(axis=0)
+    expected = alphas[errors.argmin(axis=0)]
+    predicted, best = ridge_predict(x, y, x, alphas, splits)
+    np.testing.assert_allclose(best, expected, rtol=1e-5)
+    assert len(set(expected)) >= 3
+    for voxel, alpha in enumerate(expected):
+        np.testing.assert_allclose(predicted[:, voxel], x @ closed_form(x.astype(float), y[:, voxel], alpha), atol=5e-3)
+
+
+def test_ridge_weights_agree_with_the_reference(oracles):
+    x, y = oracles["ridge_X"], oracles["ridge_Y"]
+    rows = np.arange(len(x))
+    splits = [(np.setdiff1d(rows, validation), validation) for validation in oracles["ridge_validation_rows"]]
+    for voxel, alpha in enumerate(oracles["ridge_best_alpha"]):
+        weights, _ = ridge_predict(x, y[:, [voxel]], np.eye(40), np.array([alpha]), splits)
+        np.testing.assert_allclose(weights[:, 0], oracles["ridge_weights"][:, voxel], atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "features"), [(80, 120), (160, 40)])
+def test_ridge_agrees_with_himalaya(rows, features):
+    from himalaya.backend import set_backend
+    from himalaya.ridge import solve_ridge_cv_svd
+
+    x, y = planted(rows, features, voxels=40)
+    alphas = np.logspace(-1, 3, 9)
+    splits = chunked_splits(rows, 3, 10, 0.25, np.random.default_rng(0))
+    backend = set_backend("torch")
+    options = {"alphas": backend.asarray(alphas**2, dtype="float32"), "cv": splits, "local_alpha": True, "warn": False}
+    best, weights, _ = solve_ridge_cv_svd(backend.asarray(x), backend.asarray(y), **options)
+    predicted, found = ridge_predict(x, y, x[:20], alphas, splits)
+    np.testing.assert_allclose(found, np.sqrt(backend.to_numpy(best)), rtol=1e-5)
+    np.testing.assert_allclose(predicted, x[:20] @ backend.to_numpy(weights), atol=2e-3)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 9, 100])
+def test_groups_of_voxels_change_nothing(at_once):
+    x, y = planted(60, 30)
+    splits = chunked_splits(60, 3, 10, 0.3, np.random.default_rng(2))
+    whole, best = ridge_predict(x, y, x, np.logspace(-1, 2, 7), splits)
+    grouped, best_of_grouped = ridge_predict(x, y, x, np.logspace(-1, 2, 7), splits, at_once=at_once)
+    np.testing.assert_array_equal(best_of_grouped, best)
+    np.testing.assert_allclose(grouped, whole, atol=1e-5)
+
+
+def test_the_largest_array_grows_with_the_group_and_not_with_the_voxels(monkeypatch):
+    x, y = planted(60, 30, voxels=50)
+    seen = []
+    plain = ridge.Factors.predict
+
+    def noting(self, projected, squared):
+        seen.append(projected.shape[1])
+        return plain(self, projected, squared)
+
+    monkeypatch.setattr(ridge.Factors, "predict", noting)
+    ridge_predict(x, y, x, np.array([1.0]), chunked_splits(60, 2, 10, 0.3, np.random.default_rng(2)), at_once=8)
+    assert max(seen) == 8 and seen.count(2) == 3  # 50 = 6 x 8 + 2; two splits and the prediction
+
+
+def test_too_little_memory_on_a_gpu_leaves_it_to_the_cpu(monkeypatch):
+    x, y = planted(60, 30)
+    splits = chunked_splits(60, 3, 10, 0.3, np.random.default_rng(2))
+    expected, _ = ridge_predict(x, y, x, np.array([1.0, 10.0]), splits)
+
+    def full(device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    plain, asked = torch.as_tensor, []
+
+    def as_tensor(data, dtype=None, device="cpu"):
+        asked.append(device)
+        return full(device) if device == "cuda" else plain(data, dtype=dtype, device=device)
+
+    monkeypatch.setattr(ridge.torch, "as_tensor", as_tensor)
+    found, _ = ridge_predict(x, y, x, np.array([1.0, 10.0]), splits, "cuda")
+    np.testing.assert_array_equal(found, expected)
+    assert asked[0] == "cuda" and set(asked[1:]) == {"cpu"}
