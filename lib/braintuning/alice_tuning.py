@@ -32,7 +32,7 @@ FITTED_SECONDS = 540.0
 VALIDATED_SECONDS = 60.0
 TESTED_SECONDS = 180.0
 CONDITIONS = ("pretrained", "multi-brain-tuned", "multi-random-brain-tuned")
-TUNED, HELD_OUT = "tuned together", "held out"
+TUNED, HELD_OUT, MEANS = "tuned together", "held out", "mean responses"
 
 
 def parts_of(times: np.ndarray) -> dict[str, np.ndarray]:
@@ -104,13 +104,14 @@ def _detrended(study: Study, dataset: AliceDataset, participant: str, rows: np.n
 def align_on_last_minutes(study: Study, device: str = "cpu", report: Report = print) -> pd.DataFrame:
     """Tune, then score pretrained model, joint model and its random control on the last minutes of everybody.
 
-    Encoding models of a participant are fitted to the first nine minutes, for those held out as well.
+    Encoding models of a participant are fitted to the first nine minutes, for those held out as well. The mean response
+    of each group, in which less is noise, is scored like a participant: group `MEANS`, participant the group's name.
 
     Returns
     -------
     DataFrame
         condition, group, participant, roi, layer, r, noise_ceiling (correlation with the mean of all others in the
-        tested minutes), provenance.
+        tested minutes; of a group's mean with that of the other), provenance.
     """
     dataset, tables = AliceDataset(study.root, study.dataset.tr), []
     parts, group_of = parts_of(dataset.tr_times()), groups_of(dataset.participants)
@@ -119,7 +120,10 @@ def align_on_last_minutes(study: Study, device: str = "cpu", report: Report = pr
         for part in ("fitted", "test")
     )
     ceiling = encoding.leave_one_out_correlation(tested.transpose(1, 0, 2))
-    index = pd.MultiIndex.from_product([dataset.participants, REGIONS], names=["participant", "roi"])
+    members = [np.isin(dataset.participants, names) for names in group_of.values()]
+    fitted, tested = (_with_means(responses, members) for responses in (fitted, tested))
+    ceiling = np.vstack([ceiling, *[encoding.correlation(tested[:, -2], tested[:, -1])] * 2])
+    index = pd.MultiIndex.from_product([[*dataset.participants, *group_of], REGIONS], names=["participant", "roi"])
     for condition in CONDITIONS:
         if condition != "pretrained":
             tune_on_alice(study, condition, device, report)
@@ -131,9 +135,15 @@ def align_on_last_minutes(study: Study, device: str = "cpu", report: Report = pr
             carried = provenance_of(features_file)
             tables.append(scores.assign(condition=condition, layer=layer, **provenance_columns(study.name, carried)))
     table = pd.concat(tables, ignore_index=True)
-    table.insert(0, "group", np.where(table["participant"].isin(group_of[HELD_OUT]), HELD_OUT, TUNED))
+    group_of_name = {name: group for group, names in group_of.items() for name in names}
+    table.insert(0, "group", table["participant"].map(group_of_name).fillna(MEANS))
     save_table(study.figures_folder / "alice_joint.csv", table)
     return table
+
+
+def _with_means(responses: np.ndarray, members: Sequence[np.ndarray]) -> np.ndarray:
+    """Responses, (rows, participants, regions), and after them the mean of each group of participants."""
+    return np.concatenate([responses, *(responses[:, some].mean(axis=1, keepdims=True) for some in members)], axis=1)
 
 
 def _predict(
@@ -158,7 +168,7 @@ def differences(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         condition, group, roi (`all`: mean over regions), n_participants, difference, low, high (bootstrap 95 % interval
         over participants), p (signed rank), q (false discovery rate over all rows).
     """
-    last = table[table["layer"] == table["layer"].max()]
+    last = table[(table["layer"] == table["layer"].max()) & (table["group"] != MEANS)]
     mean = last.groupby(["condition", "group", "participant"], as_index=False)["r"].mean().assign(roi="all")
     wide = pd.concat([last, mean]).pivot(index=["group", "roi", "participant"], columns="condition", values="r")
     rows = []
@@ -173,12 +183,12 @@ def differences(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Mean over regions and each region's correlation at the last layer, for those who tuned and those held out."""
+    """Mean over regions for those who tuned, those held out and the mean of each; region by region for the held out."""
     fig = Figure(figsize=(7.2, 2.8), layout="constrained")
-    left, right = fig.subplots(1, 2, width_ratios=[1, 2.4])
+    left, right = fig.subplots(1, 2, width_ratios=[1.5, 2.4])
     last = table[table["layer"] == table["layer"].max()]
     mean = last.groupby(["condition", "group", "participant"], as_index=False)["r"].mean()
-    plots.condition_bars(left, mean.rename(columns={"group": "backbone"}), "r", (TUNED, HELD_OUT), CONDITIONS)
+    plots.condition_bars(left, mean.rename(columns={"group": "backbone"}), "r", (TUNED, HELD_OUT, MEANS), CONDITIONS)
     left.set(title="mean over six regions", ylabel="r, last three minutes")
     held_out = last[last["group"] == HELD_OUT].drop(columns="group").rename(columns={"roi": "backbone"})
     plots.condition_bars(right, held_out, "r", REGIONS, CONDITIONS)

@@ -7,6 +7,7 @@ from braintuning import alice_tuning
 from braintuning.alice_tuning import (
     CONDITIONS,
     HELD_OUT,
+    MEANS,
     TUNED,
     align_on_last_minutes,
     differences,
@@ -44,7 +45,7 @@ def table():
     rng = np.random.default_rng(1)
     rows = [
         (group, f"{group[0]}{i}", condition, roi, layer, rng.normal(0.1 + 0.1 * (condition == CONDITIONS[1]), 0.05))
-        for group, count in ((TUNED, 8), (HELD_OUT, 5))
+        for group, count in ((TUNED, 8), (HELD_OUT, 5), (MEANS, 2))
         for i in range(count)
         for condition in CONDITIONS
         for roi in REGIONS
@@ -57,6 +58,7 @@ def test_differences_are_those_of_scipy_and_have_no_p_with_five_people(table):
     found = differences(table).set_index(["condition", "group", "roi"])
     last = table[table["layer"] == 1].pivot(index=["group", "roi", "participant"], columns="condition", values="r")
     change = (last[CONDITIONS[1]] - last["pretrained"]).loc[TUNED, "LATL"]
+    assert MEANS not in found.index.get_level_values("group")  # two means are no sample of people
     row = found.loc[(CONDITIONS[1], TUNED, "LATL")]
     assert row["difference"] == pytest.approx(change.mean())
     assert row["p"] == pytest.approx(stats.wilcoxon(change).pvalue)
@@ -70,7 +72,7 @@ def test_differences_are_those_of_scipy_and_have_no_p_with_five_people(table):
 def test_the_figure_has_a_point_for_each_participant(table):
     left = draw(table).axes[0]
     points = [len(line.get_xdata()) for line in left.lines if line.get_marker() == "o"]
-    assert points == [3] * (8 + 5)
+    assert points == [3] * (8 + 5 + 2)
 
 
 def silent(*_):
@@ -140,7 +142,7 @@ def test_neither_held_out_people_nor_the_tested_minutes_reach_the_joint_model(ma
 def test_everybody_is_scored_with_every_model_and_layer_in_the_tested_minutes(make_study):
     study = make_study("plain")
     table = align_on_last_minutes(study, report=silent)
-    assert len(table) == len(table.drop_duplicates(["condition", "participant", "roi", "layer"])) == 3 * 4 * 6 * 3
+    assert len(table) == len(table.drop_duplicates(["condition", "participant", "roi", "layer"])) == 3 * (4 + 2) * 6 * 3
     assert table["r"].between(-1, 1).all()
     last = table[table["layer"] == 2].pivot(index=["participant", "roi"], columns="condition", values="r")
     assert not np.allclose(last["pretrained"], last["multi-brain-tuned"])
@@ -151,3 +153,8 @@ def test_everybody_is_scored_with_every_model_and_layer_in_the_tested_minutes(ma
     expected = np.corrcoef(first[0], first[1:].mean(axis=0))[0, 1]
     found = table[(table["participant"] == "s18") & (table["roi"] == "LATL")]["noise_ceiling"]
     assert found.to_numpy() == pytest.approx(expected)
+    groups = [[PEOPLE.index(name) for name in names] for names in groups_of(PEOPLE).values()]
+    means = [first[some].mean(axis=0) for some in groups]
+    of_means = table[(table["group"] == MEANS) & (table["roi"] == "LATL")]
+    assert set(of_means["participant"]) == {TUNED, HELD_OUT}
+    assert of_means["noise_ceiling"].to_numpy() == pytest.approx(np.corrcoef(*means)[0, 1])
