@@ -8,7 +8,7 @@ RUN = .venv/bin/python -m braintuning
 .PHONY: figures viewer data test bench lab clean
 
 figures: .venv/ready
-	@$(RUN) figures --study $(STUDY) --device $(DEVICE) --cores $(CORES) $(if $(ROOT),--root "$(ROOT)") $(if $(DRY_RUN),--dry-run)
+	@$(RUN) figures --study $(STUDY) --device $(DEVICE) --cores $(CORES) $(if $(ROOT),--root "$(ROOT)") $(if $(MAX_MEMORY),--max-memory $(MAX_MEMORY)) $(if $(DRY_RUN),--dry-run)
 
 viewer: .venv/ready
 	@$(RUN) viewer --study $(STUDY) $(if $(ROOT),--root "$(ROOT)")

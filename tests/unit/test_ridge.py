@@ -111,3 +111,25 @@ def test_too_little_memory_on_a_gpu_leaves_it_to_the_cpu(monkeypatch):
     found, _ = ridge_predict(x, y, x, np.array([1.0, 10.0]), splits, "cuda")
     np.testing.assert_array_equal(found, expected)
     assert asked[0] == "cuda" and set(asked[1:]) == {"cpu"}
+
+
+def test_the_smallest_penalties_are_exact_beside_the_largest_features():
+    x, y = planted(90, 300)
+    x = np.hstack([x, 300 * x[:, :3]]).astype(np.float32)
+    alphas = np.logspace(-1, 2, 13)
+    splits = chunked_splits(90, 3, 10, 0.3, np.random.default_rng(2))
+    errors = np.zeros((13, y.shape[1]))
+    dual = {}
+    for train, validation in splits:
+        a, b = x[train].astype(float), x[validation].astype(float)
+        for row, alpha in enumerate(alphas):
+            fit = b @ a.T @ np.linalg.solve(a @ a.T + alpha**2 * np.eye(len(a)), y[train])
+            errors[row] += ((y[validation] - fit) ** 2).mean(axis=0)
+    expected = alphas[errors.argmin(axis=0)]
+    z = x.astype(float)
+    for alpha in set(expected):
+        dual[alpha] = z @ z.T @ np.linalg.solve(z @ z.T + alpha**2 * np.eye(90), y)
+    predicted, best = ridge_predict(x, y, x, alphas, splits)
+    np.testing.assert_allclose(best, expected)
+    for voxel, alpha in enumerate(expected):
+        np.testing.assert_allclose(predicted[:, voxel], dual[alpha][:, voxel], atol=5e-3)
