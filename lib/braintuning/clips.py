@@ -32,14 +32,16 @@ def hearing(
     device: str,
     file: Path | None,
     report: Callable[[str], None],
+    spare_memory: bool,
 ) -> Hear:
     """A function from rows to what a model takes: their clips, or where it learns targets, what its front end kept."""
     listen = listening(stories, settings.clip_seconds, device)
     if isinstance(model, SelfTunedModel):
         return listen
     return cached_fronts(
-        model, rows_of(stories), listen, batch_size=settings.batch_size, device=device, file=file, report=report
-    )
+        model, rows_of(stories), listen, batch_size=settings.batch_size, device=device, file=file, report=report,
+        spare_memory=spare_memory,
+    )  # fmt: skip
 
 
 def targets_of(stories: Mapping[str, StoryTargets], rows: Rows, device: str) -> list[torch.Tensor | None]:

@@ -24,6 +24,7 @@ def cached_fronts(
     device: str = "cpu",
     file: Path | None = None,
     report: Callable[[str], None] = print,
+    spare_memory: bool = True,
 ) -> Callable[[Rows], Front]:
     """Compute what the front end makes of every clip; give back a function that looks it up.
 
@@ -43,6 +44,8 @@ def cached_fronts(
     file : Path, optional
         For what does not fit into memory; without it all stays there.
     report : callable
+    spare_memory : bool
+        Whether some of a GPU's memory may go to it.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def cached_fronts(
         hidden, n_frames = model.front(listen(rows[:1]))
         shape = (len(rows), *hidden.shape[1:])
         n_bytes = int(np.prod(shape)) * dtype.itemsize
-        on_device = device != "cpu" and n_bytes < SHARE_OF_GPU * torch.cuda.mem_get_info()[0]
+        on_device = spare_memory and device != "cpu" and n_bytes < SHARE_OF_GPU * torch.cuda.mem_get_info()[0]
         on_disk = not on_device and file is not None and n_bytes > MOST_IN_MEMORY
         where = "on the device" if on_device else "on disk" if on_disk else "in memory"
         report(f"front end of {len(rows)} clips: {n_bytes / 2**30:.2f} GiB {where}")

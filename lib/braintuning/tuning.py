@@ -131,20 +131,24 @@ def _loss_of(
 
 
 def _at_once(
-    model: Model, train: Mapping[str, StoryTargets], hear: Hear, settings: Tuning, device: str, max_memory: float | None
+    model: Model,
+    train: Mapping[str, StoryTargets],
+    hear: Hear,
+    settings: Tuning,
+    device: str,
+    max_memory: float | None,
 ) -> int:
     """Most clips in one pass: the whole batch, or what a limit of memory allows."""
-    if settings.loss in OVER_THE_BATCH and (max_memory or processes.count() > 1):
+    at_once, row = settings.batch_size, rows_of(train)[:1]
+    if max_memory:
+        loss_of = _loss_of(model, hear(row), targets_of(train, row, device)[0], device)
+        at_once = clips_within(model, loss_of, max_memory, settings.batch_size)
+    if settings.loss in OVER_THE_BATCH and (at_once < settings.batch_size or processes.count() > 1):
         raise InputError(
-            f"tuning: the loss {settings.loss!r} is taken over the clips of a whole batch, which cannot be divided; "
-            "expected no limit of memory and one process"
+            f"tuning: the loss {settings.loss!r} is taken over all clips of a batch, of which {at_once} fit into the "
+            f"limit of memory and {processes.count()} processes would share them; expected all of them on one"
         )
-    if not max_memory:
-        return settings.batch_size
-    row = rows_of(train)[:1]
-    return clips_within(
-        model, _loss_of(model, hear(row), targets_of(train, row, device)[0], device), max_memory, settings.batch_size
-    )
+    return at_once
 
 
 def _check(train: Mapping[str, StoryTargets], validation: Mapping[str, StoryTargets]) -> tuple[int, int]:
@@ -234,7 +238,7 @@ def tune(
         history, best = state["history"], state["best"]
         report(f"resumed after epoch {len(history)}")
     hear = {
-        name: hearing(model, stories, settings, device, scratch and scratch / f"{name}.bin", report)
+        name: hearing(model, stories, settings, device, scratch and scratch / f"{name}.bin", report, not max_memory)
         for name, stories in (("train", train), ("validation", validation))
         if _goes_on(history, settings)
     }

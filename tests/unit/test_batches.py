@@ -87,12 +87,16 @@ def test_a_limit_that_no_clip_fits_into_is_refused():
     )  # fmt: skip
 
 
-def test_a_loss_over_the_batch_is_not_divided():
+def test_a_loss_over_the_batch_is_not_divided(monkeypatch):
+    monkeypatch.setattr("braintuning.tuning.clips_within", lambda model, loss, limit, most: min(int(limit), most))
     settings, train, validation = tiny.tuning_material()
     settings = settings.model_copy(update={"loss": "correlation"})
     refused(
-        lambda: tune(tiny.encoder(), train, validation, settings, report=silent, max_memory=8.0), "correlation", "whole"
+        lambda: tune(tiny.encoder(), train, validation, settings, report=silent, max_memory=6), "correlation", "6 fit"
     )
+    model, _ = tune(tiny.encoder(), train, validation, settings, report=silent, max_memory=7)
+    plain, _ = tune(tiny.encoder(), train, validation, settings, report=silent)
+    assert torch.equal(model.head.weight, plain.head.weight)
 
 
 def test_processes_tune_the_model_that_one_tunes(tmp_path):
