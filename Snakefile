@@ -16,6 +16,7 @@ RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
 TIMES = RESULTS / "times"
 TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
+THREADS = max(1, CORES // max(1, len(TUNED)))  # jobs side by side use a processor better than threads of one job
 SCORES = [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()]
 LOW_LEVEL = [STUDY.low_level_file(participant, run) for participant, run in STUDY.alignments()]
 PROBES = [STUDY.probe_file(task, run) for task in STUDY.probes.tasks for run in STUDY.runs()]
@@ -29,6 +30,12 @@ FIGURE_INPUTS = {
     "claims": SCORES + sum((SHARED_WITH_CLAIMS.get(figure, []) for figure in STUDY.figures.notebooks), []),
     **dict.fromkeys(("alice", "alice_joint"), [STUDY.features_file(run) for run in RUNS.values()]),
 }
+
+# A third more than a job of the demo took at most on one thread (data/results/demo/times); minutes grow with the stories.
+MEGABYTES = {"tune": 4000, "extract": 1500, "align": 1500, "low_level": 1500, "preference": 2000, "probe": 1500}
+HEARD = max(1, len(STUDY.stories.all) // 6)
+MINUTES = {"tune": 10 * HEARD * STUDY.tuning.epochs // 2, "preference": 5, "probe": 5}
+MINUTES |= dict.fromkeys(("extract", "align", "low_level"), 3 * HEARD)
 
 
 def options_of(run, **more):
@@ -104,9 +111,11 @@ rule tune:
                 STUDY.backbones[TUNED[w.run].backbone].model_dump(),
             ]
         ),
-    threads: CORES
+    threads: THREADS
     resources:
         gpu=GPUS,
+        mem_mb=lambda w, attempt: attempt * MEGABYTES["tune"],
+        runtime=lambda w, attempt: attempt * MINUTES["tune"],
     shell: BRAINTUNING + " notebook 02_brain_tune " + SHARED_OPTIONS + MAX_MEMORY + " {params.options} --out {output.notebook}"
 
 
@@ -122,9 +131,11 @@ rule extract:
         settings=lambda w: fingerprint(
             [STUDY.features.model_dump(), STUDY.stories.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]
         ),
-    threads: CORES
+    threads: THREADS
     resources:
         gpu=GPUS,
+        mem_mb=lambda w, attempt: attempt * MEGABYTES["extract"],
+        runtime=lambda w, attempt: attempt * MINUTES["extract"],
     shell: BRAINTUNING + " extract " + SHARED_OPTIONS + " {params.options}"
 
 
@@ -141,9 +152,11 @@ rule align:
     params:
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
         settings=fingerprint(STUDY.encoding.model_dump()),
-    threads: CORES
+    threads: THREADS
     resources:
         gpu=GPUS,
+        mem_mb=lambda w, attempt: attempt * MEGABYTES["align"],
+        runtime=lambda w, attempt: attempt * MINUTES["align"],
     shell: BRAINTUNING + " notebook 03_brain_alignment " + SHARED_OPTIONS + " {params.options} --out {output.notebook}"
 
 
@@ -159,9 +172,11 @@ rule low_level:
     params:
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
         settings=fingerprint([STUDY.encoding.model_dump(), STUDY.low_level.model_dump()]),
-    threads: CORES
+    threads: THREADS
     resources:
         gpu=GPUS,
+        mem_mb=lambda w, attempt: attempt * MEGABYTES["low_level"],
+        runtime=lambda w, attempt: attempt * MINUTES["low_level"],
     shell: BRAINTUNING + " low-level " + SHARED_OPTIONS + " {params.options}"
 
 
@@ -177,9 +192,11 @@ rule preference:
         settings=lambda w: fingerprint(
             [STUDY.preference.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]
         ),
-    threads: CORES
+    threads: THREADS
     resources:
         gpu=GPUS,
+        mem_mb=lambda w, attempt: attempt * MEGABYTES["preference"],
+        runtime=lambda w, attempt: attempt * MINUTES["preference"],
     shell: BRAINTUNING + " preference " + SHARED_OPTIONS + " {params.options}"
 
 
@@ -193,9 +210,11 @@ rule probe:
     params:
         options=lambda w: options_of(RUNS[w.run]),
         settings=lambda w: fingerprint([STUDY.probes.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]),
-    threads: CORES
+    threads: THREADS
     resources:
         gpu=GPUS,
+        mem_mb=lambda w, attempt: attempt * MEGABYTES["probe"],
+        runtime=lambda w, attempt: attempt * MINUTES["probe"],
     shell: BRAINTUNING + " probe " + SHARED_OPTIONS + " {params.options}"
 
 

@@ -73,7 +73,8 @@ def _figures(study: Study, options: argparse.Namespace) -> int:
 
     require_device(options.device)
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
-    command += ["--cores", options.cores, "--resources", "gpu=1", "--logger", "braintuning", "--nolock"]
+    command += ["--cores", options.cores, "--resources", "gpu=1", f"mem_mb={memory_mb()}"]
+    command += ["--logger", "braintuning", "--nolock"]
     command += ["--rerun-incomplete", "--rerun-triggers", "mtime", "params", "--keep-going"]
     command += ["--dry-run"] if options.dry_run else []
     named = options.study if not Path(options.study).suffix else Path(options.study).absolute()
@@ -86,12 +87,17 @@ def _figures(study: Study, options: argparse.Namespace) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"study {study.name}: another run of it is going on; wait for it or stop it") from None
-        return subprocess.run(list(map(str, command)), env=_environment(options.cores)).returncode
+        return subprocess.run(list(map(str, command)), env=_environment()).returncode
 
 
-def _environment(cores: int) -> dict[str, str]:
+def memory_mb() -> int:
+    """Memory of this machine, in MB, that jobs may share."""
+    return int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
+
+
+def _environment() -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, **QUIET, "OMP_NUM_THREADS": str(cores), "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}
+    return {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}
 
 
 def _check(study: Study, options: argparse.Namespace) -> None:
