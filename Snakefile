@@ -1,6 +1,8 @@
 # The workflow of a study. `python -m braintuning figures` calls it; it can be called by hand as well:
 #   snakemake --cores 2 --config study=demo device=cpu
 #   snakemake --profile workflow/profiles/slurm --config study=paper device=cuda cores=8
+from pathlib import Path
+
 from braintuning.results import fingerprint
 from braintuning.study import load_study
 
@@ -16,7 +18,8 @@ RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
 TIMES = RESULTS / "times"
 TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
-THREADS = max(1, CORES // max(1, len(TUNED)))  # jobs side by side use a processor better than threads of one job
+# On a CPU jobs side by side use a processor better than threads of one job; on a GPU threads feed it.
+THREADS = min(8, CORES) if GPUS else max(1, CORES // max(1, len(TUNED)))
 SCORES = [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()]
 LOW_LEVEL = [STUDY.low_level_file(participant, run) for participant, run in STUDY.alignments()]
 PROBES = [STUDY.probe_file(task, run) for task in STUDY.probes.tasks for run in STUDY.runs()]
@@ -31,16 +34,27 @@ FIGURE_INPUTS = {
     **dict.fromkeys(("alice", "alice_joint"), [STUDY.features_file(run) for run in RUNS.values()]),
 }
 
-# A third more than a job of the demo took at most on one thread (data/results/demo/times); minutes grow with the stories.
-MEGABYTES = {"tune": 4000, "extract": 1500, "align": 1500, "low_level": 1500, "preference": 2000, "probe": 1500}
+# Beside what grows with the data, a third more than a job of the demo took at most on one thread (data/results/demo/times).
+ROWS_A_STORY, VOXELS, REPEATS = (150, 60_000, 5) if STUDY.dataset.simulation else (400, 110_000, 10)
+ROWS = ROWS_A_STORY * len(STUDY.stories.all)
+RESPONSES = 4 * ROWS * VOXELS // 10**6
+FRONTS = 4 * ROWS * 500 * 512 // 10**6
+MEGABYTES = {"dataset": 1500 + 10 * REPEATS * ROWS_A_STORY * VOXELS // 10**6, "tune": 4000 + FRONTS, "extract": 1500}
+MEGABYTES |= {"align": 1500 + 2 * RESPONSES, "low_level": 2500 + 2 * RESPONSES, "preference": 2000, "probe": 2000}
 HEARD = max(1, len(STUDY.stories.all) // 6)
-MINUTES = {"tune": 10 * HEARD * STUDY.tuning.epochs // 2, "preference": 5, "probe": 5}
-MINUTES |= dict.fromkeys(("extract", "align", "low_level"), 3 * HEARD)
+LAYERS = len(STUDY.low_level.layers) or 13
+MINUTES = {"tune": 10 * HEARD * STUDY.tuning.epochs // 2, "preference": 10, "probe": 15, "dataset": 5 * HEARD}
+MINUTES |= {"extract": 3 * HEARD, "align": 3 * HEARD, "low_level": 3 * HEARD * LAYERS}
 
 
 def options_of(run, **more):
     parts = {"backbone": run.backbone, "condition": run.condition, "participant": run.participant, **more}
     return " ".join(f"--{name} {value}" for name, value in parts.items() if value)
+
+
+def weights_of(run):
+    weights = Path(STUDY.backbones[run.backbone].name) / "model.safetensors"
+    return [weights] if weights.is_file() else []
 
 
 def model_of(run):
@@ -73,6 +87,9 @@ rule dataset:
     output: RESULTS / "dataset.json",
     params:
         settings=fingerprint([STUDY.dataset.model_dump(), STUDY.participants, STUDY.stories.model_dump()]),
+    resources:
+        mem_mb=lambda w, attempt: attempt * MEGABYTES["dataset"],
+        runtime=lambda w, attempt: attempt * MINUTES["dataset"],
     shell: BRAINTUNING + " check " + SHARED_OPTIONS + " --out {output}"
 
 
@@ -83,6 +100,9 @@ rule ceiling:
     benchmark: TIMES / "ceiling" / "{participant}.tsv"
     params:
         settings=fingerprint([STUDY.encoding.mask_from, STUDY.encoding.test_skip_rows, STUDY.dataset.model_dump()]),
+    resources:
+        mem_mb=lambda w, attempt: attempt * MEGABYTES["dataset"],
+        runtime=lambda w, attempt: attempt * MINUTES["dataset"],
     shell: BRAINTUNING + " ceiling " + SHARED_OPTIONS + " --participant {wildcards.participant}"
 
 
@@ -95,7 +115,9 @@ rule look_at_dataset:
 
 rule tune:
     message: "tune {wildcards.run}"
-    input: lambda w: ceilings_for(TUNED[w.run]),
+    input:
+        lambda w: ceilings_for(TUNED[w.run]),
+        lambda w: weights_of(TUNED[w.run]),
     output:
         model=RESULTS / "models" / "{run}" / "provenance.json",
         notebook=FIGURES / "notebooks" / "02_brain_tune_{run}.ipynb",
@@ -107,6 +129,7 @@ rule tune:
                 STUDY.tuning_of(TUNED[w.run].condition).model_dump(),
                 STUDY.stories.model_dump(),
                 STUDY.controls.model_dump(),
+                STUDY.dataset.model_dump(),
                 STUDY.tuned_together,
                 STUDY.backbones[TUNED[w.run].backbone].model_dump(),
             ]
@@ -124,6 +147,7 @@ rule extract:
     input:
         ancient(RESULTS / "dataset.json"),
         lambda w: model_of(RUNS[w.run]),
+        lambda w: weights_of(RUNS[w.run]),
     output: RESULTS / "features" / "{run}.h5",
     benchmark: TIMES / "extract" / "{run}.tsv"
     params:

@@ -1,6 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
+
+# Oracles are exact: models compute in float32 on every machine, but in the tests of other precisions.
+os.environ["BRAINTUNING_PRECISION"] = "float32"
 
 
 @pytest.fixture(scope="session")

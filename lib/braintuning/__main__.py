@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--device", default="cpu", help="cpu or cuda")
         if name == "figures":
             sub.add_argument("--cores", type=int, default=os.cpu_count())
+            sub.add_argument("--gpu-jobs", type=int, default=1, help="jobs that share the GPU at a time")
             sub.add_argument("--dry-run", action="store_true", help="list the jobs and run none")
         if name == "notebook":
             sub.add_argument("name", help="name in notebooks/, without .ipynb")
@@ -73,7 +74,7 @@ def _figures(study: Study, options: argparse.Namespace) -> int:
 
     require_device(options.device)
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
-    command += ["--cores", options.cores, "--resources", "gpu=1", f"mem_mb={memory_mb()}"]
+    command += ["--cores", options.cores, "--resources", f"gpu={options.gpu_jobs}", f"mem_mb={memory_mb()}"]
     command += ["--logger", "braintuning", "--nolock"]
     command += ["--rerun-incomplete", "--rerun-triggers", "mtime", "params", "--keep-going"]
     command += ["--dry-run"] if options.dry_run else []

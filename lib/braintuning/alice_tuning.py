@@ -12,6 +12,7 @@ from braintuning.alice_stage import detrend
 from braintuning.alignment import design_matrix
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
 from braintuning.results import (
+    fingerprint,
     inputs_fingerprint,
     is_done,
     load_arrays,
@@ -89,7 +90,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu", report: Rep
 
     encoder = pretrained(study, run)
     train, validation = {STORY: material("train")}, {STORY: material("validation")}
-    checkpoint = path.parent / f".{path.name}.checkpoint"
+    checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
     model, history = tune(encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint, report=report)
     carried = provenance(recipe, device=device, weights=encoder.weights_from)
     save_model(path, model, np.arange(len(REGIONS)), history, carried, condition)

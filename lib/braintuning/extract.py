@@ -8,6 +8,7 @@ import torch
 
 from braintuning import timing
 from braintuning.backbones import SpeechEncoder
+from braintuning.precision import autocast
 from braintuning.settings import Features
 
 
@@ -45,7 +46,7 @@ def tokens(
     ends = timing.window_ends(duration, settings.hop_seconds)
     lengths = np.minimum(ends, settings.window_seconds)
     pieces, times = [[] for _ in encoders], []
-    with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+    with torch.no_grad(), autocast(device):
         for length, group in groupby(range(len(ends)), key=lambda i: lengths[i]):
             same_length, n_frames = list(group), first.n_frames(int(timing.to_samples(length)))
             back = _tokens_of_window(length, settings.hop_seconds, settings.step_seconds, first.frame_seconds)

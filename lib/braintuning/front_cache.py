@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from braintuning.files import require_space
+from braintuning.precision import activation_dtype, autocast
 from braintuning.tuned_model import Front, TunedModel
 
 MOST_IN_MEMORY = 4 << 30
@@ -28,7 +29,7 @@ def cached_fronts(
 ) -> Callable[[Rows], Front]:
     """Compute what the front end makes of every clip; give back a function that looks it up.
 
-    Kept as float32 on a CPU, so that nothing changes, and as bfloat16 elsewhere, in which the front end computes there.
+    Kept in the precision in which models compute.
     Where they take less than `SHARE_OF_GPU` of a GPU's free memory they stay there. Else up to `MOST_IN_MEMORY` bytes
     stay in memory, more go to `file`; the size is reported first.
 
@@ -58,8 +59,8 @@ def cached_fronts(
         No room for the file.
     """
     place = {row: number for number, row in enumerate(rows)}
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=device != "cpu"):
+    dtype = activation_dtype(device)
+    with torch.no_grad(), autocast(device):
         hidden, n_frames = model.front(listen(rows[:1]))
         shape = (len(rows), *hidden.shape[1:])
         n_bytes = int(np.prod(shape)) * dtype.itemsize

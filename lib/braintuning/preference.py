@@ -8,6 +8,7 @@ import torch
 
 from braintuning.backbones import SpeechEncoder
 from braintuning.errors import InputError
+from braintuning.precision import autocast
 from braintuning.spoken_words import WINDOW_SECONDS, SpokenWord
 from braintuning.timing import SAMPLE_RATE
 from braintuning.word_pairs import PAIR_TYPES
@@ -35,7 +36,7 @@ def word_states(
                 found = f"{word.word} by {word.speaker}: {word.seconds:.3f} s long"
                 raise InputError(f"{found}, expected between {encoder.frame_seconds} s and {WINDOW_SECONDS} s")
         inside = np.array([np.abs(frames - middle) <= word.seconds / 2 for word in batch])
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+        with autocast(device):
             hidden = encoder(torch.from_numpy(np.stack([word.audio for word in batch])).to(device))
         weights = torch.from_numpy(inside / inside.sum(axis=1, keepdims=True)).to(device, hidden.dtype)
         pieces.append(torch.einsum("lbfd,bf->lbd", hidden, weights).float().cpu().numpy())

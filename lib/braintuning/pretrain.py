@@ -15,6 +15,7 @@ from braintuning.backbone_families import standardised
 from braintuning.backbones import SpeechEncoder
 from braintuning.errors import InputError, nearest
 from braintuning.files import atomic_path
+from braintuning.precision import autocast
 from braintuning.pretraining_corpus import draw_clips
 from braintuning.seeding import generator
 from braintuning.self_supervised import Contrastive, MaskedUnits
@@ -178,7 +179,7 @@ class Run:
         self.optimiser.param_groups[0]["lr"] = settings.learning_rate * factor
         audio = torch.from_numpy(self._clips(settings.batch_size, *place)).to(self.device)
         torch.manual_seed(int(generator(settings.seed, "masks", *place).integers(2**31)))
-        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.device == "cuda"):
+        with autocast(self.device):
             loss = self.objective.loss_of(convolved(self.encoder, audio), audio)
         if not torch.isfinite(loss):
             found = f"loss {loss.item()} at round {self.round + 1}, step {self.step + 1}"
@@ -253,7 +254,7 @@ def pretrain(
     folder : Path
         Where `checkpoint.pt` goes and, in the end, `log.jsonl`.
     device : str
-        cpu (float32) or cuda (bfloat16 with float32 weights).
+        cpu or cuda, in `precision.precision` with float32 weights.
     report : callable
         Receives each entry of the log as a line of JSON.
 

@@ -34,7 +34,14 @@ def inputs_fingerprint(paths: Iterable[Path], root: Path) -> str:
 
 
 def provenance(recipe: Recipe, **more: str) -> dict[str, Any]:
-    """What a result file carries: its recipe, the code's commit, package versions, and whatever else is given."""
+    """What a result file carries: its recipe, the code's commit, package versions, and whatever else is given.
+
+    A `device` comes with the precision in which models compute there.
+    """
+    if "device" in more:
+        from braintuning.precision import precision
+
+        more = {**more, "device": f"{more['device']}, {precision(more['device'])}"}
     return {"recipe": recipe, "git_commit": git_commit(), "versions": package_versions(), **more}
 
 

@@ -92,7 +92,6 @@ def contrastive_logits(predicted: torch.Tensor, latents: torch.Tensor, n_negativ
     Parameters
     ----------
     predicted, latents : (frames, channels) float
-        At least two frames.
 
     Returns
     -------
@@ -101,8 +100,8 @@ def contrastive_logits(predicted: torch.Tensor, latents: torch.Tensor, n_negativ
     """
     n = len(predicted)
     similarity = functional.normalize(predicted.float(), dim=-1) @ functional.normalize(latents.float(), dim=-1).T
-    others = (torch.rand(n, n_negatives) * (n - 1)).long().clamp(max=n - 2)
-    others = (others + (others >= torch.arange(n)[:, None])).to(predicted.device)
+    others = (torch.rand(n, n_negatives) * (n - 1)).long().clamp(max=max(n - 2, 0))
+    others = ((others + (others >= torch.arange(n)[:, None])) % n).to(predicted.device)
     same = (latents[:, None] == latents[None]).all(dim=-1)
     negatives = similarity.masked_fill(same, -torch.inf).gather(1, others)
     return torch.cat([similarity.diagonal()[:, None], negatives], dim=1) / TEMPERATURE
@@ -118,7 +117,8 @@ class Contrastive(torch.nn.Module):
     span : int
         Frames in a masked span; about as many frames are masked with any.
     calls : int64 scalar
-        Losses computed; the Gumbel temperature falls from 2 to 0.5 with it, faster than in the paper's 400,000 steps.
+        Losses computed in training; the Gumbel temperature falls from 2 to 0.5 with it, faster than in the paper's
+        400,000 steps.
     """
 
     def __init__(self, encoder: SpeechEncoder, span: int = SPAN_FRAMES) -> None:
@@ -143,7 +143,7 @@ class Contrastive(torch.nn.Module):
         """Loss of what the convolutions made, `(batch, frames, channels)`, of the audio."""
         highest, lowest = GUMBEL_TEMPERATURES
         self.quantiser.temperature = max(highest * GUMBEL_DECAY ** self.calls.item(), lowest)
-        self.calls += 1
+        self.calls += self.training
         probability = START_PROBABILITY["wav2vec2"] * SPAN_FRAMES / self.span
         mask = span_mask(*front.shape[:2], probability, self.span).to(front.device)
         last, latent = masked_pass(self._encoder[0].model, front, mask, self.mask_vector)

@@ -24,6 +24,7 @@ from braintuning.results import (
     save_arrays,
 )
 from braintuning.study import Run, Study
+from braintuning.weights import weights_fingerprint
 
 Report = Callable[[str], None]
 
@@ -148,7 +149,12 @@ def load_model(study: Study, run: Run) -> SpeechEncoder:
 
 def model_recipe(study: Study, run: Run) -> dict[str, Any]:
     """What decides the weights of a run's model."""
-    recipe = {"run": run.name, "backbone": study.backbones[run.backbone].model_dump(exclude={"teacher"})}
+    backbone = study.backbones[run.backbone]
+    recipe = {
+        "run": run.name,
+        "backbone": backbone.model_dump(exclude={"teacher"}),
+        "weights": weights_fingerprint(backbone.name),
+    }
     if run.condition != "pretrained":
         made = provenance_of(study.model_folder(run))
         recipe["tuned"] = fingerprint(made["recipe"]) if made else None

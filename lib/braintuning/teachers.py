@@ -11,6 +11,7 @@ import torch
 from braintuning import timing
 from braintuning.backbones import SpeechEncoder
 from braintuning.errors import InputError
+from braintuning.precision import autocast
 from braintuning.textgrid import Interval, is_silence
 from braintuning.weights import quiet_transformers
 
@@ -45,7 +46,7 @@ def speech_states(
     states : (rows, layers * dim) float32
     """
     pooled = []
-    with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+    with torch.no_grad(), autocast(device):
         for start in range(0, len(times), batch_size):
             clips = timing.windows(audio, times[start : start + batch_size], clip_seconds)
             hidden = teacher(torch.from_numpy(clips).to(device))[1:].float().mean(dim=2)

@@ -22,6 +22,7 @@ from braintuning.study import Run, Study
 from braintuning.targets import permute_blocks
 from braintuning.tuned_model import Model, StoryTargets
 from braintuning.tuning import tune
+from braintuning.weights import weights_fingerprint
 
 Targets = dict[str, StoryTargets]
 Keep = Callable[[np.ndarray, str], np.ndarray]
@@ -49,7 +50,7 @@ def tune_model(
     path, recipe = study.model_folder(run), tuning_recipe(study, run, dataset)
     if is_done(path, recipe):
         return path
-    encoder = pretrained(study, run)
+    encoder = pretrained(study, run).to(device)
     settings = study.tuning_of(run.condition)
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
     processes.wait_for_all()
@@ -77,10 +78,15 @@ def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
     names = stories.train + stories.validation
     files = [dataset.audio_file(story) for story in names]
     files += [dataset.responses_file(participant, story) for participant in participants for story in names]
+    backbone = study.backbones[run.backbone]
     return {
         "stage": "tune",
         "run": run.name,
-        "backbone": study.backbones[run.backbone].model_dump(exclude=set() if base == "bigslm-tuned" else {"teacher"}),
+        "backbone": backbone.model_dump(exclude=set() if base == "bigslm-tuned" else {"teacher"}),
+        "weights": weights_fingerprint(backbone.name),
+        "teacher": weights_fingerprint(backbone.teacher) if base == "bigslm-tuned" else None,
+        "words": fingerprint([list(map(tuple, dataset.words(s))) for s in names]) if base == "lm-tuned" else None,
+        "times": fingerprint([dataset.tr_times(story).tolist() for story in names]),
         "settings": study.tuning_of(run.condition).model_dump(),
         "controls": study.controls.model_dump() if base in ("bigslm-tuned", "lm-tuned") else None,
         "train": stories.train,

@@ -93,5 +93,6 @@ Model = TunedModel | SelfTunedModel
 
 
 def trainable_state(model: Model) -> dict[str, torch.Tensor]:
-    """Parameters that tuning moves, by name."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    """Parameters that tuning moves, and what its head or objective keeps beside them, by name."""
+    moved = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return moved | {f"head.{name}": kept for name, kept in model.head.named_buffers()}

@@ -12,10 +12,11 @@ import torch
 from braintuning import processes
 from braintuning.backbones import SpeechEncoder
 from braintuning.batches import ahead, clips_within, gradient
+from braintuning.checkpoints import restore, saving
 from braintuning.clips import Hear, Rows, hearing, rows_of, targets_of
 from braintuning.errors import InputError
-from braintuning.files import atomic_path
 from braintuning.losses import OVER_THE_BATCH
+from braintuning.precision import autocast
 from braintuning.seeding import generator
 from braintuning.settings import Tuning
 from braintuning.tuned_model import Front, Model, SelfTunedModel, StoryTargets, TunedModel, trainable_state
@@ -29,8 +30,11 @@ def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> flo
     return max(n_steps - step, 0) / max(n_steps - warmup, 1)
 
 
-STEPS_BETWEEN_CHECKS = 50
+STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 50}
 """A GPU is waited for, to see whether losses are finite, only once in so many steps."""
+
+SHARE_OF_FREE_MEMORY = 0.9
+"""Of a GPU's free memory, what a step may take where nobody says."""
 
 
 @contextmanager
@@ -41,30 +45,37 @@ def _seeded(settings: Tuning, device: str, *labels: str | int) -> Iterator[None]
         yield
 
 
-def _mean_loss(model: Model, stories: Mapping[str, StoryTargets], hear: Hear, settings: Tuning, device: str) -> float:
+LossOf = Callable[[slice], torch.Tensor]
+"""From a slice of a batch's clips to their mean loss."""
+
+
+def _mean_loss(
+    model: Model, stories: Mapping[str, StoryTargets], hear: Hear, settings: Tuning, epoch: int, device: str
+) -> float:
     rows, total = rows_of(stories), 0.0
     model.eval()
-    with torch.no_grad(), _precision(device), _seeded(settings, device, "validation"):
+    with torch.no_grad(), _seeded(settings, device, "validation"):
         for start in range(0, len(rows), settings.batch_size):
             batch = rows[start : start + settings.batch_size]
-            heard = hear(batch)
-            loss = torch.stack([model.loss(heard, target) for target in targets_of(stories, batch, device)]).mean()
-            total += _finite([(loss, batch)], "validation batch", start // settings.batch_size + 1)[0] * len(batch)
+            heard, targets = hear(batch), targets_of(stories, batch, device)
+            losses = [_loss_of(model, heard, target, device) for target in targets]
+            found = [(loss_of(slice(None)), batch, loss_of) for loss_of in losses]
+            where = f"epoch {epoch + 1}, validation batch {start // settings.batch_size + 1}, participant"
+            total += float(np.mean(_finite(found, where, 1))) * len(batch)
     return total / len(rows)
 
 
-def _finite(losses: list[tuple[torch.Tensor, Rows]], where: str, first: int) -> list[float]:
-    """Losses, numbered from `first`, as numbers; one that is not finite is refused with the stories of its batch."""
-    values = torch.stack([loss.detach() for loss, _ in losses]).tolist()
-    for number, (value, (_, batch)) in enumerate(zip(values, losses, strict=True), first):
+def _finite(losses: list[tuple[torch.Tensor, Rows, LossOf]], where: str, first: int) -> list[float]:
+    """Losses, numbered from `first`, as numbers; one that is not finite is refused with the stories it comes from."""
+    values = torch.stack([loss.detach() for loss, _, _ in losses]).tolist()
+    for number, (value, (_, batch, loss_of)) in enumerate(zip(values, losses, strict=True), first):
         if not np.isfinite(value):
-            names = ", ".join(sorted({story for story, _ in batch}))
-            raise InputError(f"tuning: loss {value} at {where} {number} ({names}), expected a finite number")
+            with torch.no_grad():
+                alone = [bool(torch.isfinite(loss_of(slice(i, i + 1)))) for i in range(len(batch))]
+            culprits = {story for (story, _), fine in zip(batch, alone, strict=True) if not fine}
+            names = ", ".join(sorted(culprits or {story for story, _ in batch}))
+            raise InputError(f"tuning: loss {value} at {where} {number} (story {names}), expected a finite number")
     return values
-
-
-def _precision(device: str) -> torch.autocast:
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
 
 
 def _optimiser(
@@ -108,23 +119,21 @@ def _train_epoch(
         for batch, (heard, targets) in ahead(batches, lambda b: (hear(b), targets_of(stories, b, device))):
             for target in targets:
                 loss_of = _loss_of(model, heard, target, device)
-                losses.append((gradient(parameters, loss_of, len(batch), at_once), batch))
+                losses.append((gradient(parameters, loss_of, len(batch), at_once), batch, loss_of))
+                if len(losses) >= STEPS_BETWEEN_CHECKS[device] or batch is batches[-1]:
+                    done += _finite(losses, f"epoch {epoch + 1}, step", len(done) + 1)
+                    losses = []
                 optimiser.step()
                 schedule.step()
-            if len(losses) >= STEPS_BETWEEN_CHECKS or batch is batches[-1]:
-                done += _finite(losses, f"epoch {epoch + 1}, step", len(done) + 1)
-                losses = []
     return float(np.mean(done))
 
 
-def _loss_of(
-    model: Model, heard: torch.Tensor | Front, target: torch.Tensor | None, device: str
-) -> Callable[[slice], torch.Tensor]:
+def _loss_of(model: Model, heard: torch.Tensor | Front, target: torch.Tensor | None, device: str) -> LossOf:
     """The loss of a slice of a batch's clips."""
 
     def loss_of(piece: slice) -> torch.Tensor:
         part = Front(heard.hidden[piece], heard.n_frames) if isinstance(heard, Front) else heard[piece]
-        with _precision(device):
+        with autocast(device):
             return model.loss(part, None if target is None else target[piece])
 
     return loss_of
@@ -139,16 +148,28 @@ def _at_once(
     max_memory: float | None,
 ) -> int:
     """Most clips in one pass: the whole batch, or what a limit of memory allows."""
-    at_once, row = settings.batch_size, rows_of(train)[:1]
-    if max_memory:
-        loss_of = _loss_of(model, hear(row), targets_of(train, row, device)[0], device)
-        at_once = clips_within(model, loss_of, max_memory, settings.batch_size)
-    if settings.loss in OVER_THE_BATCH and (at_once < settings.batch_size or processes.count() > 1):
+    at_once, rows = settings.batch_size, rows_of(train)[:2]
+    whole = isinstance(model, SelfTunedModel) or settings.loss in OVER_THE_BATCH
+    limit = max_memory or (None if whole else _free_memory(model, device))
+    if limit:
+        model.eval()
+        loss_of = _loss_of(model, hear(rows), targets_of(train, rows, device)[0], device)
+        at_once = clips_within(model, loss_of, limit, settings.batch_size)
+    if whole and (at_once < settings.batch_size or processes.count() > 1):
+        loss = "objective" if isinstance(model, SelfTunedModel) else f"loss {settings.loss!r}"
         raise InputError(
-            f"tuning: the loss {settings.loss!r} is taken over all clips of a batch, of which {at_once} fit into the "
+            f"tuning: the {loss} is taken over all clips of a batch, of which {at_once} fit into the "
             f"limit of memory and {processes.count()} processes would share them; expected all of them on one"
         )
     return at_once
+
+
+def _free_memory(model: Model, device: str) -> float | None:
+    """GiB of a GPU that a step may take, the model's own weights included; None on a CPU."""
+    if device != "cuda":
+        return None
+    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return (SHARE_OF_FREE_MEMORY * free + sum(p.nbytes for p in model.parameters())) / 2**30
 
 
 def _check(train: Mapping[str, StoryTargets], validation: Mapping[str, StoryTargets]) -> tuple[int, int]:
@@ -165,6 +186,12 @@ def _check(train: Mapping[str, StoryTargets], validation: Mapping[str, StoryTarg
                 raise InputError(f"story {name}: found {len(targets)} rows of targets, expected {len(story.times)}")
             if targets.shape[1] != n_targets:
                 raise InputError(f"story {name}: found {targets.shape[1]} voxels, expected {n_targets}")
+            for row, values in enumerate(targets):
+                if not np.isfinite(values).all():
+                    found = values[~np.isfinite(values)][0]
+                    raise InputError(f"story {name}: found a target of {found} in row {row}, expected finite numbers")
+        if not np.isfinite(story.audio).all():
+            raise InputError(f"story {name}: found sound that is not finite, expected numbers")
     return n_participants, n_targets
 
 
@@ -185,8 +212,8 @@ def tune(
 
     Two learning rates, linear decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025). With targets of several
     participants each batch makes one step for each of them (their NeurIPS 2025 paper); with `settings.lora_rank` only
-    adapters and head move. With a `checkpoint` path, everything needed to go on is written there after each epoch, and
-    a run that finds one goes on from it to the same result.
+    adapters and head move. With a `checkpoint` path, everything needed to go on is written there after each epoch
+    (where that takes long, after some), and a run that finds one goes on from it to the same result.
 
     Parameters
     ----------
@@ -195,7 +222,7 @@ def tune(
     train, validation : mapping of story name to StoryTargets
     settings : Tuning
     device : str
-        `cpu` (float32) or `cuda` (bfloat16 with float32 weights).
+        `cpu` or `cuda`; see `precision.precision`.
     checkpoint : Path, optional
     report : callable
         Receives one line an epoch.
@@ -229,13 +256,7 @@ def tune(
     history: list[dict] = []
     best = copy.deepcopy(trainable_state(model))
     if checkpoint and checkpoint.is_file():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        if state["model"].keys() != trainable_state(model).keys():
-            raise InputError(f"{checkpoint}: holds another model's parameters, expected those of {encoder.family}")
-        model.load_state_dict(state["model"], strict=False)
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        history, best = state["history"], state["best"]
+        history, best = restore(checkpoint, model, optimiser, schedule)
         report(f"resumed after epoch {len(history)}")
     hear = {
         name: hearing(model, stories, settings, device, scratch and scratch / f"{name}.bin", report, not max_memory)
@@ -243,19 +264,19 @@ def tune(
         if _goes_on(history, settings)
     }
     at_once = _at_once(model, train, hear["train"], settings, device, max_memory) if hear else 0
+    save = saving(checkpoint if processes.rank() == 0 else None)
     while _goes_on(history, settings):
         epoch = len(history)
         train_loss = _train_epoch(model, train, hear["train"], settings, epoch, optimiser, schedule, device, at_once)
         losses = {
             "train_loss": train_loss,
-            "validation_loss": _mean_loss(model, validation, hear["validation"], settings, device),
+            "validation_loss": _mean_loss(model, validation, hear["validation"], settings, epoch, device),
         }
         if losses["validation_loss"] < min((h["validation_loss"] for h in history), default=np.inf):
             best = copy.deepcopy(trainable_state(model))
         history.append({"epoch": epoch + 1, **losses})
         report(json.dumps(history[-1]))
-        if checkpoint and processes.rank() == 0:
-            _save(checkpoint, model, optimiser, schedule, history, best)
+        save(model, optimiser, schedule, history, best)
     model.load_state_dict(best, strict=False)
     return model.eval(), history
 
@@ -269,22 +290,3 @@ def _goes_on(history: list[dict], settings: Tuning) -> bool:
     losses, patience = [h["validation_loss"] for h in history], settings.patience
     saturated = len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
     return len(losses) < settings.epochs and not saturated
-
-
-def _save(
-    path: Path,
-    model: Model,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    history: list[dict],
-    best: dict[str, torch.Tensor],
-) -> None:
-    state = {
-        "model": trainable_state(model),
-        "optimiser": optimiser.state_dict(),
-        "schedule": schedule.state_dict(),
-        "history": history,
-        "best": best,
-    }
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        torch.save(state, file)

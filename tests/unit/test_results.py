@@ -33,7 +33,7 @@ def test_result_holds_its_arrays_and_how_it_was_made(result):
     np.testing.assert_array_equal(found, np.linspace(0, 1, 5000, dtype=np.float32))
     carried = provenance_of(result)
     assert carried["recipe"]["settings"] == {"seed": 0, "delays": [1, 2]}
-    assert carried["device"] == "cpu"
+    assert carried["device"] == "cpu, float32"
     assert carried["versions"]["numpy"] == np.__version__
     assert carried["git_commit"]
 
@@ -150,6 +150,11 @@ def test_table_is_whole_or_as_it_was(tmp_path):
 
 def test_rows_tell_where_they_come_from():
     columns = provenance_columns("demo", provenance(RECIPE | {"inputs": "abc"}, device="cpu", weights="hub"))
-    assert (columns["study"], columns["weights"], columns["device"], columns["inputs"]) == ("demo", "hub", "cpu", "abc")
+    assert (columns["study"], columns["weights"], columns["device"], columns["inputs"]) == (
+        "demo",
+        "hub",
+        "cpu, float32",
+        "abc",
+    )
     assert columns["recipe"] == fingerprint(RECIPE | {"inputs": "abc"})
     assert f"numpy={np.__version__}" in columns["versions"]

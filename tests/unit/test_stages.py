@@ -249,7 +249,7 @@ def test_a_tuned_model_is_a_folder_that_transformers_loads_with_head_and_history
     history = pd.read_csv(path / "history.csv")
     assert list(history["epoch"]) == [1, 2] and np.isfinite(history).all(axis=None)
     carried = provenance_of(path)
-    assert carried["device"] == "cpu" and carried["recipe"]["train"] == list(TRAIN)
+    assert carried["device"] == "cpu, float32" and carried["recipe"]["train"] == list(TRAIN)
     assert [p.name for p in path.parent.iterdir()] == [path.name], "a checkpoint or a half-written folder was left"
 
 
@@ -472,3 +472,25 @@ def test_a_sweep_gives_each_model_what_it_gets_alone(make_study, monkeypatch):
     calls.clear()
     stages.sweep(study, runs, report=silent)
     assert calls == []
+
+
+def test_other_weights_in_the_same_folder_make_other_results(study, pristine):
+    dataset = stages.prepare(study, silent)
+    stages.measure_ceiling(study, "P1", silent)
+    before = tune_stage.tuning_recipe(study, TUNED, dataset), stages.model_recipe(study, TUNED)
+    weights = pristine.root.parent / "backbone" / "model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    after = tune_stage.tuning_recipe(study, TUNED, dataset), stages.model_recipe(study, TUNED)
+    weights.write_bytes(kept)
+    assert [a != b for a, b in zip(after, before, strict=True)] == [True, True]
+    assert tune_stage.tuning_recipe(study, TUNED, dataset) == before[0]
+
+
+def test_another_tr_tunes_another_model(make_study):
+    recipes = []
+    for tr in (2.0, 1.99):
+        study = make_study({"dataset.tr": tr})
+        stages.measure_ceiling(study, "P1", silent)
+        recipes.append(tune_stage.tuning_recipe(study, TUNED, stages.prepare(study, silent)))
+    assert recipes[0]["times"] != recipes[1]["times"]

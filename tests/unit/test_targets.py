@@ -16,6 +16,8 @@ def test_every_block_moves_whole_and_no_row_keeps_its_place(rows, block):
         order = permute_blocks(rows, block, np.random.default_rng(seed)).tolist()
         assert sorted(order) == list(range(rows))
         assert all(row != place for place, row in enumerate(order))
+        farthest = np.abs(np.array(order) - np.arange(rows)).min()
+        assert farthest >= block or rows < 4 * block, "a row stays near the sound that evoked it"
         for one in blocks:
             place = order.index(one[0])
             assert order[place : place + len(one)] == one

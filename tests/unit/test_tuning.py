@@ -6,6 +6,7 @@ import tiny
 import torch
 from braintuning.clips import listening
 from braintuning.seeding import generator
+from braintuning.self_supervised import objective
 from braintuning.settings import Tuning
 from braintuning.tuned_model import StoryTargets, TunedModel
 from braintuning.tuning import _mean_loss, learning_rate_factor, tune
@@ -257,20 +258,50 @@ def test_validation_loss_is_the_mean_over_rows_whatever_their_order_and_batches(
     }
     for stories, size in ((TRAIN, 4), (TRAIN, 1), (TRAIN, 18), (shuffled, 7)):
         hear = listening(stories, settings().clip_seconds, "cpu")
-        found = _mean_loss(model, stories, hear, settings(batch_size=size), "cpu")
+        found = _mean_loss(model, stories, hear, settings(batch_size=size), 0, "cpu")
         assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_target_that_is_no_number_stops_with_story_and_step():
-    spoiled = copy.deepcopy(TRAIN)
-    spoiled["second"].targets[3, 1] = np.nan
-    refused(lambda: run(train=spoiled, batch_size=18), "nan", "epoch 1, step 1", "second")
+@pytest.mark.parametrize("role", ["train", "validation"])
+def test_a_target_or_a_sound_that_is_no_number_is_refused_before_anything_is_tuned(role):
+    stories, name = {"train": (TRAIN, "second"), "validation": (VALIDATION, "third")}[role]
+    spoiled = copy.deepcopy(stories)
+    spoiled[name].targets[3, 1] = np.nan
+    refused(lambda: run(report=pytest.fail, **{role: spoiled}), f"story {name}", "nan", "row 3")
+    spoiled = copy.deepcopy(stories)
+    spoiled[name].audio[100] = np.inf
+    refused(lambda: run(report=pytest.fail, **{role: spoiled}), f"story {name}", "sound")
 
 
-def test_a_validation_target_that_is_no_number_stops_with_its_story():
-    spoiled = copy.deepcopy(VALIDATION)
-    spoiled["third"].targets[3, 1] = np.nan
-    refused(lambda: run(validation=spoiled), "nan", "third")
+class Brittle(torch.nn.Module):
+    """An objective whose loss of loud clips is NaN after some losses of training."""
+
+    def __init__(self, holds):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.holds, self.calls = holds, 0
+
+    def loss(self, audio):
+        self.calls += self.training
+        broken = torch.log(0.75 - audio.abs().amax(dim=1)) if self.calls > self.holds else 0
+        return ((self.weight * audio).square().mean(dim=1) + broken * self.weight).mean()
+
+
+def test_a_loss_that_is_no_number_stops_with_story_and_step_and_keeps_the_last_good_checkpoint(tmp_path):
+    quiet = {name: StoryTargets(0.1 * story.audio, story.times, ()) for name, story in TRAIN.items()}
+    loud = {**quiet, "second": StoryTargets(10 * TRAIN["second"].audio, TRAIN["second"].times, ())}
+    validation = {"third": StoryTargets(0.1 * VALIDATION["third"].audio, VALIDATION["third"].times, ())}
+    checkpoint, chosen = tmp_path / "c.checkpoint", settings(epochs=3, patience=3, batch_size=18)
+
+    def go(train, objective, report=silent):
+        return tune(
+            tiny.encoder(), train, validation, chosen, objective=objective, checkpoint=checkpoint, report=report
+        )
+
+    refused(lambda: go(loud, Brittle(holds=1)), "nan", "epoch 2, step 1", "(story second)")
+    lines = []
+    _, history = go(quiet, Brittle(holds=99), lines.append)
+    assert lines[0] == "resumed after epoch 1" and len(history) == 3
 
 
 def test_missing_stories_and_rows_that_do_not_fit_are_refused():
@@ -368,6 +399,30 @@ class Energy(torch.nn.Module):
     def loss(self, audio):
         noise = 0.1 * torch.randn(len(audio), 1)
         return ((self.encoder[0](audio, layers=[-1])[-1].mean(dim=1) + noise - self.centre) ** 2).mean()
+
+
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "whisper"])
+def test_stimulus_tuning_goes_on_to_the_same_weights_bit_for_bit(family, tmp_path):
+    """The objective keeps more than parameters: wav2vec2's temperature falls with the losses counted so far."""
+    train = {name: StoryTargets(made.audio, made.times, ()) for name, made in TRAIN.items()}
+    validation = {name: StoryTargets(made.audio, made.times, ()) for name, made in VALIDATION.items()}
+    chosen = settings(epochs=4, patience=4, clip_seconds=1.0)
+
+    def go(**more):
+        encoder = tiny.encoder(family)
+        heads = objective(encoder, [story.audio for story in train.values()] * 20, seed=0)
+        return tune(encoder, train, validation, chosen, objective=heads, **more)
+
+    def killed_in_third_epoch(line):
+        if '"epoch": 3' in line:
+            raise KeyboardInterrupt
+
+    whole, history = go(report=silent)
+    with pytest.raises(KeyboardInterrupt):
+        go(checkpoint=tmp_path / "c", report=killed_in_third_epoch)
+    resumed, history_of_resumed = go(checkpoint=tmp_path / "c", report=silent)
+    assert history_of_resumed == history
+    assert equal(weights(resumed), weights(whole))
 
 
 def test_an_objective_of_its_own_needs_no_targets_and_draws_the_same_after_a_resume(tmp_path):

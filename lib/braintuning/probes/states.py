@@ -7,6 +7,7 @@ import torch
 
 from braintuning.backbones import SpeechEncoder
 from braintuning.errors import InputError
+from braintuning.precision import autocast
 from braintuning.probes.utterance import Utterance
 
 Reduce = Callable[[torch.Tensor], torch.Tensor]
@@ -47,7 +48,7 @@ def states(
     for same in by_length.values():
         for start in range(0, len(same), batch_size):
             chosen = same[start : start + batch_size]
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            with autocast(device):
                 hidden = encoder(torch.from_numpy(np.stack([sounds[number] for number in chosen])).to(device))
             reduced = reduce(hidden.float()).cpu().numpy()
             for place, number in enumerate(chosen):
