@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes a Slurm cluster of this one Debian machine, runs a study on it, kills a job half-way, and sees it complete.
+# Makes a Slurm cluster of this one Debian machine, runs a study on it, kills a job half-way, drains the node for a
+# while, and sees the study complete; fails if nothing was killed or what was killed did not run again.
 # Needs root, `make test` or `make figures` run once (for .venv), and apt. Usage: workflow/slurm_smoke.sh [study.yaml]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -34,7 +35,7 @@ pgrep -x slurmctld > /dev/null || slurmctld
 pgrep -x slurmd > /dev/null || slurmd
 timeout 60 bash -c 'until sinfo --noheader --format=%t | grep -q idle; do sleep 1; done'
 
-kill_one_tuning_job() {
+disturb() {
     local job
     for _ in $(seq 600); do
         job=$(squeue --noheader --states=RUNNING --format="%i %k" | awk '/rule_tune/ {print $1; exit}')
@@ -42,14 +43,24 @@ kill_one_tuning_job() {
             sleep 8
             echo "killing Slurm job $job while it tunes"
             scancel --signal=KILL --full "$job"
+            echo "draining the node for 20 s"
+            scontrol update NodeName="$host" State=DRAIN Reason=smoke
+            sleep 20
+            scontrol update NodeName="$host" State=RESUME
             return
         fi
         sleep 1
     done
+    echo "no tuning job ran within 600 s, expected one to kill"
+    return 1
 }
-kill_one_tuning_job &
+disturb &
+disturber=$!
 timeout 2400 python -m snakemake --profile workflow/profiles/slurm --config study="$study" device=cpu cores=1 \
     --default-resources slurm_partition=main slurm_account=main \
     --slurm-status-command squeue --slurm-init-seconds-before-status-checks 5
-wait
+wait "$disturber"
 squeue --states=all --format="%.6i %.12T %.10M %k"
+failed=$(squeue --states=all --noheader --format="%T %k" | awk '/rule_tune/ && $1 != "COMPLETED"' | wc -l)
+echo "$failed tuning job ended early and the study is complete"
+[ "$failed" -ge 1 ]

@@ -15,7 +15,7 @@ from braintuning.settings import Tuning
 from braintuning.tuned_model import StoryTargets
 from braintuning.tuning import tune
 
-EPOCHS, KILLS = 40, 20
+EPOCHS, KILLS = 80, 20
 assert peft, "imported before the forks, so that none of them is killed while it imports"
 
 
@@ -43,28 +43,37 @@ def tune_and_save(folder, checkpoint, lora_rank):
     torch.save(model.state_dict(), folder / ("killed.pt" if checkpoint else "whole.pt"))
 
 
+def lines_of(log):
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def kill_at_a_random_moment(victim, log, moments):
+    """Kill it before it has started well, or somewhere in the epochs after one to three more lines of its log."""
+    wanted = len(lines_of(log)) + moments.randint(0, 3)
+    while victim.is_alive() and len(lines_of(log)) < wanted:
+        time.sleep(0.005)
+    time.sleep(moments.uniform(0, 0.1))
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.join()
+
+
 @pytest.mark.parametrize("lora_rank", [None, 2], ids=["full", "lora"])
 def test_20_kills_change_nothing(tmp_path, lora_rank):
-    fork = multiprocessing.get_context("fork")
-    whole = fork.Process(target=tune_and_save, args=(tmp_path, False, lora_rank))
-    start = time.monotonic()
-    whole.start()
+    fork, moments, log = multiprocessing.get_context("fork"), random.Random(20), tmp_path / "log"
+
+    def start(checkpoint):
+        process = fork.Process(target=tune_and_save, args=(tmp_path, checkpoint, lora_rank))
+        process.start()
+        return process
+
+    whole = start(checkpoint=False)
     whole.join(300)
-    duration = time.monotonic() - start
-    moments, killed = random.Random(20), 0
-    while killed < KILLS:
-        victim = fork.Process(target=tune_and_save, args=(tmp_path, True, lora_rank))
-        victim.start()
-        victim.join(moments.uniform(0.02, 0.15) * duration)
-        if victim.exitcode is not None:
-            break
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.join()
-        killed += 1
-    last = fork.Process(target=tune_and_save, args=(tmp_path, True, lora_rank))
-    last.start()
-    last.join(300)
-    log = (tmp_path / "log").read_text()
-    assert killed >= 10 and log.count("resumed after epoch") >= 5, log
+    for _ in range(KILLS):
+        victim = start(checkpoint=True)
+        kill_at_a_random_moment(victim, log, moments)
+        assert victim.exitcode == -signal.SIGKILL, "it was done before it could be killed"
+    start(checkpoint=True).join(300)
+    resumed = sum("resumed after epoch" in line for line in lines_of(log))
+    assert resumed >= KILLS / 4, lines_of(log)
     a, b = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "killed"))
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
