@@ -26,7 +26,7 @@ def tuning_step(
 def features(model: Wav2Vec2Model, windows: torch.Tensor) -> list[np.ndarray]:
     """Last token of every layer of every window, windows one batch after the other."""
     hidden = model(windows, output_hidden_states=True).hidden_states
-    return [layer.cpu().numpy()[:, -1] for layer in hidden]
+    return [layer[:, -1].cpu().numpy() for layer in hidden]
 
 
 def ridge(

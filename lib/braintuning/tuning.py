@@ -58,7 +58,7 @@ def _mean_loss(
         for start in range(0, len(rows), settings.batch_size):
             batch = rows[start : start + settings.batch_size]
             heard, targets = hear(batch), targets_of(stories, batch, device)
-            losses = [_loss_of(model, heard, target, device) for target in targets]
+            losses = [loss_of_clips(model, heard, target, device) for target in targets]
             found = [(loss_of(slice(None)), batch, loss_of) for loss_of in losses]
             where = f"epoch {epoch + 1}, validation batch {start // settings.batch_size + 1}, participant"
             total += float(np.mean(_finite(found, where, 1))) * len(batch)
@@ -118,7 +118,7 @@ def _train_epoch(
     with _seeded(settings, device, "draws", epoch):
         for batch, (heard, targets) in ahead(batches, lambda b: (hear(b), targets_of(stories, b, device))):
             for target in targets:
-                loss_of = _loss_of(model, heard, target, device)
+                loss_of = loss_of_clips(model, heard, target, device)
                 losses.append((gradient(parameters, loss_of, len(batch), at_once), batch, loss_of))
                 if len(losses) >= STEPS_BETWEEN_CHECKS[device] or batch is batches[-1]:
                     done += _finite(losses, f"epoch {epoch + 1}, step", len(done) + 1)
@@ -128,7 +128,7 @@ def _train_epoch(
     return float(np.mean(done))
 
 
-def _loss_of(model: Model, heard: torch.Tensor | Front, target: torch.Tensor | None, device: str) -> LossOf:
+def loss_of_clips(model: Model, heard: torch.Tensor | Front, target: torch.Tensor | None, device: str) -> LossOf:
     """The loss of a slice of a batch's clips."""
 
     def loss_of(piece: slice) -> torch.Tensor:
@@ -153,7 +153,7 @@ def _at_once(
     limit = max_memory or (None if whole else _free_memory(model, device))
     if limit:
         model.eval()
-        loss_of = _loss_of(model, hear(rows), targets_of(train, rows, device)[0], device)
+        loss_of = loss_of_clips(model, hear(rows), targets_of(train, rows, device)[0], device)
         at_once = clips_within(model, loss_of, limit, settings.batch_size)
     if whole and (at_once < settings.batch_size or processes.count() > 1):
         loss = "objective" if isinstance(model, SelfTunedModel) else f"loss {settings.loss!r}"
