@@ -10,15 +10,18 @@ An objective has the extra parameters only, and keeps the encoder in a tuple: wh
 global generator.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, Wav2Vec2ForPreTraining
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2GumbelVectorQuantizer
 
 from braintuning.backbone_families import whisper_log_mel
 from braintuning.backbones import SpeechEncoder
 from braintuning.units import fit_units
+from braintuning.weights import quiet_transformers, resolve
 
 SPAN_FRAMES = 10
 START_PROBABILITY = {"wav2vec2": 0.065, "units": 0.08, "reconstruction": 0.065}
@@ -135,6 +138,14 @@ class Contrastive(torch.nn.Module):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.n_codewords = config.num_codevectors_per_group * config.num_codevector_groups
 
+    def continue_from(self, pretrained: Wav2Vec2ForPreTraining) -> None:
+        """Take over quantiser and projections of a model as its pretraining left them, at the lowest temperature."""
+        self.quantiser.load_state_dict(pretrained.quantizer.state_dict())
+        self.project_latent.load_state_dict(pretrained.project_q.state_dict())
+        self.project_hidden.load_state_dict(pretrained.project_hid.state_dict())
+        highest, lowest = GUMBEL_TEMPERATURES
+        self.calls.fill_(math.ceil(math.log(lowest / highest, GUMBEL_DECAY)))
+
     def loss(self, audio: torch.Tensor) -> torch.Tensor:
         """Loss of `(batch, samples)` 16 kHz audio behind the frozen front end."""
         return self.loss_of(self._encoder[0].front_end(audio), audio)
@@ -232,7 +243,7 @@ def objective(encoder: SpeechEncoder, sounds: list[np.ndarray], seed: int) -> to
     sounds : list of (samples,) float32
         16 kHz. HuBERT and WavLM: k-means units are fitted on the states that the encoder gives them now, and stay.
     seed : int
-        Of the heads' first values and of k-means.
+        Of the heads' first values, where the weights do not hold wav2vec2's own, and of k-means.
 
     Returns
     -------
@@ -250,7 +261,22 @@ def objective(encoder: SpeechEncoder, sounds: list[np.ndarray], seed: int) -> to
         torch.manual_seed(seed)
         if units is not None:
             return MaskedUnits(encoder, units).to(device)
-        return (Contrastive if encoder.family == "wav2vec2" else MaskedReconstruction)(encoder).to(device)
+        if encoder.family == "whisper":
+            return MaskedReconstruction(encoder).to(device)
+        heads = Contrastive(encoder)
+    if (pretrained := _with_pretraining_heads(encoder)) is not None:
+        heads.continue_from(pretrained)
+    return heads.to(device)
+
+
+def _with_pretraining_heads(encoder: SpeechEncoder) -> Wav2Vec2ForPreTraining | None:
+    """The wav2vec2 model with the heads of its pretraining, where its weights hold them."""
+    if encoder.weights_from.startswith("random"):
+        return None
+    with quiet_transformers():
+        model, report = Wav2Vec2ForPreTraining.from_pretrained(resolve(encoder.name)[0], output_loading_info=True)
+    lacking = any(name.startswith(("quantizer.", "project_")) for name in report["missing_keys"])
+    return None if lacking else model
 
 
 def _mask_vector(encoder: SpeechEncoder) -> torch.nn.Parameter:

@@ -14,7 +14,7 @@ from braintuning.self_supervised import (
     unit_loss,
 )
 from braintuning.units import EncoderUnits, fit_centres, nearest
-from transformers import HubertConfig, Wav2Vec2Config, WavLMConfig, WhisperConfig
+from transformers import HubertConfig, Wav2Vec2Config, Wav2Vec2ForPreTraining, WavLMConfig, WhisperConfig
 
 SIZES = {
     **{"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 8},
@@ -225,3 +225,28 @@ def test_with_lora_only_adapters_and_heads_move(family):
     assert moved and all("lora_" in name for name in moved)
     reached = sum(p.grad.abs().sum() > 0 for n, p in model.named_parameters() if n in moved and "lora_B" in n)
     assert reached == len(moved) // 2
+
+
+def test_wav2vec2_goes_on_with_the_heads_of_its_own_pretraining(tmp_path):
+    torch.manual_seed(3)
+    whole = Wav2Vec2ForPreTraining(CONFIGS["wav2vec2"])
+    whole.save_pretrained(tmp_path / "whole")
+    found = objective(SpeechEncoder.from_pretrained(tmp_path / "whole"), [], seed=0)
+    for mine, its in (
+        (found.quantiser, whole.quantizer),
+        (found.project_latent, whole.project_q),
+        (found.project_hidden, whole.project_hid),
+    ):
+        assert all(torch.equal(tensor, its.state_dict()[name]) for name, tensor in mine.state_dict().items())
+    found.loss(torch.from_numpy(noise(0, 2.0))[None].float())
+    assert found.quantiser.temperature == 0.5, "where pretraining left it"
+
+
+def test_wav2vec2_without_heads_in_its_weights_starts_from_the_seed(tmp_path):
+    encoder("wav2vec2").save_pretrained(tmp_path / "bare")
+    bare = SpeechEncoder.from_pretrained(tmp_path / "bare")
+    first, again, other = (objective(bare, [], seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first.quantiser.codevectors, again.quantiser.codevectors)
+    assert not torch.equal(first.quantiser.codevectors, other.quantiser.codevectors)
+    first.loss(torch.from_numpy(noise(0, 2.0))[None].float())
+    assert first.quantiser.temperature == 2.0
