@@ -3,6 +3,8 @@
 import base64
 import html
 import json
+import os
+import platform
 from pathlib import Path
 
 import nbformat
@@ -10,6 +12,7 @@ import pandas as pd
 from nbconvert import HTMLExporter
 
 from braintuning.files import atomic_path, git_commit, package_versions
+from braintuning.results import save_table
 from braintuning.study import Study
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -21,7 +24,7 @@ summary {{ cursor: pointer; padding: .3rem 0 }} footer {{ color: #666; font-size
 
 
 def write_report(study: Study) -> Path:
-    """Write `report.html` into the study's figures folder; the page needs no other file.
+    """Write `report.html` into the study's figures folder, and `times.csv`; the page needs no other file.
 
     Parameters
     ----------
@@ -35,12 +38,15 @@ def write_report(study: Study) -> Path:
     folder = study.figures_folder
     figures = "".join(_figure(folder / f"{name}.png") for name in study.figures.notebooks)
     notebooks = "".join(_notebook(path) for path in sorted((folder / "notebooks").glob("[!.]*.ipynb")))
-    times = _times(study.results / "times")
+    times = times_of_steps(study.results / "times")
+    save_table(folder / "times.csv", times.assign(machine=f"{os.cpu_count()} cores, {platform.machine()}"))
     made = html.escape(f"commit {git_commit()}; " + json.dumps(package_versions()))
     path = folder / "report.html"
     with atomic_path(path) as temporary:
         temporary.write_text(
-            PAGE.format(title=html.escape(study.title), figures=figures, times=times, notebooks=notebooks, made=made)
+            PAGE.format(
+                title=html.escape(study.title), figures=figures, times=_shown(times), notebooks=notebooks, made=made
+            )
         )
     return path
 
@@ -65,8 +71,7 @@ def times_of_steps(folder: Path) -> pd.DataFrame:
     return table.sort_values("minutes", ascending=False).reset_index()
 
 
-def _times(folder: Path) -> str:
-    table = times_of_steps(folder)
+def _shown(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     return f"<h2>Where the time went</h2>{table.round(2).to_html(index=False, border=0)}"
