@@ -4,10 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 
 from braintuning import encoding, rois, timing
 from braintuning.seeding import generator
 from braintuning.settings import Encoding
+
+SHARE_OF_GPU = 0.3
 
 
 def design_matrix(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
@@ -54,25 +57,41 @@ def predict_layers(
     ------
     predicted : (rows of the test stories after the skipped ones, voxels) float32
     """
+    train_y = on_device_if_it_fits(standard_responses(responses, train), device)
     for layer in range(len(features[train[0]])):
         design = {story: design_matrix(features[story][layer], settings.delays) for story in (*train, *test)}
-        yield encoding.predict(*fitted_and_tested(design, responses, train, test, settings), device)
+        yield encoding.predict(*fitted_and_tested(design, train_y, train, test, settings), device)
+
+
+def standard_responses(responses: Mapping[str, np.ndarray], train: Sequence[str]) -> np.ndarray:
+    """Responses to the training stories, each z-scored on its own, one after the other; (rows, voxels) float32."""
+    ends = np.cumsum([len(responses[story]) for story in train])
+    standard = np.empty((ends[-1], responses[train[0]].shape[1]), np.float32)
+    for story, end in zip(train, ends, strict=True):
+        standard[end - len(responses[story]) : end] = encoding.zscore(responses[story])
+    return standard
+
+
+def on_device_if_it_fits(responses: np.ndarray, device: str) -> np.ndarray | torch.Tensor:
+    """The responses on a GPU where they take less than `SHARE_OF_GPU` of its free memory, else as they are."""
+    if device == "cpu" or responses.nbytes > SHARE_OF_GPU * torch.cuda.mem_get_info()[0]:
+        return responses
+    return torch.from_numpy(responses).to(device)
 
 
 def fitted_and_tested(
     design: Mapping[str, np.ndarray],
-    responses: Mapping[str, np.ndarray],
+    train_y: np.ndarray | torch.Tensor,
     train: Sequence[str],
     test: Sequence[str],
     settings: Encoding,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Encoding, np.random.Generator]:
-    """What `encoding.predict` takes: design and z-scored responses of the training stories, design of the test stories.
+) -> tuple[np.ndarray, np.ndarray | torch.Tensor, np.ndarray, Encoding, np.random.Generator]:
+    """What `encoding.predict` takes: design and responses of the training stories, design of the test stories.
 
-    Shapes as in `predict_layers`; the skipped rows of the test stories are left out, and the splits are the same for
-    every design.
+    Shapes as in `predict_layers`, `train_y` from `standard_responses`; the skipped rows of the test stories are left
+    out, and the splits are the same for every design.
     """
     train_x = np.concatenate([design[story] for story in train])
-    train_y = np.concatenate([encoding.zscore(responses[story]) for story in train])
     test_x = np.concatenate([design[story][settings.test_skip_rows :] for story in test])
     return train_x, train_y, test_x, settings, generator(settings.seed, "splits")
 

@@ -1,5 +1,6 @@
 """What differs between the families of speech models: input, blocks, attention, decoder."""
 
+from collections.abc import Iterator
 from types import MethodType
 
 import torch
@@ -46,27 +47,40 @@ def whisper_log_mel(audio: torch.Tensor, mel_filters: torch.Tensor, columns: int
     return (log_mel + 4.0) / 4.0
 
 
-def whisper_states(model: WhisperModel, front: torch.Tensor) -> list[torch.Tensor]:
+def whisper_states(
+    model: WhisperModel, front: torch.Tensor, last: int, frames: slice | torch.Tensor
+) -> Iterator[torch.Tensor]:
     """Hidden states of Whisper's encoder, from its convolved input with positions added.
 
     Parameters
     ----------
     model : WhisperModel
     front : (batch, frames, dim) float
+    last : int
+        Layer to stop at.
+    frames : slice or (n,) int64
+        Frames to give, the leading ones where it is a slice; attention sees every frame.
 
-    Returns
-    -------
-    states : list of (batch, frames, dim)
-        What enters the first block, then what each block gives; the last one after the final norm.
+    Yields
+    ------
+    state : (batch, n, dim)
+        What enters the first block, then what each block gives; that of the model's last block after the final norm.
     """
-    states = [front]
-    for block in model.encoder.layers:
-        states.append(block(states[-1], None))
-    states[-1] = model.encoder.layer_norm(states[-1])
-    return states
+    hidden = front
+    for number, block in enumerate(model.encoder.layers[:last], 1):
+        yield hidden[:, frames]
+        if number == last and _some(frames):
+            hidden = _whisper_block(block, hidden, frames)
+            break
+        hidden = block(hidden, None)
+    else:
+        hidden = hidden[:, frames]
+    yield model.encoder.layer_norm(hidden) if last == len(model.encoder.layers) else hidden
 
 
-def wav2vec2_states(model: PreTrainedModel, front: torch.Tensor) -> list[torch.Tensor]:
+def wav2vec2_states(
+    model: PreTrainedModel, front: torch.Tensor, last: int, frames: slice | torch.Tensor
+) -> Iterator[torch.Tensor]:
     """Hidden states of wav2vec2, HuBERT or WavLM, from what the convolutions give.
 
     Parameters
@@ -74,27 +88,60 @@ def wav2vec2_states(model: PreTrainedModel, front: torch.Tensor) -> list[torch.T
     model : PreTrainedModel
     front : (batch, frames, channels) float
         The model projects it to `dim` channels.
+    last : int
+        Layer to stop at.
+    frames : slice or (n,) int64
+        Frames to give, the leading ones where it is a slice; attention sees every frame.
 
-    Returns
-    -------
-    states : list of (batch, frames, dim)
-        What enters the first block, then what each block gives; the last one after the final norm with
-        `do_stable_layer_norm`.
+    Yields
+    ------
+    state : (batch, n, dim)
+        What enters the first block, then what each block gives; that of the model's last block after the final norm
+        with `do_stable_layer_norm`.
     """
     encoder, norm_comes_last = model.encoder, model.config.do_stable_layer_norm
     hidden = model.feature_projection(front)
     hidden = hidden if isinstance(hidden, torch.Tensor) else hidden[0]
     hidden = hidden + positional_convolution(encoder.pos_conv_embed, hidden)
-    states = [hidden if norm_comes_last else encoder.layer_norm(hidden)]
+    hidden = hidden if norm_comes_last else encoder.layer_norm(hidden)
     position_bias = {}
-    for block in encoder.layers:
-        output = block(states[-1], **position_bias)
-        if isinstance(output, tuple):
-            output, position_bias["position_bias"] = output
-        states.append(output)
-    if norm_comes_last:
-        states[-1] = encoder.layer_norm(states[-1])
-    return states
+    for number, block in enumerate(encoder.layers[:last], 1):
+        yield hidden[:, frames]
+        if number == last and _some(frames) and model.config.model_type != "wavlm":
+            hidden = _wav2vec2_block(block, hidden, frames, norm_comes_last)
+            break
+        hidden = block(hidden, **position_bias)
+        if isinstance(hidden, tuple):
+            hidden, position_bias["position_bias"] = hidden
+    else:
+        hidden = hidden[:, frames]
+    yield encoder.layer_norm(hidden) if norm_comes_last and last == len(encoder.layers) else hidden
+
+
+def _some(frames: slice | torch.Tensor) -> bool:
+    return isinstance(frames, torch.Tensor) or frames.stop is not None
+
+
+def _whisper_block(block: torch.nn.Module, hidden: torch.Tensor, frames: slice | torch.Tensor) -> torch.Tensor:
+    """What a block of Whisper's encoder gives for some frames."""
+    normed = block.self_attn_layer_norm(hidden)
+    attended, _ = block.self_attn(normed[:, frames], key_value_states=normed)
+    hidden = hidden[:, frames] + attended
+    return hidden + block.fc2(block.activation_fn(block.fc1(block.final_layer_norm(hidden))))
+
+
+def _wav2vec2_block(
+    block: torch.nn.Module, hidden: torch.Tensor, frames: slice | torch.Tensor, norm_comes_first: bool
+) -> torch.Tensor:
+    """What a block of wav2vec2 or HuBERT gives for some frames."""
+    heard = block.layer_norm(hidden) if norm_comes_first else hidden
+    hidden = hidden[:, frames] + block.attention(heard[:, frames], key_value_states=heard)[0]
+    if not norm_comes_first:
+        hidden = block.layer_norm(hidden)
+        return block.final_layer_norm(hidden + block.feed_forward(hidden))
+    hidden = hidden + block.feed_forward(block.final_layer_norm(hidden))
+    adapter = getattr(block, "adapter_layer", None)
+    return hidden if adapter is None else hidden + adapter(hidden)
 
 
 def adapt_wavlm_attention(model: PreTrainedModel) -> None:

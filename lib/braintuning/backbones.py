@@ -1,21 +1,13 @@
 """Speech models behind one call, from 16 kHz audio to the hidden states of every layer."""
 
 import copy
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch.nn import functional
-from transformers import (
-    AutoModel,
-    PreTrainedConfig,
-    PreTrainedModel,
-    Wav2Vec2FeatureExtractor,
-    WhisperFeatureExtractor,
-)
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from braintuning.backbone_families import (
     adapt_wavlm_attention,
@@ -25,13 +17,13 @@ from braintuning.backbone_families import (
     whisper_states,
     without_decoder,
 )
+from braintuning.backbone_files import Preprocessor, load_model, load_preprocessor, supported
+from braintuning.convolutions import convolved
 from braintuning.errors import InputError
 from braintuning.files import atomic_path
 from braintuning.timing import SAMPLE_RATE
-from braintuning.weights import PREPROCESSOR_FILE, has_weights, quiet_transformers, resolve
+from braintuning.weights import quiet_transformers, resolve
 
-Preprocessor = Wav2Vec2FeatureExtractor | WhisperFeatureExtractor
-FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper")
 LORA_TARGETS = r".*encoder\.layers\.\d+\.(self_attn|attention)\.(q|k|v|out)_proj"
 
 
@@ -48,7 +40,7 @@ class SpeechEncoder(torch.nn.Module):
     model : PreTrainedModel
         The transformers model; Whisper without its decoder.
     family : str
-        One of `FAMILIES`.
+        One of `backbone_files.FAMILIES`.
     name, weights_from : str
         What was asked for, and where the weights came from.
     pad_to_30s : bool
@@ -70,7 +62,7 @@ class SpeechEncoder(torch.nn.Module):
         pad_to_30s: bool = True,
     ) -> None:
         super().__init__()
-        self.family = _supported(model.config.model_type, name)
+        self.family = supported(model.config.model_type, name)
         self.model = without_decoder(model) if self.family == "whisper" else model
         self.preprocessor = preprocessor
         self.name, self.weights_from, self.pad_to_30s = name, weights_from, pad_to_30s
@@ -112,8 +104,8 @@ class SpeechEncoder(torch.nn.Module):
         """
         name = str(name_or_folder)
         found, weights_from = resolve(name_or_folder, cache)
-        model = _load_model(Path(found), name)
-        preprocessor = _preprocessor(model.config, Path(found))
+        model = load_model(Path(found), name)
+        preprocessor = load_preprocessor(model.config, Path(found))
         if pad_to_30s is None:
             pad_to_30s = getattr(preprocessor, "pad_to_30s", True)
         return cls(model, preprocessor, name=name, weights_from=weights_from, pad_to_30s=pad_to_30s)
@@ -121,12 +113,12 @@ class SpeechEncoder(torch.nn.Module):
     @classmethod
     def from_config(cls, config: PreTrainedConfig, *, pad_to_30s: bool = True, seed: int = 0) -> "SpeechEncoder":
         """Make a model with random weights drawn from `seed`; raises InputError for another architecture."""
-        name = f"random {_supported(config.model_type, 'configuration')}"
+        name = f"random {supported(config.model_type, 'configuration')}"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = AutoModel.from_config(copy.deepcopy(config))
         weights_from = f"random weights, seed {seed}"
-        return cls(model, _preprocessor(config), name=name, weights_from=weights_from, pad_to_30s=pad_to_30s)
+        return cls(model, load_preprocessor(config), name=name, weights_from=weights_from, pad_to_30s=pad_to_30s)
 
     def train(self, mode: bool = True) -> "SpeechEncoder":
         """Stay in eval mode but for the dropout of LoRA adapters, which follows `mode`."""
@@ -173,7 +165,7 @@ class SpeechEncoder(torch.nn.Module):
         if self.family != "whisper":
             if self.preprocessor.do_normalize:
                 audio = standardised(audio)
-            return self.model.feature_extractor(audio).transpose(1, 2)
+            return convolved(self.model, audio)
         if self.pad_to_30s:
             n_frames = self.model.config.max_source_positions
         encoder, gelu = self.model.encoder, functional.gelu
@@ -187,7 +179,7 @@ class SpeechEncoder(torch.nn.Module):
         layers: Sequence[int] | None = None,
         frames: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Run the trainable part on the output of `front_end`.
+        """Run the trainable part on the output of `front_end`, as far as the last layer asked for.
 
         Parameters
         ----------
@@ -205,9 +197,14 @@ class SpeechEncoder(torch.nn.Module):
         hidden : (layers + 1, batch, frames, dim)
             In the order of `layers` where that is given.
         """
-        states = whisper_states(self.model, front) if self.family == "whisper" else wav2vec2_states(self.model, front)
-        chosen = states if layers is None else [states[layer] for layer in layers]
-        return torch.stack([state[:, :n_frames] if frames is None else state[:, frames] for state in chosen])
+        every = range(self.n_layers + 1)
+        wanted = every if layers is None else [every[layer] for layer in layers]
+        if frames is None:
+            frames = slice(n_frames if n_frames and n_frames < front.shape[1] else None)
+        states_of = whisper_states if self.family == "whisper" else wav2vec2_states
+        states = states_of(self.model, front, max(wanted), frames)
+        kept = {layer: state for layer, state in enumerate(states) if layer in wanted}
+        return torch.stack([kept[layer] for layer in wanted])
 
     def same_front_end(self, other: "SpeechEncoder") -> bool:
         """Whether another encoder's front end gives the same for every sound."""
@@ -274,38 +271,3 @@ class SpeechEncoder(torch.nn.Module):
         columns = min(2 * n_frames + 2, 2 * self.model.config.max_source_positions)
         log_mel = whisper_log_mel(audio, self.mel_filters, columns, n_fft, hop)
         return log_mel.to(self.model.encoder.conv1.weight.dtype)
-
-
-def _supported(model_type: str | None, name: str) -> str:
-    if model_type not in FAMILIES:
-        raise InputError(f"{name}: a model of type {model_type!r}, expected one of {', '.join(FAMILIES)}")
-    return model_type
-
-
-def _load_model(folder: Path, name: str) -> PreTrainedModel:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: no readable config.json, expected the folder of a transformers model") from error
-    _supported(config.get("model_type"), name)
-    if not has_weights(folder):
-        raise InputError(f"{name}: config.json without whole weights, expected model.safetensors or pytorch_model.bin")
-    try:
-        with quiet_transformers():
-            model, report = AutoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{name}: its weights cannot be read ({str(error).splitlines()[0]})") from error
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith(("masked_spec_embed", "decoder.")))
-    if missing:
-        raise InputError(f"{name}: its weights lack {len(missing)} tensors of the model, such as {missing[0]}")
-    return model
-
-
-def _preprocessor(config: PreTrainedConfig, folder: Path | None = None) -> Preprocessor:
-    """Read the folder's preprocessor_config.json, or take the usual settings where there is none."""
-    whisper = config.model_type == "whisper"
-    if folder is not None and (folder / PREPROCESSOR_FILE).is_file():
-        return (WhisperFeatureExtractor if whisper else Wav2Vec2FeatureExtractor).from_pretrained(folder)
-    if not whisper:
-        return Wav2Vec2FeatureExtractor(do_normalize=True)
-    return WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=config.max_source_positions // 50)

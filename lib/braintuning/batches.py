@@ -79,14 +79,15 @@ def clips_within(
 ) -> int:
     """How many clips a forward and backward pass takes at most so that a step stays within some memory; an estimate.
 
-    Weights, gradients and the two moments of AdamW are counted as they are. What a clip takes is counted in the forward
-    pass of one, and `WORKSPACE` times as much assumed at the peak.
+    Weights, gradients and the two moments of AdamW are counted as they are. What the forward pass of one clip and of
+    two keeps tells what a clip takes, of which `WORKSPACE` times as much is assumed at the peak, from what any number
+    takes: under autocast the weights' copies.
 
     Parameters
     ----------
     model : Module
     loss_of : callable
-        Loss of a slice of some batch's clips.
+        Loss of a slice of some batch's clips, at least two where `batch_size` is more than one.
     max_memory : float
         GiB.
     batch_size : int
@@ -98,10 +99,13 @@ def clips_within(
         Not one clip fits.
     """
     fixed = sum(p.nbytes * (4 if p.requires_grad else 1) for p in model.parameters())
-    for_one = WORKSPACE * kept_for_backward(model, lambda: loss_of(slice(0, 1)))
-    at_once = int((max_memory * 2**30 - fixed) / for_one)
+    of_one = kept_for_backward(model, lambda: loss_of(slice(0, 1)))
+    of_two = kept_for_backward(model, lambda: loss_of(slice(0, 2))) if batch_size > 1 else of_one
+    a_clip = of_two - of_one if of_two > of_one else of_one
+    fixed += of_one - a_clip
+    at_once = int((max_memory * 2**30 - fixed) / (WORKSPACE * a_clip))
     if at_once < 1:
-        least = (fixed + for_one) / 2**30
+        least = (fixed + WORKSPACE * a_clip) / 2**30
         raise InputError(f"tuning: a step of one clip takes about {least:.2g} GiB, found a limit of {max_memory:g} GiB")
     return min(at_once, batch_size)
 

@@ -20,7 +20,7 @@ def listening(stories: Mapping[str, StoryTargets], seconds: float, device: str) 
 
     def listen(rows: Rows) -> torch.Tensor:
         clips = [timing.windows(stories[s].audio, stories[s].times[[row]], seconds) for s, row in rows]
-        return torch.from_numpy(np.concatenate(clips)).to(device)
+        return to_device(torch.from_numpy(np.concatenate(clips)), device)
 
     return listen
 

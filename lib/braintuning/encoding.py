@@ -1,6 +1,7 @@
 """Encoding models: ridge regression from features to responses, its score, and the noise ceiling."""
 
 import numpy as np
+import torch
 
 from braintuning.errors import InputError
 from braintuning.ridge import Split, ridge_predict
@@ -109,7 +110,7 @@ def alphas_of(settings: Encoding) -> np.ndarray:
 
 def predict(
     train_x: np.ndarray,
-    train_y: np.ndarray,
+    train_y: np.ndarray | torch.Tensor,
     test_x: np.ndarray,
     settings: Encoding,
     rng: np.random.Generator,

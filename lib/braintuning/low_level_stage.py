@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from braintuning import encoding, rois, timing
-from braintuning.alignment import fitted_and_tested, measured
+from braintuning.alignment import fitted_and_tested, measured, on_device_if_it_fits, standard_responses
 from braintuning.datasets.interface import Dataset
 from braintuning.low_level_features import TOGETHER, low_level_features, phones_of
 from braintuning.partition import partition
@@ -162,8 +162,9 @@ class _Removal:
         """Correlation of predicted with measured responses without a feature; (layers, voxels)."""
         settings, rows = self.study.encoding, self._rows(feature)
         truth, found = measured(responses, test, settings), []
+        train_y = on_device_if_it_fits(standard_responses(responses, self.train), self.device)
         for layer in range(self.n_layers):
-            prepared = fitted_and_tested(self._design(rows, layer), responses, self.train, test, settings)
+            prepared = fitted_and_tested(self._design(rows, layer), train_y, self.train, test, settings)
             found.append(encoding.correlation(encoding.predict(*prepared, self.device), truth))
         return np.array(found)
 
@@ -178,8 +179,9 @@ class _Removal:
             ]
             for story, rows in self.low_level[TOGETHER].items()
         }
+        train_y = standard_responses(columns, self.train)
         first, second = (
-            fitted_and_tested(design, columns, self.train, test, settings)
+            fitted_and_tested(design, train_y, self.train, test, settings)
             for design in (sound, self._design(self._rows(None), layer))
         )
         found = partition(

@@ -50,7 +50,12 @@ def first_one_first() -> Iterator[None]:
 
 
 def add_up(tensors: list[torch.Tensor]) -> None:
-    """Replace each tensor by its sum over all processes."""
-    if count() > 1:
-        for tensor in tensors:
-            distributed.all_reduce(tensor)
+    """Replace each tensor by its sum over all processes; those of one dtype travel as one."""
+    if count() == 1:
+        return
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+        together = torch.cat([tensor.reshape(-1) for tensor in alike])
+        distributed.all_reduce(together)
+        for tensor, total in zip(alike, together.split([tensor.numel() for tensor in alike]), strict=True):
+            tensor.copy_(total.view_as(tensor))

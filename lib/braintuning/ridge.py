@@ -9,6 +9,7 @@ import torch
 Split = tuple[np.ndarray, np.ndarray]
 
 VOXELS_AT_ONCE = 4000
+FEWEST_AT_ONCE = 256
 SHARE_OF_FREE_MEMORY = 0.5
 
 
@@ -35,6 +36,10 @@ class Factors:
         return self.seen @ (projected / (self.eigenvalues[:, None] + squared))
 
 
+Part = tuple[np.ndarray, np.ndarray, Factors]
+"""Training rows, validation rows and factors of a split."""
+
+
 def factors(train_x: torch.Tensor, other_x: torch.Tensor) -> Factors:
     """Decompose a training design over rows or over features, whichever are fewer; in float64, given in float32.
 
@@ -55,7 +60,7 @@ def factors(train_x: torch.Tensor, other_x: torch.Tensor) -> Factors:
 
 def ridge_predict(
     train_x: np.ndarray,
-    train_y: np.ndarray,
+    train_y: np.ndarray | torch.Tensor,
     test_x: np.ndarray,
     alphas: np.ndarray,
     splits: Sequence[Split],
@@ -65,13 +70,14 @@ def ridge_predict(
     """Ridge regression with a penalty of its own for every voxel, chosen by cross-validated mean squared error.
 
     Minimises `|y - x w|^2 + alpha^2 |w|^2`: penalties are on the scale of singular values. Voxels are taken in groups
-    that fit into the device's free memory, and the weights `w` are never formed. Where not even a small group fits, the
-    CPU takes over. There is no intercept: center the columns.
+    that fit into the device's free memory, and the weights `w` are never formed. A group that does not fit is halved,
+    down to `FEWEST_AT_ONCE` voxels; then the CPU takes over. There is no intercept: center the columns.
 
     Parameters
     ----------
     train_x, test_x : (rows, features) float32
     train_y : (rows, voxels) float32
+        A tensor may be on the device already.
     alphas : (n_alphas,) float
     splits : list of (train rows, validation rows)
     device : str
@@ -84,29 +90,54 @@ def ridge_predict(
     predicted : (test rows, voxels) float32
     best_alpha : (voxels,) float64
     """
-    alphas = np.asarray(alphas, np.float64)
-    try:
-        x, held_out = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (train_x, test_x))
-        parts = [(train, validation, factors(x[train], x[validation])) for train, validation in splits]
-        whole = factors(x, held_out)
-        at_once = at_once or _fitting(whole, parts, device)
-        predicted, best = np.empty((len(test_x), train_y.shape[1]), np.float32), np.empty(train_y.shape[1])
-        for start in range(0, train_y.shape[1], at_once):
+    alphas, n_voxels = np.asarray(alphas, np.float64), train_y.shape[1]
+    predicted, best = np.empty((len(test_x), n_voxels), np.float32), np.empty(n_voxels)
+    decomposed, start = None, 0
+    while start < n_voxels:
+        full = False
+        try:
+            if decomposed is None:
+                decomposed = _decomposed(train_x, test_x, splits, device)
+            at_once = at_once or _fitting(*decomposed, device)
             group = slice(start, start + at_once)
-            y = torch.as_tensor(np.ascontiguousarray(train_y[:, group]), dtype=torch.float32, device=device)
-            chosen = alphas[_losses(parts, y, alphas).argmin(axis=0)]
-            squared = torch.as_tensor(chosen**2, dtype=torch.float32, device=device)
-            predicted[:, group] = whole.predict(whole.basis.T @ y, squared).cpu().numpy()
-            best[group] = chosen
-    except torch.OutOfMemoryError:
-        if device == "cpu":
-            raise
-        torch.cuda.empty_cache()
-        return ridge_predict(train_x, train_y, test_x, alphas, splits, "cpu")
+            predicted[:, group], best[group] = _group(*decomposed, train_y[:, group], alphas, device)
+        except torch.OutOfMemoryError:
+            if device == "cpu":
+                raise
+            full = True
+        if not full:
+            start += at_once
+        elif decomposed is not None and at_once > FEWEST_AT_ONCE:
+            at_once = max(at_once // 2, FEWEST_AT_ONCE)
+        else:
+            decomposed, at_once, device = None, None, "cpu"
+        if full:
+            torch.cuda.empty_cache()
     return predicted, best
 
 
-def _losses(parts: Sequence[tuple[np.ndarray, np.ndarray, Factors]], y: torch.Tensor, alphas: np.ndarray) -> np.ndarray:
+def _decomposed(
+    train_x: np.ndarray, test_x: np.ndarray, splits: Sequence[Split], device: str
+) -> tuple[Factors, list[Part]]:
+    """Factors of the whole design, and of each split's training rows."""
+    x, held_out = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (train_x, test_x))
+    parts = [(train, validation, factors(x[train], x[validation])) for train, validation in splits]
+    return factors(x, held_out), parts
+
+
+def _group(
+    whole: Factors, parts: Sequence[Part], y: np.ndarray | torch.Tensor, alphas: np.ndarray, device: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions, (test rows, voxels), and penalties of a group of voxels."""
+    if isinstance(y, np.ndarray):
+        y = torch.from_numpy(np.ascontiguousarray(y))
+    y = y.contiguous().to(device, torch.float32)
+    chosen = alphas[_losses(parts, y, alphas).argmin(axis=0)]
+    squared = torch.as_tensor(chosen**2, dtype=torch.float32, device=device)
+    return whole.predict(whole.basis.T @ y, squared).cpu().numpy(), chosen
+
+
+def _losses(parts: Sequence[Part], y: torch.Tensor, alphas: np.ndarray) -> np.ndarray:
     """Mean squared error of every penalty and voxel, averaged over splits; (n_alphas, voxels)."""
     total = torch.zeros(len(alphas), y.shape[1], device=y.device)
     for train, validation, split in parts:
@@ -116,10 +147,10 @@ def _losses(parts: Sequence[tuple[np.ndarray, np.ndarray, Factors]], y: torch.Te
     return total.cpu().numpy()
 
 
-def _fitting(whole: Factors, parts: Sequence[tuple[np.ndarray, np.ndarray, Factors]], device: str) -> int:
+def _fitting(whole: Factors, parts: Sequence[Part], device: str) -> int:
     """Voxels whose responses, projections and predictions fit into half of the free memory."""
     if device == "cpu":
         return VOXELS_AT_ONCE
     of_split = max(len(part.basis) + len(part.seen) * 3 + len(part.eigenvalues) for _, _, part in parts)
     floats = len(whole.basis) + max(of_split, 2 * len(whole.eigenvalues) + len(whole.seen))
-    return max(int(SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info()[0] / (4 * floats)), 256)
+    return max(int(SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info()[0] / (4 * floats)), FEWEST_AT_ONCE)

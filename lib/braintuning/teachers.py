@@ -1,12 +1,13 @@
 """What the controls are tuned to: states of a larger speech model, or of a text model, for the same seconds."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from braintuning import timing
 from braintuning.backbones import SpeechEncoder
@@ -18,6 +19,7 @@ from braintuning.weights import quiet_transformers
 WORD_VECTORS = "glove-6b-50d"
 CONTEXT_TOKENS = 256
 STRIDE_TOKENS = 128
+STORIES_KEPT = 64
 
 
 def speech_states(
@@ -54,7 +56,9 @@ def speech_states(
     return np.concatenate(pooled)
 
 
-def text_states(name: str, words: Sequence[Interval], times: np.ndarray, clip_seconds: float) -> np.ndarray:
+def text_states(
+    name: str, words: Sequence[Interval], times: np.ndarray, clip_seconds: float, device: str = "cpu"
+) -> np.ndarray:
     """States of a text model for the words heard in each row's clip, averaged over the words that end in it.
 
     Parameters
@@ -66,6 +70,8 @@ def text_states(name: str, words: Sequence[Interval], times: np.ndarray, clip_se
         All words of the story.
     times : (rows,) float
     clip_seconds : float
+    device : str
+        Where a text model runs; its states of the last stories are kept for the next call.
 
     Returns
     -------
@@ -80,8 +86,8 @@ def text_states(name: str, words: Sequence[Interval], times: np.ndarray, clip_se
     spoken = [word for word in words if not is_silence(word.label)]
     if not spoken:
         raise InputError("text model: found no word in the story, expected at least one")
-    labels = [word.label.lower() for word in spoken]
-    of_word = _glove(labels) if name == WORD_VECTORS else _contextual(name, labels)
+    labels = tuple(word.label.lower() for word in spoken)
+    of_word = _glove(labels) if name == WORD_VECTORS else _contextual(name, labels, device)
     ends = np.array([word.end for word in spoken])
     states = np.empty((len(times), of_word.shape[1]), np.float32)
     for row, time in enumerate(times):
@@ -110,20 +116,36 @@ def _glove(labels: Sequence[str]) -> np.ndarray:
     return np.array([vectors[place] if place >= 0 else np.zeros(vectors.shape[1]) for place in places], np.float32)
 
 
-def _contextual(name: str, labels: Sequence[str]) -> np.ndarray:
+@lru_cache(maxsize=STORIES_KEPT)
+def _contextual(name: str, labels: tuple[str, ...], device: str = "cpu") -> np.ndarray:
     """Last hidden state at the last token of each word, with 128 to 256 tokens of context; (words, dim) float32."""
     tokenizer, model = _text_model(name)
-    pieces = [tokenizer(" " + label, add_special_tokens=False)["input_ids"] for label in labels]
+    model.to(device)
+    start_token, pieces = _pieces(tokenizer, labels)
+    before = len(start_token)
     tokens = torch.tensor([token for piece in pieces for token in piece])
     states = torch.empty(len(tokens), model.config.hidden_size)
-    with torch.no_grad():
+    with torch.no_grad(), autocast(device):
         for start in range(0, len(tokens), STRIDE_TOKENS):
             first = max(0, start + STRIDE_TOKENS - CONTEXT_TOKENS)
-            window = tokens[first : start + STRIDE_TOKENS]
-            hidden = model(input_ids=window[None]).last_hidden_state[0].float()
-            states[start : start + STRIDE_TOKENS] = hidden[start - first :]
+            window = torch.cat([torch.tensor(start_token).long(), tokens[first : start + STRIDE_TOKENS]])
+            hidden = model(input_ids=window[None].to(device)).last_hidden_state[0].float()
+            states[start : start + STRIDE_TOKENS] = hidden[before + start - first :].cpu()
     last = np.cumsum([len(piece) for piece in pieces]) - 1
     return states[torch.from_numpy(last)].numpy()
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+    """The token that the model's texts start with, if any, and the tokens of each word as it stands within a text.
+
+    SentencePiece (Llama) marks the start of a word itself; a space would become a token of its own. Byte-level
+    tokenizers (GPT-2) take the space as the mark, and the others drop it.
+    """
+    marks_words = tokenizer.tokenize("a")[0].startswith("\u2581")
+    texts = labels if marks_words else [" " + label for label in labels]
+    start = tokenizer("")["input_ids"][:1]
+    start_token = start if start and start[0] == tokenizer.bos_token_id else []
+    return start_token, [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
 
 
 @cache

@@ -1,6 +1,7 @@
 """The one place that knows time: TR grid, clips, sliding windows, Lanczos resampling, FIR delays."""
 
 import numpy as np
+from scipy import sparse
 
 from braintuning.errors import InputError
 
@@ -94,7 +95,7 @@ def window_ends(duration: float, step: float) -> np.ndarray:
     return np.arange(1, n_windows + 1) * step
 
 
-def lanczos_weights(new_times: np.ndarray, old_times: np.ndarray, cutoff: float, lobes: int = 3) -> np.ndarray:
+def lanczos_weights(new_times: np.ndarray, old_times: np.ndarray, cutoff: float, lobes: int = 3) -> sparse.csr_array:
     """Weights of a Lanczos low-pass filter between two time grids.
 
     `sinc(f t) * sinc(f t / lobes)` within `lobes` zero crossings and 0 outside, with `f = 2 * cutoff` and the sum not
@@ -103,7 +104,7 @@ def lanczos_weights(new_times: np.ndarray, old_times: np.ndarray, cutoff: float,
     Parameters
     ----------
     new_times, old_times : (n_new,), (n_old,) float
-        Seconds.
+        Seconds, in any order.
     cutoff : float
         Low-pass frequency in Hz.
     lobes : int
@@ -111,10 +112,20 @@ def lanczos_weights(new_times: np.ndarray, old_times: np.ndarray, cutoff: float,
 
     Returns
     -------
-    weights : (n_new, n_old) float64
+    weights : (n_new, n_old) sparse float64
     """
-    x = 2 * cutoff * (np.asarray(new_times)[:, None] - np.asarray(old_times)[None, :])
-    return np.where(np.abs(x) <= lobes, np.sinc(x) * np.sinc(x / lobes), 0.0)
+    new_times, old_times = np.asarray(new_times, np.float64), np.asarray(old_times, np.float64)
+    reach, order = lobes / (2 * cutoff), np.argsort(old_times, kind="stable")
+    low, high = (
+        np.searchsorted(old_times, new_times + edge, side, sorter=order)
+        for edge, side in ((-reach, "left"), (reach, "right"))
+    )
+    counts = high - low
+    ends = np.cumsum(counts)
+    columns = order[np.arange(ends[-1] if len(ends) else 0) + np.repeat(low - ends + counts, counts)]
+    x = 2 * cutoff * (np.repeat(new_times, counts) - old_times[columns])
+    weights = np.sinc(x) * np.sinc(x / lobes)
+    return sparse.csr_array((weights, columns, np.append(0, ends)), shape=(len(new_times), len(old_times)))
 
 
 def lanczos_resample(

@@ -171,12 +171,60 @@ def test_the_front_end_is_frozen_and_the_whole_trunk_learns(variant, clips):
     assert reached == expected
 
 
-def test_trunk_returns_the_layers_and_frames_asked_for(clips):
-    encoder = SpeechEncoder.from_config(CONFIGS["hubert"]())
+@every_variant
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("layers", [None, [-1, 0], [2], [1, 2], [0]])
+@pytest.mark.parametrize("asked", [{"n_frames": 7}, {"frames": torch.tensor([48, 3])}, {"frames": torch.tensor([48])}])
+def test_trunk_returns_the_layers_and_frames_asked_for(variant, adapted, layers, asked, clips):
+    encoder = SpeechEncoder.from_config(CONFIGS[variant]())
+    if adapted:
+        randomise_adapters(encoder.lora(rank=4))
     with torch.no_grad():
         front = encoder.front_end(clips)
-        states = encoder.trunk(front)
-        assert torch.equal(encoder.trunk(front, n_frames=7, layers=[-1, 0]), states[[3, 0], :, :7])
+        states = encoder.trunk(front)[:, :, asked.get("frames", slice(7))]
+        expected = states if layers is None else states[layers]
+        torch.testing.assert_close(encoder.trunk(front, layers=layers, **asked), expected, atol=2e-6, rtol=1e-5)
+
+
+def test_adapters_of_transformers_in_large_models_take_part_in_single_frames(clips):
+    encoder = SpeechEncoder.from_config(CONFIGS["wav2vec2-large"](adapter_attn_dim=4))
+    with torch.no_grad():
+        for name, parameter in encoder.named_parameters():
+            if "adapter_layer" in name:
+                parameter.normal_()
+        front = encoder.front_end(clips)
+        expected = encoder.trunk(front)[..., [48], :]
+        torch.testing.assert_close(encoder.trunk(front, frames=torch.tensor([48])), expected, atol=2e-6, rtol=1e-5)
+
+
+@every_variant
+def test_the_gradient_through_some_frames_is_that_through_all(variant, clips):
+    encoder, found = SpeechEncoder.from_config(CONFIGS[variant]()), []
+    front = encoder.front_end(clips)
+    for whole in (True, False):
+        encoder.zero_grad()
+        hidden = encoder.trunk(front)[-1, :, :7] if whole else encoder.trunk(front, 7, [-1])[0]
+        hidden.square().mean().backward()
+        found.append([p.grad.clone() for p in encoder.trainable_parameters()])
+    for whole, some in zip(*found, strict=True):
+        torch.testing.assert_close(some, whole, atol=1e-6, rtol=1e-4)
+
+
+@every_variant
+def test_nothing_is_computed_past_the_layers_and_frames_asked_for(variant, clips, monkeypatch):
+    encoder, seen = SpeechEncoder.from_config(CONFIGS[variant]()), []
+    for number, block in enumerate(encoder.model.encoder.layers, 1):
+        block.final_layer_norm.register_forward_hook(lambda _, given, __, n=number: seen.append((n, given[0].shape[1])))
+    with torch.no_grad():
+        front = encoder.front_end(clips)
+        encoder.trunk(front, layers=[2, 1], frames=torch.tensor([5]))
+    assert seen == [(1, front.shape[1]), (2, front.shape[1] if "wavlm" in variant else 1)]
+
+
+def test_a_layer_that_is_not_there_is_an_error(clips):
+    encoder = SpeechEncoder.from_config(CONFIGS["hubert"]())
+    with pytest.raises(IndexError):
+        encoder.trunk(encoder.front_end(clips), layers=[4])
 
 
 @pytest.mark.parametrize("n_samples", [400, 719, 720, 16_000, 24_321])

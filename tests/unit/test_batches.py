@@ -72,11 +72,32 @@ def test_a_limit_of_memory_changes_the_pieces_and_not_the_model(family, monkeypa
     monkeypatch.setattr("braintuning.tuning.gradient", noting)
     limit = (fixed + 2.5 * for_one) / 2**30
     pieces, in_pieces = tune(tiny.encoder(family), train, validation, settings, report=silent, max_memory=limit)
-    assert set(sizes) == {2}
+    (at_once,) = set(sizes)
+    assert 1 < at_once < settings.batch_size
     for before, after in zip(history, in_pieces, strict=True):
         assert after == pytest.approx(before, rel=1e-5)
     for name, parameter in trainable_state(plain).items():
         torch.testing.assert_close(trainable_state(pieces)[name], parameter, atol=1e-4, rtol=1e-3)
+
+
+def test_what_any_number_of_clips_takes_is_counted_once():
+    model, clips = torch.nn.Sequential(torch.nn.Linear(40, 60), torch.nn.Tanh(), torch.nn.Linear(60, 2)), 50
+    x = torch.randn(clips, 40)
+
+    def loss_of(piece):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return model(x[piece]).float().sum()
+
+    weights = 4 * (40 * 60 + 60 + 60 * 2 + 2)
+    copies = 2 * 60 * 2  # of the second layer's weight, in bfloat16: the first layer's input asks for no gradient
+    a_clip = 2 * (40 + 60)  # what enters the first layer, and tanh's result, which is also what enters the second
+    assert batches.kept_for_backward(model, lambda: loss_of(slice(0, 3))) == copies + 3 * a_clip
+    for n in (1, 7, 49):
+        limit = (4 * weights + copies + batches.WORKSPACE * n * a_clip) / 2**30
+        assert batches.clips_within(model, loss_of, limit * (1 + 1e-9), clips) == n
+        assert n == 1 or batches.clips_within(model, loss_of, limit * (1 - 1e-9) - 1e-9, clips) == n - 1
+    assert batches.clips_within(model, loss_of, 1.0, clips) == clips
+    assert batches.clips_within(model, loss_of, 1.0, 1) == 1
 
 
 def test_a_limit_that_no_clip_fits_into_is_refused():

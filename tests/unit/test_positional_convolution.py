@@ -1,6 +1,12 @@
 import pytest
 import torch
-from braintuning.positional_convolution import _good_length, grouped_convolution, positional_convolution
+from braintuning import positional_convolution as positional_convolution_module
+from braintuning.positional_convolution import (
+    _good_length,
+    grouped_convolution,
+    kept_kernels,
+    positional_convolution,
+)
 from torch.nn import functional
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
@@ -43,6 +49,38 @@ def test_it_is_the_layer_of_transformers_and_so_is_its_gradient(model, config):
     assert len(results[0]) == len(results[1]) > 3
     for expected, found in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_kept_spectra_give_the_same_and_are_made_once_a_length(monkeypatch):
+    torch.manual_seed(0)
+    layers = [HubertModel(HubertConfig(**SIZES)).eval().encoder.pos_conv_embed for _ in range(2)]
+    made, plain = [], positional_convolution_module.spectrum
+    monkeypatch.setattr(
+        positional_convolution_module, "spectrum", lambda *asked: made.append(asked[2]) or plain(*asked)
+    )
+    kernels = {}
+    with torch.no_grad():
+        for _ in range(3):
+            for layer in layers:
+                hidden = torch.randn(2, 49, 32)
+                with kept_kernels(kernels):
+                    found = positional_convolution(layer, hidden)
+                torch.testing.assert_close(found, layer(hidden), atol=1e-5, rtol=1e-4)
+        assert made == [180, 180] and len(kernels) == 2
+        with kept_kernels(kernels):
+            positional_convolution(layers[0], torch.randn(1, 99, 32))
+        assert made == [180, 180, 240] and len(kernels) == 2
+
+
+def test_nothing_is_kept_where_weights_may_change():
+    layer, kernels = HubertModel(HubertConfig(**SIZES)).eval().encoder.pos_conv_embed, {}
+    hidden = torch.randn(2, 49, 32)
+    with kept_kernels(kernels):
+        positional_convolution(layer, hidden).sum().backward()
+    assert not kernels and all(p.grad is not None for p in layer.parameters())
+    with torch.no_grad():
+        positional_convolution(layer, hidden)
+    assert not kernels
 
 
 def test_lengths_are_products_of_small_primes():

@@ -93,24 +93,73 @@ def test_the_largest_array_grows_with_the_group_and_not_with_the_voxels(monkeypa
     assert max(seen) == 8 and seen.count(2) == 3  # 50 = 6 x 8 + 2; two splits and the prediction
 
 
-def test_too_little_memory_on_a_gpu_leaves_it_to_the_cpu(monkeypatch):
+@pytest.fixture
+def small_gpu(monkeypatch):
+    """A GPU that holds the design and `room` voxels at a time, played by the CPU; what was asked of it."""
+    asked, decomposed, group = [], ridge._decomposed, ridge._group
+
+    def made(room, fits=True):
+        def on_gpu(x, other, splits, device):
+            asked.append(("design", device))
+            if device == "cuda" and not fits:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return decomposed(x, other, splits, "cpu")
+
+        def group_on_gpu(whole, parts, y, alphas, device):
+            asked.append((y.shape[1], device))
+            if device == "cuda" and y.shape[1] > room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return group(whole, parts, y, alphas, "cpu")
+
+        monkeypatch.setattr(ridge, "_decomposed", on_gpu)
+        monkeypatch.setattr(ridge, "_group", group_on_gpu)
+        return asked
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("room", "fits", "expected"),
+    [
+        (1000, True, [("design", "cuda"), (600, "cuda")]),
+        (300, True, [("design", "cuda"), (600, "cuda"), (300, "cuda"), (300, "cuda")]),
+        (256, True, [("design", "cuda"), (600, "cuda"), (300, "cuda"), (256, "cuda"), (256, "cuda"), (88, "cuda")]),
+        (
+            100,
+            True,
+            [("design", "cuda"), (600, "cuda"), (300, "cuda"), (256, "cuda"), ("design", "cpu"), (600, "cpu")],
+        ),
+        (1000, False, [("design", "cuda"), ("design", "cpu"), (600, "cpu")]),
+    ],
+)
+def test_a_group_that_does_not_fit_is_halved_and_the_cpu_comes_last(room, fits, expected, small_gpu):
+    x, y = planted(60, 30, voxels=600)
+    splits = chunked_splits(60, 3, 10, 0.3, np.random.default_rng(2))
+    plain, best = ridge_predict(x, y, x, np.array([1.0, 10.0]), splits)
+    asked = small_gpu(room, fits)
+    found, found_best = ridge_predict(x, y, x, np.array([1.0, 10.0]), splits, "cuda", at_once=600)
+    np.testing.assert_array_equal(found_best, best)
+    np.testing.assert_allclose(found, plain, atol=1e-5)
+    assert asked == expected
+
+
+def test_too_little_memory_on_a_cpu_is_an_error(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(ridge, "_group", full)
+    x, y = planted(60, 30)
+    with pytest.raises(torch.OutOfMemoryError):
+        ridge_predict(x, y, x, np.array([1.0]), chunked_splits(60, 2, 10, 0.3, np.random.default_rng(2)))
+
+
+def test_responses_may_be_a_tensor():
     x, y = planted(60, 30)
     splits = chunked_splits(60, 3, 10, 0.3, np.random.default_rng(2))
-    expected, _ = ridge_predict(x, y, x, np.array([1.0, 10.0]), splits)
-
-    def full(device):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    plain, asked = torch.as_tensor, []
-
-    def as_tensor(data, dtype=None, device="cpu"):
-        asked.append(device)
-        return full(device) if device == "cuda" else plain(data, dtype=dtype, device=device)
-
-    monkeypatch.setattr(ridge.torch, "as_tensor", as_tensor)
-    found, _ = ridge_predict(x, y, x, np.array([1.0, 10.0]), splits, "cuda")
+    expected, best = ridge_predict(x, y, x, np.logspace(-1, 2, 7), splits, at_once=4)
+    found, found_best = ridge_predict(x, torch.from_numpy(y), x, np.logspace(-1, 2, 7), splits, at_once=4)
     np.testing.assert_array_equal(found, expected)
-    assert asked[0] == "cuda" and set(asked[1:]) == {"cpu"}
+    np.testing.assert_array_equal(found_best, best)
 
 
 def test_the_smallest_penalties_are_exact_beside_the_largest_features():

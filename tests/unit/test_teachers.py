@@ -1,4 +1,5 @@
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ import torch
 from braintuning import teachers, timing
 from braintuning.textgrid import Interval
 from tiny import refused
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -63,15 +66,71 @@ def test_states_in_context_are_those_of_the_whole_text_at_each_words_last_token(
             model(input_ids=torch.tensor([[token for piece in tokens for token in piece]])).last_hidden_state[0].numpy()
         )
     last = np.cumsum([len(t) for t in tokens]) - 1
-    np.testing.assert_allclose(teachers._contextual(MINILM, labels), whole[last], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(teachers._contextual(MINILM, tuple(labels)), whole[last], rtol=1e-4, atol=1e-5)
 
 
 def test_a_long_text_is_read_in_windows_that_overlap(monkeypatch):
     labels = [f"word{i}" for i in range(40)]
     monkeypatch.setattr(teachers, "CONTEXT_TOKENS", 16)
     monkeypatch.setattr(teachers, "STRIDE_TOKENS", 8)
-    states = teachers._contextual(MINILM, labels)
+    states = teachers._contextual(MINILM, tuple(labels))
     assert states.shape == (40, 384) and np.isfinite(states).all()
+
+
+def tokenizer_of(kind):
+    """A tokenizer of one kind that knows three words; those of SentencePiece and `bos` start a text with <s>."""
+    words = ["sea", "shore", "lighthouse"]
+    mark = {"sentencepiece": "\u2581", "byte-level": "\u0120", "bos": "\u0120", "wordpiece": ""}[kind]
+    letters = [mark, *sorted(set("".join(words)))] if mark else sorted(set("".join(words)))
+    vocabulary = {token: n for n, token in enumerate(["<unk>", "<s>", *letters, *(mark + word for word in words)])}
+    if kind == "wordpiece":
+        model = models.WordPiece(vocabulary, unk_token="<unk>")
+        before = pre_tokenizers.Whitespace()
+    else:
+        model = models.Unigram([(token, -1.0 if token[1:] in words else -9.0) for token in vocabulary], unk_id=0)
+        before = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        if kind == "sentencepiece":
+            before = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = before
+    if kind in ("sentencepiece", "bos"):
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    names = {"unk_token": "<unk>"} | ({"bos_token": "<s>"} if kind != "wordpiece" else {})
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names), mark
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece", "byte-level", "bos", "wordpiece"])
+def test_each_word_is_the_token_that_it_is_within_a_text(kind):
+    tokenizer, mark = tokenizer_of(kind)
+    start, pieces = teachers._pieces(tokenizer, ["lighthouse", "sea"])
+    within = tokenizer("sea lighthouse sea", add_special_tokens=False)["input_ids"][-2:]
+    assert [token for piece in pieces for token in piece] == within
+    assert tokenizer.convert_ids_to_tokens(within) == [mark + "lighthouse", mark + "sea"]
+    assert start == ([1] if kind in ("sentencepiece", "bos") else [])
+
+
+def test_every_window_starts_with_the_models_start_token_and_no_state_is_taken_from_it(monkeypatch):
+    tokenizer, _ = tokenizer_of("sentencepiece")
+    seen = []
+
+    class Model(torch.nn.Module):
+        config = SimpleNamespace(hidden_size=2)
+
+        def forward(self, input_ids):
+            seen.append(input_ids[0].tolist())
+            state = torch.stack([input_ids, torch.full_like(input_ids, len(seen))], dim=-1)
+            return SimpleNamespace(last_hidden_state=state.float())
+
+    monkeypatch.setattr(teachers, "_text_model", lambda name: (tokenizer, Model()))
+    monkeypatch.setattr(teachers, "CONTEXT_TOKENS", 4)
+    monkeypatch.setattr(teachers, "STRIDE_TOKENS", 2)
+    labels = ("sea", "shore", "lighthouse", "sea", "shore")
+    states = teachers._contextual("a model of this test", labels, "cpu")
+    sea, shore, lighthouse = (tokenizer.convert_tokens_to_ids("\u2581" + word) for word in labels[:3])
+    assert seen == [[1, sea, shore], [1, sea, shore, lighthouse, sea], [1, lighthouse, sea, shore]]
+    assert states.tolist() == [[sea, 1], [shore, 1], [lighthouse, 2], [sea, 2], [shore, 3]]
+    teachers.text_states("a model of this test", [Interval(w, 0, 1) for w in labels], np.ones(1), 1.0)
+    assert len(seen) == 3  # the same words of the same model are read once
 
 
 def test_projection_is_linear_standardised_on_training_stories_and_keeps_distances():

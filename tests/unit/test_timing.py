@@ -8,6 +8,7 @@ from braintuning.timing import (
     cut,
     delay,
     lanczos_resample,
+    lanczos_weights,
     row_times,
     to_samples,
     window_ends,
@@ -90,6 +91,22 @@ def test_lanczos_keeps_slow_sines_and_drops_those_above_nyquist(period, gain):
     old, new = np.arange(0, 400, step), np.arange(20, 380, tr)
     found = lanczos_resample(np.sin(2 * np.pi * old / period)[:, None], old, new, tr)[:, 0] * step / tr
     np.testing.assert_allclose(found, gain * np.sin(2 * np.pi * new / period), atol=0.06)
+
+
+@pytest.mark.parametrize(("n_new", "n_old"), [(7, 200), (40, 3), (5, 0), (0, 4)])
+@pytest.mark.parametrize("lobes", [1, 3])
+def test_lanczos_weights_are_those_of_every_pair_of_times(n_new, n_old, lobes):
+    rng = np.random.default_rng(0)
+    new, old = rng.uniform(-5, 60, n_new), rng.uniform(0, 50, n_old)
+    expected = np.zeros((n_new, n_old))
+    for i, here in enumerate(new):
+        for j, there in enumerate(old):
+            x = (here - there) / 2.0045
+            if abs(x) <= lobes:
+                expected[i, j] = lobes * np.sin(np.pi * x) * np.sin(np.pi * x / lobes) / (np.pi * x) ** 2
+    found = lanczos_weights(new, old, cutoff=1 / (2 * 2.0045), lobes=lobes)
+    np.testing.assert_allclose(found.toarray(), expected, atol=1e-12)
+    assert found.nnz == np.count_nonzero(expected)
 
 
 def test_lanczos_refuses_rows_without_times():
