@@ -1,10 +1,12 @@
 """The stage that asks whether a model's space prefers meaning: every layer of a model on pairs of spoken words."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from braintuning.files import REPOSITORY
 from braintuning.preference import pair_similarities, preference_table, word_states
 from braintuning.results import (
     fingerprint,
@@ -23,7 +25,6 @@ from braintuning.study import Run, Study
 from braintuning.word_pairs import choose_pairs, known_words
 
 LOUDEST = 32767
-MOST_TOKENS = 4
 HEARD = {"sentence": SENTENCE, "window_seconds": WINDOW_SECONDS}
 
 
@@ -51,6 +52,17 @@ def say_words(study: Study, report: Report = print) -> list[SpokenWord]:
     ]
 
 
+def recordings_of(study: Study, report: Report = print) -> Path | None:
+    """Folder of the study's recordings of people; None where it names none, or one that is not on this machine."""
+    if study.preference.recordings is None:
+        return None
+    folder = REPOSITORY / study.preference.recordings
+    if folder.is_dir():
+        return folder
+    report(f"{folder}: no such folder of recordings; words of the voices alone")
+    return None
+
+
 def semantic_preference(
     study: Study, run: Run, device: str = "cpu", report: Report = print, recordings: Path | None = None
 ) -> Path:
@@ -66,8 +78,9 @@ def semantic_preference(
     recipe = {
         "stage": "preference",
         **HEARD,
+        "centred": "by speaker",
         "model": model_recipe(study, run),
-        "settings": study.preference.model_dump(),
+        "settings": study.preference.model_dump(exclude={"recordings"}),
         "pairs": fingerprint(words_to_say(study)[0].to_numpy().tolist()),
         "recordings": inputs_fingerprint([recordings / "alignments.jsonl"], recordings) if recordings else None,
     }
@@ -88,6 +101,7 @@ def semantic_preference(
 
 def _heard(study: Study, recordings: Path) -> tuple[list[SpokenWord], pd.DataFrame]:
     """Known words in recordings, and pairs of them."""
-    settings = study.preference
-    said = recorded(recordings, known_words()[0]["word"], MOST_TOKENS, settings.seed)
-    return said, choose_pairs(settings.n_pairs, settings.seed, {word.word for word in said})
+    said, speakers = recorded(recordings, known_words()[0]["word"]), defaultdict(set)
+    for word in said:
+        speakers[word.word].add(word.speaker)
+    return said, choose_pairs(study.preference.n_pairs, study.preference.seed, speakers)
