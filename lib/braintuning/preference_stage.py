@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 from braintuning.files import REPOSITORY
 from braintuning.preference import pair_similarities, preference_table, word_states
@@ -35,15 +36,18 @@ def words_to_say(study: Study) -> tuple[pd.DataFrame, list[str]]:
 
 
 def say_words(study: Study, report: Report = print) -> list[SpokenWord]:
-    """Every word of the study's pairs in every voice, spoken once and kept in a file."""
+    """Every word of the study's pairs in every voice, spoken once, by one process at a time, and kept in a file."""
     settings, (_, words) = study.preference, words_to_say(study)
     path = study.results / "preference" / "words.h5"
     recipe = {"stage": "words", **HEARD, "voices": settings.voices, "seed": settings.seed, "words": fingerprint(words)}
-    if not is_done(path, recipe):
-        report(f"speaking {len(words)} words in {len(settings.voices)} voices")
-        said = synthesised(words, settings.voices, settings.seed)
-        audio = np.stack([np.rint(word.audio * LOUDEST) for word in said]).astype(np.int16)
-        save_arrays(path, {"audio": audio, "seconds": np.array([word.seconds for word in said])}, provenance(recipe))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(".words.lock")):
+        if not is_done(path, recipe):
+            report(f"speaking {len(words)} words in {len(settings.voices)} voices")
+            said = synthesised(words, settings.voices, settings.seed)
+            audio = np.stack([np.rint(word.audio * LOUDEST) for word in said]).astype(np.int16)
+            seconds = np.array([word.seconds for word in said])
+            save_arrays(path, {"audio": audio, "seconds": seconds}, provenance(recipe))
     stored = load_arrays(path)
     names = [(word, voice) for voice in settings.voices for word in words]
     return [

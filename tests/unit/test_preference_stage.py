@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +8,7 @@ import tiny
 from braintuning import figure5, plots, preference_stage
 from braintuning.preference_stage import say_words, semantic_preference, words_to_say
 from braintuning.results import load_arrays
+from braintuning.spoken_words import SpokenWord
 from braintuning.study import Run, load_study
 from braintuning.word_pairs import PAIR_TYPES
 from tiny import refused
@@ -37,6 +41,21 @@ def test_every_word_is_said_by_every_voice_and_kept(study, monkeypatch):
     monkeypatch.setattr(preference_stage, "synthesised", None)
     again = say_words(study, silent)
     assert all(np.array_equal(a.audio, b.audio) for a, b in zip(said, again, strict=True))
+
+
+def test_jobs_side_by_side_speak_the_words_once(study, tmp_path, monkeypatch):
+    calls = []
+
+    def spoken(words, voices, seed):
+        calls.append(seed)
+        sleep(0.2)
+        return [SpokenWord(word, voice, np.zeros(100, np.float32), 0.3) for voice in voices for word in words]
+
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path))
+    monkeypatch.setattr(preference_stage, "synthesised", spoken)
+    with ThreadPoolExecutor(2) as jobs:
+        one, other = jobs.map(lambda _: say_words(study, silent), range(2))
+    assert len(calls) == 1 and len(one) == len(other) == 4 * len(words_to_say(study)[1])
 
 
 def test_the_table_has_every_layer_and_type_and_a_whole_result_is_kept(study, monkeypatch):
