@@ -20,9 +20,13 @@ PAIR_STYLES = {"same word": ":", "near homophones": "--", "synonyms": "-", "rand
 
 
 def gather(study: Study, device: str = "cpu", report: Report = print, recordings: Path | None = None) -> pd.DataFrame:
-    """Semantic preference of every model, by layer and type of pairs, with provenance; see `semantic_preference`."""
-    paths = [semantic_preference(study, run, device, report, recordings) for run in study.runs()]
-    tables = [pd.read_csv(path.with_suffix(".csv")) for path in paths]
+    """Semantic preference of every model, by layer and type of pairs, with provenance; see `semantic_preference`.
+
+    In recordings only of pretrained models: they check the voices, and hold too few pairs to compare models.
+    """
+    runs = [run for run in study.runs() if recordings is None or run.condition == "pretrained"]
+    paths = [semantic_preference(study, run, device, report, recordings) for run in runs]
+    tables = [pd.read_csv(path.with_suffix(".csv"), dtype={"participant": "str"}) for path in paths]
     return pd.concat(tables, ignore_index=True).fillna({"participant": ""})
 
 
@@ -32,7 +36,7 @@ def compare(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        participant, backbone, condition, layer, difference, low, high.
+        participant, backbone, condition, layer, difference, low, high, reason.
     """
     pairs, tables = words_to_say(study)[0], []
     for run in study.tuned_runs():
@@ -40,7 +44,7 @@ def compare(study: Study) -> pd.DataFrame:
         before, after = (load_arrays(file)["similarities"] for file in files)
         change = preference_change(before, after, pairs, generator(study.preference.seed, "change", run.name))
         tables.append(change.assign(participant=run.participant or "", backbone=run.backbone, condition=run.condition))
-    columns = ["participant", "backbone", "condition", "layer", "difference", "low", "high"]
+    columns = ["participant", "backbone", "condition", "layer", "difference", "low", "high", "reason"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 

@@ -14,6 +14,7 @@ from braintuning.timing import SAMPLE_RATE
 from braintuning.word_pairs import PAIR_TYPES
 
 N_RESAMPLES = 1000
+UNDEFINED = "the same word is no more alike than random words"
 
 
 @torch.no_grad()
@@ -46,9 +47,12 @@ def word_states(
 def pair_similarities(states: np.ndarray, said: Sequence[SpokenWord], pairs: pd.DataFrame) -> np.ndarray:
     """Cosine similarity of the two words of each pair, after centring, as different speakers say them.
 
-    The mean over all words is taken off first, since states of speech models point mostly one way (Choi et al. 2024).
+    Each speaker's mean over his words is taken off first: states of speech models point mostly one way (Choi et al.
+    2024), and after a mean over all speakers each would keep a direction of his own, which would push all pairs apart.
+    With n words a speaker's mean is wrong by 1/n of the variance of a word; the errors of two speakers are independent,
+    so that all types of pairs lose about that part of their similarity and none is shifted.
     A pair's similarity is the mean over all its tokens by two different speakers, so that no pair, not even a word with
-    itself, is held together by a voice.
+    itself, is held together by a voice. Where every speaker says every word, all pairs compare the same voices.
 
     Parameters
     ----------
@@ -63,9 +67,10 @@ def pair_similarities(states: np.ndarray, said: Sequence[SpokenWord], pairs: pd.
     similarities : (layers, pairs) float64
         NaN for a pair that no two speakers say.
     """
-    centred = states - states.mean(axis=1, keepdims=True, dtype=np.float64)
+    speakers, centred = np.array([word.speaker for word in said]), states.astype(np.float64)
+    for speaker in set(speakers):
+        centred[:, speakers == speaker] -= centred[:, speakers == speaker].mean(axis=1, keepdims=True)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=2, keepdims=True), 1e-12)
-    speakers = np.array([word.speaker for word in said])
     tokens: dict[str, list[int]] = {}
     for number, word in enumerate(said):
         tokens.setdefault(word.word, []).append(number)
@@ -83,7 +88,8 @@ def preference_table(similarities: np.ndarray, pairs: pd.DataFrame, rng: np.rand
 
     How far synonyms lie above random pairs compared with near homophones, on the scale of the same word by another
     speaker: `(synonyms - near homophones) / (same word - random)`. 1 if synonyms were as alike as a word and itself and
-    near homophones no more than random pairs; -1 if it were the other way round.
+    near homophones no more than random pairs; -1 if it were the other way round. It is not defined, and NaN, in a layer
+    where the same word is not more alike than random pairs in every resample: the space then holds no words.
 
     Parameters
     ----------
@@ -96,8 +102,8 @@ def preference_table(similarities: np.ndarray, pairs: pd.DataFrame, rng: np.rand
     Returns
     -------
     DataFrame
-        layer, pair_type, n_pairs, similarity, similarity_low, similarity_high, preference, low, high; the last three
-        are the layer's, the same for each type.
+        layer, pair_type, n_pairs, similarity, similarity_low, similarity_high, preference, low, high, reason; the last
+        four are the layer's, the same for each type. `reason` says why preference is NaN, and is else empty.
 
     Raises
     ------
@@ -107,15 +113,17 @@ def preference_table(similarities: np.ndarray, pairs: pd.DataFrame, rng: np.rand
     by_type = _by_type(similarities, pairs)
     means = {pair_type: values.mean(axis=1) for pair_type, values in by_type.items()}
     resampled = _resampled(by_type, rng)
-    preference, interval = _preference(means), np.percentile(_preference(resampled), [2.5, 97.5], axis=1)
+    defined = _defined(resampled)
+    limits = np.percentile(_preference(resampled), [2.5, 97.5], axis=1)
+    preference = np.where(defined, [_preference(means), *limits], np.nan)
     rows = []
     for layer in range(len(similarities)):
         for pair_type, values in by_type.items():
             low, high = np.percentile(resampled[pair_type][layer], [2.5, 97.5])
             similarity = (pair_type, values.shape[1], means[pair_type][layer], low, high)
-            rows.append((layer, *similarity, preference[layer], *interval[:, layer]))
+            rows.append((layer, *similarity, *preference[:, layer], "" if defined[layer] else UNDEFINED))
     columns = ["layer", "pair_type", "n_pairs", "similarity", "similarity_low", "similarity_high"]
-    return pd.DataFrame(rows, columns=[*columns, "preference", "low", "high"])
+    return pd.DataFrame(rows, columns=[*columns, "preference", "low", "high", "reason"])
 
 
 def preference_change(
@@ -134,15 +142,18 @@ def preference_change(
     Returns
     -------
     DataFrame
-        layer, difference, low, high.
+        layer, difference, low, high, reason; NaN with a reason where either model's preference is not defined.
     """
     n_layers = len(before)
     by_type = _by_type(np.concatenate([before, after]), pairs)
     both = _preference({pair_type: values.mean(axis=1) for pair_type, values in by_type.items()})
-    drawn = _preference(_resampled(by_type, rng))
-    low, high = np.percentile(drawn[n_layers:] - drawn[:n_layers], [2.5, 97.5], axis=1)
-    difference = both[n_layers:] - both[:n_layers]
-    return pd.DataFrame({"layer": np.arange(n_layers), "difference": difference, "low": low, "high": high})
+    resampled = _resampled(by_type, rng)
+    drawn, defined = _preference(resampled), _defined(resampled).reshape(2, n_layers).all(axis=0)
+    limits = np.percentile(drawn[n_layers:] - drawn[:n_layers], [2.5, 97.5], axis=1)
+    found = np.where(defined, [both[n_layers:] - both[:n_layers], *limits], np.nan)
+    table = pd.DataFrame(found.T, columns=["difference", "low", "high"])
+    table.insert(0, "layer", np.arange(n_layers))
+    return table.assign(reason=np.where(defined, "", UNDEFINED))
 
 
 def _by_type(similarities: np.ndarray, pairs: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -166,4 +177,9 @@ def _resampled(by_type: Mapping[str, np.ndarray], rng: np.random.Generator) -> d
 
 def _preference(similarity: Mapping[str, np.ndarray]) -> np.ndarray:
     scale = similarity["same word"] - similarity["random"]
-    return (similarity["synonyms"] - similarity["near homophones"]) / scale
+    return (similarity["synonyms"] - similarity["near homophones"]) / np.where(scale == 0, np.nan, scale)
+
+
+def _defined(resampled: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Whether the scale of preference is above zero in every resample; (layers,) bool."""
+    return (resampled["same word"] > resampled["random"]).all(axis=1)

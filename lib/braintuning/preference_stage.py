@@ -1,10 +1,13 @@
 """The stage that asks whether a model's space prefers meaning: every layer of a model on pairs of spoken words."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
+from braintuning.files import REPOSITORY
 from braintuning.preference import pair_similarities, preference_table, word_states
 from braintuning.results import (
     fingerprint,
@@ -23,7 +26,6 @@ from braintuning.study import Run, Study
 from braintuning.word_pairs import choose_pairs, known_words
 
 LOUDEST = 32767
-MOST_TOKENS = 4
 HEARD = {"sentence": SENTENCE, "window_seconds": WINDOW_SECONDS}
 
 
@@ -34,21 +36,35 @@ def words_to_say(study: Study) -> tuple[pd.DataFrame, list[str]]:
 
 
 def say_words(study: Study, report: Report = print) -> list[SpokenWord]:
-    """Every word of the study's pairs in every voice, spoken once and kept in a file."""
+    """Every word of the study's pairs in every voice, spoken once, by one process at a time, and kept in a file."""
     settings, (_, words) = study.preference, words_to_say(study)
     path = study.results / "preference" / "words.h5"
     recipe = {"stage": "words", **HEARD, "voices": settings.voices, "seed": settings.seed, "words": fingerprint(words)}
-    if not is_done(path, recipe):
-        report(f"speaking {len(words)} words in {len(settings.voices)} voices")
-        said = synthesised(words, settings.voices, settings.seed)
-        audio = np.stack([np.rint(word.audio * LOUDEST) for word in said]).astype(np.int16)
-        save_arrays(path, {"audio": audio, "seconds": np.array([word.seconds for word in said])}, provenance(recipe))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(".words.lock")):
+        if not is_done(path, recipe):
+            report(f"speaking {len(words)} words in {len(settings.voices)} voices")
+            said = synthesised(words, settings.voices, settings.seed)
+            audio = np.stack([np.rint(word.audio * LOUDEST) for word in said]).astype(np.int16)
+            seconds = np.array([word.seconds for word in said])
+            save_arrays(path, {"audio": audio, "seconds": seconds}, provenance(recipe))
     stored = load_arrays(path)
     names = [(word, voice) for voice in settings.voices for word in words]
     return [
         SpokenWord(*name, audio.astype(np.float32) / LOUDEST, float(seconds))
         for name, audio, seconds in zip(names, stored["audio"], stored["seconds"], strict=True)
     ]
+
+
+def recordings_of(study: Study, report: Report = print) -> Path | None:
+    """Folder of the study's recordings of people; None where it names none, or one that is not on this machine."""
+    if study.preference.recordings is None:
+        return None
+    folder = REPOSITORY / study.preference.recordings
+    if folder.is_dir():
+        return folder
+    report(f"{folder}: no such folder of recordings; words of the voices alone")
+    return None
 
 
 def semantic_preference(
@@ -66,8 +82,9 @@ def semantic_preference(
     recipe = {
         "stage": "preference",
         **HEARD,
+        "centred": "by speaker",
         "model": model_recipe(study, run),
-        "settings": study.preference.model_dump(),
+        "settings": study.preference.model_dump(exclude={"recordings"}),
         "pairs": fingerprint(words_to_say(study)[0].to_numpy().tolist()),
         "recordings": inputs_fingerprint([recordings / "alignments.jsonl"], recordings) if recordings else None,
     }
@@ -88,6 +105,7 @@ def semantic_preference(
 
 def _heard(study: Study, recordings: Path) -> tuple[list[SpokenWord], pd.DataFrame]:
     """Known words in recordings, and pairs of them."""
-    settings = study.preference
-    said = recorded(recordings, known_words()[0]["word"], MOST_TOKENS, settings.seed)
-    return said, choose_pairs(settings.n_pairs, settings.seed, {word.word for word in said})
+    said, speakers = recorded(recordings, known_words()[0]["word"]), defaultdict(set)
+    for word in said:
+        speakers[word.word].add(word.speaker)
+    return said, choose_pairs(study.preference.n_pairs, study.preference.seed, speakers)

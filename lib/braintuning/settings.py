@@ -143,10 +143,14 @@ class LowLevel(Section):
 
 
 class Preference(Section):
-    """Pairs of spoken words that semantic preference is measured with."""
+    """Pairs of spoken words that semantic preference is measured with.
 
-    voices: Annotated[tuple[str, ...], Field(min_length=2)] = ("clara", "edmund")
+    `recordings` is a folder of aligned recordings of people for a second table; where it is absent there is none.
+    """
+
+    voices: Annotated[tuple[str, ...], Field(min_length=2)] = ("clara", "edmund", "rosa", "tobias")
     n_pairs: Annotated[int, Field(ge=2)] = 300
+    recordings: str | None = None
     seed: int = 0
 
 

@@ -1,7 +1,8 @@
 """Words as they are heard: spoken by the project's voices, or found in recordings of people."""
 
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from braintuning.timing import SAMPLE_RATE
 
 SENTENCE = "They said {} again."
 PLACE_IN_SENTENCE = 2
-WINDOW_SECONDS = 1.6
+WINDOW_SECONDS = 1.2
+FEWEST_WORDS = 5
 
 
 @dataclass(frozen=True)
@@ -77,30 +79,28 @@ def synthesised(words: Sequence[str], voices: Sequence[str], seed: int) -> list[
     return said
 
 
-def recorded(folder: Path, wanted: Sequence[str], per_word: int, seed: int) -> list[SpokenWord]:
-    """Words found in recordings whose words are aligned, each at most `per_word` times and by different speakers.
+def recorded(folder: Path, wanted: Collection[str]) -> list[SpokenWord]:
+    """Every wanted word in recordings whose words are aligned.
+
+    A speaker with fewer than five of them is left out, since his mean, which `preference.pair_similarities` takes off,
+    would be little but these words. So is a word longer than `WINDOW_SECONDS`.
 
     Parameters
     ----------
     folder : Path
         With `alignments.jsonl`: a JSON object a recording with `file`, `speaker` and `words` as [word, start, end].
-    wanted : sequence of str
-    per_word : int
-    seed : int
-        Of which recordings are taken.
+    wanted : collection of str
     """
-    places: dict[str, dict[str, tuple[str, float, float]]] = {word: {} for word in wanted}
-    lines = require_file(Path(folder) / "alignments.jsonl").read_text(encoding="utf-8").splitlines()
-    for number in generator(seed, "recordings").permutation(len(lines)):
-        entry = json.loads(lines[number])
+    folder, wanted, of_speaker = Path(folder), set(wanted), defaultdict(list)
+    for line in require_file(folder / "alignments.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
         for label, start, end in entry.get("words", ()):
-            heard = places.get(label.split("(")[0].lower())
-            if heard is not None and len(heard) < per_word:
-                heard.setdefault(entry["speaker"], (entry["file"], start, end))
-    files = {file for heard in places.values() for file, _, _ in heard.values()}
-    audio = {file: read_audio(Path(folder) / file) for file in sorted(files)}
-    return [
-        SpokenWord(word, speaker, _window(audio[file], start, end), end - start)
-        for word, heard in places.items()
-        for speaker, (file, start, end) in heard.items()
-    ]
+            word = label.split("(")[0].lower()
+            if word in wanted and end - start <= WINDOW_SECONDS:
+                of_speaker[entry["speaker"]].append((entry["file"], word, start, end))
+    said = []
+    for speaker, places in of_speaker.items():
+        if len(places) >= FEWEST_WORDS:
+            audio = {file: read_audio(folder / file) for file in {file for file, *_ in places}}
+            said += [SpokenWord(w, speaker, _window(audio[file], s, e), e - s) for file, w, s, e in places]
+    return said

@@ -25,6 +25,7 @@ FEWEST_PHONES, FEWEST_TAGS, COMMONEST = 3, 1, 15_000
 UNALIKE = 0.6
 SAME_START = 3
 USES = 3
+TRIES = 100
 ADJECTIVES = {"3": "a", "5": "a"}
 
 Phones = tuple[str, ...]
@@ -177,20 +178,22 @@ def known_words() -> tuple[pd.DataFrame, pd.DataFrame]:
     )
 
 
-def choose_pairs(n_pairs: int, seed: int, heard: Collection[str] | None = None) -> pd.DataFrame:
+def choose_pairs(n_pairs: int, seed: int, heard: Mapping[str, Collection[str]] | None = None) -> pd.DataFrame:
     """Choose pairs of each type among words that can be heard.
 
-    Synonyms and near homophones are drawn from the candidates, no word more than three times a type. The words of
-    both make up the pairs of the other types: each with itself, and at random with one that sounds unalike and is no
-    candidate for either type.
+    Synonyms and near homophones are drawn from the candidates, no word more than three times a type. All types are
+    as long: each pair of synonyms comes with a pair of near homophones, and with a word for itself, of half as many
+    phones as both synonyms have together (an odd number is halved up or down by chance), and with a random pair whose
+    two words have as many phones as the synonyms. Near homophones among words that have synonyms come first. The words
+    of both types make up the other two; a random pair sounds unalike and is no candidate for either type.
 
     Parameters
     ----------
     n_pairs : int
         Of each type; fewer where there are not as many.
     seed : int
-    heard : collection of str, optional
-        Words to choose from; every known one by default.
+    heard : mapping of word to speakers, optional
+        Words to choose from, in pairs that two speakers can say; every known word in every pair by default.
 
     Returns
     -------
@@ -205,45 +208,84 @@ def choose_pairs(n_pairs: int, seed: int, heard: Collection[str] | None = None) 
     words, known = known_words()
     phones = {word: tuple(labels.split()) for word, labels in zip(words["word"], words["phones"], strict=True)}
     rng = np.random.default_rng([seed, n_pairs])
-    within = known if heard is None else known[known["a"].isin(set(heard)) & known["b"].isin(set(heard))]
-    chosen = {}
-    for pair_type in ("synonyms", "near homophones"):
-        of_type = within.loc[within["pair_type"] == pair_type, ["a", "b"]].to_numpy()
-        chosen[pair_type] = _limited(of_type[rng.permutation(len(of_type))], n_pairs)
-        if len(chosen[pair_type]) < 2:
-            raise InputError(f"word pairs: found {len(chosen[pair_type])} pairs of {pair_type}, expected at least 2")
+    within = known[[_said_by_two(pair, heard) for pair in zip(known["a"], known["b"], strict=True)]]
+    of_type = {
+        pair_type: list(map(tuple, rng.permutation(within.loc[within["pair_type"] == pair_type, ["a", "b"]]).tolist()))
+        for pair_type in ("synonyms", "near homophones")
+    }
+    chosen = _matched(of_type["synonyms"], of_type["near homophones"], phones, n_pairs, rng)
+    for pair_type, pairs in chosen.items():
+        if len(pairs) < 2:
+            raise InputError(f"word pairs: found {len(pairs)} pairs of {pair_type}, expected at least 2")
     vocabulary = sorted({word for pairs in chosen.values() for pair in pairs for word in pair})
+    vocabulary = rng.permutation(vocabulary).tolist()
     taken = set(map(tuple, known[["a", "b"]].to_numpy()))
-    chosen["same word"] = [(word, word) for word in rng.permutation(vocabulary)[:n_pairs].tolist()]
-    chosen["random"] = _random_pairs(vocabulary, phones, taken, n_pairs, rng)
+    chosen["random"] = _random_pairs(chosen["synonyms"], vocabulary, phones, taken, heard, rng)
+    twice = [word for word in vocabulary if _said_by_two((word, word), heard)]
+    chosen["same word"] = _same_words(chosen["near homophones"], twice, phones)
     rows = [(pair_type, *pair) for pair_type in PAIR_TYPES for pair in chosen[pair_type]]
     return pd.DataFrame(rows, columns=["pair_type", "a", "b"])
 
 
-def _limited(pairs: np.ndarray, n_pairs: int) -> list[Pair]:
-    """Leading pairs in which no word comes more than `USES` times."""
-    uses, kept = Counter(), []
-    for a, b in pairs.tolist():
-        if len(kept) < n_pairs and uses[a] < USES and uses[b] < USES:
-            uses.update((a, b))
-            kept.append((a, b))
-    return kept
+def _matched(
+    synonyms: Sequence[Pair], near: Sequence[Pair], phones: Mapping[str, Phones], n_pairs: int, rng: np.random.Generator
+) -> dict[str, list[Pair]]:
+    """Leading pairs of synonyms, each with near homophones of the same length, no word over `USES` times a type."""
+    have_synonyms, by_length = {word for pair in synonyms for word in pair}, defaultdict(list)
+    for pair in sorted(near, key=lambda pair: -len(have_synonyms & set(pair))):
+        by_length[len(phones[pair[0]])].append(pair)
+    uses = {"synonyms": Counter(), "near homophones": Counter()}
+    chosen = {pair_type: [] for pair_type in uses}
+    for pair in synonyms:
+        length = (sum(len(phones[word]) for word in pair) + int(rng.integers(2))) // 2
+        partner = next((p for p in by_length[length] if max(uses["near homophones"][word] for word in p) < USES), None)
+        if partner and len(chosen["synonyms"]) < n_pairs and max(uses["synonyms"][word] for word in pair) < USES:
+            by_length[length].remove(partner)
+            for pair_type, taken in (("synonyms", pair), ("near homophones", partner)):
+                uses[pair_type].update(taken)
+                chosen[pair_type].append(taken)
+    return chosen
+
+
+def _by_length(words: Sequence[str], phones: Mapping[str, Phones]) -> dict[int, list[str]]:
+    by_length = defaultdict(list)
+    for word in words:
+        by_length[len(phones[word])].append(word)
+    return by_length
+
+
+def _same_words(like: Sequence[Pair], vocabulary: Sequence[str], phones: Mapping[str, Phones]) -> list[Pair]:
+    """For each pair a word as long as its first, each word once, where there is one left."""
+    by_length, pairs = _by_length(vocabulary, phones), []
+    for word, _ in like:
+        if left := by_length[len(phones[word])]:
+            pairs.append((left[-1], left.pop()))
+    return pairs
 
 
 def _random_pairs(
+    like: Sequence[Pair],
     vocabulary: Sequence[str],
     phones: Mapping[str, Phones],
     taken: Collection[Pair],
-    n_pairs: int,
+    heard: Mapping[str, Collection[str]] | None,
     rng: np.random.Generator,
 ) -> list[Pair]:
-    pairs = {}
-    for _ in range(50):
-        shuffled = rng.permutation(vocabulary).tolist()
-        for a, b in zip(shuffled[::2], shuffled[1::2], strict=False):
-            a, b = sorted((a, b))
-            if (a, b) not in taken and a[:SAME_START] != b[:SAME_START] and unalike(phones[a], phones[b]):
+    """For each pair one of the same lengths at random, where `TRIES` find one."""
+    pairs, by_length = {}, _by_length(vocabulary, phones)
+    for pair in like:
+        for _ in range(TRIES):
+            a, b = sorted(str(rng.choice(by_length[len(phones[word])])) for word in pair)
+            usable = (a, b) not in taken and (a, b) not in pairs and _said_by_two((a, b), heard)
+            if usable and a[:SAME_START] != b[:SAME_START] and unalike(phones[a], phones[b]):
                 pairs[a, b] = None
-        if len(pairs) >= n_pairs:
-            break
-    return list(pairs)[:n_pairs]
+                break
+    return list(pairs)
+
+
+def _said_by_two(pair: Pair, heard: Mapping[str, Collection[str]] | None) -> bool:
+    """Whether two different speakers can say the two words of a pair."""
+    if heard is None:
+        return True
+    a, b = (set(heard.get(word, ())) for word in pair)
+    return bool(a and b and len(a | b) > 1)

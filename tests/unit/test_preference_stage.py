@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +8,7 @@ import tiny
 from braintuning import figure5, plots, preference_stage
 from braintuning.preference_stage import say_words, semantic_preference, words_to_say
 from braintuning.results import load_arrays
+from braintuning.spoken_words import SpokenWord
 from braintuning.study import Run, load_study
 from braintuning.word_pairs import PAIR_TYPES
 from tiny import refused
@@ -32,10 +36,26 @@ def test_every_word_is_said_by_every_voice_and_kept(study, monkeypatch):
     pairs, words = words_to_say(study)
     assert pairs["pair_type"].value_counts().to_dict() == dict.fromkeys(PAIR_TYPES, 4)
     said = say_words(study, silent)
-    assert [(w.word, w.speaker) for w in said] == [(w, v) for v in ("clara", "edmund") for w in words]
+    assert [(w.word, w.speaker) for w in said] == [(w, v) for v in study.preference.voices for w in words]
+    assert len(study.preference.voices) == 4
     monkeypatch.setattr(preference_stage, "synthesised", None)
     again = say_words(study, silent)
     assert all(np.array_equal(a.audio, b.audio) for a, b in zip(said, again, strict=True))
+
+
+def test_jobs_side_by_side_speak_the_words_once(study, tmp_path, monkeypatch):
+    calls = []
+
+    def spoken(words, voices, seed):
+        calls.append(seed)
+        sleep(0.2)
+        return [SpokenWord(word, voice, np.zeros(100, np.float32), 0.3) for voice in voices for word in words]
+
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path))
+    monkeypatch.setattr(preference_stage, "synthesised", spoken)
+    with ThreadPoolExecutor(2) as jobs:
+        one, other = jobs.map(lambda _: say_words(study, silent), range(2))
+    assert len(calls) == 1 and len(one) == len(other) == 4 * len(words_to_say(study)[1])
 
 
 def test_the_table_has_every_layer_and_type_and_a_whole_result_is_kept(study, monkeypatch):
@@ -51,10 +71,24 @@ def test_the_table_has_every_layer_and_type_and_a_whole_result_is_kept(study, mo
 
 def test_words_of_recordings_make_a_table_of_their_own(study, tmp_path, monkeypatch):
     said = say_words(study, silent)
-    monkeypatch.setattr(preference_stage, "recorded", lambda folder, wanted, per_word, seed: said)
+    monkeypatch.setattr(preference_stage, "recorded", lambda folder, wanted: said)
     (tmp_path / "alignments.jsonl").write_text("{}")
     path = semantic_preference(study, Run("small", "pretrained"), report=silent, recordings=tmp_path)
     assert path != study.preference_file(Run("small", "pretrained")) and path.with_suffix(".csv").is_file()
+    table = figure5.gather(study, report=silent, recordings=tmp_path)
+    assert set(table["condition"]) == {"pretrained"} and set(table["pair_type"]) == set(PAIR_TYPES)
+
+
+def test_recordings_that_are_not_here_are_left_out_and_said(study, tmp_path):
+    def named(folder):
+        settings = study.preference.model_copy(update={"recordings": folder})
+        return study.model_copy(update={"preference": settings})
+
+    said = []
+    assert preference_stage.recordings_of(study, said.append) is None and not said
+    assert preference_stage.recordings_of(named(str(tmp_path)), said.append) == tmp_path and not said
+    assert preference_stage.recordings_of(named(str(tmp_path / "none")), said.append) is None
+    assert str(tmp_path / "none") in said[0]
 
 
 def test_bad_settings_are_named(study, tmp_path):

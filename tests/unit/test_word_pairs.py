@@ -83,16 +83,33 @@ def test_a_study_gets_300_pairs_of_each_type():
         assert np.unique(chosen[["a", "b"]].to_numpy(), return_counts=True)[1].max() <= word_pairs.USES
 
 
+def test_all_types_are_as_long():
+    words, _ = known_words()
+    n_phones = {word: len(labels.split()) for word, labels in zip(words["word"], words["phones"], strict=True)}
+    pairs = choose_pairs(300, seed=1)
+    lengths = {kind: of[["a", "b"]].map(n_phones.get).to_numpy() for kind, of in pairs.groupby("pair_type")}
+    both = {kind: np.sort(length.sum(axis=1)) for kind, length in lengths.items()}
+    assert np.array_equal(both["near homophones"], both["same word"])
+    assert np.array_equal(np.sort(lengths["random"], axis=None), np.sort(lengths["synonyms"], axis=None))
+    assert np.array_equal(both["random"], both["synonyms"])
+    assert np.abs(both["near homophones"] - both["synonyms"]).max() <= 1
+
+
 def test_one_seed_gives_one_choice():
     assert choose_pairs(50, seed=1).equals(choose_pairs(50, seed=1))
     assert not choose_pairs(50, seed=1).equals(choose_pairs(50, seed=2))
 
 
 def test_only_words_that_are_heard_are_chosen():
-    heard = set(known_words()[0]["word"][:1500])
+    known = known_words()[0]["word"][:1500]
+    heard = {word: {"ann"} if number % 3 else {"ann", "bob"} for number, word in enumerate(known)}
     pairs = choose_pairs(40, seed=0, heard=heard)
-    assert {*pairs["a"], *pairs["b"]} <= heard and len(pairs)
-    refused(lambda: choose_pairs(40, seed=0, heard={"last", "vast", "cast"}), "0 pairs of synonyms")
+    assert {*pairs["a"], *pairs["b"]} <= set(heard) and set(pairs["pair_type"]) == set(PAIR_TYPES)
+    assert all(len(heard[a] | heard[b]) > 1 for a, b in zip(pairs["a"], pairs["b"], strict=True))
+    three = {word: {"ann", "bob"} for word in ("last", "vast", "cast")}
+    refused(lambda: choose_pairs(40, seed=0, heard=three), "0 pairs of synonyms")
+    alone = {word: {"ann"} for word in known}
+    refused(lambda: choose_pairs(40, seed=0, heard=alone), "0 pairs of synonyms")
 
 
 def test_files_of_wordnet_and_of_the_dictionary(tmp_path):
