@@ -91,7 +91,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu", report: Rep
     train, validation = {STORY: material("train")}, {STORY: material("validation")}
     checkpoint = path.parent / f".{path.name}.checkpoint"
     model, history = tune(encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint, report=report)
-    carried = provenance(recipe, device=device, weights=encoder.weights_from)
+    carried = provenance(recipe, device=device, weights=encoder.weights_from, dataset=study.title)
     save_model(path, model, np.arange(len(REGIONS)), history, carried, condition)
     checkpoint.unlink(missing_ok=True)
     return path
