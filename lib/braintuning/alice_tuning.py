@@ -165,8 +165,8 @@ def differences(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        condition, group, roi (`all`: mean over regions), n_participants, difference, low, high (bootstrap 95 % interval
-        over participants), p (signed rank), q (false discovery rate over all rows).
+        condition, group, roi (`all`: mean over regions), n_participants, difference, low, high (95 % interval over
+        participants), p (signed rank), q (false discovery rate over all rows).
     """
     last = table[(table["layer"] == table["layer"].max()) & (table["group"] != MEANS)]
     mean = last.groupby(["condition", "group", "participant"], as_index=False)["r"].mean().assign(roi="all")

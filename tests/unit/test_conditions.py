@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from braintuning import comparison, figure2, figure_appendix, figure_multi, stages, tune_stage
+from braintuning import claim_evidence, claims, comparison, figure2, figure_appendix, figure_multi, stages, tune_stage
 from braintuning.align_stage import align, align_first
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.model_card import base_facts, write_scores
@@ -253,6 +253,25 @@ def test_a_region_without_voxels_is_a_row_without_numbers_and_the_others_count(s
     chosen = statistics[(statistics["condition"] == "brain-tuned") & (statistics["reference"] == "pretrained")]
     over, second = (chosen.set_index("participant").loc[name] for name in ("all", "P2"))
     assert over["n_participants"] == 1 and over["difference"] == second["difference"]
+
+
+def test_two_participants_are_judged_by_what_is_known_within_them(study, table):
+    tables = {"alignment": figure2.at_layer(table, -1).assign(value=lambda t: t["alignment"])}
+    dataset = stages.prepare(study)
+    judged = claims.judge(study, tables, dataset=dataset)
+    nobody = judged["participants"] == "held out"
+    assert set(judged.loc[nobody, "verdict"]) == {"not defined"}
+    judged = judged[~nobody]
+    assert set(judged["interval"]) == {"blocks of TRs"} and judged["p"].notna().all()
+    assert set(judged["test"]) == {claim_evidence.EVERY, claim_evidence.ANY}
+    row = judged[judged["claim"] == "brain-tuning leaves primary auditory"].iloc[0]
+    within = [
+        comparison.within_participant(study, dataset, name, "small", "brain-tuned", row.roi, "pretrained")
+        for name in study.participants
+    ]
+    assert row.p == pytest.approx(min(1, 2 * min(r["p"] for r in within)))
+    assert row.effect == pytest.approx(np.mean([r["difference"] for r in within]), abs=1e-5)
+    assert row.low < row.effect < row.high
 
 
 def test_fewer_stories_are_those_that_come_first(study, models):
