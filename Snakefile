@@ -30,7 +30,9 @@ FIGURE_INPUTS = {
     "figA1": CEILINGS,
     **SHARED_WITH_CLAIMS,
     **dict.fromkeys(("fig2", "figA2", "figA3", "figA4", "figA5", "figB1", "figB2", "figB3"), SCORES),
-    "claims": SCORES + sum((SHARED_WITH_CLAIMS.get(figure, []) for figure in STUDY.figures.notebooks), []),
+    "claims": SCORES
+    + sum((SHARED_WITH_CLAIMS.get(figure, []) for figure in STUDY.figures.notebooks), [])
+    + [FIGURES / f"{figure}.png" for figure in STUDY.figures.notebooks if figure == "figB1"],
     **dict.fromkeys(("alice", "alice_joint"), [STUDY.features_file(run) for run in RUNS.values()]),
 }
 

@@ -92,7 +92,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu", report: Rep
     train, validation = {STORY: material("train")}, {STORY: material("validation")}
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
     model, history = tune(encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint, report=report)
-    carried = provenance(recipe, device=device, weights=encoder.weights_from)
+    carried = provenance(recipe, device=device, weights=encoder.weights_from, dataset=study.title)
     save_model(path, model, np.arange(len(REGIONS)), history, carried, condition)
     checkpoint.unlink(missing_ok=True)
     return path
@@ -166,8 +166,8 @@ def differences(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        condition, group, roi (`all`: mean over regions), n_participants, difference, low, high (bootstrap 95 % interval
-        over participants), p (signed rank), q (false discovery rate over all rows).
+        condition, group, roi (`all`: mean over regions), n_participants, difference, low, high (95 % interval over
+        participants), p (signed rank), q (false discovery rate over all rows).
     """
     last = table[(table["layer"] == table["layer"].max()) & (table["group"] != MEANS)]
     mean = last.groupby(["condition", "group", "participant"], as_index=False)["r"].mean().assign(roi="all")

@@ -9,6 +9,7 @@ import numpy as np
 from braintuning import encoding
 from braintuning.alignment import measured, predict_layers, region_table
 from braintuning.datasets.interface import Dataset
+from braintuning.model_card import write_scores
 from braintuning.results import (
     fingerprint,
     inputs_fingerprint,
@@ -82,7 +83,7 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", report:
     The scores file holds `r` and `alignment` (r over the noise ceiling), (layers + 1, voxels) float32, NaN where the
     ceiling is below the threshold; `predicted`, (rows, used voxels) float16, responses to the test story predicted at
     the figure's layer; and, where the study has held-out stories, the same from encoding models fitted to those
-    (`held_out_r` and so on). The CSV beside it holds the means over each region group.
+    (`held_out_r` and so on). The CSV beside it holds the means over each region group, and a tuned model's card too.
     """
     require_device(device)
     dataset, path = prepare(study, report), study.scores_file(participant, run)
@@ -92,6 +93,7 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", report:
     names = stories.train + stories.held_out
     recipe, table_path = _recipe(study, dataset, participant, features_file, names), path.with_suffix(".csv")
     if is_done(path, recipe) and table_path.is_file():
+        write_scores(study, run, recipe["features"])
         return path
     comparison = _prepared(study, dataset, participant, features_file, names, device)
     labels = dataset.cortex(participant).voxel_labels
@@ -107,6 +109,7 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", report:
     for column, value in enumerate((participant, run.backbone, run.condition)):
         table.insert(column, ("participant", "backbone", "condition")[column], value)
     save_table(table_path, table.assign(**provenance_columns(study.name, carried), seed=study.tuning.seed))
+    write_scores(study, run, recipe["features"])
     report(f"{participant}: {run.name} aligned, {comparison.used.sum()} voxels")
     return path
 

@@ -1,5 +1,6 @@
 """Figure 2: alignment of every model in late language and primary auditory regions, and where tuning changed it."""
 
+import json
 from collections.abc import Collection
 
 import numpy as np
@@ -9,10 +10,11 @@ from matplotlib.figure import Figure
 from braintuning import plots
 from braintuning.align_stage import align
 from braintuning.brainplot import Reliability, cortex_figure, group_average
-from braintuning.comparison import starred
+from braintuning.comparison import EVERYONE, LEVEL, OVER, starred
 from braintuning.datasets.interface import Dataset
 from braintuning.results import load_arrays
 from braintuning.stages import Report
+from braintuning.stats import FEWEST_PARTICIPANTS
 from braintuning.study import Run, Study
 
 SURFACE_SOURCES = "Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
@@ -101,7 +103,8 @@ def draw(
     dataset : Dataset
     backbone : str
     note : str
-        Small print: data, weights, sources.
+        Small print: data, weights, sources. What the stars stand for, and what stands in for an objective of Whisper's
+        own, is written before it.
     """
     shown = on_the_map(study, dataset)
     cortex = dataset.cortex(shown[0])
@@ -113,11 +116,37 @@ def draw(
         symmetric=True,
         reliability=reliability(study, dataset),
         labels=cortex.vertex_labels,
-        note=note,
+        note=". ".join([what_a_star_is(statistics), *stand_ins(study), note]),
     )
     stars = starred(statistics)
     bars_above(fig, study, at_layer(table, study.figures.layer), "alignment", "alignment (r / ceiling)", stars)
     return fig
+
+
+def what_a_star_is(statistics: pd.DataFrame) -> str:
+    """What stands behind the stars of the figure, or why there is none; `statistics` from `comparison.compare`."""
+    tested = statistics[(statistics["participant"] == EVERYONE) & (statistics["reference"] != "chance")]
+    most = int(tested["n_participants"].max()) if len(tested) else 0
+    if most < FEWEST_PARTICIPANTS:
+        found = f"no signed-rank test over {most} participants can reach p < {LEVEL:g}"
+        return f"No stars: {found}, it takes at least {FEWEST_PARTICIPANTS}"
+    stars = starred(statistics)
+    family = tested.loc[tested["n_participants"] == most, "family"].iloc[0]
+    n_tests, against = int((tested["family"] == family).sum()), tested["reference"].iloc[0]
+    counts = sorted(stars["n_participants"].unique())
+    who = f"{most} participants" if counts in ([], [most]) else f"{counts[0]} to {counts[-1]} participants"
+    test = f"{OVER} test over {who} against {against}, false discovery rate controlled over {n_tests} differences"
+    return f"*: q < {LEVEL:g}, two-sided {test}" + ("" if len(stars) else "; none reached")
+
+
+def stand_ins(study: Study) -> list[str]:
+    """What the figure has to say of Whisper, which has no self-supervised objective to be stimulus-tuned with."""
+    for backbone in study.backbones:
+        if "stimulus-tuned" in study.conditions_of(backbone):
+            config = study.model_folder(Run(backbone, "stimulus-tuned")) / "config.json"
+            if config.is_file() and json.loads(config.read_text()).get("model_type") == "whisper":
+                return ["Whisper has no self-supervised objective: its stimulus-tuning reconstructs masked features"]
+    return []
 
 
 def bars_above(fig: Figure, study: Study, table: pd.DataFrame, value: str, label: str, stars: pd.DataFrame) -> None:

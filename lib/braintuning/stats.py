@@ -9,6 +9,8 @@ from braintuning.errors import InputError
 
 FEWEST_PARTICIPANTS = 6
 """With fewer, no signed-rank test can reach p < .05 on both sides (2 / 2^5 = .0625)."""
+FEWEST_TO_RESAMPLE = 50
+"""With fewer values a percentile interval is too narrow: of two it covers 50 %, of four 80 %, of eight 87 %."""
 
 
 def signed_rank_p(differences: Sequence[float]) -> float:
@@ -21,9 +23,11 @@ def signed_rank_p(differences: Sequence[float]) -> float:
     Returns
     -------
     p : float
-        NaN with fewer than `FEWEST_PARTICIPANTS` participants, or if all differences are zero.
+        NaN with fewer than `FEWEST_PARTICIPANTS` participants in whom the difference is defined (not NaN), or if all
+        differences are zero.
     """
     differences = np.asarray(differences, float)
+    differences = differences[np.isfinite(differences)]
     if len(differences) < FEWEST_PARTICIPANTS or not differences.any():
         return float("nan")
     return float(stats.wilcoxon(differences).pvalue)
@@ -56,16 +60,52 @@ def conjunction_p(differences: Sequence[tuple[float, float]]) -> float:
     return float(min(1.0, 2 * np.where(agrees, values[:, 1] / 2, 1 - values[:, 1] / 2).max()))
 
 
-def bootstrap_interval(
-    values: np.ndarray, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of (n,) values (Efron 1979); NaN bounds with fewer than two values.
+def bonferroni_p(p: Sequence[float]) -> float:
+    """P that in nobody there is a difference: the smallest of several p times their number, at most 1; NaN of none.
 
-    Over voxels it says how sure the mean is for these recordings, not for other people: neighbours are correlated.
+    It holds however the p values depend on each other (Dunn 1961), as they do when all heard the same story.
+    """
+    p = np.asarray(p, float)
+    p = p[np.isfinite(p)]
+    return float(min(1.0, len(p) * p.min())) if len(p) else float("nan")
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of (n,) values after Student (1908), which takes them to be drawn from a normal law.
+
+    NaN bounds with fewer than two values.
     """
     values = np.asarray(values, float)
     if len(values) < 2:
         return float("nan"), float("nan")
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def mean_p(values: Sequence[float]) -> float:
+    """Two-sided p that the mean of (n,) values is zero, by the t test that belongs to `mean_interval`; NaN below two.
+
+    Values that are all the same give 0, or 1 where they are zero.
+    """
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float("nan")
+    if values.std() == 0:
+        return float(not values.any())
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def bootstrap_interval(
+    values: np.ndarray, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of (n,) values (Efron 1979); of fewer than 50, `mean_interval`.
+
+    Over voxels it says how evenly a mean is made up in these recordings, not how sure it is for other people or other
+    sound: neighbouring voxels share noise, so that it is too narrow for that. `block_values` has the one over time.
+    """
+    values = np.asarray(values, float)
+    if len(values) < FEWEST_TO_RESAMPLE:
+        return mean_interval(values, level)
     result = stats.bootstrap(
         (values,), np.mean, confidence_level=level, n_resamples=n_resamples, batch=200, method="percentile", rng=rng
     )
@@ -87,7 +127,12 @@ def _standardised(blocks: np.ndarray) -> np.ndarray:
 
 
 def _p(null: np.ndarray, observed: float) -> float:
-    """(b + 1) / (n + 1), b draws of the null being at least as large as what was observed (Phipson & Smyth 2010)."""
+    """(b + 1) / (n + 1), b draws of the null being at least as large as what was observed (Phipson & Smyth 2010).
+
+    NaN where the observed value or one of the null is not a number.
+    """
+    if not (np.isfinite(observed) and np.isfinite(null).all()):
+        return float("nan")
     return float((1 + np.sum(null >= observed - 1e-12)) / (len(null) + 1))
 
 
@@ -114,13 +159,15 @@ def correlation_p(
     Returns
     -------
     p : float
-        At least 1 / (n_permutations + 1).
+        At least 1 / (n_permutations + 1); NaN without a voxel, or with a prediction or measurement that is NaN.
 
     Raises
     ------
     InputError
         Fewer than two blocks.
     """
+    if not np.shape(measured)[1]:
+        return float("nan")
     p, m = (_standardised(_blocks(rows, block_rows)) for rows in (predicted, measured))
     products = np.einsum("itv,jtv,v->ij", p, m, weights, optimize=True) / (p.shape[0] * block_rows * p.shape[2])
     places = np.arange(len(p))
@@ -140,6 +187,9 @@ def difference_p(
     """Two-sided p that two models' mean correlations with the same measurements differ.
 
     If they did not, it would not matter which of the two predicted a block of rows: the null swaps them block by block.
+    Blocks are taken to be independent. Where they are not, the test is too easy on a difference: of two models that do
+    not differ, in AR(1) noise of .9 and blocks of 10 rows, it finds 13 % different at p < .05; at .35, as fMRI has
+    after a few seconds, 6 %.
 
     Parameters
     ----------
@@ -150,12 +200,15 @@ def difference_p(
     Returns
     -------
     p : float
+        NaN as in `correlation_p`.
 
     Raises
     ------
     InputError
         Fewer than two blocks.
     """
+    if not np.shape(measured)[1]:
+        return float("nan")
     a, b, m = (_standardised(_blocks(rows, block_rows)) for rows in (first, second, measured))
     sums = {name: _block_sums(model, m) for name, model in (("a", a), ("b", b))}
     swapped = rng.random((n_permutations, len(a))) < 0.5
@@ -178,3 +231,59 @@ def _mixed_correlation(swapped: np.ndarray, kept: tuple, other: tuple, n_rows: i
     total, squares, products = (k.sum(axis=0) + swapped @ (o - k) for k, o in zip(kept, other, strict=True))
     variance = squares / n_rows - (total / n_rows) ** 2
     return products / n_rows / np.sqrt(np.where(variance > 1e-12, variance, np.inf))
+
+
+def block_values(
+    first: np.ndarray, second: np.ndarray | None, measured: np.ndarray, weights: np.ndarray, block_rows: int = 10
+) -> np.ndarray:
+    """What each block of rows says of a mean correlation, or of the difference between two models'.
+
+    The jackknife's pseudo-values (Tukey 1958): n times the whole minus n - 1 times what is left without the block.
+    Their `mean_interval` is that of the mean over other stretches of such recordings. Noise that voxels share is in it,
+    since all voxels of a block go together. Values of several participants in the same blocks may be averaged first.
+
+    Parameters
+    ----------
+    first, measured : (rows, voxels) float
+    second : (rows, voxels) float, or None
+        The other model; without one the values are those of the first's mean correlation.
+    weights : (voxels,) float
+        As in `correlation_p`.
+    block_rows : int
+
+    Returns
+    -------
+    values : (blocks,) float
+        NaN without a voxel.
+
+    Raises
+    ------
+    InputError
+        Fewer than two blocks.
+    """
+    if not np.shape(measured)[1]:
+        return np.full(len(measured) // block_rows, np.nan)
+    m = _standardised(_blocks(measured, block_rows))
+    whole, without = 0.0, 0.0
+    for model, sign in ((first, 1), (second, -1)):
+        if model is not None:
+            total, left = _correlations_without_blocks(_standardised(_blocks(model, block_rows)), m, weights)
+            whole, without = whole + sign * total, without + sign * left
+    return len(m) * whole - (len(m) - 1) * without
+
+
+def _correlations_without_blocks(
+    model: np.ndarray, measured: np.ndarray, weights: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Weighted mean correlation of (blocks, rows, voxels) arrays, of all blocks and with each left out in turn."""
+
+    def correlation(sums: list[np.ndarray], n_rows: int) -> np.ndarray:
+        model_sum, model_squares, products, sum_, squares = (s / n_rows for s in sums)
+        variance = (model_squares - model_sum**2) * (squares - sum_**2)
+        return (products - model_sum * sum_) / np.sqrt(np.where(variance > 1e-12, variance, np.inf)) @ weights
+
+    sums = [*_block_sums(model, measured), measured.sum(axis=1), (measured**2).sum(axis=1)]
+    totals, n_rows = [s.sum(axis=0) for s in sums], model.shape[0] * model.shape[1]
+    left = [total - s for total, s in zip(totals, sums, strict=True)]
+    n_voxels = model.shape[2]
+    return correlation(totals, n_rows) / n_voxels, correlation(left, n_rows - model.shape[1]) / n_voxels

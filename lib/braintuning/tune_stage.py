@@ -65,7 +65,7 @@ def tune_model(
             max_memory=max_memory,
         )  # fmt: skip
     if processes.rank() == 0:
-        carried = provenance(recipe, device=device, weights=encoder.weights_from)
+        carried = provenance(recipe, device=device, weights=encoder.weights_from, dataset=study.title)
         save_model(path, model, _head_columns(study, run, dataset), history, carried, study.base(run.condition))
         checkpoint.unlink(missing_ok=True)
     processes.wait_for_all()

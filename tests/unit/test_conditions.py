@@ -1,14 +1,16 @@
 """Every condition on the tiny dataset, from tuning to the figures that compare them."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from braintuning import comparison, figure2, figure_appendix, figure_multi, stages, tune_stage
+from braintuning import claim_evidence, claims, comparison, figure2, figure_appendix, figure_multi, stages, tune_stage
 from braintuning.align_stage import align, align_first
 from braintuning.datasets.lebel import LebelDataset
+from braintuning.model_card import base_facts, write_scores
 from braintuning.results import load_arrays
 from braintuning.study import load_study
 from huggingface_hub import ModelCard
@@ -72,8 +74,37 @@ def test_each_condition_leaves_a_model_that_transformers_loads_with_a_card(study
         assert not any(key.startswith("feature_extractor") for key in moved), name
         card = (folder / "README.md").read_text()
         facts = ModelCard(card).data
-        assert facts.library_name == "transformers" and facts.base_model == study.backbones["small"].name
-        assert f"# {name}" in card
+        assert facts.library_name == "transformers" and facts.base_model is None
+        assert f"# {name}" in card and "local folder backbone" in card and str(folder.parent) not in card
+        assert "dataset: A tiny study" in card and TRAIN[0] in card
+
+
+def test_alignment_is_in_the_card_once_for_each_participant_and_the_model_stays_done(study, models, table):
+    folder = models["small_multi-brain-tuned"]
+    facts, made = ModelCard.load(folder / "README.md").data, (folder / "provenance.json").read_bytes()
+    last = figure2.at_layer(table, -1)
+    chosen = last[(last["condition"] == "multi-brain-tuned") & last["roi"].isin(figure2.REGIONS)]
+    expected = sorted(chosen["alignment"].round(4))
+    assert sorted(result.metric_value for result in facts.eval_results) == pytest.approx(expected, abs=1e-4)
+    assert len(expected) == 4 and facts.model_name == "small_multi-brain-tuned"
+    before = (folder / "README.md").read_bytes()
+    run = study.run("small", "multi-brain-tuned")
+    align(study, "P2", run, report=silent)
+    assert (folder / "README.md").read_bytes() == before and b"| P2 | late language regions |" in before
+    assert (folder / "provenance.json").read_bytes() == made
+    assert tune_stage.tune_model(study, run, report=silent) == folder
+    assert (folder / "README.md").read_bytes() == before
+    write_scores(study, run, "of an earlier model")
+    assert (folder / "README.md").read_bytes() == before
+
+
+def test_cards_name_a_base_model_only_if_the_hub_can_have_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here" / "model").mkdir(parents=True)
+    assert base_facts("openai/whisper-tiny.en")["base_model"] == "openai/whisper-tiny.en"
+    assert base_facts("data/models/hubert-small") == {"license": "mit"}  # of its own card
+    for name in ("here/model", str(tmp_path / "here" / "model"), "a/b/c", "nothing..like it"):
+        assert base_facts(name) == {"license": "unknown"}
 
 
 def test_lora_of_a_joint_model_changes_nothing_but_the_four_projections(study, models):
@@ -132,7 +163,9 @@ def test_statistics_name_their_test_and_give_no_star_for_two_participants(study,
     within = statistics[statistics["participant"] != "all"]
     assert within["p"].between(1 / 51, 1).all() and (within["low"] <= within["difference"]).all()
     assert statistics.loc[statistics["participant"] == "all", "p"].isna().all()
-    assert comparison.starred(statistics).empty
+    assert comparison.starred(statistics).empty and not statistics["star"].any()
+    assert (within["low_blocks"] <= within["high_blocks"]).all()
+    assert figure2.what_a_star_is(statistics).startswith("No stars: no signed-rank test over 2 participants")
     last = figure2.at_layer(table, -1).set_index(["participant", "condition", "roi"])["alignment"]
     for row in within[within["reference"] == "pretrained"].itertuples():
         expected = last[row.participant, row.condition, row.roi] - last[row.participant, "pretrained", row.roi]
@@ -148,6 +181,97 @@ def test_a_star_needs_six_participants_and_a_small_q():
     ]
     table = pd.DataFrame(rows, columns=["participant", "reference", "q"])
     assert comparison.starred(table).index.tolist() == [0]
+
+
+def planted_rows(study, monkeypatch, p_of):
+    """Statistics of a study whose differences over participants have the p that `p_of(condition, reference)` says."""
+
+    def within(study, dataset, participant, backbone, condition, roi, against, other=None):
+        row = {"backbone": backbone, "condition": condition, "reference": against, "roi": roi, "n_voxels": 1}
+        row |= {"participant": participant, "n_participants": 1, "difference": p_of(condition, against), "p": 0.5}
+        return row | {"test": "", "low": 0, "high": 0, "low_blocks": 0, "high_blocks": 0, "block_values": []}
+
+    monkeypatch.setattr(comparison, "within_participant", within)
+    monkeypatch.setattr(comparison.stats, "signed_rank_p", lambda differences: differences[0])
+    return comparison.compare(study, None, figure2.REGIONS)
+
+
+def test_tests_against_chance_and_variants_do_not_help_a_star(study, monkeypatch):
+    eight = study.model_copy(update={"participants": tuple(f"P{n}" for n in range(8))})
+    p = {"brain-tuned": 0.0234}
+    statistics = planted_rows(
+        eight, monkeypatch, lambda c, against: 0.0078 if against == "chance" or c == "multi-rank-1" else p.get(c, 0.9)
+    )
+    over = (
+        statistics[statistics["participant"] == comparison.EVERYONE]
+        .set_index(["condition", "reference", "roi"])
+        .sort_index()
+    )
+    assert over.loc[("brain-tuned", "pretrained"), "q"].to_numpy() == pytest.approx(0.0234 * 12 / 2)
+    assert over.loc[("multi-rank-1", "pretrained"), "q"].to_numpy() == pytest.approx(0.0078)
+    assert over.loc[("brain-tuned", "chance"), "q"].to_numpy() == pytest.approx(0.0078)
+    assert set(over.index[over["star"]].get_level_values(0)) == {"multi-rank-1"}
+    families = statistics.groupby("family")["participant"].nunique()
+    assert (families == 1).all() and len(families) == 9 * 2 * 2
+
+
+def test_figure_says_which_test_is_behind_its_stars(study, monkeypatch):
+    eight = study.model_copy(update={"participants": tuple(f"P{n}" for n in range(8))})
+    few = planted_rows(eight, monkeypatch, lambda c, _: 0.002 if c == "brain-tuned" else 0.9)
+    said = figure2.what_a_star_is(few)
+    assert said.startswith("*: q < 0.05, two-sided Wilcoxon signed-rank test over 8 participants against pretrained")
+    assert said.endswith("controlled over 12 differences")
+    none = planted_rows(eight, monkeypatch, lambda *_: 0.9)
+    assert figure2.what_a_star_is(none).endswith("; none reached")
+
+
+def test_figure_says_what_stands_in_for_an_objective_of_whisper(study, models, tmp_path, monkeypatch):
+    assert figure2.stand_ins(study) == []
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path))
+    folder = study.model_folder(study.run("small", "stimulus-tuned"))
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "whisper"}')
+    assert "reconstructs masked" in figure2.stand_ins(study)[0]
+    drawn = {}
+    monkeypatch.setattr(figure2, "cortex_figure", lambda *_, note, **__: drawn.setdefault("note", note))
+    for name in ("change_map", "reliability", "bars_above"):
+        monkeypatch.setattr(figure2, name, lambda *_: None)
+    statistics = planted_rows(study, monkeypatch, lambda *_: 0.9)
+    cortex = SimpleNamespace(surface=None, vertex_labels=None)
+    dataset, table = SimpleNamespace(cortex=lambda _: cortex), pd.DataFrame({"backbone": ["small"], "layer": [0]})
+    figure2.draw(study, table, statistics, dataset, "small", "the study")
+    assert "No stars" in drawn["note"] and "Whisper" in drawn["note"] and drawn["note"].endswith("the study")
+
+
+def test_a_region_without_voxels_is_a_row_without_numbers_and_the_others_count(study, table, monkeypatch):
+    whole, dataset = comparison.used_voxels, stages.prepare(study)
+    outside = tiny.cortex().voxel_labels != "A1"
+    monkeypatch.setattr(comparison, "used_voxels", lambda s, p: whole(s, p) & (outside if p == "P1" else True))
+    row = comparison.within_participant(study, dataset, "P1", "small", "brain-tuned", "primary_auditory", "pretrained")
+    assert row["n_voxels"] == 0 and np.isnan([row["difference"], row["p"], row["low"], row["low_blocks"]]).all()
+    statistics = comparison.compare(study, dataset, ["primary_auditory"])
+    chosen = statistics[(statistics["condition"] == "brain-tuned") & (statistics["reference"] == "pretrained")]
+    over, second = (chosen.set_index("participant").loc[name] for name in ("all", "P2"))
+    assert over["n_participants"] == 1 and over["difference"] == second["difference"]
+
+
+def test_two_participants_are_judged_by_what_is_known_within_them(study, table):
+    tables = {"alignment": figure2.at_layer(table, -1).assign(value=lambda t: t["alignment"])}
+    dataset = stages.prepare(study)
+    judged = claims.judge(study, tables, dataset=dataset)
+    nobody = judged["participants"] == "held out"
+    assert set(judged.loc[nobody, "verdict"]) == {"not defined"}
+    judged = judged[~nobody]
+    assert set(judged["interval"]) == {"blocks of TRs"} and judged["p"].notna().all()
+    assert set(judged["test"]) == {claim_evidence.EVERY, claim_evidence.ANY}
+    row = judged[judged["claim"] == "brain-tuning leaves primary auditory"].iloc[0]
+    within = [
+        comparison.within_participant(study, dataset, name, "small", "brain-tuned", row.roi, "pretrained")
+        for name in study.participants
+    ]
+    assert row.p == pytest.approx(min(1, 2 * min(r["p"] for r in within)))
+    assert row.effect == pytest.approx(np.mean([r["difference"] for r in within]), abs=1e-5)
+    assert row.low < row.effect < row.high
 
 
 def test_fewer_stories_are_those_that_come_first(study, models):
