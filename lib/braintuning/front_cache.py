@@ -33,9 +33,9 @@ def cached_fronts(
 ) -> Callable[[Rows], Front]:
     """Compute what the front end makes of every clip; give back a function that looks it up.
 
-    Kept in the precision in which models compute. Where they take less than `SHARE_OF_GPU` of a GPU's free memory they stay there. Else they stay in memory where they
-    take less than `SHARE_OF_MEMORY` of what is available, divided by the processes that tune together, or go to `file`;
-    the size is reported first.
+    Kept in the precision in which models compute. Where they take less than `SHARE_OF_GPU` of a GPU's free memory they
+    stay there. Else they stay in memory where they take less than `SHARE_OF_MEMORY` of what is available, divided by
+    the processes that tune together, or go to `file`; the size is reported first.
 
     Parameters
     ----------

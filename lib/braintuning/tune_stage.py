@@ -172,7 +172,8 @@ def _taught(study: Study, run: Run, dataset: Dataset, device: str, report: Repor
     stories, settings = study.tuning_stories(run), study.tuning_of(run.condition)
     names, clip = stories.train + stories.validation, settings.clip_seconds
     if study.base(run.condition) == "bigslm-tuned":
-        teacher = SpeechEncoder.from_pretrained(study.backbones[run.backbone].teacher, pad_to_30s=False).to(device)
+        backbone = study.backbones[run.backbone]
+        teacher = SpeechEncoder.from_pretrained(backbone.teacher, pad_to_30s=backbone.pad_to_30s).to(device)
         report(f"{run.name}: states of {teacher.name}, {len(names)} stories")
         states = {
             story: teachers.speech_states(teacher, dataset.audio(story), dataset.tr_times(story), clip, device)
@@ -183,7 +184,7 @@ def _taught(study: Study, run: Run, dataset: Dataset, device: str, report: Repor
         states = {
             story: np.concatenate(
                 [
-                    teachers.text_states(model, dataset.words(story), dataset.tr_times(story), clip)
+                    teachers.text_states(model, dataset.words(story), dataset.tr_times(story), clip, device)
                     for model in study.controls.text_models
                 ],
                 axis=1,
