@@ -31,10 +31,15 @@ def write_sphere(path, samples):
     path.write_bytes(header + np.round(samples * 32767).astype("<i2").tobytes())
 
 
-def write_timit(root, speakers=(("TRAIN", "DR1", "FCJF0"), ("TRAIN", "DR8", "MBCG0"), ("TEST", "DR1", "FAKS0"))):
-    for part, dialect, speaker in speakers:
-        for prompt in ("SA1", "SX37", "SI648"):
-            stem = root / part / dialect / speaker / prompt
+def write_timit(root, n_train=12, n_test=4):
+    """Ten sentences a speaker as in TIMIT: all say SA1 and SA2, four in one part the same five SX; SI are one's own."""
+    for number in range(n_train + n_test):
+        part, speaker = ("TRAIN", f"FCJ{number:02d}") if number < n_train else ("TEST", f"MBC{number:02d}")
+        own = [f"SX{number // 4 + 90 * place}" for place in range(5)] + [
+            f"SI{3 * number + place}" for place in range(3)
+        ]
+        for prompt in ("SA1", "SA2", *own):
+            stem = root / part / f"DR{1 + number % 8}" / speaker / prompt
             write_sphere(stem.with_suffix(".WAV"), tone())
             stem.with_suffix(".PHN").write_text("0 800 h#\n800 1600 sh\n1600 2400 ix\n2400 3000 dcl\n3000 3200 d\n")
             stem.with_suffix(".TXT").write_text("0 3200 She had.\n")
@@ -50,24 +55,26 @@ def write_speech_commands(root):
     return root
 
 
-def write_crema_d(root, actors=range(1001, 1013), sentences=("DFA", "IEO", "TIE", "IOM", "IWW", "MTI", "TAI", "WSI")):
+def write_crema_d(root, actors=range(1001, 1013), sentences=("DFA", "IEO", "TIE", "IOM")):
     for actor, sentence, emotion in product(actors, sentences, crema_d.EMOTIONS):
         write_sound(root / "AudioWAV" / f"{actor}_{sentence}_{emotion}_XX.wav", tone(0.05))
     return root
 
 
-def write_slurp(root):
+def write_slurp(root, n_speakers=20, actions=("set", "query", "remove")):
+    """As in SLURP, divided by text: every speaker is in every part."""
     metadata = {}
+    (root / "dataset" / "slurp").mkdir(parents=True, exist_ok=True)
     for part, name in slurp.FILES.items():
         lines = []
-        for number in range(3):
-            file = f"audio-{part}-{number}-headset.flac"
-            write_sound(root / "audio" / "slurp_real" / file)
-            entry = {"slurp_id": f"{part}{number}", "sentence": "wake me", "scenario": "alarm", "action": "set"}
-            lines.append(json.dumps({**entry, "recordings": [{"file": file, "wer": 0.0}]}))
-            speaker = "FO-1" if (part, number) in (("train", 0), ("train", 1), ("test", 2)) else f"{part}-{number}"
-            metadata[f"{part}{number}"] = {"recordings": {file: {"usrid": speaker}}}
-        (root / "dataset" / "slurp").mkdir(parents=True, exist_ok=True)
+        for action in actions:
+            files = [f"audio-{part}-{action}-{speaker}.flac" for speaker in range(n_speakers)]
+            for file in files:
+                write_sound(root / "audio" / "slurp_real" / file, tone(0.05))
+            entry = {"slurp_id": f"{part}{action}", "sentence": "wake me", "scenario": "alarm", "action": action}
+            lines.append(json.dumps({**entry, "recordings": [{"file": file, "wer": 0.0} for file in files]}))
+            heard = {file: {"usrid": f"FO-{speaker}"} for speaker, file in enumerate(files)}
+            metadata[f"{part}{action}"] = {"recordings": heard}
         (root / "dataset" / "slurp" / name).write_text("\n".join(lines))
     (root / "dataset" / "slurp" / "metadata.json").write_text(json.dumps(metadata))
     return root

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from pathlib import Path
+
 import corpus_files
 import jiwer
 import numpy as np
@@ -6,14 +9,21 @@ import pytest
 import soundfile
 import tiny
 import torch
+import yaml
 from braintuning import figure4, plots, probe_stage
+from braintuning.files import REPOSITORY
+from braintuning.meaning import STORY_TEXTS
+from braintuning.pretraining_corpus import pretraining_stories
 from braintuning.probes import asr, linear, scores, spoken, tasks
 from braintuning.probes.states import states
 from braintuning.probes.task import classified, truth_of
 from braintuning.probes.utterance import PARTS, Utterance
 from braintuning.study import Run, load_study
 from scipy.stats import norm
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, r2_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from tiny import refused
 
 RNG = np.random.default_rng
@@ -98,9 +108,58 @@ def test_too_little_to_learn_from_is_named():
     refused(lambda: linear.fit_classes([np.zeros((5, 2))] * 3, [truth] * 3, True), "class number 2 has one example")
     one = np.eye(3, dtype=bool)[[0, 0, 0]]
     refused(lambda: linear.fit_classes([np.zeros((3, 2))] * 3, [one] * 3, True), "1 class to train on")
-    labels = {part: [{"yes"}, {"no"}] for part in PARTS}
-    refused(lambda: truth_of({**labels, "test": [{"maybe"}]}, ("yes", "no")), "'maybe' in test", "yes, no")
-    refused(lambda: truth_of({**labels, "test": [{"maybe"}]}, None), "'maybe' in test")
+
+
+def labelled(*labels):
+    return [Utterance("s", label, Path(f"{label}.wav"), label=label) for label in labels]
+
+
+def test_a_label_outside_the_set_is_named_with_its_file():
+    parts = {part: labelled("yes", "no") for part in PARTS} | {"test": labelled("maybe")}
+    refused(lambda: truth_of(parts, classes=("yes", "no")), "maybe.wav", "'maybe' in the test part", "yes, no")
+    names, truth = truth_of(parts)
+    assert names == ["maybe", "no", "yes"] and truth["test"].tolist() == [[True, False, False]]
+    parts["train"] = [Utterance("s", "p", Path("bare.wav"))]
+    refused(lambda: truth_of(parts), "bare.wav", "no label")
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "said"),
+    [
+        ("emotion", ("a", "a", "b"), "class 'b' with fewer than two"),
+        ("intent", ("a", "a"), "1 class"),
+        ("intent", ("a", "a", "b"), "class 'b' with fewer than two"),
+        ("word_identity", ("yes", "yes", "no", "no"), "class 'backward' with fewer than two"),
+    ],
+)
+def test_a_class_with_one_example_is_refused_before_the_model_hears_anything(task, labels, said):
+    parts = {part: labelled(*labels) for part in PARTS}
+    refused(lambda: tasks.TASKS[task].measure(parts, None, "cpu", 0), said)
+
+
+@pytest.mark.parametrize("examples", [0, 1])
+def test_a_rare_class_stays_in_the_score_and_is_never_predicted(examples):
+    pooled, truth, speakers = planted(n_classes=4)
+    rows = np.flatnonzero(truth["train"][:, 3])[examples:]
+    pooled["train"], truth["train"] = np.delete(pooled["train"], rows, axis=1), np.delete(truth["train"], rows, axis=0)
+    (result,) = classified(pooled, truth, speakers, True, seed=0)
+    learnt = ~truth["train"][:, 3]
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1 / result.penalty, max_iter=2000))
+    probe.fit(pooled["train"][0][learnt], truth["train"][learnt].argmax(axis=1))
+    predicted = probe.predict(pooled["test"][0])
+    expected = f1_score(truth["test"].argmax(axis=1), predicted, average="macro", labels=range(4), zero_division=0)
+    assert result.value == pytest.approx(expected) and expected < 0.75
+
+
+def test_a_rare_action_of_slurp_is_reported_and_stops_nothing(tmp_path):
+    folder = corpus_files.write_slurp(tmp_path, 8)
+    path = folder / "dataset" / "slurp" / "test.jsonl"
+    path.write_text(path.read_text().replace('"action": "remove"', '"action": "dance"'))
+    said = []
+    _, parts = tasks.material("intent", folder, report=said.append)
+    assert said == ["SLURP: fewer than two examples to train on, so never predicted: dance"]
+    found = tasks.TASKS["intent"].measure(parts, tiny.encoder(), "cpu", 0)
+    assert all(0 <= result.value < 1 for result in found)
 
 
 def utterances(folder, lengths, speaker="s"):
@@ -200,30 +259,89 @@ def test_a_spoken_corpus_shares_no_speaker_and_no_prompt_between_parts(name):
     )
 
 
+def told(stories):
+    return {" ".join(spoken.story_text(story).split()) for story in stories if (STORY_TEXTS / f"{story}.txt").is_file()}
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "data" / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_model_is_tuned_on_a_sentence_that_validates_or_tests_a_probe(path):
+    study = load_study(path)
+    heard = told({*study.stories.train, *study.stories.validation})
+    for name in set(spoken.SPOKEN) - {"words"}:
+        for line in spoken.SPOKEN[name](0):
+            if line.part != "train":
+                assert not any(line.text.strip(".?") in text for text in heard), line.text
+
+
+def test_the_small_models_were_pretrained_on_no_sentence_that_tests_a_probe():
+    heard = {" ".join(text.split()) for text in pretraining_stories().values()}
+    tested = {line.text.strip(".") for line in spoken.sentences(0) if line.part == "test"}
+    assert len(tested) == 60 and not any(sentence in text for sentence in tested for text in heard)
+
+
 def test_a_spoken_corpus_is_made_once_and_read_as_aligned_speech(tmp_path, monkeypatch):
-    few = list(spoken.prosody(0))
-    few = [line for line in few if line.label in ("plain", "loud")][:2] + [line for line in few if line.part == "test"][
-        :1
-    ]
+    few = [line for line in spoken.prosody(0) if line.label in ("plain", "raised")][:2]
     monkeypatch.setitem(spoken.SPOKEN, "prosody", lambda seed: iter(few))
     said = []
     folder = spoken.spoken_corpus("prosody", cache=tmp_path, report=said.append)
     assert spoken.spoken_corpus("prosody", cache=tmp_path, report=said.append) == folder and len(said) == 1
-    plain, loud, _ = (u for u in tasks.aligned.read(folder))
-    assert plain.text == loud.text and plain.phones and plain.part == "train"
-    assert np.std(loud.audio()) / np.std(plain.audio()) == pytest.approx(2.5, rel=0.15)
+    plain, raised = tasks.aligned.read(folder)
+    assert plain.text == raised.text and plain.phones and plain.part == "train"
+    above = []
+    for utterance in (plain, raised):
+        sound = utterance.audio()
+        assert np.sqrt(np.mean(sound**2)) == pytest.approx(spoken.LEVEL, rel=1e-3) and np.abs(sound).max() < 0.9
+        power = np.abs(np.fft.rfft(sound)) ** 2
+        above.append(power[np.fft.rfftfreq(len(sound), 1 / 16_000) > 1000].sum() / power.sum())
+    assert above[1] > 2 * above[0]
+    few[0] = replace(few[0], part="test")
+    assert spoken.spoken_corpus("prosody", cache=tmp_path, report=said.append) != folder and len(said) == 2
     refused(lambda: spoken.spoken_corpus("songs", cache=tmp_path), "songs", "sentences")
 
 
-def test_noise_is_within_six_decibels_of_the_sound_and_leaves_its_level():
+def test_effort_tilts_the_spectrum_by_decibels_an_octave():
+    for hertz, decibels in ((125, 0), (250, 0), (500, 6), (1000, 12), (4000, 24), (7000, 24)):
+        sound = np.sin(2 * np.pi * hertz * np.arange(16_000) / 16_000)
+        assert 20 * np.log10(np.std(spoken.tilted(sound, 6.0)) / np.std(sound)) == pytest.approx(decibels, abs=1e-6)
+
+
+def test_noise_is_within_six_decibels_of_the_sound():
     sound = np.sin(np.arange(32_000) / 5).astype(np.float32)
     ratios = []
     for seed in range(20):
         noisy = spoken.in_noise(sound, RNG(seed))
-        assert np.std(noisy) == pytest.approx(np.std(sound), rel=1e-3)
-        kept = (noisy @ sound) / (sound @ sound)
-        ratios.append(10 * np.log10(np.var(kept * sound) / np.var(noisy - kept * sound)))
+        ratios.append(10 * np.log10(np.var(sound) / np.var(noisy - sound)))
     assert -6.2 < min(ratios) < -2 and 2 < max(ratios) < 6.2
+
+
+def test_length_and_level_do_not_give_the_sentence_type_away():
+    """A probe on how long and how loud the first sentences of each voice are is within .2 of the chance level."""
+    lines = list(spoken.sentence_types(0))
+    first = [line for number, line in enumerate(lines) if number % 12 < 3]
+    rows, truth = {part: [] for part in PARTS}, {part: [] for part in PARTS}
+    for number, line in enumerate(first):
+        sound = spoken.speak(line.text, line.voice, seed=number).audio
+        rows[line.part].append((len(sound), np.std(spoken.levelled(sound))))
+        truth[line.part].append([line.label == name for name in ("statement", "question", "list")])
+    truth = [np.array(truth[part]) for part in PARTS]
+    predicted = linear.fit_classes([np.array(rows[part]) for part in PARTS], truth, True).predicted
+    assert f1_score(truth[2], predicted, average="macro") < 1 / 3 + 0.2
+
+
+def test_statement_question_and_list_are_equally_long():
+    lines = list(spoken.sentence_types(1))
+    lengths = {n: np.array([spoken.spoken_length(x.text) for x in lines if x.label == n]) for n in ("question", "list")}
+    statements = np.array([spoken.spoken_length(line.text) for line in lines if line.label == "statement"])
+    assert np.std(statements) > 3
+    for length in lengths.values():
+        assert abs(np.mean(length - statements)) < 0.5 and np.median(np.abs(length - statements)) < 1
+
+
+def test_every_intent_has_phrasings_of_its_own():
+    phrasings = yaml.safe_load(spoken.COMMANDS.read_text(encoding="utf-8"))
+    everything = [said for some in phrasings.values() for said in some]
+    assert len(phrasings) == 46 and {len(some) for some in phrasings.values()} == {8}
+    assert len(set(everything)) == len(everything)
 
 
 @pytest.fixture

@@ -51,4 +51,5 @@ TASK = Task(
     corpora=("TIMIT", "aligned speech"),
     stand_in="sentences",
     measure=measure,
+    keep=lambda utterance: utterance.label != "SA",
 )

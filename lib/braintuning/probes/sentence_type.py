@@ -1,8 +1,9 @@
 """What kind of sentence it is: in TIMIT dialect (SA), compact (SX) or diverse (SI); else statement, question or list.
 
-Everybody in TIMIT reads the same two SA sentences, so its prompts cannot be divided; the stand-in's are.
+Everybody in TIMIT reads the same two SA sentences, so these prompts cannot be divided; all others are.
 """
 
+from braintuning.probes.corpora.timit import SAID_BY_ALL
 from braintuning.probes.task import Task, classification
 
 TASK = Task(
@@ -11,5 +12,5 @@ TASK = Task(
     corpora=("TIMIT",),
     stand_in="sentence types",
     measure=classification(),
-    by_prompt=False,
+    said_by_all=SAID_BY_ALL,
 )

@@ -4,9 +4,11 @@ Each is a folder of aligned speech (`corpora.aligned`) whose speakers, and promp
 good: what tests was never trained on.
 """
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +20,21 @@ from braintuning.errors import InputError
 from braintuning.files import CACHE, REPOSITORY, atomic_path
 from braintuning.meaning import STORY_TEXTS, story_text
 from braintuning.probes.corpora.speech_commands import WORDS
+from braintuning.pronunciation import PHONE_OF_SYMBOL, pronounce, words_of
 from braintuning.results import fingerprint
 from braintuning.seeding import generator
 from braintuning.speech import RATE, Voice, speak
 from braintuning.timing import SAMPLE_RATE
 
-VERSION = 2
+VERSION = 3
 VOICES_OF_PART = {"train": 9, "validation": 3, "test": 6}
 COMMANDS = REPOSITORY / "data" / "commands.yaml"
-PART_OF_PHRASING = ("train", "train", "validation", "test")
+PHRASINGS = {"train": slice(0, 5), "validation": slice(5, 6), "test": slice(6, 8)}
+STORIES_UNHEARD = {"validation": ("bakery", "nightbus"), "test": ("theferry",)}
+"""Stories whose sentences validate and test: none of them tunes a model of the project's studies, or stops its tuning,
+and the small models were not pretrained on the one that tests. The others are to train on."""
+LEVEL = 0.03
+EFFORT_CORNERS = (250.0, 4000.0)
 SENTENCES_A_VOICE, LONGEST_SENTENCE = 10, 16
 PROSODY = {
     "plain": {},
@@ -34,7 +42,7 @@ PROSODY = {
     "slow": {"speed": 0.75},
     "high": {"pitch": 1.3},
     "low": {"pitch": 0.77},
-    "loud": {"gain": 2.5},
+    "raised": {"tilt": 6.0},
 }
 SUBJECTS = (
     "the baker, my neighbour, a sailor, her brother, the old teacher, our doctor, the driver, a young nurse".split(", ")
@@ -46,18 +54,24 @@ ACTIONS = (
 THINGS = "apples, ropes, candles, bricks, spoons, blankets, pencils, onions, ribbons, lanterns, buttons, nails".split(
     ", "
 )
+CIRCUMSTANCES = (
+    "", "by the river", "last night", "on monday morning", "after the storm", "in the old harbour", "before breakfast",
+    "without a word to anybody",
+)  # fmt: skip
+COMMA_LENGTH = 1.6
+CANDIDATES = 100
 
 
 @dataclass(frozen=True)
 class Line:
-    """Something to say: by whom, in which part, which prompt, with which label, how loud, and in noise or not."""
+    """Something to say: by whom, in which part, which prompt, with which label, tilt in dB an octave, noise or not."""
 
     voice: Voice
     part: str
     prompt: str
     text: str
     label: str | None = None
-    gain: float = 1.0
+    tilt: float = 0.0
     noisy: bool = False
 
 
@@ -82,8 +96,9 @@ def voices(seed: int = 0) -> dict[str, list[Voice]]:
 
 def sentences(seed: int) -> Iterator[Line]:
     """Sentences of the project's stories; each part reads stories of its own, each voice other sentences."""
-    stories = generator(seed, "stories").permutation(sorted(path.stem for path in STORY_TEXTS.glob("*.txt"))).tolist()
-    ends = {"train": stories[:8], "validation": stories[8:10], "test": stories[10:]}
+    stories = sorted(path.stem for path in STORY_TEXTS.glob("*.txt"))
+    unheard = [story for some in STORIES_UNHEARD.values() for story in some]
+    ends = {"train": [story for story in stories if story not in unheard], **STORIES_UNHEARD}
     for part, readers in voices(seed).items():
         pool = [s for story in ends[part] for s in short_sentences(story_text(story))]
         order = generator(seed, "sentences", part).permutation(len(pool))
@@ -108,47 +123,94 @@ def words(seed: int) -> Iterator[Line]:
 
 
 def sentence_types(seed: int) -> Iterator[Line]:
-    """Statements, questions and lists of like words, four each by every voice, in noise; each part has its prompts."""
+    """Statements, questions and lists of like words, four each by every voice, in noise; each part has its prompts.
+
+    To each statement there is a question and a list that take as long to say, so that length does not tell them apart.
+    """
     rng = generator(seed, "sentence types")
+    subjects = {"train": SUBJECTS[:4], "validation": SUBJECTS[4:6], "test": SUBJECTS[6:]}
     for part, speakers in voices(seed).items():
-        own = SUBJECTS[:4] if part == "train" else SUBJECTS[4:6] if part == "validation" else SUBJECTS[6:]
+        own = subjects[part]
         for voice in speakers:
             for _ in range(4):
-                who, what = own[rng.integers(len(own))], ACTIONS[rng.integers(len(ACTIONS))]
-                verb, rest = what.split(" ", 1)
-                things = rng.permutation(THINGS)[:4].tolist()
-                for label, text in (
-                    ("statement", f"{who} {verb} {rest}."),
-                    ("question", f"is it true that {who} {verb} {rest}?"),
-                    ("list", f"{who}, {', '.join(things[:3])} and {things[3]}."),
-                ):
+                statement = next(_statements(own, CIRCUMSTANCES[1:], rng))
+                questions = (f"is it true that {asked}?" for asked in _statements(own, CIRCUMSTANCES, rng))
+                said = {
+                    "statement": f"{statement}.",
+                    "question": _as_long(statement, questions),
+                    "list": _as_long(statement, _lists(own, rng)),
+                }
+                for label, text in said.items():
                     yield Line(voice, part, text, text, label, noisy=True)
 
 
+def _statements(subjects: Sequence[str], circumstances: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
+    while True:
+        some = (subjects, ACTIONS, circumstances)
+        yield " ".join(words[rng.integers(len(words))] for words in some).strip()
+
+
+def _lists(subjects: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
+    while True:
+        *things, last = rng.permutation(THINGS)[: rng.integers(2, 5)].tolist()
+        yield f"{subjects[rng.integers(len(subjects))]}, {', '.join(things)} and {last}."
+
+
+def _as_long(text: str, others: Iterator[str]) -> str:
+    """The one of some candidates that takes most nearly as long to say as a text."""
+    length = spoken_length(text)
+    return min(islice(others, CANDIDATES), key=lambda other: abs(spoken_length(other) - length))
+
+
+def spoken_length(text: str) -> float:
+    """About how long a text takes to say, in phones: a comma takes 80 ms more than the 50 ms of a phone (measured)."""
+    return sum(_n_phones(word) for word in words_of(text)) + COMMA_LENGTH * text.count(",")
+
+
+@functools.cache
+def _n_phones(word: str) -> int:
+    return sum(symbol in PHONE_OF_SYMBOL for symbol, _ in pronounce(word)[0])
+
+
 def prosody(seed: int) -> Iterator[Line]:
-    """Six ways of speaking the same sentences: rate, pitch and loudness; four sentences by every voice."""
-    pool = [f"{who} {what}." for who in SUBJECTS for what in ACTIONS]
+    """Six ways of speaking the same sentences: rate, pitch and effort; four sentences by every voice."""
+    pool = [f"{who} {what} {how}".strip() + "." for who in SUBJECTS for what in ACTIONS for how in CIRCUMSTANCES]
     order = generator(seed, "prosody").permutation(len(pool)).tolist()
-    first = {"train": 0, "validation": 32, "test": 48}
+    first = {"train": 0, "validation": 36, "test": 48}
     for part, speakers in voices(seed).items():
         for number, voice in enumerate(speakers):
             for place in range(4):
-                text = pool[order[first[part] + (4 * number + place) % 16]]
+                text = pool[order[first[part] + 4 * number + place]]
                 for label, change in PROSODY.items():
                     yield spoken_as(Line(voice, part, text, text, label), **change)
 
 
-def spoken_as(line: Line, speed: float = 1.0, pitch: float = 1.0, gain: float = 1.0) -> Line:
-    """The line by the same speaker, faster, higher or louder by these factors."""
+def spoken_as(line: Line, speed: float = 1.0, pitch: float = 1.0, tilt: float = 0.0) -> Line:
+    """The line by the same speaker, faster or higher by these factors, or with more effort."""
     voice = replace(line.voice, speed=line.voice.speed * speed, pitch=line.voice.pitch * pitch)
-    return replace(line, voice=voice, gain=gain)
+    return replace(line, voice=voice, tilt=tilt)
+
+
+def tilted(audio: np.ndarray, decibels: float) -> np.ndarray:
+    """Sound (samples,) whose spectrum rises by so many decibels an octave more, from 250 Hz to 4 kHz.
+
+    A raised voice differs from a calm one in the balance of its spectrum, also where both are equally loud (Sluijter &
+    van Heuven 1996, Journal of the Acoustical Society of America 100:2471-2485).
+    """
+    spectrum = np.fft.rfft(audio)
+    octaves = np.log2(np.fft.rfftfreq(len(audio), 1 / SAMPLE_RATE).clip(*EFFORT_CORNERS) / EFFORT_CORNERS[0])
+    return np.fft.irfft(spectrum * 10 ** (decibels * octaves / 20), len(audio))
+
+
+def levelled(audio: np.ndarray) -> np.ndarray:
+    """Sound (samples,) float32 of one root mean square, `LEVEL`: low enough that no peak of speech is cut off."""
+    return (audio * (LEVEL / np.sqrt(np.mean(audio**2)))).astype(np.float32)
 
 
 def in_noise(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Sound (samples,) with white noise as loud as it is, give or take 6 dB, and no louder together than before."""
+    """Sound (samples,) with white noise as loud as it is, give or take 6 dB."""
     level = np.sqrt(np.mean(audio**2)) * 10 ** (rng.uniform(-6, 6) / 20)
-    noisy = audio + level * rng.standard_normal(len(audio))
-    return (noisy * np.sqrt(np.mean(audio**2) / np.mean(noisy**2))).astype(np.float32)
+    return audio + level * rng.standard_normal(len(audio))
 
 
 def commands(seed: int) -> Iterator[Line]:
@@ -156,10 +218,10 @@ def commands(seed: int) -> Iterator[Line]:
     phrasings = yaml.safe_load(COMMANDS.read_text(encoding="utf-8"))
     rng = generator(seed, "commands")
     for part, speakers in voices(seed).items():
-        of_part = [k for k, p in enumerate(PART_OF_PHRASING) if p == part]
         for voice in speakers:
-            for intent, said in phrasings.items():
-                text = said[of_part[rng.integers(len(of_part))]]
+            for intent, every in phrasings.items():
+                said = every[PHRASINGS[part]]
+                text = said[rng.integers(len(said))]
                 yield Line(voice, part, text, text, intent)
 
 
@@ -193,7 +255,7 @@ def spoken_corpus(name: str, seed: int = 0, cache: Path | None = None, report: C
     if name not in SPOKEN:
         raise InputError(f"spoken corpus: found {name!r}, expected one of {', '.join(SPOKEN)}")
     lines = list(SPOKEN[name](seed))
-    key = fingerprint([VERSION, seed, [(vars(line.voice), line.text, line.gain) for line in lines]])
+    key = fingerprint([VERSION, seed, [asdict(line) for line in lines]])
     folder = (cache or CACHE / "probes") / f"{name.replace(' ', '_')}_{key}"
     if not folder.is_dir():
         report(f"speaking the corpus of {name}, {len(lines)} utterances")
@@ -208,10 +270,10 @@ def _write(folder: Path, lines: Sequence[Line], seed: int) -> None:
     for number, line in enumerate(lines):
         speech = speak(line.text, line.voice, seed=int(generator(seed, "sound", number).integers(2**31)))
         file = f"{number:05d}.flac"
-        audio = soxr.resample(speech.audio * line.gain, RATE, SAMPLE_RATE)
+        audio = tilted(soxr.resample(speech.audio, RATE, SAMPLE_RATE), line.tilt)
         if line.noisy:
             audio = in_noise(audio, generator(seed, "noise", number))
-        soundfile.write(folder / file, audio.clip(-1, 1), SAMPLE_RATE)
+        soundfile.write(folder / file, levelled(audio), SAMPLE_RATE)
         entry = {"file": file, "speaker": line.voice.name, "prompt": line.prompt, "part": line.part}
         entries.append({**entry, "label": line.label, "text": line.text, "phones": speech.phones})
     (folder / "alignments.jsonl").write_text("\n".join(map(json.dumps, entries)) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ import numpy as np
 
 from braintuning.backbones import SpeechEncoder
 from braintuning.errors import InputError
-from braintuning.probes.linear import Fitted, fit_classes
+from braintuning.probes.linear import FEWEST_EXAMPLES, Fitted, fit_classes
 from braintuning.probes.scores import f1_counts, interval_over_speakers, macro_f1
 from braintuning.probes.states import states
 from braintuning.probes.utterance import PARTS, Parts, Utterance
@@ -64,6 +64,10 @@ class Task:
         Which utterances take part.
     by_prompt : bool
         Whether prompts are divided as well.
+    said_by_all : frozenset of str
+        Prompts that are not divided nevertheless.
+    rare_allowed : bool
+        Whether a class may have fewer than two examples to train on, in a corpus whose classes are of all sizes.
     """
 
     title: str
@@ -73,6 +77,8 @@ class Task:
     measure: Measure
     keep: Callable[[Utterance], bool] = lambda utterance: True
     by_prompt: bool = True
+    said_by_all: frozenset[str] = frozenset()
+    rare_allowed: bool = False
 
 
 def labels_of(utterances: Sequence[Utterance]) -> list[set[str]]:
@@ -83,30 +89,59 @@ def labels_of(utterances: Sequence[Utterance]) -> list[set[str]]:
     return [{utterance.label} for utterance in utterances]
 
 
-def truth_of(labels: Mapping[str, Sequence[set[str]]], classes: Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Which classes are true of each utterance, part by part; (utterances, classes) bool.
+def truth_of(
+    parts: Parts,
+    label_sets: Callable[[Sequence[Utterance]], list[set[str]]] = labels_of,
+    classes: Sequence[str] | None = None,
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Names of the classes, and which are true of each utterance, part by part; (utterances, classes) bool.
+
+    Parameters
+    ----------
+    parts : dict of part to sequence of Utterance
+    label_sets : callable
+        From utterances to the labels of each.
+    classes : sequence of str, optional
+        All that there are; by default those that occur in any part.
 
     Raises
     ------
     InputError
-        A label outside the classes; without classes, those of the training part.
+        A label outside the classes.
     """
-    known = list(classes) if classes else sorted(set().union(*labels["train"]))
+    labels = {part: label_sets(parts[part]) for part in PARTS}
+    names = list(classes) if classes else sorted(set().union(*(one for found in labels.values() for one in found)))
     for part, found in labels.items():
-        if outside := sorted(set().union(*found) - set(known)):
-            raise InputError(f"probe: label {outside[0]!r} in {part}, expected one of {', '.join(known)}")
-    return {part: np.array([[name in one for name in known] for one in found]) for part, found in labels.items()}
+        for utterance, one in zip(parts[part], found, strict=True):
+            if outside := sorted(one - set(names)):
+                expected = f"expected one of {', '.join(names)}"
+                raise InputError(f"{utterance.file}: label {outside[0]!r} in the {part} part, {expected}")
+    return names, {part: np.array([[name in one for name in names] for one in found]) for part, found in labels.items()}
+
+
+def rare_classes(names: Sequence[str], truth: np.ndarray) -> list[str]:
+    """Classes with fewer than two examples in truth (utterances, classes) bool: they cannot be learnt."""
+    return [name for name, examples in zip(names, truth.sum(axis=0), strict=True) if examples < FEWEST_EXAMPLES]
 
 
 def classification(
     label_sets: Callable[[Sequence[Utterance]], list[set[str]]] = labels_of,
     classes: Sequence[str] | None = None,
     one_of_many: bool = True,
+    rare_allowed: bool = False,
 ) -> Measure:
-    """How well logistic regression names the classes of utterances from the mean over their frames, layer by layer."""
+    """How well logistic regression names the classes of utterances from the mean over their frames, layer by layer.
+
+    A class with fewer than two examples to train on is refused before anything is extracted where the classes of a
+    corpus are known to have many. With `rare_allowed` it stays in the score and is never predicted: its F1 is 0.
+    """
 
     def measure(parts: Parts, encoder: SpeechEncoder, device: str, seed: int) -> list[Result]:
-        truth = truth_of({part: label_sets(parts[part]) for part in PARTS}, classes)
+        names, truth = truth_of(parts, label_sets, classes)
+        rare = rare_classes(names, truth["train"])
+        if one_of_many and (len(names) - len(rare) < 2 or (rare and not rare_allowed)):
+            found = f"class {rare[0]!r} with fewer than two examples" if rare else f"{len(names)} class"
+            raise InputError(f"probe: found {found} to train on, expected two classes or more with two examples each")
         pooled = {part: np.stack(states(encoder, parts[part], device=device), axis=1) for part in PARTS}
         return classified(pooled, truth, [u.speaker for u in parts["test"]], one_of_many, seed)
 
@@ -122,6 +157,8 @@ def classified(
 ) -> list[Result]:
     """Results of every layer.
 
+    Where one class is true of each utterance, those of a class with a single example are not trained on.
+
     Parameters
     ----------
     pooled : mapping of part to (layers + 1, utterances, dim) float32
@@ -133,6 +170,10 @@ def classified(
     seed : int
     """
     answers = [truth[part] for part in PARTS]
+    learnt = np.ones(len(answers[0]), bool)
+    if one_of_many:
+        learnt = answers[0] @ (answers[0].sum(axis=0) >= FEWEST_EXAMPLES)
+    answers[0] = answers[0][learnt]
 
     def score(predicted: np.ndarray) -> float:
         return float(macro_f1(f1_counts(truth["test"], predicted).sum(axis=0)))
@@ -143,7 +184,9 @@ def classified(
     baseline = score(np.broadcast_to(commonest(truth["train"], one_of_many), truth["test"].shape))
     results = []
     for layer in range(len(pooled["train"])):
-        fitted: Fitted = fit_classes([pooled[part][layer] for part in PARTS], answers, one_of_many)
+        fitted: Fitted = fit_classes(
+            [pooled["train"][layer][learnt], *(pooled[part][layer] for part in PARTS[1:])], answers, one_of_many
+        )
         counts = f1_counts(truth["test"], fitted.predicted)
         interval = interval_over_speakers(macro_f1, counts, speakers, generator(seed, "speakers", layer))
         chosen = (baseline, random_features, fitted.penalty, fitted.converged)

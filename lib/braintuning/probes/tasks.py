@@ -8,7 +8,7 @@ from braintuning.errors import InputError, nearest
 from braintuning.probes import asr, emotion, intent, mfcc, phonemes, sentence_type, word_identity
 from braintuning.probes.corpora import aligned, open_corpus
 from braintuning.probes.spoken import spoken_corpus
-from braintuning.probes.task import Task
+from braintuning.probes.task import Task, rare_classes, truth_of
 from braintuning.probes.utterance import Parts, divide
 from braintuning.seeding import generator
 
@@ -57,4 +57,10 @@ def material(
     else:
         corpus, utterances = f"spoken {task.stand_in}", aligned.read(spoken_corpus(task.stand_in, seed, report=report))
     kept = [utterance for utterance in utterances if task.keep(utterance)]
-    return corpus, divide(kept, generator(seed, "probe", name), task.by_prompt and corpus != "SLURP")
+    by_prompt = task.by_prompt and corpus != "SLURP"
+    parts = divide(kept, generator(seed, "probe", name), by_prompt, task.said_by_all)
+    if task.rare_allowed:
+        names, truth = truth_of(parts)
+        if rare := rare_classes(names, truth["train"]):
+            report(f"{corpus}: fewer than two examples to train on, so never predicted: {', '.join(rare)}")
+    return corpus, parts

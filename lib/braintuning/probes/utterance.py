@@ -1,6 +1,6 @@
 """What a corpus is made of, and how it is divided so that nobody is heard in two parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from braintuning.errors import InputError
 from braintuning.textgrid import Interval
 
 PARTS = ("train", "validation", "test")
-SHARES = (0.6, 0.15, 0.25)
+SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
+OF_TRAINING = {"train": 0.8, "validation": 0.2}
 Parts = Mapping[str, Sequence["Utterance"]]
 
 
@@ -47,8 +48,15 @@ class Utterance:
         return read_audio(self.file)
 
 
-def divide(utterances: Sequence[Utterance], rng: np.random.Generator, by_prompt: bool = False) -> Parts:
-    """Utterances to train, to validate and to test on: where the corpus does not say, 60, 15 and 25 % of the speakers.
+def divide(
+    utterances: Sequence[Utterance],
+    rng: np.random.Generator,
+    by_prompt: bool = False,
+    said_by_all: frozenset[str] = frozenset(),
+) -> Parts:
+    """Utterances to train, to validate and to test on: as the corpus says, else 60, 15 and 25 % of the speakers.
+
+    A corpus that has a part to train and one to test on gives a fifth of its training speakers to validation.
 
     Parameters
     ----------
@@ -58,6 +66,8 @@ def divide(utterances: Sequence[Utterance], rng: np.random.Generator, by_prompt:
     by_prompt : bool
         Divide prompts that several speakers say in the same way, and leave out what a speaker of one part says of
         another part's prompts.
+    said_by_all : frozenset of str
+        Prompts that are in every part nevertheless.
 
     Returns
     -------
@@ -66,42 +76,62 @@ def divide(utterances: Sequence[Utterance], rng: np.random.Generator, by_prompt:
     Raises
     ------
     InputError
-        A part without utterances, or a speaker or, with `by_prompt`, a prompt in two parts.
+        A part without utterances, a speaker or, with `by_prompt`, a prompt in two parts, or a part said of some
+        utterances only.
     """
-    if not any(utterance.part for utterance in utterances):
-        part_of = _drawn({utterance.speaker for utterance in utterances}, rng)
-        prompts = _drawn(_said_by_several(utterances), rng) if by_prompt else {}
-        utterances = [
-            replace(utterance, part=part_of[utterance.speaker])
-            for utterance in utterances
-            if prompts.get(utterance.prompt, part_of[utterance.speaker]) == part_of[utterance.speaker]
-        ]
+    known = {utterance.part for utterance in utterances}
+    if len(known) > 1 and None in known:
+        found = next(utterance for utterance in utterances if utterance.part is None)
+        raise InputError(f"{found.file}: found no part, expected one as other recordings of this corpus have it")
+    together = said_by_all if by_prompt else {utterance.prompt for utterance in utterances}
+    if known == {None}:
+        utterances = _apart(utterances, SHARES, rng, together)
+    elif known == {"train", "test"}:
+        training = [replace(utterance, part=None) for utterance in utterances if utterance.part == "train"]
+        tested = [utterance for utterance in utterances if utterance.part == "test"]
+        utterances = [*_apart(training, OF_TRAINING, rng, together), *tested]
     parts = {part: tuple(u for u in utterances if u.part == part) for part in PARTS}
-    require_disjoint(parts, by_prompt)
+    require_disjoint(parts, by_prompt, said_by_all)
     return parts
 
 
-def _said_by_several(utterances: Sequence[Utterance]) -> set[str]:
+def _apart(
+    utterances: Sequence[Utterance], shares: Mapping[str, float], rng: np.random.Generator, together: Container[str]
+) -> list[Utterance]:
+    """Utterances with the part of their speaker, but those whose prompt several say and another part was given."""
+    part_of = drawn({utterance.speaker for utterance in utterances}, rng, shares)
+    several = _said_by_several(u for u in utterances if u.prompt not in together)
+    prompts = drawn(several, rng, shares)
+    return [
+        replace(utterance, part=part_of[utterance.speaker])
+        for utterance in utterances
+        if prompts.get(utterance.prompt, part_of[utterance.speaker]) == part_of[utterance.speaker]
+    ]
+
+
+def _said_by_several(utterances: Iterable[Utterance]) -> set[str]:
     speakers: dict[str, set[str]] = {}
     for utterance in utterances:
         speakers.setdefault(utterance.prompt, set()).add(utterance.speaker)
     return {prompt for prompt, known in speakers.items() if len(known) > 1}
 
 
-def _drawn(names: set[str], rng: np.random.Generator) -> dict[str, str]:
-    ends = np.rint(np.cumsum(SHARES) * len(names)).astype(int)
+def drawn(names: set[str], rng: np.random.Generator, shares: Mapping[str, float] = SHARES) -> dict[str, str]:
+    """A part for each name, in these shares."""
+    ends = np.rint(np.cumsum(list(shares.values())) * len(names)).astype(int)
     places = np.searchsorted(ends, np.arange(len(names)), side="right")
-    return {name: PARTS[place] for name, place in zip(rng.permutation(sorted(names)).tolist(), places, strict=True)}
+    return dict(zip(rng.permutation(sorted(names)).tolist(), np.array(list(shares))[places].tolist(), strict=True))
 
 
-def require_disjoint(parts: Parts, by_prompt: bool = False) -> None:
+def require_disjoint(parts: Parts, by_prompt: bool = False, said_by_all: frozenset[str] = frozenset()) -> None:
     """Raise `InputError` for an empty part, or for a speaker (with `by_prompt` a prompt) that is in two parts."""
     for part, utterances in parts.items():
         if not utterances:
-            raise InputError(f"corpus: found no utterance to {part} on, expected some")
+            raise InputError(f"corpus: found no utterance in the {part} part, expected some in each part")
     for what in ("speaker", "prompt") if by_prompt else ("speaker",):
         seen: dict[str, str] = {}
+        allowed = said_by_all if what == "prompt" else ()
         for part, utterances in parts.items():
-            for name in {getattr(utterance, what) for utterance in utterances}:
+            for name in {getattr(utterance, what) for utterance in utterances if utterance.prompt not in allowed}:
                 if seen.setdefault(name, part) != part:
                     raise InputError(f"corpus: {what} {name!r} is in {seen[name]} and in {part}, expected one of them")

@@ -60,7 +60,10 @@ def open_corpus(folder: Path, expected: tuple[str, ...]) -> tuple[str, list[Utte
     found = [name for name, corpus in CORPORA.items() if all(_has(folder, mark) for mark in corpus.marks)]
     for name in found:
         if name in expected:
-            return name, CORPORA[name].read(folder)
+            try:
+                return name, CORPORA[name].read(folder)
+            except InputError as error:
+                raise InputError(f"{error}; {name} is obtained from {CORPORA[name].obtained}") from None
     if found:
         raise InputError(f"{folder}: holds {found[0]}, expected {wanted}")
     missing = [mark for name in expected for mark in CORPORA[name].marks if not _has(folder, mark)]

@@ -5,18 +5,25 @@ from pathlib import Path
 
 from braintuning.errors import InputError
 from braintuning.files import require_file
-from braintuning.probes.utterance import Utterance
+from braintuning.probes.utterance import Utterance, drawn
+from braintuning.seeding import generator
 
 MARKS = ("dataset/slurp", "audio/slurp_real")
 METADATA = "dataset/slurp/metadata.json"
 FILES = {"train": "train.jsonl", "validation": "devel.jsonl", "test": "test.jsonl"}
 
 
-def read(folder: Path) -> list[Utterance]:
-    """Every recording of the official parts; the class is the action, one of 46.
+def read(folder: Path, seed: int = 0) -> list[Utterance]:
+    """Recordings of the official parts; the class is the action, one of 46.
 
-    SLURP has speakers in several parts. A speaker's recordings stay in the part that holds most of them, the others are
-    left out, so that nobody is heard in two.
+    SLURP is divided by text, and most of its speakers are in all parts. So speakers are divided here as well, and a
+    recording is read where the part of its speaker is the part of its text.
+
+    Parameters
+    ----------
+    folder : Path
+    seed : int
+        Of which speaker is in which part: 60, 15 and 25 %.
 
     Raises
     ------
@@ -26,11 +33,8 @@ def read(folder: Path) -> list[Utterance]:
     speakers = _speakers(require_file(folder / METADATA))
     paths = {part: require_file(folder / MARKS[0] / name) for part, name in FILES.items()}
     utterances = [u for part, path in paths.items() for u in _read_part(folder, part, path, speakers)]
-    home: dict[str, dict[str, int]] = {}
-    for utterance in utterances:
-        counts = home.setdefault(utterance.speaker, {})
-        counts[utterance.part] = counts.get(utterance.part, 0) + 1
-    return [u for u in utterances if max(home[u.speaker], key=home[u.speaker].get) == u.part]
+    part_of = drawn({utterance.speaker for utterance in utterances}, generator(seed, "SLURP speakers"))
+    return [utterance for utterance in utterances if part_of[utterance.speaker] == utterance.part]
 
 
 def _speakers(path: Path) -> dict[str, str]:

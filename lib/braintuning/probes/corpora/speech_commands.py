@@ -7,6 +7,7 @@ from braintuning.files import require_file
 from braintuning.probes.utterance import Utterance
 
 MARKS = ("validation_list.txt", "testing_list.txt")
+SPEAKER_ENDS = "_nohash_"
 WORDS = (
     "backward bed bird cat dog down eight five follow forward four go happy house learn left marvin nine no off on one "
     "right seven sheila six stop three tree two up visual wow yes zero"
@@ -19,7 +20,7 @@ def read(folder: Path) -> list[Utterance]:
     Raises
     ------
     InputError
-        A file of the lists that is not there, or a folder without one of the words.
+        A file of the lists that is not there, a folder without one of the words, or a file name of another form.
     """
     listed = {
         name: part
@@ -32,8 +33,10 @@ def read(folder: Path) -> list[Utterance]:
         if not files:
             raise InputError(f"{folder}: found no recordings of {word!r}, expected all 35 words of Speech Commands v2")
         for file in files:
+            if SPEAKER_ENDS not in file.name:
+                raise InputError(f"{file}: expected a name of Speech Commands such as 0a7c2a8d{SPEAKER_ENDS}0.wav")
             part = listed.pop(f"{word}/{file.name}", "train")
-            utterances.append(Utterance(file.name.split("_nohash_")[0], word, file, part, word, word))
+            utterances.append(Utterance(file.name.split(SPEAKER_ENDS)[0], word, file, part, word, word))
     for name in listed:
         if name.split("/")[0] in WORDS:
             raise InputError(

@@ -9,7 +9,8 @@ from braintuning.textgrid import Interval
 
 MARKS = ("TRAIN", "TEST")
 RATE = 16_000
-VALIDATION_DIALECT = "DR8"
+KINDS = ("SA", "SX", "SI")
+SAID_BY_ALL = frozenset(("SA1", "SA2"))
 SILENCE = "sil"
 FOLDED = {
     **{"ax": "AH", "ax-h": "AH", "axr": "ER", "hv": "HH", "ix": "IH", "el": "L", "em": "M", "en": "N"},
@@ -21,27 +22,37 @@ and ZH stay, a flap is T, and silence is no class."""
 
 
 def read(folder: Path) -> list[Utterance]:
-    """Every sentence; the official test speakers test, one dialect region of the training speakers validates.
+    """Every sentence of the official parts; those to test on are the complete test set, 168 speakers.
+
+    The official parts share no speaker and no text but SA1 and SA2. There is none to validate on: `utterance.divide`
+    takes it out of TRAIN. Times of words (.WRD) are not needed. Where a sentence is there twice, as `SA1.WAV` and as a
+    converted `SA1.WAV.wav`, the first of the two is read.
 
     Raises
     ------
     InputError
-        A sentence without its .PHN or .TXT file, or a phone that TIMIT does not have.
+        A sentence without its .PHN or .TXT file, of no kind of TIMIT, or with a phone that TIMIT does not have; a part
+        without sounds.
     """
     utterances = []
     for part in MARKS:
-        root = _either(folder, part)
+        root, sounds = _either(folder, part), {}
         for sound in sorted(path for path in root.rglob("*") if path.name.lower().endswith(".wav")):
-            dialect, speaker = sound.parts[-3].upper(), sound.parts[-2].upper()
-            prompt = sound.name.split(".")[0].upper()
-            use = "test" if part == "TEST" else "validation" if dialect == VALIDATION_DIALECT else "train"
+            sounds.setdefault((sound.parent, _prompt(sound)), sound)
+        if not sounds:
+            raise InputError(f"{root}: found no .WAV file, expected those of TIMIT")
+        for (_, prompt), sound in sounds.items():
+            if prompt[:2] not in KINDS:
+                raise InputError(f"{sound}: found sentence {prompt}, expected one of {', '.join(KINDS)} and a number")
             text = " ".join(_beside(sound, ".TXT").read_text().split()[2:])
-            utterances.append(
-                Utterance(speaker, prompt, sound, use, prompt[:2], text, tuple(_phones(_beside(sound, ".PHN"))))
-            )
-    if not utterances:
-        raise InputError(f"{folder}: found no .WAV file in TRAIN or TEST, expected those of TIMIT (LDC93S1)")
+            phones = tuple(_phones(_beside(sound, ".PHN")))
+            speaker = sound.parent.name.upper()
+            utterances.append(Utterance(speaker, prompt, sound, part.lower(), prompt[:2], text, phones))
     return utterances
+
+
+def _prompt(sound: Path) -> str:
+    return sound.name.split(".")[0].upper()
 
 
 def _either(folder: Path, name: str) -> Path:
@@ -53,7 +64,7 @@ def _beside(sound: Path, ending: str) -> Path:
     for name in (stem + ending, stem + ending.lower(), stem.lower() + ending.lower()):
         if (sound.parent / name).is_file():
             return sound.parent / name
-    raise InputError(f"{sound}: found no {stem}{ending} beside it, expected one as in TIMIT (LDC93S1)")
+    raise InputError(f"{sound}: found no {stem}{ending} beside it, expected one as in TIMIT")
 
 
 def _phones(path: Path) -> list[Interval]:
