@@ -10,6 +10,7 @@ of models, each at the layer that validates best). Without a folder it listens t
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
@@ -22,12 +23,13 @@ from braintuning.probe_stage import KIND_OF_TASK, as_table
 from braintuning.probes.scores import SCORES, paired_difference
 from braintuning.probes.states import Store, states
 from braintuning.probes.tasks import material, task_named
+from braintuning.probes.utterance import Parts
 from braintuning.results import save_table
 from braintuning.seeding import generator
 from transformers import AutoConfig
 
 RESULTS = Path(__file__).parent / "results"
-TASKS = ("phonemes", "asr", "mfcc")
+TASKS = ("phonemes", "mfcc", "asr")
 SMALL = REPOSITORY / "data" / "models"
 MODELS = {
     "random HuBERT": lambda: SpeechEncoder.from_config(
@@ -39,58 +41,57 @@ MODELS = {
 }
 
 
-def timed(run: object) -> tuple[float, object]:
+def timed(run: Callable[[], object]) -> tuple[float, object]:
     """Seconds that a call takes, and what it returns."""
     start = time.perf_counter()
     found = run()
     return time.perf_counter() - start, found
 
 
-def measure(corpora: dict, name: str, folder: Path) -> tuple[list[dict], list[pd.DataFrame], dict]:
-    """Seconds, tables, and sums over speakers at the best layer by task, of one model."""
-    encoder, seconds, tables, sums = MODELS[name](), [], [], {}
+def measure(task: str, corpus: str, parts: Parts, name: str, folder: Path) -> tuple[dict, pd.DataFrame, np.ndarray]:
+    """Seconds, table, and sums over speakers at the best layer, of one model on one task."""
+    encoder, kind = MODELS[name](), KIND_OF_TASK.get(task, "mean")
     store = Store(folder / name, name, ("mean", *KIND_OF_TASK.values()))
-    for task, (corpus, parts) in corpora.items():
-        kind = KIND_OF_TASK.get(task, "mean")
-        taken, _ = timed(lambda: states(encoder, parts, kind, store=store))  # noqa: B023
-        fitting, results = timed(lambda: task_named(task).measure(parts, encoder, "cpu", 0, store))  # noqa: B023
-        table = as_table(results, encoder.family, task, corpus, parts)
-        best = max((r for r in results if r.layer > 0), key=lambda r: r.validation)
-        tables.append(table.assign(drawn=table["layer"] == best.layer))
-        tables[-1].insert(0, "model", name)
-        sums[task] = best.sums
-        row = {"task": task, "model": name, "utterances": sum(map(len, parts.values())), "layers": len(results)}
-        seconds.append(row | {"pass_seconds": taken, "fit_seconds": fitting, "threads": torch.get_num_threads()})
-        print(seconds[-1], flush=True)
-    return seconds, tables, sums
+    taken, _ = timed(lambda: states(encoder, parts, kind, store=store))
+    fitting, results = timed(lambda: task_named(task).measure(parts, encoder, "cpu", 0, store))
+    table = as_table(results, encoder.family, task, corpus, parts)
+    best = max((r for r in results if r.layer > 0), key=lambda r: r.validation)
+    table = table.assign(drawn=table["layer"] == best.layer)
+    table.insert(0, "model", name)
+    row = {"task": task, "model": name, "utterances": sum(map(len, parts.values())), "layers": len(results)}
+    row |= {"pass_seconds": taken, "fit_seconds": fitting, "threads": torch.get_num_threads()}
+    print(row, flush=True)
+    return row, table, best.sums
 
 
-def differences(sums: dict[str, dict]) -> pd.DataFrame:
-    """Every pair of models on every task, the same test speakers in both."""
+def differences(task: str, sums: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Every pair of models on one task, the same test speakers in both."""
     rows = []
     for first, second in combinations(sums, 2):
-        for task in TASKS:
-            pair, score = (sums[second][task], sums[first][task]), SCORES[task_named(task).metric]
-            found = paired_difference(score, *pair, generator(0, "probes", task, first, second))
-            rows.append((task, second, first, len(pair[0]), *found))
+        rng = generator(0, "probes", task, first, second)
+        found = paired_difference(SCORES[task_named(task).metric], sums[second], sums[first], rng)
+        rows.append((task, second, first, len(sums[first]), *found))
     return pd.DataFrame(rows, columns=["task", "model", "against", "n_speakers", "difference", "low", "high", "p"])
 
 
 def main() -> None:
-    """Measure and write the tables."""
+    """Measure and write the tables, task by task."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, help="folder of TIMIT or of aligned speech")
-    corpora = {task: material(task, parser.parse_args().corpus) for task in TASKS}
-    seconds, tables, sums = [], [], {}
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    given = parser.parse_args()
+    written: dict[str, list[pd.DataFrame]] = {"probes": [], "probes_scores": [], "probes_differences": []}
     with tempfile.TemporaryDirectory() as folder:
-        for name in MODELS:
-            taken, scores, sums[name] = measure(corpora, name, Path(folder))
-            seconds += taken
-            tables += scores
-    save_table(RESULTS / "probes.csv", pd.DataFrame(seconds))
-    save_table(RESULTS / "probes_scores.csv", pd.concat(tables))
-    save_table(RESULTS / "probes_differences.csv", differences(sums))
-    print(np.round(pd.concat(tables).query("drawn")[["task", "model", "layer", "value", "low", "high"]], 3).to_string())
+        for task in given.tasks:
+            corpus, parts = material(task, given.corpus)
+            found = {name: measure(task, corpus, parts, name, Path(folder)) for name in MODELS}
+            written["probes"].append(pd.DataFrame([seconds for seconds, _, _ in found.values()]))
+            written["probes_scores"] += [table for _, table, _ in found.values()]
+            written["probes_differences"].append(
+                differences(task, {name: sums for name, (_, _, sums) in found.items()})
+            )
+            for name, tables in written.items():
+                save_table(RESULTS / f"{name}.csv", pd.concat(tables))
 
 
 if __name__ == "__main__":

@@ -110,6 +110,12 @@ def shown_conditions(study: Study) -> list[str]:
     return [condition for condition in study.conditions if condition not in study.variants]
 
 
+def shown(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that the figure draws: tuned backbones and no variants, each model at its best layer."""
+    known = table["backbone"].isin(study.tuned_backbones) & table["condition"].isin(shown_conditions(study))
+    return best_layer(table[known])
+
+
 def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, note: str) -> Figure:
     """A panel a task: bars of conditions, every participant's model a point, lines at what needs no model.
 
@@ -125,7 +131,7 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, note: str)
     note : str
         Small print.
     """
-    tasks, chosen = list(table["task"].unique()), best_layer(table)
+    tasks, chosen = list(table["task"].unique()), shown(study, table)
     conditions, stars = shown_conditions(study), starred(statistics)
     n_columns = min(2, len(tasks))
     n_rows = -(-len(tasks) // n_columns)
@@ -170,7 +176,7 @@ def panel(
     ----------
     ax : Axes
     table : DataFrame
-        From `best_layer`, one task.
+        From `shown`, one task.
     backbones, conditions : sequence of str
     stars : set of (backbone, condition)
 
@@ -179,7 +185,6 @@ def panel(
     handles : dict of name to artist
         For a legend.
     """
-    table = table[table["condition"].isin(conditions)]
     apart = table.assign(participant=table["participant"].where(table["participant"] != "", table["condition"]))
     plots.condition_bars(ax, apart, "value", backbones, conditions, table["metric"].iloc[0], stars)
     first = table.iloc[0]
@@ -198,10 +203,9 @@ def panel(
         line = {"color": "black", "ls": dashes, "lw": 1.0}
         ax.axhline(first[column], zorder=6, clip_on=False, **line)
         handles[label] = Line2D([], [], **line)
-    shown = table[["value", "high", "baseline", "random_features"]]
-    bottom, top = min(0.0, np.nanmin(table[["value", "low", *BASELINES]])), np.nanmax(shown)
-    ax.set_ylim(1.15 * bottom, 1.22 * top)
-    ax.yaxis.set_major_locator(plots.mpl.ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
+    bottom = min(0.0, np.nanmin(table[["value", "low", *BASELINES]]))
+    ax.set_ylim(1.15 * bottom, 1.22 * np.nanmax(table[["value", "high", *BASELINES]]))
+    ax.yaxis.set_major_locator(plots.mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
     mark_floor(ax, table, backbones)
     layers = sorted({int(layer) for layer in table["layer"]})
     which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]}-{layers[-1]}"
