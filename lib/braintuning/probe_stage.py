@@ -1,11 +1,15 @@
 """The stage that probes: one downstream task on every layer of one model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from braintuning.backbones import SpeechEncoder
+from braintuning.probes.asr import BLANK_BIASES
+from braintuning.probes.linear import INVERSE_PENALTIES, RIDGE_PENALTIES
+from braintuning.probes.states import Store
 from braintuning.probes.task import Result
 from braintuning.probes.tasks import material, task_named
 from braintuning.probes.utterance import Parts, Utterance
@@ -13,6 +17,13 @@ from braintuning.results import fingerprint, is_done, provenance, provenance_col
 from braintuning.seeding import generator
 from braintuning.stages import Report, load_model, model_recipe, require_device, weights_from
 from braintuning.study import Run, Study
+
+KIND_OF_TASK = {"asr": "last layer", "mfcc": "every tenth frame"}
+UNKEPT = ("asr_tuned",)  # its trunk changes
+COLUMNS = (
+    *("task", "corpus", "family", "layer", "metric", "value", "low", "high", "n_train", "n_test", "baseline"),
+    *("random_features", "duration_loudness", "n_test_speakers", "validation", "penalty", "at_edge", "converged"),
+)
 
 
 def probe(study: Study, run: Run, task: str, device: str = "cpu", report: Report = print) -> Path:
@@ -29,19 +40,34 @@ def probe(study: Study, run: Run, task: str, device: str = "cpu", report: Report
         "corpus": corpus,
         "utterances": fingerprint([_identity(part, u) for part in parts for u in parts[part]]),
         "seed": settings.seed,
+        "tried": (INVERSE_PENALTIES, RIDGE_PENALTIES, BLANK_BIASES),
+        "columns": COLUMNS,
     }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
     encoder = load_model(study, run).to(device)
-    table = probed(encoder, task, corpus, parts, device, settings.seed)
-    names = {"participant": run.participant or "", "backbone": run.backbone, "condition": run.condition}
-    for column, (name, value) in enumerate(names.items()):
-        table.insert(column, name, value)
+    results = task_named(task).measure(parts, encoder, device, settings.seed, store_of(study, run, task))
+    table = as_table(results, encoder.family, task, corpus, parts)
+    table.insert(3, "condition", run.condition)
+    table.insert(4, "participant", run.participant or "")
+    table["backbone"] = run.backbone
     carried = provenance(recipe, device=device, weights=weights_from(study, run, encoder))
-    save_arrays(path, {"value": table["value"].to_numpy()}, carried)
+    sums = np.stack([result.sums for result in results])
+    save_arrays(path, {"value": table["value"].to_numpy(), "layer": table["layer"].to_numpy(), "sums": sums}, carried)
     save_table(path.with_suffix(".csv"), table.assign(**provenance_columns(study.name, carried)))
     report(f"{run.name}: {task} on {corpus}")
     return path
+
+
+def store_of(study: Study, run: Run, task: str) -> Store:
+    """Where a model's states are kept: those that any of the study's tasks on the same corpus needs, of one pass."""
+
+    def heard(name: str) -> tuple:
+        return study.probes.corpora.get(name), task_named(name).stand_in
+
+    together = [name for name in study.probes.tasks if heard(name) == heard(task) and name not in UNKEPT]
+    kinds = tuple(dict.fromkeys(KIND_OF_TASK.get(name, "mean") for name in together))
+    return Store(study.results / "probe_states" / run.name, model_recipe(study, run), kinds)
 
 
 def _identity(part: str, utterance: Utterance) -> tuple:
@@ -50,7 +76,13 @@ def _identity(part: str, utterance: Utterance) -> tuple:
 
 
 def probed(
-    encoder: SpeechEncoder, task: str, corpus: str, parts: Parts, device: str = "cpu", seed: int = 0
+    encoder: SpeechEncoder,
+    task: str,
+    corpus: str,
+    parts: Parts,
+    device: str = "cpu",
+    seed: int = 0,
+    store: Store | None = None,
 ) -> pd.DataFrame:
     """Score of every layer of any encoder on a task.
 
@@ -63,26 +95,34 @@ def probed(
         From `probes.tasks.material`.
     device : str
     seed : int
+    store : Store, optional
+        Where the encoder's states are kept for the next task.
 
     Returns
     -------
     DataFrame
-        task, corpus, family, layer, metric, value, low, high, validation, n_train, n_test, baseline, random_features,
-        penalty, converged.
+        `COLUMNS`, a row a layer.
     """
-    chosen = task_named(task)
-    results = chosen.measure(parts, encoder, device, seed)
-    table = pd.DataFrame(results, columns=Result._fields)
+    return as_table(task_named(task).measure(parts, encoder, device, seed, store), encoder.family, task, corpus, parts)
+
+
+def as_table(results: Sequence[Result], family: str, task: str, corpus: str, parts: Parts) -> pd.DataFrame:
+    """Results of a task as the table that `probed` returns."""
+    table = pd.DataFrame(results, columns=Result._fields).drop(columns="sums")
     table = table.assign(
-        task=task, corpus=corpus, family=encoder.family, metric=chosen.metric,
+        task=task, corpus=corpus, family=family, metric=task_named(task).metric,
         n_train=len(parts["train"]), n_test=len(parts["test"]),
+        n_test_speakers=len({utterance.speaker for utterance in parts["test"]}),
     )  # fmt: skip
-    first = ["task", "corpus", "family", "layer", "metric", "value", "low", "high", "validation", "n_train", "n_test"]
-    return table[[*first, "baseline", "random_features", "penalty", "converged"]]
+    return table[list(COLUMNS)]
 
 
-def leaks(encoder: SpeechEncoder, task: str, parts: Parts, device: str = "cpu", seed: int = 0) -> pd.DataFrame:
+def leaks(
+    encoder: SpeechEncoder, task: str, parts: Parts, device: str = "cpu", seed: int = 0, store: Store | None = None
+) -> pd.DataFrame:
     """Scores with speakers and prompts kept apart, and with the same utterances divided at random.
+
+    Both hear the same utterances: with a store the encoder does so once.
 
     Returns
     -------
@@ -97,7 +137,7 @@ def leaks(encoder: SpeechEncoder, task: str, parts: Parts, device: str = "cpu", 
     }
     divisions = {"by speaker and prompt": parts, "by utterance (leaks)": mixed}
     tables = [
-        pd.DataFrame(task_named(task).measure(division, encoder, device, seed), columns=Result._fields).assign(
+        pd.DataFrame(task_named(task).measure(division, encoder, device, seed, store), columns=Result._fields).assign(
             divided=name, n_train=len(division["train"]), n_test=len(division["test"])
         )
         for name, division in divisions.items()

@@ -10,7 +10,7 @@ import soundfile
 import tiny
 import torch
 import yaml
-from braintuning import figure4, plots, probe_stage
+from braintuning import probe_stage
 from braintuning.files import REPOSITORY
 from braintuning.meaning import STORY_TEXTS
 from braintuning.pretraining_corpus import pretraining_stories
@@ -56,7 +56,9 @@ def test_shuffled_labels_give_the_chance_level_within_the_interval():
 
 
 def test_a_probe_is_the_same_every_time():
-    assert classified(*planted(noise=4.0), True, seed=0) == classified(*planted(noise=4.0), True, seed=0)
+    (first,), (second,) = (classified(*planted(noise=4.0), True, seed=0) for _ in range(2))
+    assert np.array_equal(first.sums, second.sums)
+    np.testing.assert_array_equal(first[:-1], second[:-1])
 
 
 def test_macro_f1_is_that_of_scikit_learn():
@@ -174,16 +176,16 @@ def utterances(folder, lengths, speaker="s"):
 @pytest.mark.parametrize("family", ["hubert", "whisper"])
 def test_an_utterance_is_the_mean_of_its_own_frames_whatever_else_is_in_the_batch(tmp_path, family):
     encoder, heard = tiny.encoder(family), utterances(tmp_path, (8000, 12_345, 8000, 16_000))
-    found = states(encoder, heard, batch_size=4)
+    found = states(encoder, {"test": heard})["test"]
     for utterance, state in zip(heard, found, strict=True):
         with torch.no_grad():
             alone = encoder(torch.from_numpy(utterance.audio())[None])[:, 0].mean(dim=1).numpy()
-        np.testing.assert_allclose(state, alone, atol=1e-5)
+        np.testing.assert_allclose(state[:, 0], alone, atol=1e-5)
 
 
 def test_an_utterance_shorter_than_a_frame_is_named(tmp_path):
     short = utterances(tmp_path, (300,))
-    refused(lambda: states(tiny.encoder(), short), "0.wav", "300 samples")
+    refused(lambda: states(tiny.encoder(), {"test": short}), "0.wav", "300 samples")
 
 
 def test_text_is_written_encoded_and_decoded():
@@ -201,24 +203,9 @@ def test_word_errors_are_those_of_jiwer():
     assert scores.word_accuracy(counts.sum(axis=0)) == pytest.approx(1 - jiwer.wer(truth, heard))
 
 
-def test_characters_that_a_line_can_read_are_recognised():
-    """Each character is a direction in three frames, with a blank between."""
-    texts = {part: ["the cat sat", "a hat", "that chat", "eat the heat"] * 4 for part in PARTS}
-    rng = RNG(0)
-    directions = rng.standard_normal((len(asr.CHARACTERS) + 1, 40))
-
-    def frames(text):
-        numbers = [n for number in asr.encoded(text).tolist() for n in (number, number, asr.BLANK)]
-        return torch.from_numpy(directions[numbers] + 0.05 * rng.standard_normal((len(numbers), 40))).float()
-
-    heard = {part: [frames(text) for text in some] for part, some in texts.items()}
-    answers = {part: [asr.encoded(text) for text in some] for part, some in texts.items()}
-    head, loss, _ = asr.fit_head({p: heard[p].__getitem__ for p in PARTS}, answers, 40, [], 60, 0, "cpu")
-    found = [asr.decoded(head(x).argmax(dim=-1).tolist()) for x in heard["test"]]
-    assert loss < 1 and scores.word_accuracy(asr.errors_and_words(texts["test"], found).sum(axis=0)) > 0.9
-
-
-def test_a_trunk_is_tuned_without_changing_the_encoder_that_was_given(tmp_path):
+def test_a_trunk_is_tuned_without_changing_the_encoder_that_was_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(asr, "EPOCHS", 4)
+    monkeypatch.setattr(asr, "TUNED_EPOCHS", 4)
     parts = {part: [] for part in PARTS}
     for number, utterance in enumerate(utterances(tmp_path, (8000,) * 6)):
         text = ("on", "no")[number % 2]
@@ -375,38 +362,3 @@ def test_an_unknown_task_or_another_corpus_is_named(study, tmp_path):
     refused(lambda: tasks.material("intent", study.probes.corpora["phonemes"]), "holds aligned speech", "SLURP")
     content = tiny.study_content(tmp_path, tmp_path) | {"probes": {"tasks": ["emotions"]}}
     refused(lambda: load_study(tiny.write_yaml(tmp_path / "bad.yaml", content)), "emotions")
-
-
-def table_of_scores():
-    rows = [
-        ("phonemes", backbone, condition, participant, layer, 0.5 + 0.1 * layer + gain, validation)
-        for backbone in ("a", "b")
-        for condition, gain in (("pretrained", 0.0), ("brain-tuned", 0.05))
-        for participant in (("",) if condition == "pretrained" else ("P1", "P2", "P3"))
-        for layer, validation in ((0, 0.2), (1, 0.6), (2, 0.6))
-    ]
-    columns = "task backbone condition participant layer value validation".split()
-    return pd.DataFrame(rows, columns=columns).assign(corpus="spoken sentences", metric="macro F1", baseline=0.1)
-
-
-def test_the_figure_takes_the_layer_that_validates_best():
-    chosen = figure4.best_layer(table_of_scores())
-    assert (chosen["layer"] == 1).all() and len(chosen) == 8
-
-
-def test_models_are_compared_in_pairs():
-    found = figure4.compare(table_of_scores())
-    assert found["n_models"].tolist() == [6] and found["difference"].to_numpy() == pytest.approx(0.05)
-    assert found["p"][0] == pytest.approx(2 / 2**6) and found["q"][0] == found["p"][0]
-
-
-def test_a_panel_whose_corpus_is_a_stand_in_says_so():
-    from matplotlib.figure import Figure
-
-    fig = Figure()
-    with plots.mpl.rc_context():
-        ax = figure4.panel(
-            fig.add_subplot(), figure4.best_layer(table_of_scores()), ["a", "b"], ["pretrained", "brain-tuned"]
-        )
-    assert ax.get_title() == "Phonemes: spoken sentences (stand-in)"
-    assert [round(bar.get_height(), 6) for bar in ax.patches] == [0.6, 0.65, 0.6, 0.65]

@@ -6,15 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from braintuning.audio import RATE
 from braintuning.backbones import SpeechEncoder
 from braintuning.errors import InputError
 from braintuning.probes.linear import FEWEST_EXAMPLES, Fitted, fit_classes
-from braintuning.probes.scores import f1_counts, interval_over_speakers, macro_f1
-from braintuning.probes.states import states
+from braintuning.probes.scores import Score, f1_counts, interval_over_speakers, macro_f1, sums_of_speakers
+from braintuning.probes.states import Store, states
 from braintuning.probes.utterance import PARTS, Parts, Utterance
 from braintuning.seeding import generator
 
 RANDOM_DIM = 64
+QUIETEST = 1e-12
 
 
 class Result(NamedTuple):
@@ -27,10 +29,15 @@ class Result(NamedTuple):
         The same score on the validation part, by which a layer can be chosen.
     value, low, high : float
         On the test part, with a 95 % interval over its speakers.
-    baseline, random_features : float
-        Score of the commonest answer, and of the probe on random numbers.
+    baseline, random_features, duration_loudness : float
+        Score of the commonest answer, and of the probe on random numbers and on how long and loud an utterance is
+        (NaN where a task is not about whole utterances).
     penalty : float
+    at_edge : bool
+        Whether the penalty is the first or last of those tried and its neighbour is worse.
     converged : bool
+    sums : (speakers, ...) float64
+        What each speaker of the test part, in alphabetical order, adds to the score.
     """
 
     layer: int
@@ -40,11 +47,14 @@ class Result(NamedTuple):
     high: float
     baseline: float
     random_features: float
+    duration_loudness: float
     penalty: float
+    at_edge: bool
     converged: bool
+    sums: np.ndarray
 
 
-Measure = Callable[[Parts, SpeechEncoder, str, int], list[Result]]
+Measure = Callable[[Parts, SpeechEncoder, str, int, Store | None], list[Result]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class Task:
     stand_in : str
         Spoken corpus (`spoken.SPOKEN`) that is used without one.
     measure : callable
-        From parts, encoder, device and seed to a result a layer.
+        From parts, encoder, device, seed and where states are kept to a result a layer.
     keep : callable
         Which utterances take part.
     by_prompt : bool
@@ -136,14 +146,18 @@ def classification(
     corpus are known to have many. With `rare_allowed` it stays in the score and is never predicted: its F1 is 0.
     """
 
-    def measure(parts: Parts, encoder: SpeechEncoder, device: str, seed: int) -> list[Result]:
+    def measure(
+        parts: Parts, encoder: SpeechEncoder, device: str, seed: int, store: Store | None = None
+    ) -> list[Result]:
         names, truth = truth_of(parts, label_sets, classes)
         rare = rare_classes(names, truth["train"])
         if one_of_many and (len(names) - len(rare) < 2 or (rare and not rare_allowed)):
             found = f"class {rare[0]!r} with fewer than two examples" if rare else f"{len(names)} class"
             raise InputError(f"probe: found {found} to train on, expected two classes or more with two examples each")
-        pooled = {part: np.stack(states(encoder, parts[part], device=device), axis=1) for part in PARTS}
-        return classified(pooled, truth, [u.speaker for u in parts["test"]], one_of_many, seed)
+        heard = states(encoder, {part: parts[part] for part in PARTS}, "mean", device, store)
+        pooled = {part: np.concatenate(list(found), axis=1) for part, found in heard.items()}
+        sound = {part: duration_and_loudness(parts[part]) for part in PARTS}
+        return classified(pooled, truth, [u.speaker for u in parts["test"]], one_of_many, seed, sound)
 
     return measure
 
@@ -154,6 +168,7 @@ def classified(
     speakers: Sequence[str],
     one_of_many: bool,
     seed: int,
+    sound: Mapping[str, np.ndarray] | None = None,
 ) -> list[Result]:
     """Results of every layer.
 
@@ -168,6 +183,8 @@ def classified(
     one_of_many : bool
         Whether exactly one class is true of each utterance.
     seed : int
+    sound : mapping of part to (utterances, 2) float, optional
+        From `duration_and_loudness`, for that baseline.
     """
     answers = [truth[part] for part in PARTS]
     learnt = np.ones(len(answers[0]), bool)
@@ -180,18 +197,44 @@ def classified(
 
     rng = generator(seed, "random features")
     drawn = [rng.standard_normal((len(rows), RANDOM_DIM)) for rows in answers]
-    random_features = score(fit_classes(drawn, answers, one_of_many).predicted)
-    baseline = score(np.broadcast_to(commonest(truth["train"], one_of_many), truth["test"].shape))
+    of_sound = [sound["train"][learnt], *(sound[part] for part in PARTS[1:])] if sound else None
+    baselines = (
+        score(np.broadcast_to(commonest(truth["train"], one_of_many), truth["test"].shape)),
+        score(fit_classes(drawn, answers, one_of_many).predicted),
+        score(fit_classes(of_sound, answers, one_of_many).predicted) if sound else np.nan,
+    )
     results = []
     for layer in range(len(pooled["train"])):
-        fitted: Fitted = fit_classes(
+        fitted = fit_classes(
             [pooled["train"][layer][learnt], *(pooled[part][layer] for part in PARTS[1:])], answers, one_of_many
         )
         counts = f1_counts(truth["test"], fitted.predicted)
-        interval = interval_over_speakers(macro_f1, counts, speakers, generator(seed, "speakers", layer))
-        chosen = (baseline, random_features, fitted.penalty, fitted.converged)
-        results.append(Result(layer, fitted.validation, *interval, *chosen))
+        results.append(result(layer, fitted, macro_f1, counts, speakers, baselines, seed))
     return results
+
+
+def result(
+    layer: int,
+    fitted: Fitted,
+    score: Score,
+    counts: np.ndarray,
+    speakers: Sequence[str],
+    baselines: tuple[float, float, float],
+    seed: int,
+) -> Result:
+    """A layer's `Result` from what each row of the test part, said by `speakers`, adds to the score."""
+    interval = interval_over_speakers(score, counts, speakers, generator(seed, "speakers", layer))
+    chosen = (fitted.penalty, fitted.at_edge, fitted.converged)
+    return Result(layer, fitted.validation, *interval, *baselines, *chosen, sums_of_speakers(counts, speakers))
+
+
+def duration_and_loudness(utterances: Sequence[Utterance]) -> np.ndarray:
+    """Seconds, and root mean square in decibels of full scale, of each utterance; (utterances, 2) float64."""
+    rows = []
+    for utterance in utterances:
+        audio = utterance.audio().astype(np.float64)
+        rows.append((len(audio) / RATE, 10 * np.log10(max(np.square(audio).mean(), QUIETEST))))
+    return np.array(rows)
 
 
 def commonest(truth: np.ndarray, one_of_many: bool) -> np.ndarray:
