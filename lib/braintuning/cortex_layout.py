@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from braintuning.cortex_page import LABEL_POINTS, NOTE_POINTS, TITLE_POINTS, n_lines, wrap
+from braintuning.cortex_page import LABEL_POINTS, NOTE_LINE, NOTE_POINTS, TITLE_POINTS, n_lines, wrap
 from braintuning.raster import CAMERA_X
 
 INSET_WIDTH, INSET_HEIGHT, SMALLEST_INSET = 0.2, 0.2, 0.95
@@ -102,7 +102,7 @@ def arrange(
     key = (SQUARE if two_dimensional else BAR), TICKS + LABEL_LINE * max(1, n_lines(label))
     legend = LEGEND_LINE * n_groups
     strip = max(inset_height, sum(key) + legend + AIR) if insets else max(sum(key), legend)
-    floor = EDGE + (AIR * n_lines(note) + EDGE if note else 0)
+    floor = EDGE + (NOTE_LINE * n_lines(note) + 0.02 + EDGE if note else 0)
     views_bottom = floor + strip + AIR
     map_bottom = views_bottom + VIEW_HEIGHT * width
     boxes: dict[str | tuple[str, str], Box] = {"flat": (0.0, map_bottom, width, width * map_aspect)}

@@ -17,13 +17,18 @@ from braintuning.cortex_axes import CASING, GROUP_COLOURS
 
 TITLE_POINTS = 8.0
 LABEL_POINTS = 6.5
-NOTE_POINTS = 4.8
+NOTE_POINTS = 6.0
+NOTE_LINE = 0.1
 TICK_INCHES = 0.33
 
 
 def wrap(text: str | None, inches: float, points: float) -> str:
-    """Text broken into lines that fit `inches` at a font size of `points`; '' for None."""
-    return fill(text or "", max(8, int(inches * 72 / (0.56 * points))))
+    """Text broken into lines of about equal length that fit `inches` at a size of `points`; '' for None."""
+    text, widest = text or "", max(8, int(inches * 72 / (0.56 * points)))
+    lines = n_lines(fill(text, widest))
+    narrowest = min(widest, len(text) // max(lines, 1))
+    equal = (width for width in range(max(narrowest, 1), widest) if n_lines(fill(text, width)) <= lines)
+    return fill(text, next(equal, widest))
 
 
 def n_lines(text: str) -> int:

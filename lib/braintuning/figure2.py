@@ -181,7 +181,10 @@ def bars_above(fig: Figure, study: Study, table: pd.DataFrame, value: str, label
     plots.condition_legend(fig, conditions, loc="upper center", bbox_to_anchor=(0.5, 1.0))
 
 
-def small_print(study: Study, table: pd.DataFrame, sources: str = SURFACE_SOURCES) -> str:
-    """What stands below a figure: the study, its weights, and where what it shows comes from."""
-    weights = "; ".join(dict.fromkeys(table["weights"]))
+def small_print(
+    study: Study, table: pd.DataFrame, sources: str = SURFACE_SOURCES, backbones: Collection[str] | None = None
+) -> str:
+    """What stands below a figure: the study, weights of `backbones` (else of those that it tunes), and sources."""
+    shown = table["backbone"].isin(list(backbones or study.tuned_backbones))
+    weights = "; ".join(dict.fromkeys(table.loc[shown, "weights"]))
     return f"{study.title}. Weights: {weights}. {sources}"

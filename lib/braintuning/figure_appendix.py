@@ -17,7 +17,7 @@ SIZE_CONDITIONS = ("pretrained", "brain-tuned")
 
 def _panels(n_rows: int, n_columns: int, height: float = 1.9) -> tuple[Figure, list]:
     fig = Figure(figsize=(7.2, 0.45 + height * n_rows), layout="constrained")
-    axes = fig.subplots(n_rows, n_columns, squeeze=False, sharey=True)
+    axes = fig.subplots(n_rows, n_columns, squeeze=False)
     return fig, axes
 
 
@@ -26,8 +26,8 @@ def _shown(study: Study) -> tuple[str, ...]:
     return tuple(condition for condition in study.conditions if condition not in study.variants)
 
 
-def _with_legend(fig: Figure, conditions: Sequence[str], note: str) -> Figure:
-    plots.condition_legend(fig, conditions, loc="outside upper center")
+def _with_legend(fig: Figure, conditions: Sequence[str], note: str, lines: bool = False) -> Figure:
+    plots.condition_legend(fig, conditions, lines, loc="outside upper center")
     plots.small_print_below(fig, note)
     return fig
 
@@ -38,7 +38,7 @@ def layers(study: Study, table: pd.DataFrame, note: str) -> Figure:
     def draw(ax: Axes, chosen: pd.DataFrame, conditions: Sequence[str]) -> None:
         plots.layer_curves(ax, chosen, "alignment", conditions)
 
-    return _grid(study, table, note, draw)
+    return _grid(study, table, note, draw, lines=True)
 
 
 def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
@@ -50,7 +50,7 @@ def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
     return _grid(study, at_layer(table, study.figures.layer), note, draw)
 
 
-def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None]) -> Figure:
+def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None], lines: bool = False) -> Figure:
     """A row a region and a column a backbone, each filled by `draw(axes, rows of the table, conditions)`."""
     fig, axes = _panels(len(REGIONS), len(study.tuned_backbones))
     for row, roi in zip(axes, REGIONS, strict=True):
@@ -58,8 +58,9 @@ def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None
             conditions = [c for c in _shown(study) if c in study.conditions_of(backbone)]
             draw(ax, table[(table["backbone"] == backbone) & (table["roi"] == roi)], conditions)
             ax.set_title(backbone if roi == REGIONS[0] else "")
+        plots.share_y_where_it_fits(row)
         row[0].set_ylabel(f"{plots.ROI_TITLES[roi]}\n{YLABEL}")
-    return _with_legend(fig, _shown(study), note)
+    return _with_legend(fig, _shown(study), note, lines)
 
 
 def language_models(study: Study, table: pd.DataFrame, note: str) -> Figure:

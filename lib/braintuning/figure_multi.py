@@ -45,15 +45,13 @@ def amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
         chosen = table[table["roi"] == roi]
         best = chosen.groupby(["condition", "participant", "hours"], as_index=False)["alignment"].max()
         conditions = [c for c in study.conditions if c in set(best["condition"])]
-        for condition, colour in plots.colours_of(conditions).items():
-            wide = best[best["condition"] == condition].pivot(index="hours", columns="participant", values="alignment")
-            ax.plot(60 * wide.index, wide, color=colour, lw=0.6, alpha=0.6)
-            ax.plot(60 * wide.index, wide.mean(axis=1), "-o", color=colour, lw=1.6, ms=3, label=condition)
+        minutes = best.assign(layer=(60 * best["hours"]).round(1))
+        plots.layer_curves(ax, minutes, "alignment", conditions)
         top = best[best["condition"] == "pretrained"].groupby("hours")["alignment"].mean().max()
         ax.axhline(top, color="0.5", lw=0.7, ls=":")
         ax.set(xlabel="minutes of stories for the encoding model", title=plots.ROI_TITLES[roi])
-    fig.axes[0].set_ylabel(f"{YLABEL}, best layer")
-    fig.axes[0].legend()
+    fig.axes[0].set_ylabel(f"{YLABEL},\nbest layer")
+    plots.condition_legend(fig, conditions, lines=True, loc="outside upper center")
     plots.small_print_below(fig, note)
     return fig
 

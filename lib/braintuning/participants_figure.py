@@ -8,7 +8,16 @@ from matplotlib.figure import Figure
 
 from braintuning.colours import limits, per_vertex
 from braintuning.cortex_axes import DEFAULT_GROUPS, flatmap
-from braintuning.cortex_page import LABEL_POINTS, NOTE_POINTS, TITLE_POINTS, colour_bar, group_legend, n_lines, wrap
+from braintuning.cortex_page import (
+    LABEL_POINTS,
+    NOTE_LINE,
+    NOTE_POINTS,
+    TITLE_POINTS,
+    colour_bar,
+    group_legend,
+    n_lines,
+    wrap,
+)
 from braintuning.errors import InputError
 from braintuning.raster import flat_image
 from braintuning.surfaces import Surface
@@ -122,7 +131,7 @@ def _grid(
     map_height = max(column * np.ptp(image.y) / np.ptp(image.x) for image in (flat_image(p.surface) for p in panels))
     row = map_height + 0.09 * max(map(n_lines, captions)) + 0.08
     n_rows = -(-len(panels) // n_columns)
-    note_height = 0.06 + 0.08 * n_lines(note)
+    note_height = 0.06 + NOTE_LINE * n_lines(note)
     strip_height = max(0.33 + 0.11 * n_lines(label), 0.42)
     title_height = 0.13 * n_lines(title) + 0.07 if title else 0.03
     total = note_height + strip_height + n_rows * row + title_height

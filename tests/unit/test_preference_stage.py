@@ -106,7 +106,9 @@ def similarities(gain):
         for k, pair_type in enumerate(PAIR_TYPES)
     ]
     columns = ["participant", "backbone", "condition", "layer", "pair_type", "similarity", "preference"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(
+        low=lambda t: t["preference"] - 0.1, high=lambda t: t["preference"] + 0.2
+    )
 
 
 def test_change_is_from_the_same_backbone_and_layer_pretrained():
@@ -120,10 +122,14 @@ def test_every_line_of_the_figure_is_where_its_numbers_are(study, tmp_path):
     tuned = load_study(tiny.write_yaml(tmp_path / "tuned.yaml", content))
     with plots.mpl.rc_context():
         fig = figure5.draw(tuned, similarities({"brain-tuned": 0.2}), "planted")
-    preference, change, pairs = fig.axes
+    preference, change, pairs = fig.axes[:3]
     means = {line.get_label(): line.get_ydata() for line in preference.lines}
     np.testing.assert_allclose(means["brain-tuned"], [-0.3, -0.2, -0.1])
     np.testing.assert_allclose(means["pretrained"], [-0.5, -0.4, -0.3])
     np.testing.assert_allclose({line.get_label(): line.get_ydata() for line in change.lines}["brain-tuned"], 0.2)
+    (pretrained_ends, *_) = preference.collections[0].get_segments()
+    assert pretrained_ends[:, 1].tolist() == pytest.approx([-0.6, -0.3])
+    front = max(preference.lines, key=lambda line: line.get_zorder())
+    assert front.get_label() == "brain-tuned"
     styles = {line.get_linestyle(): line.get_ydata()[0] for line in pairs.lines[:4]}
     assert styles[":"] == pytest.approx(0.9) and styles["-."] == pytest.approx(0.0)
