@@ -7,7 +7,7 @@ import pytest
 import tiny
 from braintuning import figure5, plots, preference_stage
 from braintuning.preference_stage import say_words, semantic_preference, words_to_say
-from braintuning.results import load_arrays
+from braintuning.results import load_arrays, save_arrays
 from braintuning.spoken_words import SpokenWord
 from braintuning.study import Run, load_study
 from braintuning.word_pairs import PAIR_TYPES
@@ -109,6 +109,27 @@ def similarities(gain):
     return pd.DataFrame(rows, columns=columns).assign(
         low=lambda t: t["preference"] - 0.1, high=lambda t: t["preference"] + 0.2
     )
+
+
+def test_statistics_have_every_layer_of_every_tuned_model(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path))
+    tuned = load_study(tiny.write_yaml(tmp_path / "t.yaml", tiny.study_content(study.root, tmp_path)))
+    types = words_to_say(tuned)[0]["pair_type"]
+    before = types.map({"same word": 1.0, "synonyms": 0.2, "near homophones": 0.6, "random": 0.0}).to_numpy()
+    meant = types.map({"same word": 1.0, "synonyms": 0.5, "near homophones": 0.6, "random": 0.0}).to_numpy()
+    for run in tuned.runs():
+        similarities = [before, meant if run.condition == "brain-tuned" else before, 0 * before]
+        save_arrays(tuned.preference_file(run), {"similarities": np.array(similarities)}, {})
+    table = figure5.compare(tuned)
+    keys = ["participant", "backbone", "condition", "layer"]
+    assert list(table.columns) == [*keys, "difference", "low", "high", "reason"] and not table.duplicated(keys).any()
+    assert len(table) == 3 * len(list(tuned.tuned_runs()))
+    values = table.pivot_table(index="condition", columns="layer", values="difference")
+    np.testing.assert_allclose(values.loc["brain-tuned", [0, 1]], [0, 0.3], atol=1e-12)
+    np.testing.assert_allclose(values.loc["random-brain-tuned", [0, 1]], 0, atol=1e-12)
+    empty = table["layer"] == 2
+    assert table.loc[empty, "difference"].isna().all() and (table.loc[empty, "reason"] != "").all()
+    assert (table.loc[~empty, "reason"] == "").all()
 
 
 def test_change_is_from_the_same_backbone_and_layer_pretrained():
