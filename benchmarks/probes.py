@@ -41,25 +41,26 @@ MODELS = {
 }
 
 
-def timed(run: Callable[[], object]) -> tuple[float, object]:
-    """Seconds that a call takes, and what it returns."""
-    start = time.perf_counter()
+def timed(run: Callable[[], object], what: str) -> tuple[dict[str, float], object]:
+    """Seconds that a call takes, on the clock and of processor time, and what it returns."""
+    start, used = time.perf_counter(), time.process_time()
     found = run()
-    return time.perf_counter() - start, found
+    taken = {f"{what}_seconds": time.perf_counter() - start, f"{what}_processor_seconds": time.process_time() - used}
+    return taken, found
 
 
 def measure(task: str, corpus: str, parts: Parts, name: str, folder: Path) -> tuple[dict, pd.DataFrame, np.ndarray]:
     """Seconds, table, and sums over speakers at the best layer, of one model on one task."""
     encoder, kind = MODELS[name](), KIND_OF_TASK.get(task, "mean")
     store = Store(folder / name, name, ("mean", *KIND_OF_TASK.values()))
-    taken, _ = timed(lambda: states(encoder, parts, kind, store=store))
-    fitting, results = timed(lambda: task_named(task).measure(parts, encoder, "cpu", 0, store))
+    taken, _ = timed(lambda: states(encoder, parts, kind, store=store), "pass")
+    fitting, results = timed(lambda: task_named(task).measure(parts, encoder, "cpu", 0, store), "fit")
     table = as_table(results, encoder.family, task, corpus, parts)
     best = max((r for r in results if r.layer > 0), key=lambda r: r.validation)
     table = table.assign(drawn=table["layer"] == best.layer)
     table.insert(0, "model", name)
     row = {"task": task, "model": name, "utterances": sum(map(len, parts.values())), "layers": len(results)}
-    row |= {"pass_seconds": taken, "fit_seconds": fitting, "threads": torch.get_num_threads()}
+    row |= {**taken, **fitting, "threads": torch.get_num_threads()}
     print(row, flush=True)
     return row, table, best.sums
 

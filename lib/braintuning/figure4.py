@@ -209,6 +209,8 @@ def panel(
     mark_floor(ax, table, backbones)
     layers = sorted({int(layer) for layer in table["layer"]})
     which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]}-{layers[-1]}"
+    if unsettled := int((~table["converged"]).sum()):
+        which += f", {unsettled} of {len(table)} fits not settled"
     ax.text(
         1,
         1,

@@ -27,7 +27,13 @@ def planted(study):
             value = float(scores.word_accuracy(sums[layer].sum(axis=0)))
             rows.append(("asr", run.backbone, run.condition, run.participant or "", layer, value, validation))
     columns = "task backbone condition participant layer value validation".split()
-    more = {"corpus": "spoken sentences", "metric": "1 - WER", "baseline": 0.0, "random_features": 0.0}
+    more = {
+        "corpus": "spoken sentences",
+        "metric": "1 - WER",
+        "baseline": 0.0,
+        "random_features": 0.0,
+        "converged": True,
+    }
     return pd.DataFrame(rows, columns=columns).assign(
         **more, n_test_speakers=N_SPEAKERS, low=lambda t: t["value"] - 0.03, high=lambda t: t["value"] + 0.03
     )
@@ -77,6 +83,10 @@ def test_a_panel_shows_what_it_rests_on(study):
     handles = figure4.panel(ax, table, ["small"], CONDITIONS)
     assert ax.get_title() == "Speech recognition: spoken sentences (stand-in)"
     assert [text.get_text() for text in ax.texts] == ["8 test speakers, layer 1"]
+    first = table.index == table.index[0]
+    unsettled = Figure().add_subplot()
+    figure4.panel(unsettled, table.assign(converged=~first), ["small"], CONDITIONS)
+    assert unsettled.texts[0].get_text() == "8 test speakers, layer 1, 1 of 13 fits not settled"
     assert list(handles) == [*CONDITIONS, "commonest answer", "random features"]
     means = table.groupby("condition")["value"].mean()
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([means[c] for c in CONDITIONS])
