@@ -1,5 +1,7 @@
 """Figure 3: how much of a model's alignment is low-level, and where tuning changed that."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -70,14 +72,16 @@ def carried_map(study: Study, dataset: Dataset, backbone: str, condition: str = 
         carried = []
         for run in runs:
             arrays = load_arrays(study.low_level_file(participant, run))
-            carried.append((arrays["alignment"] - arrays[f"removed_{TOGETHER}"])[_place(study, arrays)])
+            carried.append(
+                at_figure_layer(study, arrays, "alignment") - at_figure_layer(study, arrays, f"removed_{TOGETHER}")
+            )
         maps.append(dataset.cortex(participant).to_vertices(carried[0] - carried[1]))
     return group_average(maps)
 
 
-def _place(study: Study, arrays: dict[str, np.ndarray]) -> int:
-    """Where the figure's layer stands in the arrays: the last of those that were named, or its own number."""
-    return study.figures.layer if not study.low_level.layers else len(arrays["alignment"]) - 1
+def at_figure_layer(study: Study, arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """One of the arrays of `low_level_impact` at the figure's layer, whichever layers are kept; (voxels,)."""
+    return arrays[name][arrays["layers"].tolist().index(study.figures.layer % int(arrays["n_layers"]))]
 
 
 def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: Dataset, note: str) -> Figure:
