@@ -119,24 +119,25 @@ class LowLevelFit:
             scores[f"readout_removed_{name}" if name else "readout"] = np.array(read)
         return scores
 
-    def parts(self, labels: np.ndarray) -> list[dict[str, np.ndarray]]:
-        """Variance of all low-level features and of each layer, partitioned, in voxels of some region group; else NaN.
+    def parts(self, labels: np.ndarray, layer: int) -> dict[str, np.ndarray]:
+        """Variance of all low-level features and of a layer, partitioned, in voxels of some region group; else NaN.
 
         Parameters
         ----------
         labels : (voxels,) str
+        layer : int
+            Place among the layers that are compared.
         """
-        inside = np.flatnonzero(np.any([np.isin(labels, names) for names in rois.GROUPS.values()], axis=0))
+        inside = np.any([np.isin(labels, names) for names in rois.GROUPS.values()], axis=0)
         sound = {s: np.hstack([rows[s] for rows in self.low_level.values()]) for s in self.stories}
-        layers = ({s: self._design(s, layer) for s in self.stories} for layer in range(self.n_layers))
+        pairs = (self._pair(sound), self._pair({s: self._design(s, layer) for s in self.stories}))
         found = partition(
-            self._pair(sound), map(self._pair, layers), self.fitted[:, inside], self.truth[:, inside], self.settings,
+            *pairs, self.fitted[:, : self.voxels][:, inside], self.truth[:, inside], self.settings,
             generator(self.settings.seed, "partition"), self.device,
         )  # fmt: skip
-        whole = [{name: np.full(len(labels), np.nan) for name in of_layer} for of_layer in found]
-        for target, of_layer in zip(whole, found, strict=True):
-            for name, values in of_layer.items():
-                target[name][inside] = values
+        whole = {name: np.full(len(labels), np.nan) for name in found}
+        for name, values in found.items():
+            whole[name][inside] = values
         return whole
 
     @property

@@ -35,8 +35,9 @@ def low_level_impact(study: Study, participant: str, run: Run, device: str = "cp
     region; a lower bound, see `removal.remove`. The file holds `alignment` and `removed_<feature>`, (layers, voxels)
     float32, NaN where a voxel is not used; `readout` and `readout_removed_<feature>`, (layers, features, 2), what of
     each feature the encoding models find in the test story, and chance; `layers`, their numbers, and `n_layers` of the
-    model. The CSV beside it has R by layer, region and feature with a bootstrap interval over voxels and, for all
-    features together, the partition of variance over the noise ceiling squared.
+    model. The CSV beside it has R by layer, region and feature with a bootstrap interval over voxels and, at the
+    figure's layer and for all features together alone (it takes longer than all else), the partition of variance over
+    the noise ceiling squared.
     """
     require_device(device)
     dataset, path = prepare(study, report), study.low_level_file(participant, run)
@@ -62,7 +63,9 @@ def low_level_impact(study: Study, participant: str, run: Run, device: str = "cp
             arrays[name][:, used] = values / ceiling[used]
     rng = generator(study.encoding.seed, "impact", participant, run.name)
     table = impact_table(arrays, labels, study.low_level.features, rng)
-    table = _with_parts(table, found.parts(labels[used]), labels[used], ceiling[used], layers)
+    shown = study.figures.layer % n_layers
+    parts = found.parts(labels[used], layers.index(shown))
+    table = _with_parts(table, parts, labels[used], ceiling[used], shown)
     phones = ", ".join(sorted({phones_of(dataset, story)[1] for story in responses}))
     table = table.assign(rare_share=table["feature"].map(found.rare_shares), phones=phones)
     carried = provenance(recipe, device=device, weights=provenance_of(features_file)["weights"])
@@ -146,17 +149,14 @@ def impact_table(
 
 
 def _with_parts(
-    table: pd.DataFrame,
-    parts: Sequence[Mapping[str, np.ndarray]],
-    labels: np.ndarray,
-    ceiling: np.ndarray,
-    layers: Sequence[int],
+    table: pd.DataFrame, parts: Mapping[str, np.ndarray], labels: np.ndarray, ceiling: np.ndarray, layer: int
 ) -> pd.DataFrame:
-    """Add the mean partition of each layer and region group, as a share of the variance that can be explained."""
-    for layer, of_layer in zip(layers, parts, strict=True):
-        for name, values in of_layer.items():
-            for group in rois.GROUPS:
-                inside = np.isin(labels, rois.GROUPS[group])
-                chosen = (table["roi"] == group) & (table["layer"] == layer) & (table["feature"] == TOGETHER)
-                table.loc[chosen, name] = (values[inside] / ceiling[inside] ** 2).mean() if inside.any() else np.nan
+    """Add the mean partition of each region group, as a share of the variance that can be explained."""
+    for name, values in parts.items():
+        table[name] = np.nan
+        for group, names in rois.GROUPS.items():
+            inside = np.isin(labels, names)
+            chosen = (table["roi"] == group) & (table["layer"] == layer) & (table["feature"] == TOGETHER)
+            if inside.any():
+                table.loc[chosen, name] = (values[inside] / ceiling[inside] ** 2).mean()
     return table

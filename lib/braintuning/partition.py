@@ -1,6 +1,6 @@
 """Variance partitioning: what low-level features and a model each explain alone, and what they share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -78,22 +78,21 @@ def explained(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 def partition(
     low_level: Sequence[np.ndarray],
-    models: Iterable[Sequence[np.ndarray]],
+    model: Sequence[np.ndarray],
     train_y: np.ndarray,
     measured: np.ndarray,
     settings: Encoding,
     rng: np.random.Generator,
     device: str = "cpu",
-) -> list[dict[str, np.ndarray]]:
-    """Unique and shared variance of low-level features and each of several models' features, in unseen rows.
+) -> dict[str, np.ndarray]:
+    """Unique and shared variance of low-level features and a model's features, in unseen rows.
 
     Each space alone, then both with banded ridge: what the pair explains beyond one space is unique to the other
     (Lescroart, Stansbury & Gallant 2015).
 
     Parameters
     ----------
-    low_level : pair of (train rows, features), (test rows, features) float32
-    models : iterable of such pairs
+    low_level, model : pair of (train rows, features), (test rows, features) float32
     train_y : (train rows, voxels) float32
     measured : (test rows, voxels) float32
     settings : Encoding
@@ -102,8 +101,8 @@ def partition(
 
     Returns
     -------
-    parts : list of dict of unique_lowlevel, unique_model, shared: (voxels,) float64
-        Of each model: shares of variance that sum to what both explain. Noise can make any of them negative.
+    parts : dict of unique_lowlevel, unique_model, shared: (voxels,) float64
+        Shares of variance; they sum to what both explain. Noise can make any of them negative.
     """
     seed = int(rng.integers(2**31))
 
@@ -113,8 +112,5 @@ def partition(
             banded_predict(fitted, train_y, unseen, settings, np.random.default_rng(seed), device), measured
         )
 
-    low, found = r2(low_level), []
-    for model in models:
-        alone, both = r2(model), r2(low_level, model)
-        found.append({"unique_lowlevel": both - alone, "unique_model": both - low, "shared": low + alone - both})
-    return found
+    low, high, both = r2(low_level), r2(model), r2(low_level, model)
+    return {"unique_lowlevel": both - high, "unique_model": both - low, "shared": low + high - both}

@@ -43,7 +43,7 @@ def test_the_table_has_every_layer_region_and_feature(made):
     assert len(table) == 3 * len(rois.GROUPS) * (len(study.low_level.features) + 1)
     assert table.duplicated(["layer", "roi", "feature"]).sum() == 0
     parts = table[["unique_lowlevel", "unique_model", "shared"]].notna().all(axis=1)
-    assert set(table.loc[parts, "feature"]) == {"all"} and set(table.loc[parts, "layer"]) == {0, 1, 2}
+    assert set(table.loc[parts, "feature"]) == {"all"} and set(table.loc[parts, "layer"]) == {2}
     assert set(table["phones"]) == {"phone tier"} and (table["n_layers"] == 3).all()
     shares = table.groupby("feature")["rare_share"].first()
     assert shares[["diphones", "triphones"]].between(0, 1).all()
