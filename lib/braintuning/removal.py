@@ -38,8 +38,9 @@ def remove(
     narrow one.
 
     What this cannot do: it is linear, and as good as the rows that it is fitted to. Sound that the model holds in
-    another form, or whose weights do not carry over to another voice, stays, so R is a lower bound; `read_out` says how
-    much a ridge regression still finds.
+    another form, or whose weights do not carry over to another voice, stays, and R is then too low: a lower bound of
+    what is low-level, but for meaning that goes along with sound and goes with it. `read_out` says how much a ridge
+    regression still finds.
 
     Parameters
     ----------

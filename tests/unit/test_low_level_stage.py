@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -152,3 +154,32 @@ def test_r_of_next_to_no_alignment_is_left_empty():
     assert shown["low"].isna().tolist() == [False, True, False]
     assert shown["alignment"].equals(table["alignment"])
     assert table["r_percent"].tolist()[1] == 300
+
+
+def test_missing_bars_are_told_apart_and_phones_by_dictionary_are_said():
+    table = pd.DataFrame(
+        {
+            **{"participant": ["P1", "P1", "P2"], "roi": ["late_language", "primary_auditory", "late_language"]},
+            **{"r_percent": [20.0, np.nan, np.nan], "n_voxels": [5, 0, 4], "phones": "phone tier"},
+        }
+    )
+    said = figure3.why_no_bar(table)
+    assert "auditory" in said and "of P1" in said and "P2" not in said and "below 0.05" in said
+    assert figure3.why_no_bar(table.iloc[:1]) == "" and "below" not in figure3.why_no_bar(table.iloc[:2])
+    assert "dictionary" in figure3.why_no_bar(table.iloc[:1].assign(phones="pronunciation dictionary within words"))
+
+
+def test_the_map_paints_each_regions_change_of_r(made, monkeypatch):
+    study, _, _ = made
+    labels = np.array(["A1", "A1", "A5", "A5", "44"])
+    cortex = SimpleNamespace(voxel_labels=labels, vertex_labels=np.array(["A5", "A1", "44", ""]), surface=None)
+    dataset = SimpleNamespace(cortex=lambda _: cortex)
+
+    def arrays(path):
+        tuned = "brain-tuned" in str(path)
+        alignment = np.array([[0.4, 0.2, 0.3, np.nan, 0.01]])
+        after = alignment * (0.5 if tuned else 0.25)
+        return {"alignment": alignment, "removed_all": after, "layers": np.array([2]), "n_layers": np.array(3)}
+
+    monkeypatch.setattr(figure3, "load_arrays", arrays)
+    assert figure3.change_map(study, dataset, "small") == pytest.approx([-25, -25, np.nan, np.nan], nan_ok=True)

@@ -105,10 +105,11 @@ def test_all_features_together_leave_no_more_of_one_than_its_own_removal():
         assert after_all < max(after_one, 0) + chance
 
 
-def test_a_feature_without_anything_in_common_takes_almost_nothing():
+@pytest.mark.parametrize("make", [lambda rng: slow(rng, 3), lambda rng: counted(rng, 250)])
+def test_a_feature_without_anything_in_common_takes_almost_nothing(make):
     rng = np.random.default_rng(5)
     design = delayed(slow(rng, 16, 0.0))
-    assert correlation(removed(design, [slow(rng, 3)])["winter"], design["winter"]).min() > 0.97
+    assert correlation(removed(design, [make(rng)])["winter"], design["winter"]).mean() > 0.97
 
 
 def test_without_a_penalty_nothing_of_the_feature_is_in_the_training_rows(monkeypatch):
