@@ -129,7 +129,7 @@ class LowLevelFit:
             Place among the layers that are compared.
         """
         inside = np.any([np.isin(labels, names) for names in rois.GROUPS.values()], axis=0)
-        sound = {s: np.hstack([rows[s] for rows in self.low_level.values()]) for s in self.stories}
+        sound = removal.side_by_side(list(self.low_level.values()), self.train)
         pairs = (self._pair(sound), self._pair({s: self._design(s, layer) for s in self.stories}))
         found = partition(
             *pairs, self.fitted[:, : self.voxels][:, inside], self.truth[:, inside], self.settings,

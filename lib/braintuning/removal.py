@@ -60,13 +60,7 @@ def remove(
         Not scaled again: a column that was mostly sound stays small.
     """
     names = list(design)
-    every_x = {name: [] for name in names}
-    for feature in low_level:
-        fitted = np.concatenate([feature[story] for story in train])
-        scale = np.sqrt((fitted**2).sum() / len(fitted)) or 1
-        for name in names:
-            every_x[name].append(feature[name] / scale)
-    x = {name: np.hstack(parts).astype(np.float32) for name, parts in every_x.items()}
+    x = side_by_side(low_level, train)
     train_x, train_y = (np.concatenate([rows[story] for story in train]) for rows in (x, design))
     splits = encoding.chunked_splits(
         len(train_x), settings.validation_splits, settings.validation_chunk_rows, settings.validation_fraction, rng
@@ -74,6 +68,25 @@ def remove(
     predicted = ridge_predict(train_x, train_y, np.concatenate([x[n] for n in names]), ALPHAS, splits, device)[0]
     ends = np.cumsum([len(design[name]) for name in names])[:-1]
     return {name: design[name] - part for name, part in zip(names, np.split(predicted, ends), strict=True)}
+
+
+def side_by_side(features: Sequence[Mapping[str, np.ndarray]], train: Sequence[str]) -> dict[str, np.ndarray]:
+    """Features beside each other, each scaled so that its squares sum to 1 in the mean row of the training stories.
+
+    Parameters
+    ----------
+    features : sequence of mapping of story to (rows, dim) float32
+    train : sequence of str
+
+    Returns
+    -------
+    joined : dict of story to (rows, sum of dims) float32
+    """
+    scales = [np.sqrt(np.mean(np.concatenate([(x[s] ** 2).sum(axis=1) for s in train]))) or 1 for x in features]
+    return {
+        story: np.hstack([x[story] / scale for x, scale in zip(features, scales, strict=True)]).astype(np.float32)
+        for story in features[0]
+    }
 
 
 def read_out(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
