@@ -10,6 +10,10 @@ class InputError(ValueError):
     """
 
 
+class MissingTier(InputError):
+    """A whole TextGrid, or a dataset, without the tier that was asked for."""
+
+
 def nearest(found: str, valid: tuple[str, ...]) -> str:
     """Words that end an error message: the valid name closest to what was found, or all of them."""
     close = difflib.get_close_matches(found, valid, n=1, cutoff=0.4)

@@ -43,8 +43,12 @@ def gather(
 
 
 def at_layer(table: pd.DataFrame, layer: int) -> pd.DataFrame:
-    """Rows of one layer; a negative number counts from each backbone's last."""
-    n_layers = table.groupby("backbone")["layer"].transform("max") + 1
+    """Rows of one layer; a negative number counts from each backbone's last.
+
+    How many layers a backbone has is in the column `n_layers`; a table without one has every layer.
+    """
+    whole = "n_layers" not in table
+    n_layers = table.groupby("backbone")["layer"].transform("max") + 1 if whole else table["n_layers"]
     return table[table["layer"] == (layer if layer >= 0 else n_layers + layer)]
 
 

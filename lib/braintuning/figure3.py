@@ -1,5 +1,7 @@
 """Figure 3: how much of a model's alignment is low-level, and where tuning changed that."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -8,7 +10,7 @@ from braintuning import plots, stats
 from braintuning.brainplot import cortex_figure, group_average
 from braintuning.datasets.interface import Dataset
 from braintuning.figure2 import REGIONS, at_layer, bars_above, on_the_map, reliability
-from braintuning.low_level_features import TOGETHER
+from braintuning.low_level_features import FROM_TIER, TOGETHER
 from braintuning.low_level_stage import low_level_impact
 from braintuning.results import load_arrays
 from braintuning.seeding import generator
@@ -58,26 +60,40 @@ def compare(study: Study, table: pd.DataFrame, reference: str = "pretrained") ->
     return found.assign(q=stats.false_discovery_q(found["p"].to_numpy()))
 
 
-def carried_map(study: Study, dataset: Dataset, backbone: str, condition: str = "brain-tuned") -> np.ndarray:
-    """Alignment that all low-level features carry, of a condition minus pretrained; (vertices,) float.
+def change_map(study: Study, dataset: Dataset, backbone: str, condition: str = "brain-tuned") -> np.ndarray:
+    """R of all low-level features, of a condition minus pretrained, painted on each HCP region; (vertices,) float.
 
-    That is alignment minus alignment without them, R before it is divided: in a single voxel the division would be by
-    numbers near 0.
+    R is that of the region's mean over its voxels above the ceiling (in a single voxel it would be a share of next to
+    nothing), averaged over the participants of `on_the_map`; NaN where alignment is below `LEAST_ALIGNMENT` in all.
     """
     maps = []
     for participant in on_the_map(study, dataset):
-        runs = Run(backbone, condition, participant), Run(backbone, "pretrained")
-        carried = []
-        for run in runs:
-            arrays = load_arrays(study.low_level_file(participant, run))
-            carried.append((arrays["alignment"] - arrays[f"removed_{TOGETHER}"])[_place(study, arrays)])
-        maps.append(dataset.cortex(participant).to_vertices(carried[0] - carried[1]))
+        cortex = dataset.cortex(participant)
+        tuned, pretrained = (
+            load_arrays(study.low_level_file(participant, run))
+            for run in (Run(backbone, condition, participant), Run(backbone, "pretrained"))
+        )
+        painted = np.full(len(cortex.vertex_labels), np.nan)
+        for region in np.unique(cortex.voxel_labels[cortex.voxel_labels != ""]):
+            inside = cortex.voxel_labels == region
+            change = region_r(study, tuned, inside) - region_r(study, pretrained, inside)
+            painted[cortex.vertex_labels == region] = change
+        maps.append(painted)
     return group_average(maps)
 
 
-def _place(study: Study, arrays: dict[str, np.ndarray]) -> int:
-    """Where the figure's layer stands in the arrays: the last of those that were named, or its own number."""
-    return study.figures.layer if not study.low_level.layers else len(arrays["alignment"]) - 1
+def region_r(study: Study, arrays: Mapping[str, np.ndarray], inside: np.ndarray) -> float:
+    """R of all low-level features at the figure's layer, of the mean over (voxels,) bool `inside`; NaN if undefined."""
+    before, after = (at_figure_layer(study, arrays, name)[inside] for name in ("alignment", f"removed_{TOGETHER}"))
+    known = np.isfinite(before)
+    if not known.any() or before[known].mean() < LEAST_ALIGNMENT:
+        return np.nan
+    return 100 * (1 - after[known].mean() / before[known].mean())
+
+
+def at_figure_layer(study: Study, arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """One of the arrays of `low_level_impact` at the figure's layer, whichever layers are kept; (voxels,)."""
+    return arrays[name][arrays["layers"].tolist().index(study.figures.layer % int(arrays["n_layers"]))]
 
 
 def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: Dataset, note: str) -> Figure:
@@ -94,22 +110,38 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
     note : str
         Small print.
     """
-    cortex = dataset.cortex(on_the_map(study, dataset)[0])
+    on_map = on_the_map(study, dataset)
+    cortex = dataset.cortex(on_map[0])
+    who = "" if len(on_map) == len(study.participants) else f" ({on_map[0]})"
     shown = at_layer(table[table["feature"] == TOGETHER], study.figures.layer)
-    missing = shown["r_percent"].isna() & shown["roi"].isin(REGIONS)
-    undefined = f". No bar: alignment below {LEAST_ALIGNMENT:g}, of which no share is taken" if missing.any() else ""
     fig = cortex_figure(
         cortex.surface,
-        carried_map(study, dataset, study.figure_backbone),
-        label="alignment carried by low-level features, brain-tuned minus pretrained",
+        change_map(study, dataset, study.figure_backbone),
+        label=f"low-level impact R of each region (%), brain-tuned minus pretrained{who}",
         symmetric=True,
         reliability=reliability(study, dataset),
         labels=cortex.vertex_labels,
-        note=note + undefined,
+        note=note + why_no_bar(shown[shown["roi"].isin(REGIONS)]),
     )
     stars = statistics[(statistics["feature"] == TOGETHER) & (statistics["q"] < 0.05)]
     bars_above(fig, study, shown, "r_percent", "low-level impact R (%)", stars)
     return fig
+
+
+def why_no_bar(shown: pd.DataFrame) -> str:
+    """Small print on bars that are missing, and on phones that the dataset lacks; empty where there is neither."""
+    empty = shown["n_voxels"] == 0
+    said = ""
+    if (shown["r_percent"].isna() & ~empty).any():
+        said += f". No bar where alignment is below {LEAST_ALIGNMENT:g}, of which no share is taken"
+    if empty.any():
+        said += ". No voxel above the noise ceiling: " + ", ".join(
+            f"{plots.ROI_TITLES[roi].lower()} of {participant}"
+            for participant, roi in shown.loc[empty, ["participant", "roi"]].drop_duplicates().itertuples(index=False)
+        )
+    if made := set(shown["phones"]) - {FROM_TIER}:
+        said += f". Phones by {', '.join(sorted(made))}"
+    return said
 
 
 def draw_features(study: Study, table: pd.DataFrame, note: str) -> Figure:

@@ -6,12 +6,13 @@ import numpy as np
 
 from braintuning import lowlevel, phone_ngrams
 from braintuning.datasets.interface import Dataset
-from braintuning.errors import InputError
+from braintuning.errors import InputError, MissingTier
 from braintuning.textgrid import Interval
 from braintuning.textual import textual_counts
 
 KINDS = ("power_spectrum", "articulation", "diphones", "triphones", "textual")
 TOGETHER = "all"
+FROM_TIER, FROM_DICTIONARY = "phone tier", "pronunciation dictionary within words"
 
 
 def phones_in_words(words: Sequence[Interval]) -> list[Interval]:
@@ -32,13 +33,12 @@ def phones_in_words(words: Sequence[Interval]) -> list[Interval]:
     return phones
 
 
-def phones_of(dataset: Dataset, story: str, report: Callable[[str], None] = print) -> list[Interval]:
-    """Phones of a story as the dataset has them, else by dictionary within its words, which is then reported."""
+def phones_of(dataset: Dataset, story: str) -> tuple[list[Interval], str]:
+    """Phones of a story and where they are from: `FROM_TIER`, or `FROM_DICTIONARY` where the story has no such tier."""
     try:
-        return dataset.phones(story)
-    except InputError as error:
-        report(f"{story}: phones by pronunciation dictionary within each word, because {error}")
-        return phones_in_words(dataset.words(story))
+        return dataset.phones(story), FROM_TIER
+    except MissingTier:
+        return phones_in_words(dataset.words(story)), FROM_DICTIONARY
 
 
 def low_level_features(
@@ -72,7 +72,11 @@ def low_level_features(
     """
     if unknown := sorted(set(kinds) - set(KINDS)):
         raise InputError(f"low-level features: unknown kind {unknown[0]!r}, expected some of {', '.join(KINDS)}")
-    phones = {story: phones_of(dataset, story, report) for story in dict.fromkeys((*times, *train))}
+    phones = {}
+    for story in dict.fromkeys((*times, *train)):
+        phones[story], source = phones_of(dataset, story)
+        if source == FROM_DICTIONARY:
+            report(f"{story}: has no phone tier, phones by {source}")
     for story, found in phones.items():
         try:
             lowlevel.checked_phones(found)

@@ -7,7 +7,8 @@ import numpy as np
 from braintuning import encoding
 from braintuning.settings import Encoding
 
-N_MIXTURES = 10
+SHARES = (0.0, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 1.0)
+"""Of the first of two spaces in their common kernel: either alone, half and half, and between."""
 
 
 def banded_predict(
@@ -18,10 +19,10 @@ def banded_predict(
     rng: np.random.Generator,
     device: str = "cpu",
 ) -> np.ndarray:
-    """Ridge regression from several feature spaces, each with a penalty of its own for every voxel.
+    """Ridge regression from one feature space or two, each with a penalty of its own for every voxel.
 
-    Banded ridge (Nunez-Elizalde, Huth & Gallant 2019) by himalaya's random search over the spaces' shares (Dupre la
-    Tour, Eickenberg, Nunez-Elizalde & Gallant 2022).
+    Banded ridge (Nunez-Elizalde, Huth & Gallant 2019) by himalaya (Dupre la Tour, Eickenberg, Nunez-Elizalde & Gallant
+    2022), which searches here over the spaces' `SHARES` instead of random ones.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ def banded_predict(
     train_y : (rows, voxels) float32
     settings : Encoding
     rng : numpy Generator
-        Draws splits and shares.
+        Draws the splits.
     device : str
 
     Returns
@@ -47,17 +48,17 @@ def banded_predict(
     scales = [float((x**2).sum() / len(x)) or 1.0 for x in xs]
     kernels = backend.stack([x @ x.T / scale for x, scale in zip(xs, scales, strict=True)])
     alphas = np.logspace(-2, 5, settings.n_alphas)
+    shares = [[share, 1 - share] for share in SHARES] if len(xs) == 2 else [[1.0]]
     deltas, weights, _ = solve_multiple_kernel_ridge_random_search(
         kernels,
         backend.asarray(train_y, dtype="float32"),
-        n_iter=N_MIXTURES if len(xs) > 1 else 1,
+        n_iter=backend.asarray(shares, dtype="float32"),
         alphas=backend.asarray(alphas, dtype="float32"),
         cv=splits,
         local_alpha=True,
         return_weights="dual",
         n_targets_batch=2000,
         progress_bar=False,
-        random_state=int(rng.integers(2**31)),
     )[:3]
     weights = backend.asarray(weights, device=kernels.device)
     predicted = 0
@@ -103,19 +104,13 @@ def partition(
     parts : dict of unique_lowlevel, unique_model, shared: (voxels,) float64
         Shares of variance; they sum to what both explain. Noise can make any of them negative.
     """
-    spaces_of, seed = ([low_level], [model], [low_level, model]), int(rng.integers(2**31))
-    r2 = [
-        explained(
-            banded_predict(
-                [space[0] for space in spaces], train_y, [space[1] for space in spaces], settings,
-                np.random.default_rng(seed), device,
-            ),
-            measured,
+    seed = int(rng.integers(2**31))
+
+    def r2(*spaces: Sequence[np.ndarray]) -> np.ndarray:
+        fitted, unseen = zip(*spaces, strict=True)
+        return explained(
+            banded_predict(fitted, train_y, unseen, settings, np.random.default_rng(seed), device), measured
         )
-        for spaces in spaces_of
-    ]  # fmt: skip
-    return {
-        "unique_lowlevel": r2[2] - r2[1],
-        "unique_model": r2[2] - r2[0],
-        "shared": r2[0] + r2[1] - r2[2],
-    }
+
+    low, high, both = r2(low_level), r2(model), r2(low_level, model)
+    return {"unique_lowlevel": both - high, "unique_model": both - low, "shared": low + high - both}

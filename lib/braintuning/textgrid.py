@@ -10,7 +10,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from braintuning.errors import InputError
+from braintuning.errors import InputError, MissingTier
 from braintuning.files import atomic_path, require_file
 
 _NON_SPEECH = frozenset("sp sil spn br lg ls ns ns_ap cg ig sl sentence_start sentence_end".split()) | {""}
@@ -90,7 +90,8 @@ def _find(tiers: list[tuple[str, list[Interval]]], name: str, path: Path) -> lis
     alike = exact or [intervals for found, intervals in tiers if _singular(found) == _singular(name)]
     if len(alike) != 1:
         found = ", ".join(repr(found) for found, _ in tiers) or "none"
-        raise InputError(f"{path}: {len(alike)} tiers called {name!r}, expected one; interval tiers found: {found}")
+        kind = InputError if alike else MissingTier
+        raise kind(f"{path}: {len(alike)} tiers called {name!r}, expected one; interval tiers found: {found}")
     return alike[0]
 
 

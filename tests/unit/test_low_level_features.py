@@ -1,8 +1,15 @@
 import numpy as np
 import pytest
 from braintuning import lowlevel
-from braintuning.errors import InputError
-from braintuning.low_level_features import KINDS, low_level_features, phones_in_words
+from braintuning.errors import InputError, MissingTier
+from braintuning.low_level_features import (
+    FROM_DICTIONARY,
+    FROM_TIER,
+    KINDS,
+    low_level_features,
+    phones_in_words,
+    phones_of,
+)
 from braintuning.phone_ngrams import RARE, ngram_counts, ngrams, vocabulary
 from braintuning.phones import FEATURES
 from braintuning.textgrid import Interval
@@ -30,7 +37,7 @@ class OneVoice:
 
     def phones(self, story):
         if self._phones is None:
-            raise InputError(f"{story}: has no phone tier")
+            raise MissingTier(f"{story}: has no phone tier")
         return self._phones
 
 
@@ -93,6 +100,16 @@ def test_phones_come_from_a_dictionary_where_there_are_words_alone_and_it_is_sai
     phones = phones_in_words([Interval("cat", 1.0, 1.6)])
     assert [phone.label for phone in phones] == ["K", "AE", "T"]
     np.testing.assert_allclose([phone[1:] for phone in phones], [(1.0, 1.2), (1.2, 1.4), (1.4, 1.6)])
+
+
+def test_only_a_missing_phone_tier_is_made_up_for():
+    class Damaged(OneVoice):
+        def phones(self, story):
+            raise InputError(f"{story}.TextGrid: breaks off")
+
+    assert phones_of(OneVoice(), "a") == (PHONES, FROM_TIER)
+    assert phones_of(OneVoice(None), "a")[1] == FROM_DICTIONARY
+    refused(lambda: phones_of(Damaged(), "a"), "a.TextGrid", "breaks off")
 
 
 @pytest.mark.parametrize(

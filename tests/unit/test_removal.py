@@ -1,103 +1,141 @@
+"""Removal with the studies' own settings, on stories as long and features as wide and as correlated as in the demo."""
+
 import numpy as np
 import pytest
+from braintuning.alignment import design_matrix
 from braintuning.encoding import correlation, zscore
-from braintuning.removal import reach_of, remove, surrounding
+from braintuning.removal import read_out, remove
 from braintuning.settings import Encoding
-from braintuning.timing import delay
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import RidgeCV
 
-SETTINGS = Encoding(delays=(1, 2, 3, 4), log10_alpha_min=-2.0, log10_alpha_max=3.0, validation_chunk_rows=20)
-REACH = 3
-ROWS = {"a": 400, "b": 380, "winter": 300}
-TRAIN = ("a", "b")
+SETTINGS = Encoding()
+LEAD = max(SETTINGS.delays)
+ROWS = {"a": 115, "b": 130, "c": 110, "d": 122, "winter": 130}
+TRAIN = ("a", "b", "c", "d")
+CHANCE = 2 / np.sqrt(ROWS["winter"])
 
 
-@pytest.fixture
-def feature():
+def slow(rng, dim, memory=0.5):
+    """Noise that remembers; LEAD more rows at the start of each story."""
+    made = {}
+    for story, rows in ROWS.items():
+        made[story] = rng.standard_normal((rows + LEAD + 20, dim))
+        for row in range(1, len(made[story])):
+            made[story][row] += memory * made[story][row - 1]
+        made[story] = made[story][20:].astype(np.float32)
+    return made
+
+
+def spectrum(rng):
+    """32 bands that are mixtures of eight, and a little of their own, as bands of a spectrum are."""
+    common, own, mixing = slow(rng, 8), slow(rng, 32), rng.standard_normal((8, 32))
+    return {story: (common[story] @ mixing + 0.3 * own[story]).astype(np.float32) for story in ROWS}
+
+
+def counted(rng, dim):
+    """Rare events, as diphones are."""
+    return {story: rng.poisson(0.15, (rows + LEAD, dim)).astype(np.float32) for story, rows in ROWS.items()}
+
+
+def holding(features, rng, dim=64, noise=1.0):
+    """A model that mixes features into every dimension, each as loud as the noise."""
+    parts = [{s: zscore(zscore(f[s]) @ mix) for s in ROWS} for f, mix in _mixings(features, rng, dim)]
+    noisy = slow(rng, dim, 0.0)
+    return {s: (sum(p[s] for p in parts) + noise * noisy[s]).astype(np.float32) for s in ROWS}
+
+
+def _mixings(features, rng, dim):
+    return [(f, rng.standard_normal((f["a"].shape[1], dim))) for f in features]
+
+
+def delayed(rows):
+    return {story: design_matrix(rows[story], SETTINGS.delays) for story in ROWS}
+
+
+def removed(design, features):
+    return remove(design, [delayed(f) for f in features], TRAIN, SETTINGS, np.random.default_rng(1))
+
+
+def read(design, feature):
+    """Mean correlation with a delayed feature, on the test story, of a ridge regression by another package; chance."""
+    target, alphas = delayed(feature), np.logspace(-2, 6, 20)
+    x, y = (np.concatenate([rows[story] for story in TRAIN]) for rows in (design, target))
+    return read_out(RidgeCV(alphas).fit(x, y).predict(design["winter"]), target["winter"])
+
+
+def left(design, feature):
+    return read(design, feature)[0]
+
+
+@pytest.mark.parametrize("make", [spectrum, lambda rng: counted(rng, 22), lambda rng: slow(rng, 3)])
+def test_a_feature_goes_and_the_rest_stays(make):
     rng = np.random.default_rng(0)
-    return {story: rng.standard_normal((rows + 2 * REACH, 3)).astype(np.float32) for story, rows in ROWS.items()}
+    feature, own = make(rng), slow(rng, 64, 0.0)
+    mixed = holding([feature], rng, noise=0)
+    mixed = {story: mixed[story] + own[story] for story in ROWS}
+    design = delayed(mixed)
+    residual = removed(design, [feature])
+    assert left(design, feature) > 0.5
+    assert abs(left(residual, feature)) < CHANCE
+    assert correlation(residual["winter"], delayed(own)["winter"]).mean() > 0.85
 
 
-def now(feature, story, shift=0):
-    return feature[story][REACH + shift : REACH + shift + ROWS[story]]
-
-
-def removed(representations, feature):
-    return remove(representations, [feature], TRAIN, SETTINGS, np.random.default_rng(1))
-
-
-def read_out(design, target):
-    """Correlation on the test story of a least-squares model fitted to the training stories; the mean of columns."""
-    model = LinearRegression().fit(
-        np.concatenate([design[story] for story in TRAIN]), np.concatenate([target[story] for story in TRAIN])
-    )
-    return correlation(model.predict(design["winter"]), target["winter"]).mean()
-
-
-def test_reach_is_as_wide_as_the_delays_are_apart():
-    assert reach_of((1, 2, 3, 4)) == 3 and reach_of((2,)) == 0
-
-
-def test_surrounding_rows_are_before_and_after():
-    found = surrounding(np.arange(6, dtype=np.float32)[:, None], 1)
-    assert found.tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]]
-
-
-def test_what_comes_from_the_feature_goes_and_the_rest_stays(feature):
-    rng = np.random.default_rng(2)
-    own = {story: rng.standard_normal((rows, 8)).astype(np.float32) for story, rows in ROWS.items()}
-    mixing = rng.standard_normal((3, 8))
-    mixed = {story: (own[story] + now(feature, story) @ mixing).astype(np.float32) for story in ROWS}
-    residual = removed(mixed, feature)
-    target = {story: now(feature, story) for story in ROWS}
-    assert read_out(mixed, target) > 0.5
-    assert abs(read_out(residual, target)) < 2 / np.sqrt(ROWS["winter"])
-    kept = correlation(residual["winter"], own["winter"])
-    assert kept.min() > 0.97
-
-
-def test_a_feature_does_not_come_back_through_a_lag_of_the_encoding_model(feature):
+def test_a_feature_does_not_come_back_through_a_lag_of_the_encoding_model():
     """Each row of this representation keeps the sound of the row before it; delays would bring it back."""
     rng = np.random.default_rng(3)
-    mixing = rng.standard_normal((3, 8))
-    late = {
-        story: (now(feature, story, -1) @ mixing + 0.5 * rng.standard_normal((rows, 8))).astype(np.float32)
-        for story, rows in ROWS.items()
-    }
-    target = {story: now(feature, story, -2) for story in ROWS}
-
-    def through_delays(representations):
-        return read_out(
-            {story: delay(zscore(rows), SETTINGS.delays) for story, rows in representations.items()}, target
-        )
-
-    same_row_only = {story: late[story] - _same_row_fit(late, feature)[story] for story in ROWS}
-    assert through_delays(late) > 0.6
-    assert through_delays(same_row_only) > 0.6
-    assert abs(through_delays(removed(late, feature))) < 2.5 / np.sqrt(ROWS["winter"])
+    feature = slow(rng, 6, 0.0)
+    late = holding([{story: np.roll(rows, 1, axis=0) for story, rows in feature.items()}], rng, noise=0.5)
+    of_row = {story: rows[LEAD:] for story, rows in feature.items()}
+    plain = {story: zscore(rows)[LEAD:] for story, rows in late.items()}
+    same_row = remove(plain, [of_row], TRAIN, SETTINGS, np.random.default_rng(1))
+    padded = {story: np.vstack([zscore(late[story])[:LEAD], same_row[story]]) for story in ROWS}
+    assert left(delayed(padded), feature) > 0.6
+    assert abs(left(removed(delayed(late), [feature]), feature)) < CHANCE
 
 
-def _same_row_fit(representations, feature):
-    model = LinearRegression().fit(
-        np.concatenate([now(feature, story) for story in TRAIN]),
-        np.concatenate([representations[story] for story in TRAIN]),
-    )
-    return {story: model.predict(now(feature, story)) for story in ROWS}
+def test_all_features_together_leave_no_more_of_one_than_its_own_removal():
+    rng = np.random.default_rng(4)
+    features = [spectrum(rng), counted(rng, 250), counted(rng, 140), counted(rng, 22)]
+    design = delayed(holding(features, rng))
+    together = removed(design, features)
+    for feature in features:
+        before, chance = read(design, feature)
+        after_all, after_one = left(together, feature), left(removed(design, [feature]), feature)
+        assert before > 3 * chance
+        assert after_all < max(after_one, 0) + chance
 
 
-def test_a_feature_without_anything_in_common_takes_almost_nothing(feature):
+@pytest.mark.parametrize("make", [lambda rng: slow(rng, 3), lambda rng: counted(rng, 250)])
+def test_a_feature_without_anything_in_common_takes_almost_nothing(make):
     rng = np.random.default_rng(5)
-    own = {story: rng.standard_normal((rows, 6)).astype(np.float32) for story, rows in ROWS.items()}
-    residual = removed(own, feature)
-    assert correlation(residual["winter"], own["winter"]).min() > 0.97
+    design = delayed(slow(rng, 16, 0.0))
+    assert correlation(removed(design, [make(rng)])["winter"], design["winter"]).mean() > 0.97
 
 
-def test_test_stories_do_not_decide_what_is_removed(feature):
+def test_without_a_penalty_nothing_of_the_feature_is_in_the_training_rows(monkeypatch):
+    monkeypatch.setattr("braintuning.removal.ALPHAS", np.array([1e-7]))
     rng = np.random.default_rng(6)
-    own = {story: rng.standard_normal((rows, 6)).astype(np.float32) for story, rows in ROWS.items()}
-    other = {**own, "winter": own["winter"][::-1].copy()}
-    first, second = removed(own, feature), removed(other, feature)
+    feature = spectrum(rng)
+    residual, sound = removed(delayed(holding([feature], rng)), [feature]), delayed(feature)
+    x, y = (np.concatenate([rows[story] for story in TRAIN]) for rows in (sound, residual))
+    assert np.abs(x.T @ y).max() / len(x) < 1e-3
+
+
+def test_test_stories_do_not_decide_what_is_removed():
+    rng = np.random.default_rng(6)
+    feature, design = slow(rng, 3), delayed(slow(rng, 6))
+    other = {**design, "winter": design["winter"][::-1].copy()}
+    first, second = removed(design, [feature]), removed(other, [feature])
     np.testing.assert_array_equal(first["a"], second["a"])
-    np.testing.assert_allclose(
-        zscore(own["winter"]) - first["winter"], zscore(other["winter"]) - second["winter"], atol=1e-6
-    )
+    np.testing.assert_allclose(design["winter"] - first["winter"], other["winter"] - second["winter"], atol=1e-6)
+
+
+def test_a_readout_is_a_mean_correlation_and_its_chance_that_of_shifted_stories():
+    rng = np.random.default_rng(7)
+    truth = rng.standard_normal((40, 3)).cumsum(axis=0)
+    predicted = truth + rng.standard_normal((40, 3))
+    truth[:, 2], predicted[:, 1] = 4.0, 0.0
+    by_shift = [np.corrcoef(np.roll(predicted[:, 0], shift), truth[:, 0])[0, 1] / 2 for shift in range(40)]
+    found, chance = read_out(predicted, truth)
+    assert found == pytest.approx(by_shift[0])
+    assert chance == pytest.approx(np.quantile(by_shift[4:37], 0.95))

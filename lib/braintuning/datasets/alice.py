@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from braintuning import audio, textgrid, timing
-from braintuning.errors import InputError
+from braintuning.errors import InputError, MissingTier
 from braintuning.responses import require_usable
 
 STORY = "alice"
@@ -110,7 +110,7 @@ class AliceDataset:
 
     def phones(self, story: str = STORY) -> list[textgrid.Interval]:
         """Not annotated in this dataset."""
-        raise InputError(f"{self.root / 'words.TextGrid'}: has no phone tier; this dataset gives word times alone")
+        raise MissingTier(f"{self.root / 'words.TextGrid'}: has no phone tier; this dataset gives word times alone")
 
     def responses(self, participant: str, story: str = STORY) -> np.ndarray:
         """Time courses in scanner units; (rows, 6) float64, columns as in `REGIONS`."""
