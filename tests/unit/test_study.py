@@ -334,7 +334,7 @@ def test_controls_that_cannot_be_are_refused(load, changes, words):
         ({"features.hop_seconds": 0.05}, "found `step_seconds` 0.1 in `features`, expected at most 0.05"),
         ({"features.window_seconds": 0.05}, "found `step_seconds` 0.1 in `features`, expected at most 0.05"),
         ({"stories.test": ["d", "e"]}, "found 2 test stories, expected 1, since the noise ceiling"),
-        ({"dataset.voxels": {"P9": 100}}, "unknown participant 'P9' in `voxels`; did you mean 'P1'"),
+        ({"dataset.voxels": {"P9": 100}}, "unknown participant 'P9' in `voxels`; did you mean 'P"),
         ({"figures.published_counts": {"P99": 100}}, "unknown participant 'P99' in `published_counts`; did you mean"),
         ({"encoding.log10_alpha_min": 5.0}, "found `log10_alpha_min` 5 in `encoding`, expected at most"),
         ({"encoding.delays": []}, "key `delays` in `encoding`: found []"),
