@@ -62,6 +62,7 @@ class Dataset(Section):
     sound_starts: Annotated[float, Field(ge=0)] = 10.0
     voxels: Mapping[str, Count] = Field(default_factory=dict)
     fsaverage: str | None = None
+    coarse_regions: bool = False
     simulation: Simulation | None = None
 
 

@@ -122,7 +122,10 @@ def test_an_unknown_phone_is_named_with_its_story_and_time_before_anything_is_tu
         ({"figures.layer": 40}, ("small has no layer 40 of `figures: layer`", "expected -3 to 2")),
         ({"figures.layer": -4}, ("no layer -4", "expected -3 to 2")),
         ({"low_level.layers": [0, 3]}, ("no layer 3 of `low_level: layers`", "expected -3 to 2")),
-        ({"features.window_seconds": 0.01, "features.step_seconds": 0.01}, ("`features: window_seconds`", "too short for one frame")),
+        (
+            {"features.window_seconds": 0.01, "features.step_seconds": 0.01},
+            ("`features: window_seconds`", "too short for one frame"),
+        ),
         ({"tuning.clip_seconds": 0.01}, ("`clip_seconds of brain-tuned`", "too short for one frame")),
         ({"probes.corpora": {"phonemes": "nowhere/TIMIT"}}, ("nowhere/TIMIT", "'phonemes'", "no such folder")),
         ({"conditions": ["pretrained", "lm-tuned"], "controls.text_models": ["/no/gpt"]}, ("/no/gpt", "cannot be")),

@@ -430,6 +430,16 @@ def test_scores_are_kept_when_whole_and_made_again_when_half_written(study, alig
     assert aligned.with_suffix(".csv").read_bytes() == table
 
 
+def test_scores_are_made_again_when_regions_have_other_borders(study, aligned, monkeypatch):
+    before, moved = pd.read_csv(aligned.with_suffix(".csv")), tiny.cortex()
+    moved.voxel_labels = np.roll(moved.voxel_labels, 1)
+    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: moved)
+    align_stage.align(study, "P1", PRETRAINED, report=silent)
+    after = pd.read_csv(aligned.with_suffix(".csv"))
+    assert set(after["regions"]).isdisjoint(before["regions"]) and len(set(after["regions"])) == 1
+    assert not np.allclose(after["alignment"], before["alignment"])
+
+
 def test_scores_are_made_again_when_the_story_of_the_ceiling_changed(make_study, files):
     study = make_study({"encoding.mask_from": "validation"})
     path = align_stage.align(study, "P1", PRETRAINED, report=silent)

@@ -27,7 +27,7 @@ def open_dataset(study: Study) -> Dataset:
         return LebelDataset(
             study.root, settings.tr, settings.voxels, fsaverage,
             row_offset=settings.row_offset, unstored_volumes=settings.unstored_volumes,
-            sound_starts=settings.sound_starts,
+            sound_starts=settings.sound_starts, coarse_regions=settings.coarse_regions,
         )  # fmt: skip
     return _own_adapter(settings.kind)(study.root, settings.tr)
 

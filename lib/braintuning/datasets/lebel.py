@@ -34,6 +34,8 @@ class LebelDataset:
         A FreeSurfer folder of fsaverage with the HCP-MMP1.0 annotation; without it the annotation is downloaded.
     row_offset, unstored_volumes, sound_starts : float, int, float
         When rows were acquired, see `timing.row_times`.
+    coarse_regions : bool
+        Whether regions may come from fsaverage5 where the sphere of fsaverage cannot be had.
 
     Raises
     ------
@@ -51,11 +53,12 @@ class LebelDataset:
         row_offset: float = 0.0,
         unstored_volumes: int = UNSTORED_VOLUMES,
         sound_starts: float = SOUND_START,
+        coarse_regions: bool = False,
     ) -> None:
         self.root = Path(root)
         self.tr = tr
         self.voxels = voxels or {}
-        self.fsaverage = fsaverage
+        self.fsaverage, self.coarse_regions = fsaverage, coarse_regions
         self.row_offset, self.unstored_volumes, self.sound_starts = row_offset, unstored_volumes, sound_starts
         self._cortices: dict[str, Cortex] = {}
         self.derivative = self.root / "derivative"
@@ -165,7 +168,9 @@ class LebelDataset:
     def cortex(self, participant: str) -> Cortex:
         """The participant's cortex: surface, region of each voxel and vertex, and the way from voxels to vertices."""
         if participant not in self._cortices:
-            self._cortices[participant] = participant_cortex(self.derivative, participant, self.fsaverage)
+            self._cortices[participant] = participant_cortex(
+                self.derivative, participant, self.fsaverage, coarse_regions=self.coarse_regions
+            )
         return self._cortices[participant]
 
     def check(self, stories: Mapping[str, Sequence[str]]) -> list[str]:
