@@ -103,7 +103,7 @@ def _environment() -> dict[str, str]:
 
 def _check(study: Study, options: argparse.Namespace) -> None:
     """Read everything that a study uses and say what is wrong with it."""
-    from braintuning.stages import check
+    from braintuning.check_stage import check
 
     dataset = check(study)
     with atomic_path(options.out) as temporary:

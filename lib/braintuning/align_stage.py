@@ -71,6 +71,7 @@ def _recipe(study: Study, dataset: Dataset, participant: str, features_file: Pat
         "ceiling": fingerprint(provenance_of(study.ceiling_file(participant))["recipe"]),
         "settings": study.encoding.model_dump(),
         "layer": study.figures.layer,
+        "regions": fingerprint(dataset.cortex(participant).voxel_labels.tolist()),
         "fitted": list(names),
         "test": test,
         "inputs": inputs_fingerprint([dataset.responses_file(participant, s) for s in (*names, *test)], dataset.root),
@@ -108,7 +109,8 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", report:
     save_arrays(path, arrays, carried)
     for column, value in enumerate((participant, run.backbone, run.condition)):
         table.insert(column, ("participant", "backbone", "condition")[column], value)
-    save_table(table_path, table.assign(**provenance_columns(study.name, carried), seed=study.tuning.seed))
+    columns = provenance_columns(study.name, carried)
+    save_table(table_path, table.assign(**columns, regions=recipe["regions"], seed=study.tuning.seed))
     write_scores(study, run, recipe["features"])
     report(f"{participant}: {run.name} aligned, {comparison.used.sum()} voxels")
     return path

@@ -24,7 +24,7 @@ class CommonCortex:
     points : ndarray of int64, (points,)
         Which voxels, where participants have the same, or which vertices of fsaverage5.
     from_voxels : mapping of participant to csr_matrix, (points, n_voxels), or None
-        Share of each voxel in each point's value; None where points are voxels.
+        Share of each voxel in each point's value, none of a broken voxel; None where points are voxels.
     """
 
     points: np.ndarray
@@ -41,7 +41,12 @@ class CommonCortex:
         )
 
 
-def common_cortex(cortices: Mapping[str, Cortex], ceilings: Mapping[str, np.ndarray], threshold: float) -> CommonCortex:
+def common_cortex(
+    cortices: Mapping[str, Cortex],
+    ceilings: Mapping[str, np.ndarray],
+    threshold: float,
+    broken: Mapping[str, np.ndarray] | None = None,
+) -> CommonCortex:
     """Common points where some participant's noise ceiling is above a threshold and every participant has a voxel.
 
     Participants on one surface with the same voxels keep these. Others meet on fsaverage5, each of its vertices taking
@@ -53,17 +58,21 @@ def common_cortex(cortices: Mapping[str, Cortex], ceilings: Mapping[str, np.ndar
     ceilings : mapping of participant to (n_voxels,) float
         NaN where nothing could be measured.
     threshold : float
+    broken : mapping of participant to (n_voxels,) bool, optional
+        Voxels without usable responses: they have no share in any point.
 
     Raises
     ------
     InputError
         No such point.
     """
+    broken = broken or {participant: np.zeros(cortex.n_voxels, bool) for participant, cortex in cortices.items()}
     first = next(iter(cortices.values()))
     shared = all(c.surface is first.surface and c.n_voxels == first.n_voxels for c in cortices.values())
-    matrices = None if shared else {participant: _on_fsaverage5(cortex) for participant, cortex in cortices.items()}
+    matrices = None if shared else {p: _on_fsaverage5(cortex, broken[p]) for p, cortex in cortices.items()}
     if shared:
         usable = np.any([np.nan_to_num(ceiling) > threshold for ceiling in ceilings.values()], axis=0)
+        usable &= ~np.any(list(broken.values()), axis=0)
     else:
         usable = np.any([_mean_known(matrices[p], ceilings[p]) > threshold for p in cortices], axis=0)
         usable &= np.all([matrix.getnnz(axis=1) > 0 for matrix in matrices.values()], axis=0)
@@ -80,8 +89,8 @@ def _mean_known(matrix: csr_matrix, values: np.ndarray) -> np.ndarray:
     return np.divide(matrix @ np.where(known, values, 0), weight, out=np.zeros(len(weight)), where=weight > 0)
 
 
-def _on_fsaverage5(cortex: Cortex) -> csr_matrix:
-    """Shares of a participant's voxels in the vertices of fsaverage5, left hemisphere first; (20484, n_voxels)."""
+def _on_fsaverage5(cortex: Cortex, broken: np.ndarray) -> csr_matrix:
+    """Shares of voxels that are not broken in the vertices of fsaverage5, left hemisphere first; (20484, n_voxels)."""
     nearest = []
     for hemisphere in HEMISPHERES:
         if hemisphere not in cortex.surface.sphere:
@@ -89,7 +98,8 @@ def _on_fsaverage5(cortex: Cortex) -> csr_matrix:
         start = cortex.surface.vertices(hemisphere).start
         tree = cKDTree(_unit(cortex.surface.sphere[hemisphere]))
         nearest.append(start + tree.query(fsaverage5_spheres()[hemisphere])[1])
-    rows = cortex.vertices_from_voxels[np.concatenate(nearest)].tocsr()
+    rows = csr_matrix(cortex.vertices_from_voxels[np.concatenate(nearest)].multiply(~broken))
+    rows.eliminate_zeros()
     weight = np.asarray(rows.sum(axis=1)).ravel()
     scale = np.divide(1.0, weight, out=np.zeros(len(weight)), where=weight > 0)
     return csr_matrix(rows.multiply(scale[:, None]))

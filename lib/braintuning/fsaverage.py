@@ -140,7 +140,9 @@ def _kind(error: Exception) -> str:
     return f"something unreadable ({type(error).__name__})"
 
 
-def reference_files(folder: Path | None = None, cache: Path = CACHE / "fsaverage") -> ReferenceFiles:
+def reference_files(
+    folder: Path | None = None, cache: Path = CACHE / "fsaverage", coarse: bool = False
+) -> ReferenceFiles:
     """Files of fsaverage: in a user's folder, else downloaded once.
 
     Parameters
@@ -148,8 +150,10 @@ def reference_files(folder: Path | None = None, cache: Path = CACHE / "fsaverage
     folder : Path, optional
         FreeSurfer's `fsaverage`: `label/{lh,rh}.HCPMMP1.annot` (or `HCP-MMP1`) and `surf/{lh,rh}.sphere.reg`.
     cache : Path
-        Where downloads are kept. The annotations are checked by MD5; the sphere is nilearn's, and where that cannot be
-        had, the sphere of fsaverage5 that nilearn carries, whose vertices are the first of fsaverage.
+        Where downloads are kept. The annotations are checked by MD5; the sphere is nilearn's.
+    coarse : bool
+        Where that sphere cannot be had, take that of fsaverage5, which nilearn carries and whose vertices are the first
+        of fsaverage and lie 3 mm apart, and warn. Regions then have other borders.
 
     Raises
     ------
@@ -158,7 +162,7 @@ def reference_files(folder: Path | None = None, cache: Path = CACHE / "fsaverage
     """
     if folder is None:
         annotations = {hemisphere: _downloaded_annotation(hemisphere, Path(cache)) for hemisphere in HEMISPHERES}
-        return ReferenceFiles(annotations, _downloaded_spheres(Path(cache)))
+        return ReferenceFiles(annotations, _downloaded_spheres(Path(cache), coarse))
     folder, annotations = Path(folder), {}
     for hemisphere, prefix in PREFIX.items():
         choices = [folder / "label" / f"{prefix}.{name}.annot" for name in ("HCPMMP1", "HCP-MMP1", "HCP-MMP1_0")]
@@ -187,8 +191,8 @@ def _downloaded_annotation(hemisphere: str, cache: Path) -> Path:
 
 
 @cache
-def _downloaded_spheres(cache: Path) -> dict[str, Path]:
-    """Nilearn's full sphere if it is here or can be had, else its bundled sphere of fsaverage5."""
+def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
+    """Nilearn's full sphere if it is here or can be had, else, if that will do, its bundled sphere of fsaverage5."""
     from nilearn.datasets import fetch_surf_fsaverage
 
     bundled = fetch_surf_fsaverage("fsaverage5")
@@ -197,6 +201,12 @@ def _downloaded_spheres(cache: Path) -> dict[str, Path]:
         with redirect_stdout(StringIO()):
             full = fetch_surf_fsaverage("fsaverage", data_dir=str(cache))
     except Exception as error:
+        if not coarse:
+            raise InputError(
+                f"sphere of fsaverage: not to be had ({type(error).__name__}), expected nilearn to download it; name a "
+                f"folder of FreeSurfer's fsaverage under `dataset: fsaverage:` in the study, or allow borders 3 mm "
+                f"coarse there with `coarse_regions: true`"
+            ) from None
         warnings.warn(
             f"the sphere of fsaverage is not to be had ({type(error).__name__}); regions come from fsaverage5, whose "
             f"vertices lie 3 mm apart",
@@ -246,9 +256,9 @@ def read_reference(files: ReferenceFiles) -> Reference:
     return Reference(spheres, labels)
 
 
-def reference(folder: Path | None = None, cache: Path = CACHE / "fsaverage") -> Reference:
+def reference(folder: Path | None = None, cache: Path = CACHE / "fsaverage", coarse: bool = False) -> Reference:
     """The parcellation of fsaverage, from a user's folder or downloaded; arguments and errors as `reference_files`."""
-    return read_reference(reference_files(folder, cache))
+    return read_reference(reference_files(folder, cache, coarse))
 
 
 def participant_spheres(freesurfer: Path) -> dict[str, np.ndarray]:

@@ -22,7 +22,11 @@ SPACES = ("fs_LR_32k",)
 
 
 def participant_cortex(
-    derivative: Path, participant: str, fsaverage_folder: Path | None = None, cache: Path = CACHE
+    derivative: Path,
+    participant: str,
+    fsaverage_folder: Path | None = None,
+    cache: Path = CACHE,
+    coarse_regions: bool = False,
 ) -> Cortex:
     """The cortex of a participant of ds003020, real or simulated; made once and then read from the cache.
 
@@ -36,6 +40,8 @@ def participant_cortex(
         FreeSurfer's fsaverage with the HCP-MMP1.0 annotation; without it both are downloaded.
     cache : Path
         Folder in which the result is kept, under a name that changes with the size or time of any file it came from.
+    coarse_regions : bool
+        Whether the sphere of fsaverage5 will do where that of fsaverage cannot be had.
 
     Returns
     -------
@@ -59,7 +65,7 @@ def participant_cortex(
             f"(ds003020 has them for UTS01 to UTS08)"
         )
     transform = f"{participant}_auto"
-    files = fsaverage.reference_files(fsaverage_folder, Path(cache) / "fsaverage")
+    files = fsaverage.reference_files(fsaverage_folder, Path(cache) / "fsaverage", coarse_regions)
     sources = [*subject_files(subject, transform), *_freesurfer_files(freesurfer), *files]
     stored = Path(cache) / "cortex" / f"{participant}-{_fingerprint(sources)}.h5"
     if stored.is_file():

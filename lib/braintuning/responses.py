@@ -9,6 +9,8 @@ from braintuning.errors import InputError
 from braintuning.files import require_file
 
 ROWS_AT_A_TIME = 8
+MOST_BROKEN = 0.05
+"""Share of a file's columns that may be broken; with more the file itself is taken to be damaged."""
 
 
 def stored_shape(path: Path, name: str) -> tuple[int, ...]:
@@ -37,11 +39,12 @@ def read_responses(
     Returns
     -------
     responses : (n_rows, kept voxels) float32
+        With broken voxels as they are, see `broken_columns`.
 
     Raises
     ------
     InputError
-        No such file or array, another shape, or a column that is constant or not finite.
+        No such file or array, another shape, or columns that `require_usable` refuses.
     """
     with _open(path) as file:
         array = _array(file, name, path)
@@ -75,16 +78,31 @@ def _array(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     return file[name]
 
 
-def require_usable(responses: np.ndarray, path: Path) -> None:
-    """Raise `InputError` naming the file when a column of (rows, columns) responses is constant or not finite."""
-    with np.errstate(invalid="ignore"):
-        broken = ~np.isfinite(np.ones(len(responses), responses.dtype) @ responses)
+def broken_columns(responses: np.ndarray) -> np.ndarray:
+    """Which columns of (rows, columns) responses have a NaN or never change; (columns,) bool."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        broken = np.isnan(np.ones(len(responses), responses.dtype) @ responses)
     suspects = np.flatnonzero(~broken & (responses[1:ROWS_AT_A_TIME] == responses[0]).all(axis=0))
-    constant = np.zeros(len(broken), bool)
-    constant[suspects] = (responses[:, suspects] == responses[0, suspects]).all(axis=0)
-    for problem, columns in (("NaN or infinite values", broken), ("a constant value", constant)):
-        if columns.any():
+    broken[suspects] = (responses[:, suspects] == responses[0, suspects]).all(axis=0)
+    return broken
+
+
+def require_usable(responses: np.ndarray, path: Path) -> None:
+    """Raise `InputError` naming the file of (rows, columns) responses that cannot be used.
+
+    A voxel without signal, stored as NaN or as a constant, is no fault of a file: it has no noise ceiling and is masked
+    everywhere. More than `MOST_BROKEN` of them, or one infinite value, is.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        suspects = np.flatnonzero(~np.isfinite(np.ones(len(responses), responses.dtype) @ responses))
+    infinite = suspects[np.isinf(responses[:, suspects]).any(axis=0)]
+    broken, n_columns = np.flatnonzero(broken_columns(responses)), responses.shape[1]
+    for problem, columns, most in (
+        ("infinite values", infinite, 0),
+        ("NaN or a constant value", broken, MOST_BROKEN * n_columns),
+    ):
+        if len(columns) > most:
             raise InputError(
-                f"{path}: {problem} in {columns.sum()} of {len(columns)} columns, the first at index "
-                f"{columns.argmax()}, expected finite time courses that vary"
+                f"{path}: {problem} in {len(columns)} of {n_columns} columns, the first at index {columns[0]}, "
+                f"expected {f'at most {int(most)}' if most else 'none'}"
             )

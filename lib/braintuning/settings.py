@@ -48,13 +48,21 @@ class Simulation(Section):
 
 
 class Dataset(Section):
-    """Where the recordings lie and in which layout."""
+    """Where the recordings lie and in which layout, and when rows were acquired.
+
+    Row i is volume `i + unstored_volumes`, taken to be acquired `row_offset` TRs after its start; the sound started
+    `sound_starts` seconds after the first volume.
+    """
 
     kind: DatasetKind
     root: str
     tr: Positive = 2.0045
+    row_offset: Annotated[float, Field(ge=0, le=1)] = 0.0
+    unstored_volumes: Annotated[int, Field(ge=0)] = 10
+    sound_starts: Annotated[float, Field(ge=0)] = 10.0
     voxels: Mapping[str, Count] = Field(default_factory=dict)
     fsaverage: str | None = None
+    coarse_regions: bool = False
     simulation: Simulation | None = None
 
 
@@ -112,7 +120,7 @@ class Features(Section):
 class Encoding(Section):
     """Ridge regression from features to responses, and what its score is divided by."""
 
-    delays: tuple[Annotated[int, Field(ge=0)], ...] = (1, 2, 3, 4)
+    delays: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1, 2, 3, 4)
     log10_alpha_min: float = 1.0
     log10_alpha_max: float = 4.0
     n_alphas: Count = 15

@@ -14,6 +14,7 @@ from braintuning.datasets import open_dataset
 from braintuning.datasets.interface import Dataset
 from braintuning.errors import InputError
 from braintuning.extract import story_features
+from braintuning.responses import broken_columns
 from braintuning.results import (
     fingerprint,
     inputs_fingerprint,
@@ -63,56 +64,42 @@ def prepare(study: Study, report: Report = print) -> Dataset:
     return open_dataset(study)
 
 
-def check(study: Study, report: Report = print) -> Dataset:
-    """Open the dataset and read everything that the study will use; the first thing wrong raises `InputError`."""
-    dataset = prepare(study, report)
-    dataset.check({participant: study.stories_for(participant).all for participant in study.participants})
-    for participant in study.participants:
-        dataset.repeats(participant, _ceiling_story(study, participant))
-        _check_rows(study, dataset, participant)
-    for run in study.runs():
-        if run.condition == "pretrained":
-            pretrained(study, run)
-    return dataset
-
-
-def _check_rows(study: Study, dataset: Dataset, participant: str) -> None:
-    """Raise `InputError` where a participant's stories are too short for the study's chunks and blocks."""
-    settings, stories = study.encoding, study.stories_for(participant)
-    tested = sum(len(dataset.tr_times(story)) - settings.test_skip_rows for story in stories.test)
-    fitted = sum(len(dataset.tr_times(story)) for story in stories.train)
-    for what, key, rows, at_once in (
-        ("test", "permutation_block_rows", tested, settings.permutation_block_rows),
-        ("training", "validation_chunk_rows", fitted, settings.validation_chunk_rows),
-    ):
-        if rows < 2 * at_once:
-            found = f"{rows} rows in the {what} stories of {participant}"
-            raise InputError(f"study {study.name}: found {found}, expected at least {2 * at_once}, twice `{key}`")
-
-
 def measure_ceiling(study: Study, participant: str, report: Report = print) -> Path:
-    """Noise ceiling of every voxel of a participant, from the repeats of the story that the study names."""
+    """Noise ceiling of every voxel of a participant, from the repeats of the story that the study names.
+
+    The file holds `ceiling`, (voxels,) float64, and `broken`, (voxels,) bool: voxels that are NaN or constant in any of
+    the participant's stories. These have no ceiling, so that nothing is tuned to them or scored in them.
+    """
     dataset, path = prepare(study, report), study.ceiling_file(participant)
-    story = _ceiling_story(study, participant)
+    story, stories = ceiling_story(study, participant), study.stories_for(participant).all
     recipe = {
         "stage": "ceiling",
         "participant": participant,
         "story": story,
         "skip_rows": _skipped(study, story),
-        "inputs": inputs_fingerprint([dataset.responses_file(participant, story)], dataset.root),
+        "stories": stories,
+        "inputs": inputs_fingerprint([dataset.responses_file(participant, name) for name in stories], dataset.root),
     }
     if not is_done(path, recipe):
-        repeats = dataset.repeats(participant, story)[:, _skipped(study, story) :]
-        ceiling = encoding.noise_ceiling(repeats)
-        save_arrays(path, {"ceiling": ceiling}, provenance(recipe))
+        repeats = dataset.repeats(participant, story)
+        ceiling = encoding.noise_ceiling(repeats[:, _skipped(study, story) :])
+        broken = np.any([broken_columns(repeat) for repeat in repeats], axis=0)
+        del repeats
+        for name in stories:
+            broken |= broken_columns(dataset.responses(participant, name))
+        ceiling[broken] = np.nan
+        save_arrays(path, {"ceiling": ceiling, "broken": broken}, provenance(recipe))
         above = int((ceiling > study.encoding.ceiling_threshold).sum())
+        masked = f", {broken.sum()} broken" if broken.any() else ""
         report(
             f"{participant}: {above} of {len(ceiling)} voxels above {study.encoding.ceiling_threshold}, from {story}"
+            f"{masked}"
         )
     return path
 
 
-def _ceiling_story(study: Study, participant: str) -> str:
+def ceiling_story(study: Study, participant: str) -> str:
+    """The story whose repeats give a participant's noise ceiling: the first of those that `mask_from` names."""
     return getattr(study.stories_for(participant), study.encoding.mask_from)[0]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import ValidationError
 
 from braintuning.errors import InputError, nearest
+from braintuning.files import REPOSITORY
 from braintuning.settings import Condition, Tuning
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def check_study(study: "Study", path: Path) -> None:
         raise InputError(f"{path}: a story is used twice among train, validation, test and held out, expected once")
     _check_conditions(study, path)
     _check_stories(study, path)
+    _check_settings(study, path)
 
 
 def _references(study: "Study") -> Iterator[tuple[str, str, Iterable[str], str]]:
@@ -46,7 +48,12 @@ def _references(study: "Study") -> Iterator[tuple[str, str, Iterable[str], str]]
     for backbone in (*(study.figures.base_and_large or ()), study.figure_backbone):
         yield "backbone", backbone, study.backbones, "figures"
     for story in study.low_level.stories:
-        yield "story", story, study.stories.train, "low_level"
+        yield "story", story, study.stories.train, "low_level: stories` among those of `stories: train"
+    for key, participants in (("voxels", study.dataset.voxels), ("published_counts", study.figures.published_counts)):
+        for participant in participants:
+            yield "participant", participant, study.participants, key
+    for notebook in study.figures.notebooks:
+        yield "notebook", notebook, [path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")], "figures"
     for participant in study.tuned_together:
         yield "participant", participant, study.participants, "tuned_together"
     for where, changes in [
@@ -88,6 +95,28 @@ def _check_stories(study: "Study", path: Path) -> None:
         for use in sorted(needed):
             if not getattr(stories, use):
                 raise InputError(f"{path}: found no {use} story of {participant}, expected at least 1")
+
+
+def _check_settings(study: "Study", path: Path) -> None:
+    """Raise `InputError` for values that are each of the right kind and together give no result, or a wrong one."""
+    features, encoding, dataset = study.features, study.encoding, study.dataset
+    shortest = min(features.hop_seconds, features.window_seconds)
+    if features.step_seconds > shortest:
+        found = f"found `step_seconds` {features.step_seconds:g} in `features`"
+        raise InputError(f"{path}: {found}, expected at most {shortest:g}, the shorter of hop and window")
+    if encoding.log10_alpha_min > encoding.log10_alpha_max:
+        found = f"found `log10_alpha_min` {encoding.log10_alpha_min:g} in `encoding`"
+        raise InputError(f"{path}: {found}, expected at most `log10_alpha_max`, {encoding.log10_alpha_max:g}")
+    if encoding.mask_from == "test" and len(study.stories.test) > 1:
+        found = f"found {len(study.stories.test)} test stories"
+        raise InputError(f"{path}: {found}, expected 1, since the noise ceiling is that of one story")
+    defaults = type(dataset)(kind=dataset.kind, root=dataset.root)
+    fixed = ("unstored_volumes", "sound_starts") if dataset.simulation else ()
+    fixed = ("row_offset", "unstored_volumes", "sound_starts") if dataset.kind != "lebel" else fixed
+    for key in fixed:
+        if getattr(dataset, key) != getattr(defaults, key):
+            where = "simulated listeners" if dataset.simulation else f"kind {dataset.kind!r}"
+            raise InputError(f"{path}: found `{key}` in `dataset`, expected none with {where}, which has its own")
 
 
 def first_problem(error: ValidationError) -> str:

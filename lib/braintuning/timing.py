@@ -8,7 +8,9 @@ from braintuning.errors import InputError
 SAMPLE_RATE = 16_000
 
 
-def row_times(n_rows: int, tr: float, first_volume: int = 10, sound_start: float = 10.0) -> np.ndarray:
+def row_times(
+    n_rows: int, tr: float, first_volume: int = 10, sound_start: float = 10.0, row_offset: float = 0.0
+) -> np.ndarray:
     """Times at which the stored rows of a story were acquired, counted from the start of its sound.
 
     In ds003020 the scanner starts 10 s before the sound and the first 10 volumes are not stored, so row `i` is volume
@@ -24,6 +26,8 @@ def row_times(n_rows: int, tr: float, first_volume: int = 10, sound_start: float
         Volume that row 0 holds.
     sound_start : float
         Start of the sound in seconds after the first trigger.
+    row_offset : float
+        Where in a volume's acquisition its time lies, in TRs: 0 its start, 0.5 its middle, 1 its end.
 
     Returns
     -------
@@ -37,7 +41,7 @@ def row_times(n_rows: int, tr: float, first_volume: int = 10, sound_start: float
     """
     if not tr > 0:
         raise InputError(f"TR: found {tr}, expected a positive number of seconds")
-    return (np.arange(n_rows) + first_volume) * tr - sound_start
+    return (np.arange(n_rows) + first_volume + row_offset) * tr - sound_start
 
 
 def to_samples(times: np.ndarray) -> np.ndarray:

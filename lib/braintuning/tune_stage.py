@@ -91,6 +91,7 @@ def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
         "controls": study.controls.model_dump() if base in ("bigslm-tuned", "lm-tuned") else None,
         "train": stories.train,
         "validation": stories.validation,
+        "times": fingerprint([dataset.tr_times(story).tolist() for story in names]),
         "participants": participants,
         "head": fingerprint(_head_columns(study, run, dataset).tolist()),
         "inputs": inputs_fingerprint(files, dataset.root),
@@ -147,10 +148,12 @@ def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: C
 def _shared_head(study: Study, run: Run, dataset: Dataset) -> CommonCortex:
     """What the head of a run predicts: the used voxels of its participant, or points that its participants share."""
     participants = study.tuned_on(run)
+    measured = {participant: load_arrays(study.ceiling_file(participant)) for participant in participants}
     return common_cortex(
         {participant: dataset.cortex(participant) for participant in participants},
-        {participant: load_arrays(study.ceiling_file(participant))["ceiling"] for participant in participants},
+        {participant: arrays["ceiling"] for participant, arrays in measured.items()},
         study.encoding.ceiling_threshold,
+        {participant: arrays["broken"] for participant, arrays in measured.items()},
     )
 
 

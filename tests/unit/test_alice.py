@@ -110,7 +110,7 @@ def with_nan():
 
 BROKEN = {
     "constant column": (constant, ("a constant value in 1 of 6", "index 3")),
-    "NaN": (with_nan, ("NaN or infinite values in 1 of 6", "index 1")),
+    "NaN": (with_nan, ("NaN or a constant value in 1 of 6", "index 1")),
     "five columns": (lambda: courses(9)[:, :5], ("(90, 5)", "expected 6 numbers a row")),
     "shorter": (lambda: courses(9)[:-3], ("found 87 volumes", "expected 90")),
 }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import tiny
-from braintuning import datasets, stages
+from braintuning import check_stage, datasets, stages
 from braintuning.datasets.alice import AliceDataset
 from braintuning.datasets.interface import Dataset
 from braintuning.datasets.lebel import LebelDataset
@@ -73,7 +73,7 @@ def test_what_alice_has_of_the_interface_means_the_same():
 
 
 def test_a_study_runs_on_the_example(study):
-    dataset = stages.check(study, lambda *_: None)
+    dataset = check_stage.check(study, lambda *_: None)
     assert dataset.participants == ("sub-01",)
     ceiling = load_arrays(stages.measure_ceiling(study, "sub-01", lambda *_: None))["ceiling"]
     assert ceiling.shape == (59_412,)

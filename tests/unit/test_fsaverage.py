@@ -154,9 +154,11 @@ def test_each_mesh_begins_with_the_coarser_one(bundled):
 
 def test_without_the_full_sphere_fsaverage5_takes_the_first_labels(server, bundled, tmp_path):
     handler, _, names = server
-    with pytest.warns(UserWarning, match="regions come from fsaverage5"):
+    with pytest.raises(InputError, match=r"sphere of fsaverage: not to be had .*`coarse_regions: true`"):
         fsaverage.reference(cache=tmp_path / "cache")
-    reference = fsaverage.reference(cache=tmp_path / "cache")
+    with pytest.warns(UserWarning, match="regions come from fsaverage5"):
+        fsaverage.reference(cache=tmp_path / "cache", coarse=True)
+    reference = fsaverage.reference(cache=tmp_path / "cache", coarse=True)
     assert handler.requests == 2
     for k, hemisphere in enumerate(PREFIXES):
         truth = names[np.random.default_rng(k).integers(0, 3, fsaverage.N_FSAVERAGE)]

@@ -6,9 +6,9 @@ import pytest
 import soundfile
 import tiny
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.responses import require_usable
 from braintuning.rois import hcp_mmp_labels
 from braintuning.surfaces import fs_lr
+from braintuning.textgrid import Interval, write
 from tiny import N_ROWS, N_VOXELS, PARTICIPANTS, STORIES, TEST, TRAIN, refused
 
 
@@ -64,6 +64,13 @@ def test_row_i_was_acquired_i_plus_10_volumes_after_the_scanner_started_which_wa
     files.volumes.write_text(json.dumps({"harbour": 47}))
     times = LebelDataset(files.root, 2.0045).tr_times("harbour")
     np.testing.assert_allclose(times, [(i + 10) * 2.0045 - 10 for i in range(27)], rtol=0, atol=1e-12)
+
+
+def test_where_a_row_lies_in_its_acquisition_and_what_was_not_stored_can_be_said(files):
+    files.volumes.write_text(json.dumps({"harbour": 47}))
+    dataset = LebelDataset(files.root, 2.0045, row_offset=0.5, unstored_volumes=6, sound_starts=8.0)
+    expected = [(i + 6.5) * 2.0045 - 8 for i in range(35)]
+    np.testing.assert_allclose(dataset.tr_times("harbour"), expected, rtol=0, atol=1e-12)
 
 
 def test_responses_are_what_was_stored(dataset, files):
@@ -181,27 +188,41 @@ def test_a_response_file_without_data_is_refused(dataset, files):
     refused(lambda: check(dataset), files.hf5("P1", "harbour"), "timecourse", "expected a dataset named 'data'")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_voxel_that_is_not_finite_is_refused_by_its_index(dataset, files, value):
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_an_infinite_value_is_refused_by_its_index(dataset, files, value):
     def spoil(arrays):
         arrays["data"][5, 11] = value
 
     overwrite(files.hf5("P1", "orchard"), spoil)
-    refused(lambda: check(dataset), files.hf5("P1", "orchard"), "NaN or infinite", "1 of 30", "index 11", "expected")
+    refused(lambda: check(dataset), files.hf5("P1", "orchard"), "infinite values in 1 of 30", "index 11", "expected")
 
 
-def test_constant_voxels_are_refused_by_their_number_and_first_index(dataset, files):
+@pytest.mark.parametrize("value", [np.nan, 0.7])
+def test_a_broken_voxel_is_counted_in_one_line_a_file_and_read_as_it_is(dataset, files, value):
+    def spoil(arrays):
+        arrays["data"][:, 11] = value
+
+    for participant, story in (("P1", "orchard"), ("P2", "winter")):
+        overwrite(files.hf5(participant, story), spoil)
+    notes = dataset.check(dict.fromkeys(PARTICIPANTS, STORIES))
+    assert len(notes) == 2
+    tiny.one_sentence(notes[0], files.hf5("P1", "orchard"), "1 of 30 voxels are NaN or constant")
+    tiny.one_sentence(notes[1], files.hf5("P2", "winter"))
+    np.testing.assert_array_equal(dataset.responses("P1", "orchard")[:, 11], np.float32([value] * N_ROWS))
+
+
+def test_a_file_with_more_broken_voxels_than_a_brain_has_is_refused(dataset, files):
     def spoil(arrays):
         arrays["data"][:, [4, 21]] = 0.7
 
     overwrite(files.hf5("P2", "winter"), spoil)
-    refused(lambda: check(dataset), files.hf5("P2", "winter"), "a constant value in 2 of 30", "index 4", "expected")
+    refused(lambda: check(dataset), files.hf5("P2", "winter"), "a constant value in 2 of 30", "index 4", "at most 1")
 
 
-def test_a_column_with_a_nan_is_not_called_constant():
-    responses = np.full((5, 2), 1.0)
-    responses[0] = np.nan
-    refused(lambda: require_usable(responses, "file"), "NaN or infinite values in 2 of 2")
+def test_a_tier_without_a_word_is_refused(dataset, files):
+    labels = [Interval(label, float(s), s + 0.5) for s, label in enumerate(("sp", "{NS}", "", "br"))]
+    write(files.grid("orchard"), {"word": labels, "phone": labels}, tiny.SECONDS)
+    refused(lambda: check(dataset), files.grid("orchard"), "no word", "expected")
 
 
 @pytest.mark.parametrize("tier", ["word", "phone"])
@@ -266,9 +287,9 @@ def test_stories_with_different_numbers_of_voxels_are_refused(dataset, files):
     refused(lambda: check(dataset), files.hf5("P1", "orchard"), "29", "30", "expected")
 
 
-def test_repeats_that_are_not_finite_are_refused(dataset, files):
+def test_repeats_with_an_infinite_value_are_refused(dataset, files):
     def spoil(arrays):
-        arrays["individual_repeats"][1, 2, 8] = np.nan
+        arrays["individual_repeats"][1, 2, 8] = np.inf
 
     overwrite(files.hf5("P1", TEST[0]), spoil)
-    refused(lambda: dataset.repeats("P1", TEST[0]), files.hf5("P1", TEST[0]), "NaN")
+    refused(lambda: dataset.repeats("P1", TEST[0]), files.hf5("P1", TEST[0]), "infinite")

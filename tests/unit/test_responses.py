@@ -4,7 +4,7 @@ import tracemalloc
 import h5py
 import numpy as np
 import pytest
-from braintuning.responses import read_responses, require_usable, stored_shape
+from braintuning.responses import broken_columns, read_responses, require_usable, stored_shape
 from tiny import refused
 
 ROWS, VOXELS = 43, 700
@@ -51,22 +51,56 @@ def test_memory_stays_far_below_what_is_stored(tmp_path):
     assert peak < 0.7 * 8 * n_rows * n_voxels
 
 
-def test_a_voxel_that_starts_to_vary_late_is_usable_and_one_that_never_does_is_not():
+def test_a_voxel_that_starts_to_vary_late_is_whole_and_one_that_never_does_is_broken():
     responses = np.random.default_rng(0).standard_normal((40, 5))
     responses[:39, 2] = 1.5
-    require_usable(responses, "file")
+    assert not broken_columns(responses).any()
     responses[39, 2] = 1.5
-    refused(lambda: require_usable(responses, "file"), "a constant value in 1 of 5", "index 2")
+    assert np.flatnonzero(broken_columns(responses)).tolist() == [2]
+
+
+def test_broken_are_the_columns_with_a_nan_and_the_constant_ones():
+    rng = np.random.default_rng(0)
+    responses = rng.standard_normal((50, 300)).astype(np.float32)
+    responses[rng.integers(50, size=4), [7, 80, 81, 299]] = np.nan
+    responses[:, [0, 120]] = [0, -3.25]
+    responses[:30, 9] = np.nan
+    expected = [np.isnan(c).any() or len(set(c.tolist())) == 1 for c in responses.T]
+    assert sum(expected) == 7
+    assert broken_columns(responses).tolist() == expected
 
 
 def test_two_rows_are_enough_to_vary():
-    require_usable(np.array([[0.0, 1.0], [1.0, 0.0]]), "file")
+    assert not broken_columns(np.array([[0.0, 1.0], [1.0, 0.0]])).any()
 
 
-def test_infinities_that_cancel_are_found():
-    responses = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
-    responses[2, 1], responses[5, 1] = np.inf, -np.inf
-    refused(lambda: require_usable(responses, "file"), "NaN or infinite values in 1 of 3", "index 1")
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_one_column_in_twenty_may_be_broken_and_no_more(value):
+    responses = np.random.default_rng(0).standard_normal((10, 40)).astype(np.float32)
+    responses[:, [3, 11]] = value
+    require_usable(responses, "file")
+    responses[:, 30] = value
+    refused(lambda: require_usable(responses, "file"), "a constant value in 3 of 40", "index 3", "at most 2")
+
+
+def test_of_few_columns_none_may_be_broken():
+    responses = np.random.default_rng(0).standard_normal((10, 6))
+    responses[4, 1] = np.nan
+    refused(lambda: require_usable(responses, "file"), "NaN or a constant value in 1 of 6", "index 1", "expected")
+
+
+def test_one_infinity_is_refused_also_where_two_cancel_or_a_nan_hides_it():
+    responses = np.random.default_rng(0).standard_normal((10, 100)).astype(np.float32)
+    for values in ([np.inf, 0.0], [-np.inf, 0.0], [np.inf, -np.inf], [np.inf, np.nan]):
+        spoilt = responses.copy()
+        spoilt[[2, 5], 71] = values
+        refused(lambda spoilt=spoilt: require_usable(spoilt, "file"), "infinite values in 1 of 100", "index 71", "none")
+
+
+def test_finite_values_whose_sum_overflows_are_usable():
+    responses = np.full((4, 1), 3e38, np.float32)
+    responses[0] = 2e38
+    require_usable(responses, "file")
 
 
 def test_an_annex_link_without_content_is_called_one_and_how_to_get_it_is_said(tmp_path):

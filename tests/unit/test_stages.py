@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from braintuning import align_stage, rois, simulated_dataset, stages, tune_stage
+from braintuning import align_stage, check_stage, rois, simulated_dataset, stages, tune_stage
 from braintuning.alignment import design_matrix, region_table
 from braintuning.common_cortex import CommonCortex
 from braintuning.datasets.lebel import LebelDataset
@@ -79,24 +79,24 @@ def halve(path):
 
 
 def test_check_reads_a_good_dataset_and_writes_no_result(study):
-    assert stages.check(study, silent).participants == ("P1", "P2")
+    assert check_stage.check(study, silent).participants == ("P1", "P2")
     assert not study.results.exists()
 
 
 def test_check_names_an_unknown_participant(make_study):
-    refused(lambda: stages.check(make_study({"participants": ["P1", "P7"]}), silent), "P7", "P1, P2")
+    refused(lambda: check_stage.check(make_study({"participants": ["P1", "P7"]}), silent), "P7", "P1, P2")
 
 
 def test_check_reads_all_that_the_study_uses_and_nothing_else(study, make_study, files):
     files.wav("orchard").unlink()
-    refused(lambda: stages.check(study, silent), files.wav("orchard"))
-    stages.check(make_study({"stories.train": ["harbour", "winter"], "stories.test": ["kitchen"],
+    refused(lambda: check_stage.check(study, silent), files.wav("orchard"))
+    check_stage.check(make_study({"stories.train": ["harbour", "winter"], "stories.test": ["kitchen"],
                              "stories.validation": [], "conditions": ["pretrained"]}), silent)  # fmt: skip
 
 
 def test_check_finds_a_test_story_without_repeats(make_study, files):
     changes = {"stories.test": ["orchard"], "stories.train": ["harbour", "winter"]}
-    refused(lambda: stages.check(make_study(changes), silent), files.hf5("P1", "orchard"), "individual_repeats")
+    refused(lambda: check_stage.check(make_study(changes), silent), files.hf5("P1", "orchard"), "individual_repeats")
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,16 @@ def test_check_finds_a_test_story_without_repeats(make_study, files):
     [("permutation_block_rows", N_ROWS - 2, "test"), ("validation_chunk_rows", 2 * N_ROWS, "training")],
 )
 def test_check_finds_stories_too_short_for_two_blocks(make_study, key, rows, of):
-    stages.check(make_study({f"encoding.{key}": rows // 2}), silent)
+    check_stage.check(make_study({f"encoding.{key}": rows // 2}), silent)
     changed = make_study({f"encoding.{key}": rows // 2 + 1})
-    refused(lambda: stages.check(changed, silent), f"{rows} rows in the {of} stories of P1", f"twice `{key}`")
+    refused(lambda: check_stage.check(changed, silent), f"{rows} rows in the {of} stories of P1", f"twice `{key}`")
 
 
 def test_check_finds_a_backbone_of_another_architecture(make_study, tmp_path):
     bert = tiny.save_bert(tmp_path / "bert")
-    refused(lambda: stages.check(make_study({"backbones.small.name": str(bert)}), silent), bert, "bert", "expected")
+    refused(
+        lambda: check_stage.check(make_study({"backbones.small.name": str(bert)}), silent), bert, "bert", "expected"
+    )
 
 
 @pytest.mark.parametrize("stage", ["tune", "extract", "align"])
@@ -347,6 +349,18 @@ def test_features_are_read_again_when_the_tr_or_the_number_of_rows_changed(study
     assert not np.array_equal(load_arrays(path)["winter"], before)
 
 
+def test_models_and_features_are_made_anew_when_rows_are_taken_to_be_acquired_later(study, make_study):
+    results = {}
+    for offset in (0.0, 1.0):
+        changed = make_study({"dataset.row_offset": offset})
+        model = tune_stage.tune_model(changed, TUNED, report=silent)
+        features = load_arrays(stages.extract_features(changed, PRETRAINED, report=silent))
+        results[offset] = (load_file(model / "head.safetensors")["weight"].numpy(), features["winter"])
+    (head, rows), (later_head, later_rows) = results[0.0], results[1.0]
+    assert not np.array_equal(head, later_head)
+    np.testing.assert_allclose(later_rows[:, :-1], rows[:, 1:], atol=1e-5)
+
+
 def standard(columns):
     return (columns - columns.mean(axis=0)) / columns.std(axis=0)
 
@@ -414,6 +428,16 @@ def test_scores_are_kept_when_whole_and_made_again_when_half_written(study, alig
     aligned.with_suffix(".csv").unlink()
     align_stage.align(study, "P1", PRETRAINED, report=silent)
     assert aligned.with_suffix(".csv").read_bytes() == table
+
+
+def test_scores_are_made_again_when_regions_have_other_borders(study, aligned, monkeypatch):
+    before, moved = pd.read_csv(aligned.with_suffix(".csv")), tiny.cortex()
+    moved.voxel_labels = np.roll(moved.voxel_labels, 1)
+    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: moved)
+    align_stage.align(study, "P1", PRETRAINED, report=silent)
+    after = pd.read_csv(aligned.with_suffix(".csv"))
+    assert set(after["regions"]).isdisjoint(before["regions"]) and len(set(after["regions"])) == 1
+    assert not np.allclose(after["alignment"], before["alignment"])
 
 
 def test_scores_are_made_again_when_the_story_of_the_ceiling_changed(make_study, files):

@@ -326,3 +326,34 @@ def test_controls_that_cannot_be_are_refused(load, changes, words):
     with pytest.raises(InputError) as error:
         load(deepcopy({**CONTROLS, **changes}))
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"features.hop_seconds": 0.05}, "found `step_seconds` 0.1 in `features`, expected at most 0.05"),
+        ({"features.window_seconds": 0.05}, "found `step_seconds` 0.1 in `features`, expected at most 0.05"),
+        ({"stories.test": ["d", "e"]}, "found 2 test stories, expected 1, since the noise ceiling"),
+        ({"dataset.voxels": {"P9": 100}}, "unknown participant 'P9' in `voxels`; did you mean 'P"),
+        ({"figures.published_counts": {"P99": 100}}, "unknown participant 'P99' in `published_counts`; did you mean"),
+        ({"encoding.log10_alpha_min": 5.0}, "found `log10_alpha_min` 5 in `encoding`, expected at most"),
+        ({"encoding.delays": []}, "key `delays` in `encoding`: found []"),
+        ({"figures.notebooks": ["fig22"]}, "unknown notebook 'fig22' in `figures`; did you mean 'fig2'"),
+        ({"low_level.stories": ["aa"]}, "unknown story 'aa' in `low_level: stories` among those of `stories: train`"),
+        ({"dataset.row_offset": -0.1}, "key `row_offset` in `dataset`: found -0.1"),
+        ({"dataset.row_offset": 1.5}, "key `row_offset` in `dataset`: found 1.5"),
+        ({"dataset.kind": "alice", "dataset.row_offset": 0.5}, "found `row_offset` in `dataset`, expected none with"),
+        (
+            {"dataset.simulation": {}, "dataset.sound_starts": 8.0},
+            "`sound_starts` in `dataset`, expected none with sim",
+        ),
+    ],
+)
+def test_values_that_would_give_wrong_numbers_or_none_are_refused(load, changes, words):
+    with pytest.raises(InputError) as error:
+        load(changes)
+    assert words in str(error.value) and "small.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_two_test_stories_go_with_a_ceiling_from_another_story(load):
+    assert load({"stories.test": ["d", "e"], "encoding.mask_from": "validation"}).stories.test == ("d", "e")

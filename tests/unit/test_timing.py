@@ -128,3 +128,20 @@ def test_delays_are_shifts_even_longer_than_the_story(delays):
         for column, shift in enumerate(delays):
             expected = x[row - shift] if row >= shift else [0, 0]
             assert found[row, 2 * column : 2 * column + 2].tolist() == list(expected)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5, 1.0])
+def test_rows_are_read_as_far_into_their_acquisition_as_the_offset_says(offset):
+    expected = [(i + 10) * 2.0045 - 10 + offset * 2.0045 for i in range(5)]
+    np.testing.assert_allclose(row_times(5, 2.0045, row_offset=offset), expected, rtol=0, atol=1e-12)
+
+
+def test_a_clip_holds_the_whole_volume_that_it_predicts_at_offset_one_and_none_of_it_at_nought():
+    tr, row, rate = 2.0045, 30, 16_000
+    volume = np.round(np.array([(row + 10) * tr - 10, (row + 11) * tr - 10]) * rate).astype(int)
+    audio = np.zeros(volume[1] + 10 * rate, np.float32)
+    audio[volume[0] : volume[1]] = 1
+    heard = [
+        windows(audio, row_times(row + 1, tr, row_offset=o)[-1:], 10.0).sum() / np.ptp(volume) for o in (0, 0.5, 1)
+    ]
+    np.testing.assert_allclose(heard, [0, 0.5, 1], atol=1e-4)

@@ -122,11 +122,13 @@ class AliceDataset:
         n_rows = len(next(iter(self._responses.values())))
         return timing.row_times(n_rows, self.tr, UNSTORED_VOLUMES, sound_start=0.0)
 
-    def check(self, stories: Mapping[str, Sequence[str]] | None = None) -> None:
+    def check(self, stories: Mapping[str, Sequence[str]] | None = None) -> list[str]:
         """Read the recording and the words, so that everything wrong with them is known before long work starts."""
         sound = self.audio()
         duration = len(sound) / timing.SAMPLE_RATE
         words = self.words()
+        if not words:
+            raise InputError(f"{self.root / 'words.TextGrid'}: found no word in tier 'word', expected at least one")
         audio.require_signal(sound, self.audio_file(), within=(words[0].start, words[-1].end))
         textgrid.check_within(words, duration, self.root / "words.TextGrid")
         if not self.tr_times()[-1] < duration + 30:
@@ -134,6 +136,7 @@ class AliceDataset:
                 f"{self.audio_file()}: the sound lasts {duration:.1f} s and the last volume was acquired at "
                 f"{self.tr_times()[-1]:.1f} s, expected within 30 s of its end"
             )
+        return []
 
     def _require(self, participant: str) -> None:
         if participant not in self._responses:

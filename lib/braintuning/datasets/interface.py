@@ -60,5 +60,8 @@ class Dataset(Protocol):
     def cortex(self, participant: str) -> Cortex:
         """Where the voxels lie: surface, regions, and the way from voxels to vertices."""
 
-    def check(self, stories: Mapping[str, Sequence[str]]) -> None:
-        """Read everything that a study needs of {participant: stories}, to know before long work what is wrong."""
+    def check(self, stories: Mapping[str, Sequence[str]]) -> Sequence[str]:
+        """Read everything that a study needs of {participant: stories}, to know before long work what is wrong.
+
+        Gives back a line for each file that can be used but not whole, such as one with broken voxels.
+        """

@@ -11,12 +11,12 @@ from braintuning import audio, textgrid, timing
 from braintuning.cortex import Cortex
 from braintuning.errors import InputError, nearest
 from braintuning.pycortex_subject import participant_cortex
-from braintuning.responses import read_responses, stored_shape
+from braintuning.responses import broken_columns, read_responses, stored_shape
 
 UNSTORED_VOLUMES = 10
-"""Volumes left out at either end of a story."""
+"""Volumes left out at either end of a story of ds003020."""
 SOUND_START = 10.0
-"""Seconds from the first trigger to the start of the sound."""
+"""Seconds from the first trigger to the start of the sound in ds003020."""
 
 
 class LebelDataset:
@@ -32,6 +32,10 @@ class LebelDataset:
         How many voxels a participant has; responses with another number are refused.
     fsaverage : Path, optional
         A FreeSurfer folder of fsaverage with the HCP-MMP1.0 annotation; without it the annotation is downloaded.
+    row_offset, unstored_volumes, sound_starts : float, int, float
+        When rows were acquired, see `timing.row_times`.
+    coarse_regions : bool
+        Whether regions may come from fsaverage5 where the sphere of fsaverage cannot be had.
 
     Raises
     ------
@@ -40,12 +44,22 @@ class LebelDataset:
     """
 
     def __init__(
-        self, root: Path, tr: float, voxels: Mapping[str, int] | None = None, fsaverage: Path | None = None
+        self,
+        root: Path,
+        tr: float,
+        voxels: Mapping[str, int] | None = None,
+        fsaverage: Path | None = None,
+        *,
+        row_offset: float = 0.0,
+        unstored_volumes: int = UNSTORED_VOLUMES,
+        sound_starts: float = SOUND_START,
+        coarse_regions: bool = False,
     ) -> None:
         self.root = Path(root)
         self.tr = tr
         self.voxels = voxels or {}
-        self.fsaverage = fsaverage
+        self.fsaverage, self.coarse_regions = fsaverage, coarse_regions
+        self.row_offset, self.unstored_volumes, self.sound_starts = row_offset, unstored_volumes, sound_starts
         self._cortices: dict[str, Cortex] = {}
         self.derivative = self.root / "derivative"
         if not self._volumes_file.is_file():
@@ -97,14 +111,14 @@ class LebelDataset:
         return textgrid.read_tier(self.textgrid_file(story), "phone")
 
     def n_rows(self, story: str) -> int:
-        """Rows stored for a story: its volumes without the ten at either end."""
+        """Rows stored for a story: its volumes without the unstored ones at either end."""
         if story not in self._volumes:
             raise InputError(f"{self._volumes_file}: no volumes for story {story!r}, expected its count")
-        return self._volumes[story] - 2 * UNSTORED_VOLUMES
+        return self._volumes[story] - 2 * self.unstored_volumes
 
     def tr_times(self, story: str) -> np.ndarray:
         """Seconds after the sound's start at which each stored row was acquired; (rows,) float64."""
-        return timing.row_times(self.n_rows(story), self.tr, UNSTORED_VOLUMES, SOUND_START)
+        return timing.row_times(self.n_rows(story), self.tr, self.unstored_volumes, self.sound_starts, self.row_offset)
 
     def responses_file(self, participant: str, story: str) -> Path:
         """Responses of a participant to a story; `InputError` if the participant did not hear it."""
@@ -126,7 +140,7 @@ class LebelDataset:
         Raises
         ------
         InputError
-            The file lacks `data`, its rows do not fit the story, or a voxel is constant or not a number.
+            The file lacks `data`, its rows do not fit the story, or `responses.require_usable` refuses its values.
         """
         path = self.responses_file(participant, story)
         return read_responses(path, "data", self.n_rows(story), self.n_voxels(participant), voxels)
@@ -154,11 +168,19 @@ class LebelDataset:
     def cortex(self, participant: str) -> Cortex:
         """The participant's cortex: surface, region of each voxel and vertex, and the way from voxels to vertices."""
         if participant not in self._cortices:
-            self._cortices[participant] = participant_cortex(self.derivative, participant, self.fsaverage)
+            self._cortices[participant] = participant_cortex(
+                self.derivative, participant, self.fsaverage, coarse_regions=self.coarse_regions
+            )
         return self._cortices[participant]
 
-    def check(self, stories: Mapping[str, Sequence[str]]) -> None:
-        """Read what a study needs of each participant, so that whatever is wrong is known before long work starts."""
+    def check(self, stories: Mapping[str, Sequence[str]]) -> list[str]:
+        """Read what a study needs of each participant, so that whatever is wrong is known before long work starts.
+
+        Returns
+        -------
+        notes : list of str
+            A line for each file with broken voxels: how many.
+        """
         for participant, names in stories.items():
             for story in names:
                 self.responses_file(participant, story)
@@ -170,13 +192,18 @@ class LebelDataset:
                 )
         for story in dict.fromkeys(story for names in stories.values() for story in names):
             self._check_story(story)
-        for participant, names in stories.items():
-            for story in names:
-                self.responses(participant, story)
+        return [
+            f"{self.responses_file(participant, story)}: {n} of {self.n_voxels(participant)} voxels are NaN or constant"
+            for participant, names in stories.items()
+            for story in names
+            if (n := int(broken_columns(self.responses(participant, story)).sum()))
+        ]
 
     def _check_story(self, story: str) -> None:
         sound = self.audio(story)
         words = self.words(story)
+        if not words:
+            raise InputError(f"{self.textgrid_file(story)}: found no word in tier 'word', expected at least one")
         audio.require_signal(sound, self.audio_file(story), within=(words[0].start, words[-1].end))
         duration, last = len(sound) / timing.SAMPLE_RATE, self.tr_times(story)[-1]
         if not duration - 30 < last < duration + 10:
