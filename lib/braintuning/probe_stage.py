@@ -67,7 +67,7 @@ def store_of(study: Study, run: Run, task: str) -> Store:
 
     together = [name for name in study.probes.tasks if heard(name) == heard(task) and name not in UNKEPT]
     kinds = tuple(dict.fromkeys(KIND_OF_TASK.get(name, "mean") for name in together))
-    return Store(study.results / "probe_states" / run.name, model_recipe(study, run), kinds)
+    return Store(study.results / "probe_states", model_recipe(study, run), kinds)
 
 
 def _identity(part: str, utterance: Utterance) -> tuple:

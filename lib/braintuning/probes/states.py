@@ -40,7 +40,7 @@ class Store:
     Attributes
     ----------
     folder : Path
-        Up to `MOST_BYTES`; what was read longest ago makes room.
+        Of one model or many, up to `MOST_BYTES` and what is being used; what was read longest ago makes room.
     model : object
         What decides the model's states; anything that JSON can hold.
     kinds : tuple of str
@@ -57,22 +57,23 @@ class Store:
         return self.folder / f"{kind.replace(' ', '_')}-{fingerprint([self.model, device, kind, known])}.h5"
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes from hearing the same utterances at the same time."""
+    def held(self, what: str) -> Iterator[None]:
+        """Keep other processes from the same work at the same time."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "w") as file:
+        with open(self.folder / f".lock-{what}", "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def make_room(self, n_bytes: int) -> None:
         """Delete what was read longest ago until `n_bytes` more are within the bound."""
-        files = sorted(self.folder.glob("*.h5"), key=lambda path: path.stat().st_mtime)
-        used = sum(path.stat().st_size for path in files)
-        for path in files:
-            if used + n_bytes <= MOST_BYTES:
-                break
-            used -= path.stat().st_size
-            path.unlink()
+        with self.held("room"):
+            files = sorted(self.folder.glob("*.h5"), key=lambda path: path.stat().st_mtime_ns)
+            used = sum(path.stat().st_size for path in files)
+            for path in files:
+                if used + n_bytes <= MOST_BYTES:
+                    break
+                used -= path.stat().st_size
+                path.unlink()
         require_space(self.folder, n_bytes)
 
 
@@ -133,7 +134,7 @@ def states(
             found[_identity(utterance)] = kept[kind]
         return {part: [found[_identity(u)] for u in some] for part, some in parts.items()}
     file = store.file(kind, everything, device)
-    with store.held():
+    with store.held(fingerprint(store.model)):
         if not file.is_file():
             _keep(encoder, everything, tuple(dict.fromkeys((kind, *store.kinds))), device, store)
         return {part: Kept(file, some) for part, some in parts.items()}
@@ -147,7 +148,7 @@ def _keep(
     rows = {"mean": layers * len(frames), "every tenth frame": layers * sum(-(-n // EVERY) for n in frames)}
     rows["last layer"] = sum(frames)
     store.make_room(sum(rows[kind] for kind in kinds) * encoder.dim * 4)
-    with scratch_folder(store.folder / "new") as folder:
+    with scratch_folder(store.folder / fingerprint(store.model)) as folder:
         files = {kind: h5py.File(folder / kind, "w") for kind in kinds}
         names, lengths = [], {kind: [] for kind in kinds}
         for utterance, kept in passes(encoder, utterances, kinds, device):
