@@ -215,6 +215,8 @@ def _panel(ax: Axes, judged: pd.DataFrame, texts: list[str]) -> None:
     inks = {"supported": "#0072b2", "contradicted": "#d55e00"}
     for row in judged.itertuples():
         place, ink = len(texts) - texts.index(row.claim), inks.get(row.verdict, "0.45")
+        if np.isnan(row.effect):
+            ax.annotate("n/a", (0, place), (4, 0), textcoords="offset points", va="center", fontsize=6, color="0.35")
         ax.plot([row.low, row.high], [place, place], color=ink, lw=1.2)
         ax.plot(row.effect, place, "o", ms=4, mfc=ink if row.direction else "white", mec=ink)
     ax.axvline(0, color="black", lw=0.6)

@@ -18,6 +18,7 @@ from braintuning.study import Run, Study
 SURFACE_SOURCES = "Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
 REGIONS = ("late_language", "primary_auditory")
 CLEAR_CEILING = 0.6
+SMOOTH_MM = 3.0
 FEW_BARS = 8
 
 
@@ -112,6 +113,7 @@ def draw(
         label=f"normalised alignment, brain-tuned minus pretrained{who}",
         symmetric=True,
         reliability=reliability(study, dataset),
+        smooth_mm=SMOOTH_MM,
         labels=cortex.vertex_labels,
         note=note,
     )

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from braintuning import plots, stats
 from braintuning.brainplot import cortex_figure, group_average
 from braintuning.datasets.interface import Dataset
-from braintuning.figure2 import REGIONS, at_layer, bars_above, on_the_map, reliability
+from braintuning.figure2 import REGIONS, SMOOTH_MM, at_layer, bars_above, on_the_map, reliability
 from braintuning.low_level_features import TOGETHER
 from braintuning.low_level_stage import low_level_impact
 from braintuning.results import load_arrays
@@ -104,6 +104,7 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
         label="alignment carried by low-level features, brain-tuned minus pretrained",
         symmetric=True,
         reliability=reliability(study, dataset),
+        smooth_mm=SMOOTH_MM,
         labels=cortex.vertex_labels,
         note=note + undefined,
     )
