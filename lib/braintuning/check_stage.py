@@ -36,7 +36,7 @@ def check(study: Study, report: Report = print) -> Dataset:
         _check_repeats(study, dataset, participant)
         _check_rows(study, dataset, participant)
     if "fig3" in study.figures.notebooks:
-        _check_phones(study, dataset, report)
+        _check_phones(study, dataset)
     return dataset
 
 
@@ -101,10 +101,10 @@ def _check_rows(study: Study, dataset: Dataset, participant: str) -> None:
             raise InputError(f"study {study.name}: found {found}, expected at least {2 * at_once}, twice `{key}`")
 
 
-def _check_phones(study: Study, dataset: Dataset, report: Report) -> None:
+def _check_phones(study: Study, dataset: Dataset) -> None:
     """Raise `InputError` naming story, time and symbol of a phone that low-level features have no place for."""
     for story in (*(study.low_level.stories or study.stories.train), *study.stories.test):
         try:
-            checked_phones(phones_of(dataset, story, report))
+            checked_phones(phones_of(dataset, story)[0])
         except InputError as error:
             raise InputError(f"story {story}: {error}") from None

@@ -136,7 +136,8 @@ def _panel(ax: Axes, judged: pd.DataFrame, texts: list[str]) -> None:
     for row in judged.itertuples():
         place, ink = len(texts) - texts.index(row.claim), inks.get(row.verdict, "0.45")
         if np.isnan(row.effect):
-            ax.text(0.5, place, row.verdict, transform=ax.get_yaxis_transform(), color=ink, ha="center", va="center")
+            note = f"n/a: {row.verdict}"
+            ax.annotate(note, (0, place), (4, 0), textcoords="offset points", va="center", fontsize=6, color="0.35")
             continue
         ax.plot([row.low, row.high], [place, place], color=ink, lw=1.2)
         ax.plot(row.effect, place, "o", ms=4, mfc=ink if row.direction else "white", mec=ink)

@@ -1,17 +1,32 @@
 """What colour a vertex has: its value over the grey of the folds, the paler the less it is to be trusted."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from scipy import sparse
 
 from braintuning.errors import InputError
-from braintuning.surfaces import Surface
+from braintuning.surfaces import HEMISPHERES, Surface
 
 DARKEST_FOLD, LIGHTEST_FOLD = 0.40, 0.87
 MIDDLE_FOLD = 0.7
 DARKEST_SHADE = 0.62
+LEAST_WEIGHT = 1e-3
+SMOOTHED = (
+    "Map smoothed on the surface for display alone (standard deviation {:g} mm); numbers are of unsmoothed values"
+)
+DIFFERENCE = "dark to light"
+"""Name of the map of differences: blue and dark below zero, grey at zero, orange to yellow and light above it."""
+colormaps.register(
+    LinearSegmentedColormap.from_list(
+        DIFFERENCE, ["#081d58", "#225ea8", "#5b8fc7", "#a8a8a8", "#f8ac52", "#fdc64a", "#fff7b2"]
+    ),
+    name=DIFFERENCE,
+    force=True,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +156,53 @@ def limits(
     if not vmin < vmax:
         raise InputError(f"colour map limits: found vmin {vmin:g} and vmax {vmax:g}, expected vmin below vmax")
     return vmin, vmax
+
+
+def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
+    """Values averaged over a neighbourhood on the surface, for display.
+
+    Each vertex is averaged with its neighbours on the mesh, over and over: n times on a mesh with edges of length d
+    and six neighbours a vertex spread a value over a standard deviation of d sqrt(3 n / 7). Unknown values take no
+    part: the sum is divided by the weight of those that are known (normalised convolution, Knutsson & Westin 1993).
+
+    Parameters
+    ----------
+    surface : Surface
+    values : ndarray, (n_vertices,)
+        NaN where unknown.
+    mm : float
+        Standard deviation; the nearest that a whole number of times has.
+
+    Returns
+    -------
+    ndarray of float64, (n_vertices,)
+        NaN where nothing is known near by, and off the cortex.
+    """
+    known = np.isfinite(values) & surface.cortex
+    total, weight = np.where(known, values, 0.0), known.astype(float)
+    average, edge = _neighbours(surface)
+    for _ in range(round(7 / 3 * (mm / edge) ** 2)):
+        total, weight = average @ total, average @ weight
+    near = surface.cortex & (weight > LEAST_WEIGHT)
+    return np.divide(total, weight, out=np.full(len(values), np.nan), where=near)
+
+
+@lru_cache(maxsize=16)
+def _neighbours(surface: Surface) -> tuple[sparse.csr_array, float]:
+    """Mean of each vertex and its neighbours as a matrix, and the median length of an edge in mm."""
+    starts, ends, lengths = [], [], []
+    for hemisphere in HEMISPHERES:
+        points, faces = surface.inflated[hemisphere]
+        first, second = np.unique(
+            np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [0, 2]]])), axis=0
+        ).T
+        offset = surface.vertices(hemisphere).start
+        lengths.append(np.linalg.norm(points[first] - points[second], axis=1))
+        starts += [first + offset, second + offset]
+        ends += [second + offset, first + offset]
+    rows, columns, n = np.concatenate(starts), np.concatenate(ends), surface.n_vertices
+    joined = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n, n)) + sparse.eye_array(n, format="csr")
+    return sparse.csr_array(joined / joined.sum(axis=1)[:, None]), float(np.median(np.concatenate(lengths)))
 
 
 def group_average(maps: np.ndarray, minimum: int = 1) -> np.ndarray:

@@ -47,6 +47,7 @@ def flatmap(
     show_names: bool = True,
     unnamed: Sequence[str] = (),
     whole_groups: bool = False,
+    frames: Sequence[tuple[float, float, float, float]] = (),
 ) -> Axes:
     """Draw values on the flattened cortex, with the outlines and names of groups of regions.
 
@@ -66,6 +67,8 @@ def flatmap(
         Regions whose names are left out, as an inset shows them.
     whole_groups : bool
         Draw one outline around each group instead of its regions, without names: for small maps.
+    frames : sequence of tuple of float
+        Left, right, bottom and top of frames, in the map's mm, that names keep off.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def flatmap(
         drawn = outlines(surface, labels, tuple(colours))
         draw_outlines(ax, drawn, colours)
         if show_names:
-            write_names(ax, image, drawn, unnamed)
+            write_names(ax, image, drawn, unnamed, tuple(frames))
     return ax
 
 
@@ -189,8 +192,14 @@ def draw_outlines(ax: Axes, drawn: Sequence[Outline], colours: dict[str, str], s
         ax.add_collection(curves, autolim=False)
 
 
-def write_names(ax: Axes, image: Raster, drawn: tuple[Outline, ...], unnamed: Sequence[str] = ()) -> None:
-    """Write the names of outlined regions, without those in `unnamed`, where none overlaps another or a leader line."""
+def write_names(
+    ax: Axes,
+    image: Raster,
+    drawn: tuple[Outline, ...],
+    unnamed: Sequence[str] = (),
+    frames: tuple[tuple[float, float, float, float], ...] = (),
+) -> None:
+    """Write the names of outlined regions but those in `unnamed`, where none overlaps another, a line or a frame."""
     named, others = (tuple(o for o in drawn if (o.region in unnamed) is without) for without in (False, True))
     if not named:
         return
@@ -198,7 +207,7 @@ def write_names(ax: Axes, image: Raster, drawn: tuple[Outline, ...], unnamed: Se
     points_per_mm = ax.transData.get_matrix()[0, 0] * 72 / ax.get_figure(root=True).dpi
     size = NAME_POINTS * float(np.clip(_share_of_page(ax), 0.84, 1.2))
     widths = tuple(_text_width(outline.region, size) for outline in named)
-    for name in place_names(named, image, widths, 1.15 * size, round(points_per_mm, 4), others):
+    for name in place_names(named, image, widths, 1.15 * size, round(points_per_mm, 4), others, frames):
         _write_name(ax, name, size)
 
 
@@ -218,6 +227,6 @@ def _write_name(ax: Axes, name: Name, size: float) -> None:
     ink, casing = (CASING, "white") if name.anchor else ("white", CASING)
     style = dict(fontsize=size, weight="bold", ha="center", va="center", clip_on=False)
     shadow = ax.text(name.x, name.y, name.text, color=casing, zorder=8, **style)
-    shadow.set_path_effects([Stroke(linewidth=1.1, foreground=casing)])
+    shadow.set_path_effects([Stroke(linewidth=0.9, foreground=casing)])
     shadow.set_gid("casing")
     ax.text(name.x, name.y, name.text, color=ink, zorder=9, **style).set_gid("name")

@@ -1,13 +1,14 @@
 """One brain on a page: flat map, inflated views, magnified auditory regions, colour key and legend."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from braintuning.auditory_inset import INSET_REGIONS, Window, auditory_window, draw_frame, draw_inset
-from braintuning.colours import Reliability, limits, per_vertex, vertex_colours
+from braintuning.colours import DIFFERENCE, SMOOTHED, Reliability, limits, per_vertex, smoothed, vertex_colours
 from braintuning.cortex_axes import DEFAULT_GROUPS, flatmap, inflated, region_colours
 from braintuning.cortex_layout import INSET_HEIGHT, INSET_WIDTH, arrange
 from braintuning.cortex_page import colour_bar, colour_square, group_legend
@@ -33,6 +34,7 @@ def cortex_figure(
     width_inches: float = 7.2,
     reliability: Reliability | None = None,
     inset: bool = True,
+    smooth_mm: float = 0.0,
 ) -> Figure:
     """One brain as a flat map, four inflated views, magnified auditory regions, a colour bar and a legend.
 
@@ -45,10 +47,11 @@ def cortex_figure(
     title, note : str, optional
         Written above and, small, below the figure.
     cmap : str, optional
-        Colour map; 'inferno', and 'RdBu_r' if `symmetric`, without it.
+        Colour map; 'inferno', and `colours.DIFFERENCE` if `symmetric`, without it.
     vmin, vmax : float, optional
         Values at the ends of the colour map. Without them the 99th percentile and 0 (the 1st percentile if values are
-        negative), and if `symmetric` plus and minus the 99th percentile of the absolute values.
+        negative), and if `symmetric` plus and minus the 99th percentile of the absolute values; with `labels` and
+        `reliability`, of those that show inside the outlined regions.
     threshold : float, optional
         Values whose size is smaller are not shown.
     symmetric : bool
@@ -60,6 +63,10 @@ def cortex_figure(
     inset : bool
         Magnify the early auditory regions of each hemisphere, whose names then stand there and not on the map. Without
         effect where `groups` have none of them.
+    smooth_mm : float
+        Standard deviation by which values are smoothed on the surface, those alone that `reliability` shows, and the
+        reliability itself, so that a vertex that is reliable by chance among others that are not fades. The small print
+        says so.
 
     Returns
     -------
@@ -71,13 +78,17 @@ def cortex_figure(
         As `flatmap`, and if `vmin` is not below `vmax`.
     """
     values = per_vertex(surface, values, "values")
-    vmin, vmax = limits(surface, values, vmin, vmax, symmetric)
+    if smooth_mm:
+        values, reliability = _smooth(surface, values, reliability, smooth_mm)
+        note = f"{note}. {SMOOTHED.format(smooth_mm)}" if note else SMOOTHED.format(smooth_mm)
     if reliability is not None:
         alpha = reliability.alpha(surface) * (1 if alpha is None else per_vertex(surface, alpha, "alpha"))
+    in_regions = _shown_in_regions(labels, groups, alpha) if reliability is not None else slice(None)
+    vmin, vmax = limits(surface, values[in_regions], vmin, vmax, symmetric)
     shown = values if threshold is None else np.where(np.abs(values) >= threshold, values, np.nan)
     if np.isnan(shown).all():
         shown, alpha = values, np.zeros(len(values))
-    scale = dict(cmap=cmap or ("RdBu_r" if symmetric else "inferno"), vmin=vmin, vmax=vmax)
+    scale = dict(cmap=cmap or (DIFFERENCE if symmetric else "inferno"), vmin=vmin, vmax=vmax)
     groups = () if labels is None else groups
     windows = _inset_windows(surface, labels, groups) if inset and groups else {}
     image = flat_image(surface)
@@ -101,6 +112,24 @@ def cortex_figure(
     return fig
 
 
+def _smooth(
+    surface: Surface, values: np.ndarray, reliability: Reliability | None, mm: float
+) -> tuple[np.ndarray, Reliability | None]:
+    """Values and reliability smoothed; only values that the reliability shows take part."""
+    if reliability is None:
+        return smoothed(surface, values, mm), None
+    kept = np.where(reliability.alpha(surface) > 0, values, np.nan)
+    return smoothed(surface, kept, mm), replace(reliability, values=smoothed(surface, reliability.values, mm))
+
+
+def _shown_in_regions(labels: np.ndarray | None, groups: Sequence[str], alpha: np.ndarray) -> np.ndarray | slice:
+    """Vertices that show and lie in an outlined region; all where there are none."""
+    if labels is None:
+        return slice(None)
+    inside = np.isin(labels, list(region_colours(labels, groups))) & (alpha > 0)
+    return inside if inside.any() else slice(None)
+
+
 def _draw_brain(
     axes: dict[str | tuple[str, str], Axes],
     surface: Surface,
@@ -113,7 +142,8 @@ def _draw_brain(
     **scale: str | float,
 ) -> None:
     regions = dict(alpha=alpha, labels=labels, groups=groups)
-    flatmap(axes["flat"], surface, shown, unnamed=INSET_REGIONS if windows else (), **regions, **scale)
+    without = dict(unnamed=INSET_REGIONS if windows else (), frames=tuple(windows.values()))
+    flatmap(axes["flat"], surface, shown, **without, **regions, **scale)
     for hemisphere, view in CAMERA_X:
         inflated(axes[hemisphere, view], surface, shown, hemisphere, view, **regions, **scale)
     colours = vertex_colours(surface, shown, alpha=alpha, **scale)

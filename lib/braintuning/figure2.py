@@ -20,6 +20,7 @@ from braintuning.study import Run, Study
 SURFACE_SOURCES = "Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
 REGIONS = ("late_language", "primary_auditory")
 CLEAR_CEILING = 0.6
+SMOOTH_MM = 3.0
 FEW_BARS = 8
 
 
@@ -119,6 +120,7 @@ def draw(
         label=f"normalised alignment, brain-tuned minus pretrained{who}",
         symmetric=True,
         reliability=reliability(study, dataset),
+        smooth_mm=SMOOTH_MM,
         labels=cortex.vertex_labels,
         note=". ".join([what_a_star_is(statistics), *stand_ins(study), note]),
     )

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from braintuning.brainplot import Panel, participants_figure
 from braintuning.datasets.interface import Dataset
+from braintuning.figure2 import SMOOTH_MM
 from braintuning.results import load_arrays, provenance_columns, provenance_of
 from braintuning.stages import measure_ceiling
 from braintuning.study import Study
@@ -71,4 +72,5 @@ def draw(study: Study, table: pd.DataFrame, dataset: Dataset, note: str) -> Figu
         vmax=1.0,
         threshold=study.encoding.ceiling_threshold,
         note=note,
+        smooth_mm=SMOOTH_MM,
     )

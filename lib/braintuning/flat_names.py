@@ -12,7 +12,8 @@ from braintuning.raster import Raster
 from braintuning.rois import Outline
 from braintuning.surfaces import HEMISPHERES
 
-INSIDE = 0.8
+INSIDE = 0.9
+LARGEST_SHARE = 0.4
 CLEARANCE = 1.0
 FORBIDDEN = 50.0
 OVER_REGIONS = 1.0
@@ -71,14 +72,27 @@ class _Canvas:
                 filled[line] = True
         return filled
 
-    def name_inside(self, text: str, free: np.ndarray, size: tuple[float, float]) -> Name | None:
-        """The name where its box has most of its area in free pixels, None if that is less than `INSIDE`."""
+    def lines_of(self, frames: Iterable[tuple[float, float, float, float]]) -> np.ndarray:
+        """Pixels of the lines of frames (left, right, bottom, top), with some air around them."""
+        filled = np.zeros((len(self.y), len(self.x)), bool)
+        for left, right, bottom, top in frames:
+            (first, last), (low, high) = self.column_row(np.array([[left, bottom], [right, top]]))
+            filled[[low, high], first : last + 1] = True
+            filled[low : high + 1, [first, last]] = True
+        return ndimage.binary_dilation(filled, iterations=max(1, round(self.clearance / self.step)))
+
+    def name_inside(self, text: str, free: np.ndarray, framed: np.ndarray, size: tuple[float, float]) -> Name | None:
+        """The name where its box has most of its area in free pixels and none that is framed.
+
+        None if the share of free pixels is less than `INSIDE`.
+        """
         if not free.any():
             return None
         box = [max(1, round(length / self.step)) for length in size[::-1]]
         rows, columns = ndimage.find_objects(free.astype(np.int8))[0]
         crop = np.pad(free[rows, columns], 1)
         covered = ndimage.uniform_filter(crop.astype(float), box, mode="constant")
+        covered[ndimage.maximum_filter(np.pad(framed[rows, columns], 1, mode="edge"), box)] = 0
         row, column = np.unravel_index((covered + 1e-4 * ndimage.distance_transform_edt(crop)).argmax(), crop.shape)
         if covered[row, column] < INSIDE:
             return None
@@ -163,8 +177,11 @@ def place_names(
     height: float,
     points_per_mm: float,
     unnamed: tuple[Outline, ...] = (),
+    frames: tuple[tuple[float, float, float, float], ...] = (),
 ) -> tuple[Name, ...]:
     """Where names go so that none overlaps another: inside the region if it fits, else beside the outlined regions.
+
+    A name that would hide more than `LARGEST_SHARE` of its region goes beside it.
 
     Those beside are placed one after the other where a straight leader line is short and crosses no other, and then
     again given all the others, until none moves.
@@ -183,6 +200,8 @@ def place_names(
         Scale of the drawing; the layout holds for this scale alone.
     unnamed : tuple of Outline
         Regions without a name of their own, which names keep off where there is room beside them.
+    frames : tuple of tuple of float
+        Left, right, bottom and top of frames drawn on the map, in its mm: no name lies on their lines.
 
     Returns
     -------
@@ -193,9 +212,11 @@ def place_names(
     canvas = _Canvas(image.x[::stride], image.y[::stride], CLEARANCE / points_per_mm)
     masks = [outline.mask[::stride, ::stride] for outline in placed]
     sizes = [(width / points_per_mm, height / points_per_mm) for width in widths]
-    names: dict[int, Name] = {}
+    framed, names = canvas.lines_of(frames), {}
     for k, outline in enumerate(placed):
-        if name := canvas.name_inside(outline.region, masks[k] & ~canvas.paint(names.values()), sizes[k]):
+        if np.prod(sizes[k]) > LARGEST_SHARE * masks[k].sum() * canvas.step**2:
+            continue
+        if name := canvas.name_inside(outline.region, masks[k] & ~canvas.paint(names.values()), framed, sizes[k]):
             names[k] = name
     margin = max(1, round(1.5 * canvas.clearance / canvas.step))
     regions = ndimage.binary_dilation(np.any(masks, axis=0), iterations=margin)
@@ -206,7 +227,7 @@ def place_names(
             for k, outline in enumerate(placed)
             if k not in names and outline.hemisphere == hemisphere
         ]
-        names |= _around(canvas, outside, names, (outlined, regions))
+        names |= _around(canvas, outside, names, (outlined | framed, regions | framed))
     return tuple(names[k] for k in sorted(names))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from braintuning.colours import limits, per_vertex
+from braintuning.colours import SMOOTHED, limits, per_vertex, smoothed
 from braintuning.cortex_axes import DEFAULT_GROUPS, flatmap
 from braintuning.cortex_page import (
     LABEL_POINTS,
@@ -63,6 +63,7 @@ def participants_figure(
     note: str | None = None,
     width_inches: float = 7.2,
     groups: Sequence[str] = DEFAULT_GROUPS,
+    smooth_mm: float = 0.0,
 ) -> Figure:
     """Draw flat maps of 1 to 9 participants in a grid, with one colour bar and one legend below.
 
@@ -84,6 +85,8 @@ def participants_figure(
         Width of the figure; where it is narrow the grid has fewer columns.
     groups : sequence of str
         Groups of regions whose outlines are drawn.
+    smooth_mm : float
+        Standard deviation by which values are smoothed on the surface before the threshold; the small print says so.
 
     Returns
     -------
@@ -97,6 +100,9 @@ def participants_figure(
     if not 1 <= len(panels) <= MOST_PANELS:
         raise InputError(f"panels: found {len(panels)}, expected 1 to {MOST_PANELS} participants")
     values = [per_vertex(panel.surface, panel.values, f"values of {panel.caption!r}") for panel in panels]
+    if smooth_mm:
+        values = [smoothed(panel.surface, one, smooth_mm) for panel, one in zip(panels, values, strict=True)]
+        note = f"{note}. {SMOOTHED.format(smooth_mm)}" if note else SMOOTHED.format(smooth_mm)
     vmin, vmax = limits(panels[0].surface, np.concatenate(values), vmin, vmax, symmetric=False)
     style = dict(cmap=cmap, vmin=vmin, vmax=vmax)
     fig, boxes, strip = _grid(panels, width_inches, title or "", label, note or "")

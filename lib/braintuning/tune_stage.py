@@ -86,7 +86,6 @@ def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
         "weights": weights_fingerprint(backbone.name),
         "teacher": weights_fingerprint(backbone.teacher) if base == "bigslm-tuned" else None,
         "words": fingerprint([list(map(tuple, dataset.words(s))) for s in names]) if base == "lm-tuned" else None,
-        "times": fingerprint([dataset.tr_times(story).tolist() for story in names]),
         "settings": study.tuning_of(run.condition).model_dump(),
         "controls": study.controls.model_dump() if base in ("bigslm-tuned", "lm-tuned") else None,
         "train": stories.train,

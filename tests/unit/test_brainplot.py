@@ -8,6 +8,7 @@ import pytest
 from braintuning import rois
 from braintuning.auditory_inset import INSET_REGIONS
 from braintuning.brainplot import Reliability, cortex_figure, flatmap, inflated, save_figure
+from braintuning.colours import DIFFERENCE
 from braintuning.errors import InputError
 from braintuning.flat_names import place_names
 from braintuning.raster import CAMERA_X, facing_light, view_image
@@ -167,7 +168,7 @@ def test_figure_without_limits_is_centred_when_symmetric():
     (bar,) = [ax for ax in fig.axes if ax.get_xlabel() == "change"]
     low, high = bar.get_xlim()
     assert -low == high == pytest.approx(np.percentile(np.abs(values), 99))
-    assert np.min(colormaps["RdBu_r"](0.5)[:3]) > 0.9
+    assert np.ptp(colormaps[DIFFERENCE](0.5)[:3]) < 0.02
 
 
 def test_threshold_above_all_values_leaves_the_folds_alone():
@@ -335,3 +336,35 @@ def test_a_further_figure_of_the_same_surface_computes_no_geometry_again():
     labels_elsewhere_in_memory = hcp_mmp_labels().copy()
     cortex_figure(fs_lr(), planted() + 0.05, **look | {"labels": labels_elsewhere_in_memory})
     assert [function.cache_info().misses for function in kept] == before
+
+
+def test_names_lie_on_no_frame_and_hide_little_of_their_region():
+    fig = cortex_figure(fs_lr(), planted(), label="r", labels=hcp_mmp_labels())
+    pixels(fig)
+    flat, *_ = fig.axes
+    frames = [patch.get_window_extent() for patch in flat.patches]
+    names = [(text.get_text(), text.get_window_extent()) for text in flat.texts if text.get_gid() == "name"]
+    assert len(frames) == 4 and len(names) == 2 * len(DRAWN - set(INSET_REGIONS))
+    for frame in frames:
+        for name, box in names:
+            within = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
+            assert within or not frame.overlaps(box), name
+
+
+def test_a_smoothed_map_fades_what_is_reliable_by_chance_and_says_so():
+    surface, labels = fs_lr(), hcp_mmp_labels()
+    rng = np.random.default_rng(0)
+    language = members(labels, "late_language")
+    ceiling = Reliability(np.where(language, 0.8, np.where(rng.random(64984) < 0.05, 0.7, 0.2)), "ceiling", 0.4, 0.6)
+    change = 0.05 + 0.2 * rng.normal(size=64984)
+    look = dict(label="change", symmetric=True, reliability=ceiling, labels=labels, note="planted")
+    shares, limits = {}, {}
+    for mm in (0.0, 3.0):
+        fig = cortex_figure(surface, change, smooth_mm=mm, **look)
+        shares[mm] = coloured(fig.axes[1].images[0].get_array()[::3, ::3, :3].astype(int)).mean()
+        limits[mm] = next(ax for ax in fig.axes if ax.get_ylabel() == "ceiling").get_xlim()[1]
+    assert "smoothed on the surface for display alone (standard deviation 3 mm)" in " ".join(
+        fig.texts[-1].get_text().split()
+    )
+    assert limits[3.0] < 0.5 * limits[0.0]
+    assert shares[3.0] > 0

@@ -1,8 +1,18 @@
 import numpy as np
 import pytest
-from braintuning.colours import DARKEST_SHADE, Reliability, fold_grey, group_average, limits, vertex_colours
+from braintuning.colours import (
+    DARKEST_SHADE,
+    DIFFERENCE,
+    Reliability,
+    fold_grey,
+    group_average,
+    limits,
+    smoothed,
+    vertex_colours,
+)
 from braintuning.errors import InputError
-from braintuning.surfaces import fs_lr
+from braintuning.surfaces import Surface, fs_lr
+from coarse_cortex import fibonacci_sphere
 from matplotlib import colormaps
 
 SCALE = dict(cmap="inferno", vmin=0.0, vmax=1.0)
@@ -99,3 +109,48 @@ def test_sequential_map_is_monotone_in_grey():
     assert (steps > 0).all()
     assert steps.max() < 4 * np.median(steps)
     assert lightness[-1] - lightness[0] > 90
+
+
+def test_a_difference_and_its_opposite_differ_in_grey():
+    sizes = np.linspace(0.1, 1, 10)
+    greys = {
+        sign: 255 * colormaps[DIFFERENCE](0.5 + sign * sizes / 2)[:, :3] @ [0.299, 0.587, 0.114] for sign in (-1, 1)
+    }
+    assert (np.diff(greys[1]) > 0).all() and (np.diff(greys[-1]) < 0).all()
+    assert (greys[1] - greys[-1] > 10).all()
+
+
+def test_smoothing_is_repeated_averaging_over_neighbours_by_brute_force():
+    points, faces = fibonacci_sphere(200)
+    points = points / 10
+    n = len(points)
+    sides = dict.fromkeys(("left", "right"), (points, faces))
+    surface = Surface("small", (n, n), sides, {}, np.zeros(2 * n), np.arange(2 * n) != 7)
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random(2 * n) < 0.3, np.nan, rng.normal(size=2 * n))
+    neighbours = [{k} for k in range(2 * n)]
+    for start in (0, n):
+        for face in faces + start:
+            for a in face:
+                neighbours[a] |= set(face.tolist())
+    lengths = [np.linalg.norm(points[a] - points[b]) for a in range(n) for b in neighbours[a] if a < b]
+    times = round(7 / 3 * (2.5 / np.median(lengths)) ** 2)
+    assert times > 1
+    known = np.isfinite(values) & surface.cortex
+    total, weight = np.where(known, values, 0), known * 1.0
+    for _ in range(times):
+        total, weight = (np.array([one[list(near)].mean() for near in neighbours]) for one in (total, weight))
+    expected = np.where(surface.cortex & (weight > 1e-3), total / np.maximum(weight, 1e-9), np.nan)
+    np.testing.assert_allclose(smoothed(surface, values, 2.5), expected)
+
+
+def test_smoothing_keeps_a_constant_and_spreads_by_its_standard_deviation():
+    surface = fs_lr()
+    constant = smoothed(surface, np.where(np.arange(N) % 3 == 0, 2.0, np.nan), 3.0)
+    np.testing.assert_allclose(constant[surface.cortex], 2.0)
+    points = surface.inflated["left"][0]
+    peak = np.abs(points - [-60.0, -20.0, 20.0]).sum(axis=1).argmin()
+    spread = smoothed(surface, np.eye(1, N, peak)[0], 3.0)[: len(points)]
+    spread = np.nan_to_num(spread)
+    variance = (spread * ((points - points[peak]) ** 2).sum(axis=1)).sum() / spread.sum() / 2
+    assert np.sqrt(variance) == pytest.approx(3.0, rel=0.25)
