@@ -124,12 +124,12 @@ def spoil_data(change):
 
 
 def with_nan(data):
-    data[3, 4] = np.nan
+    data[3, 4:6] = np.nan
     return data
 
 
 def with_constant(data):
-    data[:, 4] = 1.0
+    data[:, 4:6] = 1.0
     return data
 
 
