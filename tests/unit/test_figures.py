@@ -10,6 +10,7 @@ import pytest
 from braintuning import claims, figure2, figure3, figure4, figure5, figure_a1, figure_appendix, figure_multi, plots
 from braintuning.brainplot import Reliability
 from braintuning.cortex import fs_lr_cortex_of_vertices
+from braintuning.low_level_features import FROM_TIER
 from braintuning.probes.tasks import TASKS
 from braintuning.rois import hcp_mmp_labels, members
 from braintuning.study import load_study
@@ -42,7 +43,7 @@ def alignments(study, layers=3):
     table = pd.DataFrame(rows, columns=["participant", "backbone", "condition", "layer", "roi", "alignment"])
     table = table.assign(hours=(1 + table["layer"]) / 10, r_percent=100 * table["alignment"])
     lost = (table["condition"] == "stimulus-tuned") & (table["roi"] == figure2.REGIONS[0])
-    return table.assign(r_percent=table["r_percent"].where(~lost))
+    return table.assign(r_percent=table["r_percent"].where(~lost), n_layers=layers, n_voxels=100, phones=FROM_TIER)
 
 
 def called(draw, **known):
@@ -61,15 +62,15 @@ def cortex_maps(monkeypatch):
     for module in (figure2, figure3):
         monkeypatch.setattr(module, "reliability", lambda *_: ceiling)
     monkeypatch.setattr(figure2, "change_map", lambda *_, **__: change)
-    monkeypatch.setattr(figure3, "carried_map", lambda *_, **__: -change)
+    monkeypatch.setattr(figure3, "change_map", lambda *_, **__: -change)
     return SimpleNamespace(cortex=lambda participant: fs_lr_cortex_of_vertices())
 
 
 def fig2(study, monkeypatch):
-    stars = pd.DataFrame(
-        [("late_language", "whisper-tiny.en", "brain-tuned")], columns=["roi", "backbone", "condition"]
+    row = dict(roi="late_language", backbone="whisper-tiny.en", condition="brain-tuned", reference="pretrained")
+    stars = pd.DataFrame([row]).assign(
+        participant="all", n_participants=8, family="over participants", q=0.01, star=True
     )
-    monkeypatch.setattr(figure2, "starred", lambda *_: stars)
     known = dict(
         table=alignments(study), statistics=stars, dataset=cortex_maps(monkeypatch), backbone="whisper-tiny.en"
     )
@@ -95,17 +96,19 @@ def fig4(study, monkeypatch):
             run.backbone,
             run.condition,
             run.participant or "",
-            0,
+            1,
             0.3 + 0.05 * study.conditions.index(run.condition),
         )
         for task in study.probes.tasks
         for run in study.runs()
     ]
     table = pd.DataFrame(rows, columns=["task", "backbone", "condition", "participant", "layer", "value"])
-    table = table.assign(validation=table["value"], baseline=0.2, corpus="spoken words", metric="macro F1")
+    table = table.assign(validation=table["value"], baseline=0.2, random_features=0.1, corpus="spoken words")
+    table = table.assign(n_test_speakers=6, converged=True)
     table["metric"] = [getattr(TASKS[task], "metric", "macro F1") for task in table["task"]]
     table = table.assign(low=table["value"] - 0.05, high=table["value"] + 0.05)
-    return called(figure4.draw, study=study, table=table, note=NOTE)
+    statistics = pd.DataFrame(columns=["task", "backbone", "against", "participant", "q"])
+    return called(figure4.draw, study=study, table=table, statistics=statistics, note=NOTE)
 
 
 def fig5(study, monkeypatch):
@@ -151,7 +154,9 @@ def claim_figure(study, monkeypatch):
     ]
     judged = pd.DataFrame(rows, columns=["claim", "backbone", "measure", "direction", "effect", "verdict"])
     judged.loc[3, "effect"] = np.nan
-    judged = judged.assign(low=judged["effect"] - 0.05, high=judged["effect"] + 0.05, n_participants=4)
+    judged = judged.assign(
+        low=judged["effect"] - 0.05, high=judged["effect"] + 0.05, n_participants=4, interval="participants"
+    )
     return called(claims.draw, study=study, judged=judged, note=NOTE)
 
 
