@@ -129,10 +129,10 @@ class LowLevelFit:
             Place among the layers that are compared.
         """
         inside = np.any([np.isin(labels, names) for names in rois.GROUPS.values()], axis=0)
-        sound = removal.side_by_side(list(self.low_level.values()), self.train)
-        pairs = (self._pair(sound), self._pair({s: self._design(s, layer) for s in self.stories}))
+        sound = [self._pair(rows) for rows in self.low_level.values()]
+        model = self._pair({story: self._design(story, layer) for story in self.stories})
         found = partition(
-            *pairs, self.fitted[:, : self.voxels][:, inside], self.truth[:, inside], self.settings,
+            sound, model, self.fitted[:, : self.voxels][:, inside], self.truth[:, inside], self.settings,
             generator(self.settings.seed, "partition"), self.device,
         )  # fmt: skip
         whole = {name: np.full(len(labels), np.nan) for name in found}

@@ -1,14 +1,31 @@
 """Variance partitioning: what low-level features and a model each explain alone, and what they share."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
 from braintuning import encoding
 from braintuning.settings import Encoding
 
+Pair = tuple[np.ndarray, np.ndarray]
+
 SHARES = (0.0, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 1.0)
 """Of the first of two spaces in their common kernel: either alone, half and half, and between."""
+
+DRAWN = 16
+"""Mixtures of three spaces or more that are drawn, beside each alone, each pair in halves, and all alike."""
+
+
+def mixtures(n_spaces: int, rng: np.random.Generator) -> np.ndarray:
+    """Shares of spaces in their common kernel that banded ridge chooses among; (mixtures, n_spaces), rows sum to 1."""
+    if n_spaces == 1:
+        return np.ones((1, 1))
+    if n_spaces == 2:
+        return np.array([[share, 1 - share] for share in SHARES])
+    alone = np.eye(n_spaces)
+    pairs = [(alone[a] + alone[b]) / 2 for a, b in combinations(range(n_spaces), 2)]
+    return np.vstack([alone, pairs, alone.mean(axis=0), rng.dirichlet(np.full(n_spaces, 0.5), DRAWN)])
 
 
 def banded_predict(
@@ -19,10 +36,10 @@ def banded_predict(
     rng: np.random.Generator,
     device: str = "cpu",
 ) -> np.ndarray:
-    """Ridge regression from one feature space or two, each with a penalty of its own for every voxel.
+    """Ridge regression from one feature space or several, each with a penalty of its own for every voxel.
 
     Banded ridge (Nunez-Elizalde, Huth & Gallant 2019) by himalaya (Dupre la Tour, Eickenberg, Nunez-Elizalde & Gallant
-    2022), which searches here over the spaces' `SHARES` instead of random ones.
+    2022), which searches here over `mixtures` of the spaces.
 
     Parameters
     ----------
@@ -30,7 +47,7 @@ def banded_predict(
     train_y : (rows, voxels) float32
     settings : Encoding
     rng : numpy Generator
-        Draws the splits.
+        Draws the splits, and some of the mixtures.
     device : str
 
     Returns
@@ -48,11 +65,10 @@ def banded_predict(
     scales = [float((x**2).sum() / len(x)) or 1.0 for x in xs]
     kernels = backend.stack([x @ x.T / scale for x, scale in zip(xs, scales, strict=True)])
     alphas = np.logspace(-2, 5, settings.n_alphas)
-    shares = [[share, 1 - share] for share in SHARES] if len(xs) == 2 else [[1.0]]
     deltas, weights, _ = solve_multiple_kernel_ridge_random_search(
         kernels,
         backend.asarray(train_y, dtype="float32"),
-        n_iter=backend.asarray(shares, dtype="float32"),
+        n_iter=backend.asarray(mixtures(len(xs), rng), dtype="float32"),
         alphas=backend.asarray(alphas, dtype="float32"),
         cv=splits,
         local_alpha=True,
@@ -77,8 +93,8 @@ def explained(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def partition(
-    low_level: Sequence[np.ndarray],
-    model: Sequence[np.ndarray],
+    low_level: Sequence[Pair],
+    model: Pair,
     train_y: np.ndarray,
     measured: np.ndarray,
     settings: Encoding,
@@ -87,12 +103,15 @@ def partition(
 ) -> dict[str, np.ndarray]:
     """Unique and shared variance of low-level features and a model's features, in unseen rows.
 
-    Each space alone, then both with banded ridge: what the pair explains beyond one space is unique to the other
-    (Lescroart, Stansbury & Gallant 2015).
+    Low-level features and the model on their own, then together: what both explain beyond one is unique to the other
+    (Lescroart, Stansbury & Gallant 2015). Each low-level feature is a band of its own, so that one with many columns
+    does not drown the others.
 
     Parameters
     ----------
-    low_level, model : pair of (train rows, features), (test rows, features) float32
+    low_level : sequence of pairs of (train rows, features), (test rows, features) float32
+        Of each low-level feature.
+    model : pair of (train rows, features), (test rows, features) float32
     train_y : (train rows, voxels) float32
     measured : (test rows, voxels) float32
     settings : Encoding
@@ -106,11 +125,11 @@ def partition(
     """
     seed = int(rng.integers(2**31))
 
-    def r2(*spaces: Sequence[np.ndarray]) -> np.ndarray:
+    def r2(*spaces: Pair) -> np.ndarray:
         fitted, unseen = zip(*spaces, strict=True)
         return explained(
             banded_predict(fitted, train_y, unseen, settings, np.random.default_rng(seed), device), measured
         )
 
-    low, high, both = r2(low_level), r2(model), r2(low_level, model)
+    low, high, both = r2(*low_level), r2(model), r2(*low_level, model)
     return {"unique_lowlevel": both - high, "unique_model": both - low, "shared": low + high - both}

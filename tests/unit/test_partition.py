@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from braintuning.partition import banded_predict, explained, partition
+from braintuning.partition import banded_predict, explained, mixtures, partition
 from braintuning.settings import Encoding
 
 SETTINGS = Encoding(validation_chunk_rows=20, n_alphas=11)
@@ -19,12 +19,19 @@ def planted():
     return sound, model, responses.astype(np.float32)
 
 
-def test_planted_parts_come_back(planted):
+def split(x):
+    return x[:TRAIN], x[TRAIN:]
+
+
+@pytest.mark.parametrize("idle_columns", [(), (1500,), (40, 1500)])
+def test_planted_parts_come_back(planted, idle_columns):
+    """Also beside low-level features of many columns that drive nothing, which would drown the others in one space."""
     sound, model, responses = planted
+    rng = np.random.default_rng(2)
+    idle = [rng.standard_normal((TRAIN + TEST, columns)).astype(np.float32) for columns in idle_columns]
     parts = partition(
-        (sound[:TRAIN], sound[TRAIN:]), (model[:TRAIN], model[TRAIN:]), responses[:TRAIN], responses[TRAIN:],
-        SETTINGS, np.random.default_rng(1),
-    )  # fmt: skip
+        [split(sound), *map(split, idle)], split(model), *split(responses), SETTINGS, np.random.default_rng(1)
+    )
     share = 1 / (1 + 0.7**2)
     np.testing.assert_allclose(parts["unique_lowlevel"], [share, 0, 0, 0], atol=0.04)
     np.testing.assert_allclose(parts["unique_model"], [0, share, 0, 0], atol=0.04)
@@ -66,3 +73,12 @@ def test_a_space_that_is_nothing_changes_nothing(planted):
     )
     assert np.isfinite(beside).all()
     assert np.corrcoef(alone[:, 0], beside[:, 0])[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("n_spaces", [1, 2, 3, 5])
+def test_mixtures_hold_each_space_alone_and_are_shares(n_spaces):
+    found = mixtures(n_spaces, np.random.default_rng(0))
+    assert found.shape[1] == n_spaces and (found >= 0).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert all((found == row).all(axis=1).any() for row in np.eye(n_spaces))
+    np.testing.assert_array_equal(found, mixtures(n_spaces, np.random.default_rng(0)))

@@ -1,0 +1,110 @@
+"""What the simulation planted in each region comes back as R and as a partition of variance, with three seeds.
+
+The model is one that holds the low-level features as this project measures them, and the meaning that the listeners
+respond to. What it explains beyond sound is then meaning, and its share of all that is explained is that of meaning in
+the region, but for two things: what listeners hear in a sound and these features miss is missing from the whole, and
+meaning that goes along with sound counts for sound.
+"""
+
+import coarse_cortex
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from braintuning import low_level_stage, simulate, simulated_dataset, timing
+from braintuning.datasets.lebel import LebelDataset
+from braintuning.low_level_features import low_level_features
+from braintuning.low_level_stage import low_level_impact
+from braintuning.results import save_arrays
+from braintuning.settings import Simulation
+from braintuning.simulate import SHARES, SPACES
+from braintuning.study import Run, load_study
+
+TR, LEAD = 2.0045, 4
+LISTENERS = ("SIM01", "SIM02")
+SEEDS = (7, 8, 9)
+TRAIN, TEST = ("lighthouse", "thewell", "nightbus"), "theferry"
+FEATURES = ("power_spectrum", "diphones", "triphones", "articulation")
+COMPONENTS = 3
+RUN = Run("all-knowing", "pretrained")
+TOLERANCE = 0.2
+"""On a region's share over listeners and seeds; the coarse cortex has one to three voxels of A1 a listener."""
+
+
+def silent(line):
+    pass
+
+
+def content(root):
+    return {
+        "name": "planted",
+        "title": "Planted shares",
+        "dataset": {"kind": "lebel", "root": str(root), "tr": TR},
+        "participants": list(LISTENERS),
+        "stories": {"train": list(TRAIN), "test": [TEST]},
+        "backbones": {"all-knowing": {"name": "no weights"}},
+        "conditions": ["pretrained"],
+        "encoding": {"test_skip_rows": 0},
+        "low_level": {"features": list(FEATURES)},
+        "figures": {"notebooks": []},
+    }
+
+
+def write_features(path, dataset):
+    """One layer: sound as it is measured, and the meaning that listeners respond to, before the blood does."""
+    grid = {story: dataset.tr_times(story) for story in (*TRAIN, TEST)}
+    times = {s: np.concatenate([t[0] - TR * np.arange(LEAD, 0, -1), t]) for s, t in grid.items()}
+    sound, features = low_level_features(dataset, times, TRAIN, ("power_spectrum", "articulation"), silent), {}
+    for story in times:
+        heard = dataset.audio(story), dataset.words(story), dataset.phones(story)
+        track = simulate.feature_spaces(*heard, COMPONENTS)["meaning"]
+        steps = (np.arange(len(track)) + 0.5) * simulate.STEP
+        meaning = timing.lanczos_resample(track, steps, times[story], TR)
+        features[story] = np.hstack([*(rows[story] for rows in sound.values()), meaning])[None].astype(np.float32)
+    save_arrays(path, features, {"recipe": {"stage": "planted"}, "weights": "none"})
+    return path
+
+
+def impact_of_a_seed(folder, seed):
+    settings = Simulation(seed=seed, repeats=6, meaning_components=COMPONENTS)
+    simulated_dataset.write_dataset(folder / "ds", LISTENERS, (*TRAIN, TEST), (TEST,), TR, settings)
+    study = load_study(tiny.write_yaml(folder / "planted.yaml", content(folder / "ds")))
+    features = write_features(folder / "features.h5", LebelDataset(folder / "ds", TR))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(low_level_stage, "extract_features", lambda *_: features)
+        paths = [low_level_impact(study, listener, RUN, report=silent) for listener in LISTENERS]
+    return pd.concat([pd.read_csv(path.with_suffix(".csv")) for path in paths]).assign(simulation=seed)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    tables = []
+    with coarse_cortex.simulated_on_it(), pytest.MonkeyPatch.context() as patch:
+        for seed in SEEDS:
+            folder = tmp_path_factory.mktemp(f"planted{seed}")
+            patch.setenv("BRAINTUNING_RESULTS", str(folder / "results"))
+            tables.append(impact_of_a_seed(folder, seed))
+    table = pd.concat(tables)
+    return table[table["feature"] == "all"].set_index(["simulation", "participant", "roi"])
+
+
+def semantic_share(table):
+    """Of the variance that is explained, what the model explains beyond sound; parts are averaged before the ratio."""
+    parts = table[["unique_lowlevel", "unique_model", "shared"]].mean()
+    return parts["unique_model"] / parts.sum()
+
+
+@pytest.mark.parametrize("region", list(SHARES))
+def test_the_shares_of_meaning_and_of_sound_in_a_region_come_back(made, region):
+    of_region = made.xs(region, level="roi")
+    assert len(of_region) == len(LISTENERS) * len(SEEDS)
+    planted = SHARES[region][SPACES.index("meaning")]
+    assert semantic_share(of_region) == pytest.approx(planted, abs=TOLERANCE)
+
+
+def test_with_every_seed_primary_auditory_cortex_is_mostly_low_level_and_late_language_mostly_not(made):
+    for _, one in made.groupby("simulation"):
+        primary, late = (one.xs(region, level="roi") for region in ("primary_auditory", "late_language"))
+        assert semantic_share(primary) < 0.5 < semantic_share(late)
+        assert primary["r_percent"].mean() > late["r_percent"].mean()
+        assert abs(late["unique_lowlevel"].mean()) < 0.05
