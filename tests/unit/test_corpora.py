@@ -159,30 +159,12 @@ def test_what_does_not_belong_is_named(tmp_path):
     refused(lambda: aligned.read(folder), "line 2", "'text'")
 
 
-def test_folders_of_librispeech_are_parts(tmp_path):
-    folder = write_aligned(tmp_path)
-    lines = (folder / "alignments.jsonl").read_text().splitlines()
-    for number, first in enumerate(["train-clean-100"] * 9 + ["test-other"] * 3):
-        (folder / first).mkdir(exist_ok=True)
-        (folder / f"{number}.flac").rename(folder / first / f"{number}.flac")
-        lines[number] = lines[number].replace(f'"{number}.flac"', f'"{first}/{number}.flac"')
-    (folder / "alignments.jsonl").write_text("\n".join(lines))
-    parts = divide(aligned.read(folder), np.random.default_rng(0), by_prompt=True)
-    assert {u.speaker for u in parts["test"]} == {"s9", "s10", "s11"}
-    assert [len(parts[part]) for part in PARTS] == [7, 2, 3]
-    moved = (folder / "alignments.jsonl").read_text().replace("test-other", "train-clean-100")
-    for file in (folder / "test-other").iterdir():
-        file.rename(folder / "train-clean-100" / file.name)
-    (folder / "alignments.jsonl").write_text(moved)
-    assert {u.part for u in aligned.read(folder)} == {None}
-
-
 def test_real_speech_is_read_and_divided(shared):
     name, utterances = open_corpus(shared / "data" / "librispeech", ("TIMIT", "aligned speech"))
     assert name == "aligned speech" and len(utterances) == 300
     parts = divide(utterances, np.random.default_rng(0), by_prompt=True)
-    assert [len(parts[part]) for part in PARTS] == [200, 50, 50]
-    assert {u.file.parent.name for u in parts["test"]} == {"test-other"}
+    speakers = {part: {u.speaker for u in parts[part]} for part in PARTS}
+    assert len(speakers["test"]) > 60 and not speakers["test"] & (speakers["train"] | speakers["validation"])
 
 
 def test_empty_sound_is_named(tmp_path):

@@ -1,7 +1,6 @@
 """Speech with aligned words and phones: a folder of sound files and `alignments.jsonl`, one recording a line."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from braintuning.errors import InputError
@@ -10,7 +9,6 @@ from braintuning.probes.utterance import PARTS, Utterance
 from braintuning.textgrid import Interval
 
 MARKS = ("alignments.jsonl",)
-PART_OF_FOLDER = {"train": "train", "dev": "validation", "test": "test"}
 KEYS = ("file", "speaker", "text")
 
 
@@ -18,8 +16,7 @@ def read(folder: Path) -> list[Utterance]:
     """Every recording that has phones or a label.
 
     A line has `file`, `speaker`, `text` and, where known, `prompt`, `part`, `label`,
-    `phones` as [label, start, end] in seconds. Without `part`, a first folder named as LibriSpeech names its parts
-    (`train-clean-100`, `dev-clean`, `test-other`) says it, if there are two or more of these.
+    `phones` as [label, start, end] in seconds.
 
     Raises
     ------
@@ -42,12 +39,4 @@ def read(folder: Path) -> list[Utterance]:
                 entry.get("part"), entry.get("label"), entry["text"], phones,
             )
         )  # fmt: skip
-    return utterances if any(utterance.part for utterance in utterances) else _divided_by_folder(folder, utterances)
-
-
-def _divided_by_folder(folder: Path, utterances: list[Utterance]) -> list[Utterance]:
-    firsts = [utterance.file.relative_to(folder).parts[0].split("-")[0] for utterance in utterances]
-    parts = [PART_OF_FOLDER.get(first) for first in firsts]
-    if len(set(parts)) < 2:
-        return utterances
-    return [replace(utterance, part=part) for utterance, part in zip(utterances, parts, strict=True)]
+    return utterances
