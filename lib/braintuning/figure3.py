@@ -18,6 +18,8 @@ from braintuning.stages import Report
 from braintuning.study import Run, Study
 
 LEAST_ALIGNMENT = 0.05
+LEAST_SHARE = 0.25
+"""Of a region's voxels that must be above the ceiling for the map to show its R; fewer may be there by chance."""
 
 
 def gather(study: Study, device: str = "cpu", report: Report = print) -> pd.DataFrame:
@@ -64,7 +66,7 @@ def change_map(study: Study, dataset: Dataset, backbone: str, condition: str = "
     """R of all low-level features, of a condition minus pretrained, painted on each HCP region; (vertices,) float.
 
     R is that of the region's mean over its voxels above the ceiling (in a single voxel it would be a share of next to
-    nothing), averaged over the participants of `on_the_map`; NaN where alignment is below `LEAST_ALIGNMENT` in all.
+    nothing), averaged over the participants of `on_the_map`; NaN where it is not defined in all, see `region_r`.
     """
     maps = []
     for participant in on_the_map(study, dataset):
@@ -83,10 +85,13 @@ def change_map(study: Study, dataset: Dataset, backbone: str, condition: str = "
 
 
 def region_r(study: Study, arrays: Mapping[str, np.ndarray], inside: np.ndarray) -> float:
-    """R of all low-level features at the figure's layer, of the mean over (voxels,) bool `inside`; NaN if undefined."""
+    """R of all low-level features at the figure's layer, of the mean over (voxels,) bool `inside`.
+
+    NaN where alignment is below `LEAST_ALIGNMENT`, or less than `LEAST_SHARE` of the voxels are above the ceiling.
+    """
     before, after = (at_figure_layer(study, arrays, name)[inside] for name in ("alignment", f"removed_{TOGETHER}"))
     known = np.isfinite(before)
-    if not known.any() or before[known].mean() < LEAST_ALIGNMENT:
+    if known.mean() < LEAST_SHARE or before[known].mean() < LEAST_ALIGNMENT:
         return np.nan
     return 100 * (1 - after[known].mean() / before[known].mean())
 
