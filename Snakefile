@@ -82,6 +82,7 @@ rule all:
         [STUDY.model_folder(run) / "provenance.json" for run in TUNED.values()],
         [STUDY.features_file(run) for run in RUNS.values()],
         SCORES,
+        sum((made for figure, made in SHARED_WITH_CLAIMS.items() if figure in STUDY.figures.notebooks), []),
 
 
 rule dataset:
