@@ -21,9 +21,9 @@ RUNS = {run.name: run for run in STUDY.runs()}
 # On a CPU jobs side by side use a processor better than threads of one job; on a GPU threads feed it.
 THREADS = min(8, CORES) if GPUS else max(1, CORES // max(1, len(TUNED)))
 SCORES = [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()]
-LOW_LEVEL = [STUDY.low_level_file(participant, run) for participant, run in STUDY.alignments()]
-PROBES = [STUDY.probe_file(task, run) for task in STUDY.probes.tasks for run in STUDY.runs()]
-PREFERENCES = [STUDY.preference_file(run) for run in STUDY.runs()]
+LOW_LEVEL = [STUDY.low_level_file(participant, run) for participant, run in STUDY.alignments(STUDY.main_runs())]
+PROBES = [STUDY.probe_file(task, run) for task in STUDY.probes.tasks for run in STUDY.main_runs()]
+PREFERENCES = [STUDY.preference_file(run) for run in STUDY.main_runs()]
 CEILINGS = [STUDY.ceiling_file(participant) for participant in STUDY.participants]
 SHARED_WITH_CLAIMS = {"fig3": LOW_LEVEL, "fig4": PROBES, "fig5": PREFERENCES}
 FIGURE_INPUTS = {

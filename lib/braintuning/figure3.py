@@ -24,7 +24,10 @@ LEAST_SHARE = 0.25
 
 def gather(study: Study, device: str = "cpu", report: Report = print) -> pd.DataFrame:
     """Low-level impact of every participant with every model, by layer, region and feature, with provenance."""
-    paths = [low_level_impact(study, participant, run, device, report) for participant, run in study.alignments()]
+    paths = [
+        low_level_impact(study, participant, run, device, report)
+        for participant, run in study.alignments(study.main_runs())
+    ]
     table = pd.concat([pd.read_csv(path.with_suffix(".csv")) for path in paths], ignore_index=True)
     return where_r_is_defined(table)
 
@@ -48,7 +51,7 @@ def compare(study: Study, table: pd.DataFrame, reference: str = "pretrained") ->
     rows, chosen = [], at_layer(table, study.figures.layer)
     for (backbone, roi, feature), part in chosen[chosen["roi"].isin(REGIONS)].groupby(["backbone", "roi", "feature"]):
         wide = part.pivot(index="participant", columns="condition", values="r_percent")
-        for condition in [c for c in study.conditions_of(backbone) if c != reference]:
+        for condition in [c for c in study.conditions_of(backbone) if c != reference and c in wide]:
             change = (wide[condition] - wide[reference]).dropna()
             low, high = stats.bootstrap_interval(change, generator(study.encoding.seed, backbone, condition, roi))
             rows.append(

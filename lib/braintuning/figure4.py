@@ -36,7 +36,7 @@ def gather(study: Study, device: str = "cpu", report: Report = print) -> pd.Data
 
     `drawn` marks the layer of each model that the figure shows.
     """
-    paths = [probe(study, run, task, device, report) for task in study.probes.tasks for run in study.runs()]
+    paths = [probe(study, run, task, device, report) for task in study.probes.tasks for run in study.main_runs()]
     tables = [pd.read_csv(path.with_suffix(".csv")) for path in paths]
     table = pd.concat(tables, ignore_index=True).fillna({"participant": ""})
     return table.assign(drawn=table.index.isin(best_layer(table).index))

@@ -31,7 +31,7 @@ def gather(study: Study, device: str = "cpu", report: Report = print, recordings
 
     In recordings only of pretrained models: they check the voices, and hold too few pairs to compare models.
     """
-    runs = [run for run in study.runs() if recordings is None or run.condition == "pretrained"]
+    runs = [run for run in study.main_runs() if recordings is None or run.condition == "pretrained"]
     paths = [semantic_preference(study, run, device, report, recordings) for run in runs]
     tables = [pd.read_csv(path.with_suffix(".csv"), dtype={"participant": "str"}) for path in paths]
     return pd.concat(tables, ignore_index=True).fillna({"participant": ""})
@@ -46,7 +46,7 @@ def compare(study: Study) -> pd.DataFrame:
         participant, backbone, condition, layer, difference, low, high, reason.
     """
     pairs, tables = words_to_say(study)[0], []
-    for run in study.tuned_runs():
+    for run in [run for run in study.main_runs() if study.base(run.condition) != "pretrained"]:
         files = [study.preference_file(r) for r in (Run(run.backbone, "pretrained"), run)]
         before, after = (load_arrays(file)["similarities"] for file in files)
         change = preference_change(before, after, pairs, generator(study.preference.seed, "change", run.name))

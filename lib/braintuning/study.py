@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -147,9 +147,13 @@ class Study(Section):
         """Every model that is not as it was pretrained."""
         return (run for run in self.runs() if self.base(run.condition) != "pretrained")
 
-    def alignments(self) -> Iterator[tuple[str, Run]]:
-        """Every participant with every model that is compared on that participant."""
-        for run in self.runs():
+    def main_runs(self) -> Iterator[Run]:
+        """Every model but those of variants, which Figure B3 alone compares."""
+        return (run for run in self.runs() if run.condition not in self.variants)
+
+    def alignments(self, runs: Iterable[Run] | None = None) -> Iterator[tuple[str, Run]]:
+        """Every participant with every model (of `runs`, if given) that is compared on that participant."""
+        for run in self.runs() if runs is None else runs:
             for participant in (run.participant,) if run.participant else self.participants:
                 yield participant, run
 

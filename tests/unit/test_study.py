@@ -289,6 +289,9 @@ def test_controls_have_a_model_for_all_participants(load):
     runs = list(study.runs())
     assert len(runs) == 12 and {run.participant for run in runs} == {None}
     assert len(list(study.alignments())) == 12 * 3
+    main = list(study.main_runs())
+    assert set(runs) - set(main) == {run for run in runs if run.condition == "rank-2"} and len(main) == 10
+    assert len(list(study.alignments(main))) == 10 * 3
     assert len(list(study.tuned_runs())) == 10
     multi = study.run("tiny", "rank-2", "P2")
     assert study.tuned_on(multi) == ("P1", "P3")
