@@ -26,6 +26,7 @@ from braintuning.batches import gradient
 from braintuning.encoding import chunked_splits
 from braintuning.files import atomic_path
 from braintuning.plots import use_style
+from braintuning.positional_convolution import kept_kernels
 from braintuning.precision import activation_dtype, autocast, precision
 from braintuning.ridge import ridge_predict
 from braintuning.tuned_model import Front, TunedModel
@@ -129,11 +130,11 @@ def _features(device: str, sizes: dict, windows: int, models: int, seconds: floa
     encoders = [_encoder(device) for _ in range(models)]
     sound = torch.randn(windows, round(seconds * 16_000), device=device)
     reference, _ = timed(lambda: [published.features(e.model, sound) for e in encoders], device, sizes["repeats"])
-    last = torch.tensor([encoders[0].n_frames(sound.shape[1]) - 1], device=device)
+    last, kernels = torch.tensor([encoders[0].n_frames(sound.shape[1]) - 1], device=device), {}
 
     @torch.no_grad()
     def ours() -> None:
-        with autocast(device):
+        with autocast(device), kept_kernels(kernels):
             front = encoders[0].front_end(sound)
             for encoder in encoders:
                 encoder.trunk(front, frames=last).float().cpu().numpy()

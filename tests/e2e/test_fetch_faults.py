@@ -313,7 +313,7 @@ def test_interrupt_leaves_only_parts_and_ends_soon(entries, table, tmp_path, buc
     part = tmp_path / f"{LARGE}.part"
     wait_until(lambda: part.exists() and part.stat().st_size > 50_000)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=15)
+    _, errors = process.communicate(timeout=25)
     assert process.returncode != 0 and "KeyboardInterrupt" in errors
     bucket.bytes_per_second = None
     get(entries, tmp_path, bucket)

@@ -4,8 +4,6 @@ import tiny
 import torch
 from braintuning import precision
 from braintuning.results import provenance
-from braintuning.tuning import tune
-from test_tuning import TRAIN, VALIDATION, hearing, settings, silent
 from tiny import refused
 
 
@@ -55,14 +53,3 @@ def test_states_in_bfloat16_are_near_those_in_float32(family, asked):
             found[value] = encoder(audio).float()
     for exact, rounded in zip(found["float32"], found["bfloat16"], strict=True):
         assert 0 < (rounded - exact).norm() / exact.norm() < 0.02
-
-
-def test_tuning_in_bfloat16_has_the_losses_of_float32(asked):
-    histories = {}
-    for value in ("float32", "bfloat16"):
-        asked(value)
-        model, history = tune(hearing("hubert"), TRAIN, VALIDATION, settings(epochs=6, patience=6), report=silent)
-        histories[value] = np.array([[row["train_loss"], row["validation_loss"]] for row in history])
-        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
-    np.testing.assert_allclose(histories["bfloat16"], histories["float32"], rtol=0.02)
-    assert (histories["bfloat16"] != histories["float32"]).any()

@@ -5,6 +5,7 @@ import pytest
 import tiny
 import torch
 from braintuning.clips import listening
+from braintuning.precision import VARIABLE
 from braintuning.seeding import generator
 from braintuning.self_supervised import objective
 from braintuning.settings import Tuning
@@ -459,3 +460,14 @@ def test_a_story_may_train_with_some_rows_and_validate_with_others():
     rest = StoryTargets(whole.audio, whole.times[6:], whole.targets[6:])
     (same, history), (other, expected) = (run(train=train, validation={key: rest}) for key in (name, "other"))
     assert history == expected and equal(weights(same), weights(other))
+
+
+def test_tuning_in_bfloat16_has_the_losses_of_float32(monkeypatch):
+    histories = {}
+    for value in ("float32", "bfloat16"):
+        monkeypatch.setenv(VARIABLE, value)
+        model, history = tune(hearing("hubert"), TRAIN, VALIDATION, settings(epochs=6, patience=6), report=silent)
+        histories[value] = np.array([[row["train_loss"], row["validation_loss"]] for row in history])
+        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    np.testing.assert_allclose(histories["bfloat16"], histories["float32"], rtol=0.02)
+    assert (histories["bfloat16"] != histories["float32"]).any()
