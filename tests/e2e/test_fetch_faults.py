@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -278,7 +279,8 @@ def test_server_that_sends_another_range(entries, tmp_path, bucket, source):
 
 def start(bucket: Bucket, table: Path, dest: Path) -> subprocess.Popen:
     command = [sys.executable, "-c", SCRIPT, bucket.url, str(table), str(dest)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores it
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
 
 
 def wait_until(condition, seconds: float = 15.0) -> None:
