@@ -11,6 +11,7 @@ Split = tuple[np.ndarray, np.ndarray]
 VOXELS_AT_ONCE = 4000
 FEWEST_AT_ONCE = 256
 SHARE_OF_FREE_MEMORY = 0.5
+NEAR = 3e-3
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Factors:
     Attributes
     ----------
     basis : (training rows, k) float32
-    eigenvalues : (k,) float32
+    eigenvalues : (k,) float64
         Squared singular values of the training design.
     seen : (rows to predict, k) float32
     """
@@ -29,33 +30,59 @@ class Factors:
     eigenvalues: torch.Tensor
     seen: torch.Tensor
 
-    def predict(self, projected: torch.Tensor, squared: torch.Tensor | float) -> torch.Tensor:
-        """Predictions, (rows, voxels), with penalties squared, one or (voxels,), from `basis.T @ y`, (k, voxels)."""
-        if isinstance(squared, float):
-            return (self.seen / (self.eigenvalues + squared)) @ projected
-        return self.seen @ (projected / (self.eigenvalues[:, None] + squared))
+    def predict(self, y: torch.Tensor, squared: torch.Tensor) -> torch.Tensor:
+        """Predictions, (rows to predict, voxels), from y, (training rows, voxels), and squared penalties, (voxels,)."""
+        return self.seen @ ((self.basis.T @ y) / (self.eigenvalues.float()[:, None] + squared))
 
 
-Part = tuple[np.ndarray, np.ndarray, Factors]
-"""Training rows, validation rows and factors of a split."""
+@dataclass(frozen=True)
+class Errors:
+    """Summed squared errors of every penalty in a split's validation rows, without a prediction.
 
+    With `p = basis.T @ y`, `d_k = 1 / (eigenvalue_k + alpha^2)` and `m = seen.T @ seen`, the error is
+    `|truth|^2 - 2 sum_k d_k p_k (seen.T @ truth)_k + sum_kl d_k d_l p_k p_l m_kl`. As `d_k d_l` is
+    `(d_k - d_l) / (eigenvalue_l - eigenvalue_k)`, the double sum is one over k of `d_k`, whose factors no penalty
+    enters: one product of matrices does for all of them. Pairs that lie too near to be divided by their difference
+    (`NEAR`), each with itself among them, take the mean of `d_k^2` and `d_l^2` for `d_k d_l`, off by less than
+    `NEAR^2 / 2` of it. In float32 errors are right to about a millionth of `|truth|^2`, or of themselves where larger;
+    to a hundred-thousandth where a penalty is far too small.
 
-def factors(train_x: torch.Tensor, other_x: torch.Tensor) -> Factors:
-    """Decompose a training design over rows or over features, whichever are fewer; in float64, given in float32.
-
-    Parameters
+    Attributes
     ----------
-    train_x : (training rows, features)
-    other_x : (rows to predict, features)
+    train, validation : (rows,) int
+    factors : Factors
+        Of the training rows, to predict the validation rows.
+    shrinkage : (n_alphas, k) float64
+        `d`.
+    apart, near : (k, k) float32
+        `m_kl / (eigenvalue_l - eigenvalue_k)` where that can be had, and `m_kl` elsewhere.
     """
-    x, other = train_x.double(), other_x.double()
-    if len(x) < x.shape[1]:
-        eigenvalues, basis = torch.linalg.eigh(x @ x.T)
-        seen = other @ (x.T @ basis)
-    else:
-        eigenvalues, rotation = torch.linalg.eigh(x.T @ x)
-        basis, seen = x @ rotation, other @ rotation
-    return Factors(basis.float(), eigenvalues.clamp_min(0).float(), seen.float())
+
+    train: np.ndarray
+    validation: np.ndarray
+    factors: Factors
+    shrinkage: torch.Tensor
+    apart: torch.Tensor
+    near: torch.Tensor
+
+    def __call__(self, y: torch.Tensor) -> torch.Tensor:
+        """Errors, (n_alphas, voxels) float64, from all rows of y, (rows, voxels) float32."""
+        truth, p = y[self.validation], self.factors.basis.T @ y[self.train]
+        linear = (p * (self.apart @ p - self.factors.seen.T @ truth)).double()
+        square = (p * (self.near @ p)).double()
+        return truth.double().square().sum(dim=0) + 2 * self.shrinkage @ linear + self.shrinkage**2 @ square
+
+
+def errors_of(train: np.ndarray, validation: np.ndarray, factors: Factors, alphas: np.ndarray) -> Errors:
+    """Prepare what `Errors` needs of a split; alphas, (n_alphas,), are penalties on the scale of singular values."""
+    squared = torch.as_tensor(alphas**2, dtype=torch.float64, device=factors.basis.device)
+    damped = factors.eigenvalues + squared.min()
+    difference = factors.eigenvalues[None, :] - factors.eigenvalues[:, None]
+    near = difference.abs() < NEAR * torch.maximum(damped[None, :], damped[:, None])
+    products = factors.seen.double().T @ factors.seen.double()
+    apart = (products / difference.masked_fill(near, torch.inf)).float()
+    shrinkage = 1 / (factors.eigenvalues + squared[:, None])
+    return Errors(train, validation, factors, shrinkage, apart, (products * near).float())
 
 
 def ridge_predict(
@@ -97,7 +124,7 @@ def ridge_predict(
         full = False
         try:
             if decomposed is None:
-                decomposed = _decomposed(train_x, test_x, splits, device)
+                decomposed = _decomposed(train_x, test_x, splits, alphas, device)
             at_once = at_once or _fitting(*decomposed, device)
             group = slice(start, start + at_once)
             predicted[:, group], best[group] = _group(*decomposed, train_y[:, group], alphas, device)
@@ -117,40 +144,49 @@ def ridge_predict(
 
 
 def _decomposed(
-    train_x: np.ndarray, test_x: np.ndarray, splits: Sequence[Split], device: str
-) -> tuple[Factors, list[Part]]:
-    """Factors of the whole design, and of each split's training rows."""
-    x, held_out = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (train_x, test_x))
-    parts = [(train, validation, factors(x[train], x[validation])) for train, validation in splits]
-    return factors(x, held_out), parts
+    train_x: np.ndarray, test_x: np.ndarray, splits: Sequence[Split], alphas: np.ndarray, device: str
+) -> tuple[Factors, list[Errors]]:
+    """Factors of the whole design, and the errors of each split, in float64, over rows or features, the fewer."""
+    x, held_out = (torch.as_tensor(a, dtype=torch.float64, device=device) for a in (train_x, test_x))
+    if len(x) < x.shape[1]:
+        products = x @ x.T
+        whole = _over_rows(products, held_out @ x.T)
+        parts = [_over_rows(products[train][:, train], products[validation][:, train]) for train, validation in splits]
+    else:
+        whole = _over_features(x, held_out)
+        parts = [_over_features(x[train], x[validation]) for train, validation in splits]
+    return whole, [errors_of(*split, part, alphas) for split, part in zip(splits, parts, strict=True)]
+
+
+def _over_rows(products: torch.Tensor, products_with_others: torch.Tensor) -> Factors:
+    """Factors from the scalar products of training rows with each other, and of the rows to predict with them."""
+    eigenvalues, basis = torch.linalg.eigh(products)
+    return Factors(basis.float(), eigenvalues.clamp_min(0), (products_with_others @ basis).float())
+
+
+def _over_features(x: torch.Tensor, others: torch.Tensor) -> Factors:
+    """Factors from a training design, (rows, features), and the rows to predict."""
+    eigenvalues, rotation = torch.linalg.eigh(x.T @ x)
+    return Factors((x @ rotation).float(), eigenvalues.clamp_min(0), (others @ rotation).float())
 
 
 def _group(
-    whole: Factors, parts: Sequence[Part], y: np.ndarray | torch.Tensor, alphas: np.ndarray, device: str
+    whole: Factors, parts: Sequence[Errors], y: np.ndarray | torch.Tensor, alphas: np.ndarray, device: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions, (test rows, voxels), and penalties of a group of voxels."""
+    """Predictions, (test rows, voxels), and penalties of a group of voxels: of mean errors over splits the least."""
     if isinstance(y, np.ndarray):
         y = torch.from_numpy(np.ascontiguousarray(y))
     y = y.contiguous().to(device, torch.float32)
-    chosen = alphas[_losses(parts, y, alphas).argmin(axis=0)]
+    errors = sum(part(y) / len(part.validation) for part in parts)
+    chosen = alphas[errors.argmin(dim=0).cpu().numpy()]
     squared = torch.as_tensor(chosen**2, dtype=torch.float32, device=device)
-    return whole.predict(whole.basis.T @ y, squared).cpu().numpy(), chosen
+    return whole.predict(y, squared).cpu().numpy(), chosen
 
 
-def _losses(parts: Sequence[Part], y: torch.Tensor, alphas: np.ndarray) -> np.ndarray:
-    """Mean squared error of every penalty and voxel, averaged over splits; (n_alphas, voxels)."""
-    total = torch.zeros(len(alphas), y.shape[1], device=y.device)
-    for train, validation, split in parts:
-        projected, truth = split.basis.T @ y[train], y[validation]
-        for number, alpha in enumerate(alphas):
-            total[number] += split.predict(projected, float(alpha**2)).sub_(truth).square_().mean(dim=0)
-    return total.cpu().numpy()
-
-
-def _fitting(whole: Factors, parts: Sequence[Part], device: str) -> int:
-    """Voxels whose responses, projections and predictions fit into half of the free memory."""
+def _fitting(whole: Factors, parts: Sequence[Errors], device: str) -> int:
+    """Voxels whose responses, projections and errors fit into half of the free memory."""
     if device == "cpu":
         return VOXELS_AT_ONCE
-    of_split = max(len(part.basis) + len(part.seen) * 3 + len(part.eigenvalues) for _, _, part in parts)
-    floats = len(whole.basis) + max(of_split, 2 * len(whole.eigenvalues) + len(whole.seen))
+    of_split = max(len(part.train) + 3 * len(part.validation) + 8 * len(part.near) for part in parts)
+    floats = len(whole.basis) + max(of_split, 3 * len(whole.eigenvalues) + len(whole.seen))
     return max(int(SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info()[0] / (4 * floats)), FEWEST_AT_ONCE)

@@ -82,13 +82,9 @@ def test_groups_of_voxels_change_nothing(at_once):
 def test_the_largest_array_grows_with_the_group_and_not_with_the_voxels(monkeypatch):
     x, y = planted(60, 30, voxels=50)
     seen = []
-    plain = ridge.Factors.predict
-
-    def noting(self, projected, squared):
-        seen.append(projected.shape[1])
-        return plain(self, projected, squared)
-
-    monkeypatch.setattr(ridge.Factors, "predict", noting)
+    for made, method in ((ridge.Errors, "__call__"), (ridge.Factors, "predict")):
+        plain = getattr(made, method)
+        monkeypatch.setattr(made, method, lambda *args, plain=plain: seen.append(args[1].shape[1]) or plain(*args))
     ridge_predict(x, y, x, np.array([1.0]), chunked_splits(60, 2, 10, 0.3, np.random.default_rng(2)), at_once=8)
     assert max(seen) == 8 and seen.count(2) == 3  # 50 = 6 x 8 + 2; two splits and the prediction
 
@@ -99,11 +95,11 @@ def small_gpu(monkeypatch):
     asked, decomposed, group = [], ridge._decomposed, ridge._group
 
     def made(room, fits=True):
-        def on_gpu(x, other, splits, device):
+        def on_gpu(x, other, splits, alphas, device):
             asked.append(("design", device))
             if device == "cuda" and not fits:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return decomposed(x, other, splits, "cpu")
+            return decomposed(x, other, splits, alphas, "cpu")
 
         def group_on_gpu(whole, parts, y, alphas, device):
             asked.append((y.shape[1], device))
@@ -182,3 +178,33 @@ def test_the_smallest_penalties_are_exact_beside_the_largest_features():
     np.testing.assert_allclose(best, expected)
     for voxel, alpha in enumerate(expected):
         np.testing.assert_allclose(predicted[:, voxel], dual[alpha][:, voxel], atol=5e-3)
+
+
+def _designs(rng):
+    plain = rng.standard_normal((160, 120))
+    orthogonal = np.linalg.qr(rng.standard_normal((160, 60)))[0] * 8
+    return {
+        "fewer rows": rng.standard_normal((160, 300)),
+        "fewer features": plain,
+        "repeated columns": np.hstack([plain[:, :30]] * 3),
+        "equal eigenvalues": orthogonal,
+        "nearly equal eigenvalues": orthogonal * (1 + 1e-3 * rng.standard_normal(60)),
+        "steep spectrum": plain * np.logspace(2, -4, 120),
+        "columns that vary in a few rows": plain * (rng.random((160, 120)) < 0.02),
+    }
+
+
+@pytest.mark.parametrize("name", list(_designs(np.random.default_rng(0))))
+@pytest.mark.parametrize("alphas", [np.logspace(1, 4, 15), np.logspace(-1, 2, 7)])
+def test_errors_without_predictions_are_those_of_predictions(name, alphas):
+    rng = np.random.default_rng(3)
+    x = _designs(rng)[name].astype(np.float32)
+    y = (x[:, :5] @ rng.standard_normal((5, 8)) + rng.standard_normal((160, 8))).astype(np.float32)
+    splits = chunked_splits(160, 3, 10, 0.3, rng)
+    _, parts = ridge._decomposed(x, x[:3], splits, alphas, "cpu")
+    for (train, validation), part in zip(splits, parts, strict=True):
+        a, b = x[train].astype(float), x[validation].astype(float)
+        dual = (b @ a.T @ np.linalg.solve(a @ a.T + alpha**2 * np.eye(len(a)), y[train]) for alpha in alphas)
+        expected = [((y[validation] - fit) ** 2).sum(axis=0) for fit in dual]
+        power = (y[validation] ** 2).sum(axis=0)
+        np.testing.assert_allclose(part(torch.from_numpy(y)).numpy() / power, expected / power, rtol=2e-5, atol=2e-6)
