@@ -1,6 +1,7 @@
 """Encoding models of a model's layers with and without low-level features, and what of these they still find."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import h5py
 import numpy as np
@@ -9,8 +10,16 @@ from braintuning import encoding, removal, rois
 from braintuning.alignment import design_matrix, measured, standard_responses
 from braintuning.datasets.interface import Dataset
 from braintuning.low_level_features import TOGETHER, low_level_features, phones_of
-from braintuning.partition import partition
-from braintuning.results import fingerprint, inputs_fingerprint, is_done, provenance, save_arrays
+from braintuning.partition import explained_by, partition
+from braintuning.results import (
+    arrays_fingerprint,
+    fingerprint,
+    inputs_fingerprint,
+    is_done,
+    load_arrays,
+    provenance,
+    save_arrays,
+)
 from braintuning.seeding import generator
 from braintuning.stages import Report
 from braintuning.study import Study
@@ -80,6 +89,7 @@ class LowLevelFit:
         report: Report,
     ) -> None:
         self.settings, self.device, self.features = study.encoding, device, features
+        self.kept = study.results / "low_level"
         self.train, self.test, self.stories = train, test, (*train, *test)
         found = measure_low_level(study, dataset, self.stories, train, report)
         self.rare_shares = {kind: _rare_share(found[kind], test) for kind in found if kind.endswith("phones")}
@@ -122,6 +132,8 @@ class LowLevelFit:
     def parts(self, labels: np.ndarray, layer: int) -> dict[str, np.ndarray]:
         """Variance of all low-level features and of a layer, partitioned, in voxels of some region group; else NaN.
 
+        What low-level features explain by themselves is the same for every model, and kept in a file.
+
         Parameters
         ----------
         labels : (voxels,) str
@@ -131,10 +143,17 @@ class LowLevelFit:
         inside = np.any([np.isin(labels, names) for names in rois.GROUPS.values()], axis=0)
         sound = [self._pair(rows) for rows in self.low_level.values()]
         model = self._pair({story: self._design(story, layer) for story in self.stories})
-        found = partition(
-            sound, model, self.fitted[:, : self.voxels][:, inside], self.truth[:, inside], self.settings,
-            generator(self.settings.seed, "partition"), self.device,
-        )  # fmt: skip
+        seed = int(generator(self.settings.seed, "partition").integers(2**31))
+        data = self.fitted[:, : self.voxels][:, inside], self.truth[:, inside], self.settings, seed, self.device
+        recipe = {
+            "stage": "low-level features alone",
+            "settings": self.settings.model_dump(),
+            "arrays": arrays_fingerprint([*data[:2], *chain(*sound)]),
+        }
+        alone = self.kept / f"alone_{fingerprint(recipe)}.h5"
+        if not is_done(alone, recipe):
+            save_arrays(alone, {"explained": explained_by(sound, *data)}, provenance(recipe))
+        found = partition(load_arrays(alone)["explained"], sound, model, *data)
         whole = {name: np.full(len(labels), np.nan) for name in found}
         for name, values in found.items():
             whole[name][inside] = values

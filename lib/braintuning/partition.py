@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
+import torch
 
 from braintuning import encoding
 from braintuning.settings import Encoding
@@ -38,8 +39,8 @@ def banded_predict(
 ) -> np.ndarray:
     """Ridge regression from one feature space or several, each with a penalty of its own for every voxel.
 
-    Banded ridge (Nunez-Elizalde, Huth & Gallant 2019) by himalaya (Dupre la Tour, Eickenberg, Nunez-Elizalde & Gallant
-    2022), which searches here over `mixtures` of the spaces.
+    Banded ridge (Nunez-Elizalde, Huth & Gallant 2019). Himalaya (Dupre la Tour, Eickenberg, Nunez-Elizalde & Gallant
+    2022) searches over `mixtures` of the spaces and a penalty; voxels of one choice are then fitted together.
 
     Parameters
     ----------
@@ -65,24 +66,39 @@ def banded_predict(
     scales = [float((x**2).sum() / len(x)) or 1.0 for x in xs]
     kernels = backend.stack([x @ x.T / scale for x, scale in zip(xs, scales, strict=True)])
     alphas = np.logspace(-2, 5, settings.n_alphas)
-    deltas, weights, _ = solve_multiple_kernel_ridge_random_search(
+    y = backend.asarray(train_y, dtype="float32")
+    deltas = solve_multiple_kernel_ridge_random_search(
         kernels,
-        backend.asarray(train_y, dtype="float32"),
+        y,
         n_iter=backend.asarray(mixtures(len(xs), rng), dtype="float32"),
         alphas=backend.asarray(alphas, dtype="float32"),
+        score_func=_negative_error,
         cv=splits,
         local_alpha=True,
-        return_weights="dual",
+        return_weights=None,
         n_targets_batch=2000,
         progress_bar=False,
-    )[:3]
-    weights = backend.asarray(weights, device=kernels.device)
-    predicted = 0
-    for number, (x, test_x, scale) in enumerate(zip(xs, test_xs, scales, strict=True)):
-        kernel = backend.asarray(test_x, dtype="float32") @ x.T / scale
-        share = backend.exp(backend.asarray(deltas, device=kernels.device)[number])
-        predicted = predicted + (kernel @ weights) * share
-    return backend.to_numpy(predicted)
+    )[0]
+    unseen = [backend.asarray(x, dtype="float32") for x in test_xs]
+    test_kernels = backend.stack([new @ x.T / scale for new, x, scale in zip(unseen, xs, scales, strict=True)])
+    return _fitted(kernels.double(), test_kernels.double(), y.double(), deltas.double()).float().cpu().numpy()
+
+
+def _negative_error(truth: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+    """Minus the mean squared error; truth (rows, voxels), predicted (penalties, rows, voxels)."""
+    return -(predicted - truth).square_().mean(dim=1)
+
+
+def _fitted(kernels: torch.Tensor, test_kernels: torch.Tensor, y: torch.Tensor, deltas: torch.Tensor) -> torch.Tensor:
+    """Predictions, (test rows, voxels), of kernel ridge whose spaces are weighted by exp(deltas), (spaces, voxels)."""
+    choices, choice_of = deltas.unique(dim=1, return_inverse=True)
+    predicted = y.new_empty(test_kernels.shape[1], y.shape[1])
+    for number, weights in enumerate(choices.exp().T):
+        kernel, test_kernel = (torch.einsum("k,kij->ij", weights, k) for k in (kernels, test_kernels))
+        factor = torch.linalg.cholesky(kernel + torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device))
+        chosen = choice_of == number
+        predicted[:, chosen] = test_kernel @ torch.cholesky_solve(y[:, chosen], factor)
+    return predicted
 
 
 def explained(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -92,13 +108,27 @@ def explained(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
     return 1 - (residual**2).sum(axis=0) / (deviations**2).sum(axis=0)
 
 
+def explained_by(
+    spaces: Sequence[Pair],
+    train_y: np.ndarray,
+    measured: np.ndarray,
+    settings: Encoding,
+    seed: int,
+    device: str = "cpu",
+) -> np.ndarray:
+    """Share of variance in unseen rows that spaces explain together, (voxels,) float64; arguments as in `partition`."""
+    fitted, unseen = zip(*spaces, strict=True)
+    return explained(banded_predict(fitted, train_y, unseen, settings, np.random.default_rng(seed), device), measured)
+
+
 def partition(
+    low: np.ndarray,
     low_level: Sequence[Pair],
     model: Pair,
     train_y: np.ndarray,
     measured: np.ndarray,
     settings: Encoding,
-    rng: np.random.Generator,
+    seed: int,
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
     """Unique and shared variance of low-level features and a model's features, in unseen rows.
@@ -109,13 +139,16 @@ def partition(
 
     Parameters
     ----------
+    low : (voxels,) float64
+        What low-level features explain, from `explained_by`: the same beside every model.
     low_level : sequence of pairs of (train rows, features), (test rows, features) float32
         Of each low-level feature.
     model : pair of (train rows, features), (test rows, features) float32
     train_y : (train rows, voxels) float32
     measured : (test rows, voxels) float32
     settings : Encoding
-    rng : numpy Generator
+    seed : int
+        Splits and mixtures are drawn from it anew in every fit.
     device : str
 
     Returns
@@ -123,13 +156,6 @@ def partition(
     parts : dict of unique_lowlevel, unique_model, shared: (voxels,) float64
         Shares of variance; they sum to what both explain. Noise can make any of them negative.
     """
-    seed = int(rng.integers(2**31))
-
-    def r2(*spaces: Pair) -> np.ndarray:
-        fitted, unseen = zip(*spaces, strict=True)
-        return explained(
-            banded_predict(fitted, train_y, unseen, settings, np.random.default_rng(seed), device), measured
-        )
-
-    low, high, both = r2(*low_level), r2(model), r2(*low_level, model)
+    data = train_y, measured, settings, seed, device
+    high, both = explained_by([model], *data), explained_by([*low_level, model], *data)
     return {"unique_lowlevel": both - high, "unique_model": both - low, "shared": low + high - both}

@@ -33,6 +33,15 @@ def inputs_fingerprint(paths: Iterable[Path], root: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def arrays_fingerprint(arrays: Iterable[np.ndarray]) -> str:
+    """Short SHA-256 over shapes, dtypes and every value of arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype}\n".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()[:16]
+
+
 def provenance(recipe: Recipe, **more: str) -> dict[str, Any]:
     """What a result file carries: its recipe, the code's commit, package versions, and whatever else is given.
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from braintuning.partition import banded_predict, explained, mixtures, partition
+from braintuning.encoding import chunked_splits
+from braintuning.partition import banded_predict, explained, explained_by, mixtures, partition
 from braintuning.settings import Encoding
 
 SETTINGS = Encoding(validation_chunk_rows=20, n_alphas=11)
@@ -29,9 +30,8 @@ def test_planted_parts_come_back(planted, idle_columns):
     sound, model, responses = planted
     rng = np.random.default_rng(2)
     idle = [rng.standard_normal((TRAIN + TEST, columns)).astype(np.float32) for columns in idle_columns]
-    parts = partition(
-        [split(sound), *map(split, idle)], split(model), *split(responses), SETTINGS, np.random.default_rng(1)
-    )
+    spaces, data = [split(sound), *map(split, idle)], (*split(responses), SETTINGS, 1)
+    parts = partition(explained_by(spaces, *data), spaces, split(model), *data)
     share = 1 / (1 + 0.7**2)
     np.testing.assert_allclose(parts["unique_lowlevel"], [share, 0, 0, 0], atol=0.04)
     np.testing.assert_allclose(parts["unique_model"], [0, share, 0, 0], atol=0.04)
@@ -50,6 +50,31 @@ def test_one_space_is_kernel_ridge_in_closed_form(planted):
     for voxel in range(VOXELS):
         nearest = min(np.abs(c[:, voxel] - found[:, voxel]).max() for c in candidates)
         assert nearest < 5e-3
+
+
+def test_predictions_are_those_of_himalayas_own_weights(planted):
+    from himalaya.backend import set_backend
+    from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
+
+    sound, model, responses = planted
+    (x, x_test), (z, z_test), y = split(sound), split(model), responses[:TRAIN]
+    found = banded_predict([x, z], y, [x_test, z_test], SETTINGS, np.random.default_rng(1))
+    scales = [(part**2).sum() / TRAIN for part in (x, z)]
+    kernels, test_kernels = (
+        np.stack([rows @ part.T / scale for rows, part, scale in zip(new, (x, z), scales, strict=True)])
+        for new in ((x, z), (x_test, z_test))
+    )
+    splits = chunked_splits(
+        TRAIN, SETTINGS.validation_splits, 20, SETTINGS.validation_fraction, np.random.default_rng(1)
+    )
+    backend = set_backend("torch")
+    deltas, weights, _ = solve_multiple_kernel_ridge_random_search(
+        backend.asarray(kernels), backend.asarray(y), n_iter=backend.asarray(mixtures(2, None), dtype="float32"),
+        alphas=backend.asarray(np.logspace(-2, 5, 11), dtype="float32"), cv=splits, local_alpha=True,
+        return_weights="dual", progress_bar=False,
+    )[:3]  # fmt: skip
+    expected = np.einsum("kv,kij,jv->iv", np.exp(deltas.numpy()), test_kernels, weights.numpy())
+    np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
 def test_explained_is_one_for_a_perfect_prediction_and_below_nought_for_a_wrong_one():
