@@ -199,7 +199,6 @@ rule low_level:
     params:
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
         settings=fingerprint([STUDY.encoding.model_dump(), STUDY.low_level.model_dump()]),
-    priority: -1
     threads: THREADS
     resources:
         gpu=GPUS,
