@@ -10,7 +10,7 @@ from braintuning import encoding, removal, rois
 from braintuning.alignment import design_matrix, measured, standard_responses
 from braintuning.datasets.interface import Dataset
 from braintuning.low_level_features import TOGETHER, low_level_features, phones_of
-from braintuning.partition import explained_by, partition
+from braintuning.partition import DRAWN, SHARES, explained_by, partition
 from braintuning.results import (
     arrays_fingerprint,
     fingerprint,
@@ -148,6 +148,7 @@ class LowLevelFit:
         recipe = {
             "stage": "low-level features alone",
             "settings": self.settings.model_dump(),
+            "searched": [SHARES, DRAWN],
             "arrays": arrays_fingerprint([*data[:2], *chain(*sound)]),
         }
         alone = self.kept / f"alone_{fingerprint(recipe)}.h5"

@@ -12,6 +12,7 @@ VOXELS_AT_ONCE = 4000
 FEWEST_AT_ONCE = 256
 SHARE_OF_FREE_MEMORY = 0.5
 NEAR = 3e-3
+"""Two eigenvalues are too near for `Errors` to divide by their difference: as a share of the larger plus a penalty."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from braintuning import figure2, figure3, low_level_stage, rois
+from braintuning import figure2, figure3, low_level_fit, low_level_stage, rois
 from braintuning.align_stage import align
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.low_level_fit import spoken_fingerprint
@@ -113,6 +113,20 @@ def test_a_whole_result_is_kept(made, monkeypatch):
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(study.results.parent))
     assert low_level_impact(study, "P1", RUN, report=silent) == path
     assert path.stat().st_mtime_ns == before
+
+
+def test_what_sound_explains_alone_is_measured_once_for_all_models(made, monkeypatch):
+    study, path, _ = made
+    (alone,) = path.parents[1].glob("alone_*.h5")
+    calls, measured = [], low_level_fit.explained_by
+    monkeypatch.setattr(low_level_fit, "explained_by", lambda *args: calls.append(1) or measured(*args))
+    table = pd.read_csv(path.with_suffix(".csv"))
+    for expected in ([], [1]):
+        path.unlink()
+        low_level_impact(study, "P1", RUN, report=silent)
+        assert calls == expected
+        pd.testing.assert_frame_equal(pd.read_csv(path.with_suffix(".csv")), table)
+        alone.unlink()
 
 
 def test_r_is_the_loss_of_the_regions_mean_and_a_region_without_a_voxel_is_empty():

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from braintuning.results import (
+    arrays_fingerprint,
     fingerprint,
     inputs_fingerprint,
     is_done,
@@ -158,3 +159,10 @@ def test_rows_tell_where_they_come_from():
     )
     assert columns["recipe"] == fingerprint(RECIPE | {"inputs": "abc"})
     assert f"numpy={np.__version__}" in columns["versions"]
+
+
+def test_another_value_shape_or_type_of_an_array_is_another_fingerprint():
+    x = np.arange(6.0).reshape(2, 3)
+    others = [x + 1, x.reshape(3, 2), x.astype(np.float32), x[:, ::-1]]
+    assert arrays_fingerprint([x]) == arrays_fingerprint([np.asfortranarray(x)])
+    assert len({arrays_fingerprint(arrays) for arrays in ([x], [x, x], *([other] for other in others))}) == 6
