@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from braintuning.backbones import SpeechEncoder
-from braintuning.probes.asr import BLANK_BIASES
+from braintuning.probes.asr import BLANK_BIASES, ORDERS
 from braintuning.probes.linear import INVERSE_PENALTIES, RIDGE_PENALTIES
 from braintuning.probes.states import Store
 from braintuning.probes.task import Result
@@ -40,7 +40,7 @@ def probe(study: Study, run: Run, task: str, device: str = "cpu", report: Report
         "corpus": corpus,
         "utterances": fingerprint([_identity(part, u) for part in parts for u in parts[part]]),
         "seed": settings.seed,
-        "tried": (INVERSE_PENALTIES, RIDGE_PENALTIES, BLANK_BIASES),
+        "tried": (INVERSE_PENALTIES, RIDGE_PENALTIES, BLANK_BIASES, ORDERS),
         "columns": COLUMNS,
     }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():

@@ -189,6 +189,15 @@ def test_characters_that_a_line_can_read_are_recognised():
     assert scores.word_accuracy(asr._recognised(head, frames["test"], texts["test"]).sum(axis=0)) > 0.9
 
 
+def test_only_the_order_of_utterances_is_drawn():
+    directions = RNG(0).standard_normal((len(asr.CHARACTERS) + 1, 40))
+    frames = dict.fromkeys(PARTS, [frames_of_text("the cat", directions, RNG(1))].__getitem__)
+    texts = {part: ["the cat"] for part in PARTS}
+    heads = [asr.fit_head(frames, texts, 40, [], 5, seed, "cpu")[0] for seed in (0, 1)]
+    torch.testing.assert_close(heads[0].weight, heads[1].weight, rtol=0, atol=0)
+    assert heads[0].weight.abs().sum() > 0
+
+
 def test_what_cannot_be_read_is_no_worse_than_silence_where_it_is_chosen():
     head, settled, frames, texts = fitted_head(30.0, epochs=5)
     assert not settled
@@ -230,3 +239,5 @@ def test_every_task_has_its_baselines(tmp_path, monkeypatch):
         for measure in (asr.measure, mfcc.measure):
             result = measure(parts, tiny.encoder(), "cpu", 0)[-1]
             assert np.isfinite([result.baseline, result.random_features]).all() and np.isnan(result.duration_loudness)
+            if measure is asr.measure:
+                assert result.sums[:, 1].sum() == asr.ORDERS * 4 * 2
