@@ -20,6 +20,8 @@ from braintuning.study import Run, Study
 
 KIND_OF_TASK = {"asr": "last layer", "mfcc": "every tenth frame"}
 UNKEPT = ("asr_tuned",)  # its trunk changes
+HEADS = {"asr": (ORDERS,), "asr_tuned": (1,)}
+"""Heads that a task of recognition fits; results of other tasks do not hang on it."""
 COLUMNS = (
     *("task", "corpus", "family", "layer", "metric", "value", "low", "high", "n_train", "n_test", "baseline"),
     *("random_features", "duration_loudness", "n_test_speakers", "validation", "penalty", "at_edge", "converged"),
@@ -40,7 +42,7 @@ def probe(study: Study, run: Run, task: str, device: str = "cpu", report: Report
         "corpus": corpus,
         "utterances": fingerprint([_identity(part, u) for part in parts for u in parts[part]]),
         "seed": settings.seed,
-        "tried": (INVERSE_PENALTIES, RIDGE_PENALTIES, BLANK_BIASES, ORDERS),
+        "tried": (INVERSE_PENALTIES, RIDGE_PENALTIES, BLANK_BIASES, *HEADS.get(task, ())),
         "columns": COLUMNS,
     }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
