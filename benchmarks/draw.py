@@ -23,9 +23,9 @@ def timed() -> list[tuple[str, float]]:
     """Seconds of the first figure, of the median further one, and of saving it as PNG and PDF."""
     start = time.perf_counter()
     import numpy as np
-    from braintuning.brainplot import cortex_figure, save_figure
-    from braintuning.rois import hcp_mmp_labels
-    from braintuning.surfaces import fs_lr
+    from braintuning.cortex.brainplot import cortex_figure, save_figure
+    from braintuning.cortex.regions import hcp_mmp_labels
+    from braintuning.cortex.surface import fs_lr
 
     surface, labels = fs_lr(), hcp_mmp_labels()
     values = np.random.default_rng(0).random(surface.n_vertices)

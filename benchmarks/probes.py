@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from braintuning.backbones import SpeechEncoder
+from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.files import REPOSITORY
-from braintuning.probe_stage import KIND_OF_TASK, as_table
+from braintuning.pipeline.probe import KIND_OF_TASK, as_table
+from braintuning.probes.features import Store, states
 from braintuning.probes.scores import SCORES, paired_difference
-from braintuning.probes.states import Store, states
 from braintuning.probes.tasks import material, task_named
 from braintuning.probes.utterance import Parts
 from braintuning.results import save_table

@@ -15,7 +15,7 @@ from statistics import median
 import h5py
 import numpy as np
 import pandas as pd
-from braintuning.responses import read_responses
+from braintuning.datasets.responses import read_responses
 from braintuning.results import save_table
 
 ROWS, VOXELS, REPEATS = 400, 95_556, 7

@@ -21,16 +21,16 @@ import numpy as np
 import pandas as pd
 import published
 import torch
-from braintuning.backbones import SpeechEncoder
-from braintuning.batches import gradient
-from braintuning.encoding import chunked_splits
+from braintuning.alignment.encoding import chunked_splits
+from braintuning.alignment.ridge import ridge_predict
+from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.positional_convolution import kept_kernels
+from braintuning.backbone.precision import activation_dtype, autocast, precision
+from braintuning.figures.style import use_style
 from braintuning.files import atomic_path
-from braintuning.plots import use_style
-from braintuning.positional_convolution import kept_kernels
-from braintuning.precision import activation_dtype, autocast, precision
-from braintuning.ridge import ridge_predict
-from braintuning.tuned_model import Front, TunedModel
-from braintuning.tuning import loss_of_clips
+from braintuning.tuning.accumulation import gradient
+from braintuning.tuning.loop import loss_of_clips
+from braintuning.tuning.model import Front, TunedModel
 from transformers import Wav2Vec2Config
 
 RESULTS = Path(__file__).parent / "results"

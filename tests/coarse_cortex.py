@@ -5,9 +5,12 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from braintuning import cortex, meaning, simulate, simulated_dataset
-from braintuning.rois import hcp_mmp_labels
-from braintuning.surfaces import Surface, fs_lr
+from braintuning.cortex import subject as cortex
+from braintuning.cortex.regions import hcp_mmp_labels
+from braintuning.cortex.surface import Surface, fs_lr
+from braintuning.demo import dataset as simulated_dataset
+from braintuning.demo import listeners as simulate
+from braintuning.demo import stories as meaning
 from scipy.spatial import ConvexHull, cKDTree
 
 VERTICES_PER_HEMISPHERE, DEGREES = 700, 8.0

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from braintuning.backbones import SpeechEncoder
+from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.weights import quiet_transformers
+from braintuning.datasets.textgrid import Interval, write
 from braintuning.errors import InputError
-from braintuning.textgrid import Interval, write
-from braintuning.weights import quiet_transformers
 from transformers import BertConfig, BertModel, HubertConfig, Wav2Vec2Config, WhisperConfig
 
 TR = 2.0
@@ -192,8 +192,8 @@ def one_sentence(message: str, *parts: str) -> str:
 
 def tuning_material():
     """Settings, training and validation stories of noise that is louder in some rows than in others."""
-    from braintuning.settings import Tuning
-    from braintuning.tuned_model import StoryTargets
+    from braintuning.study.settings import Tuning
+    from braintuning.tuning.model import StoryTargets
 
     def story(seed, n_rows):
         rng = np.random.default_rng(seed)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from braintuning.rois import GROUPS
+from braintuning.cortex.regions import GROUPS
 from nibabel.freesurfer import write_annot, write_geometry
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation

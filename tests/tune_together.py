@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import torch
-from braintuning import processes
-from braintuning.tuned_model import trainable_state
-from braintuning.tuning import tune
+from braintuning.tuning import processes
+from braintuning.tuning.loop import tune
+from braintuning.tuning.model import trainable_state
 from tiny import encoder, tuning_material
 
 

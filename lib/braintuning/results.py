@@ -48,7 +48,7 @@ def provenance(recipe: Recipe, **more: str) -> dict[str, Any]:
     A `device` comes with the precision in which models compute there.
     """
     if "device" in more:
-        from braintuning.precision import precision
+        from braintuning.backbone.precision import precision
 
         more = {**more, "device": f"{more['device']}, {precision(more['device'])}"}
     return {"recipe": recipe, "git_commit": git_commit(), "versions": package_versions(), **more}

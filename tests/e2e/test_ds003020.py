@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import tiny
 import tiny_subject
-from braintuning.textgrid import Interval, write
+from braintuning.datasets.textgrid import Interval, write
 from bucket import Bucket, write_manifest
 
 TR = 2.0045

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from braintuning import fetch, manifest
+from braintuning.datasets import download as fetch
+from braintuning.datasets import manifest
 from braintuning.errors import InputError
 from bucket import Bucket, Fault, write_manifest
 
@@ -26,7 +27,8 @@ SIZES = {LARGE: 3_000_001, MEDIUM: 700_000, SMALL: 5_000}
 SCRIPT = """
 import sys
 from pathlib import Path
-from braintuning import fetch, manifest
+from braintuning.datasets import download as fetch
+from braintuning.datasets import manifest
 url, table, dest = sys.argv[1:]
 entries = manifest.read_manifest(Path(table))
 fetch.fetch(entries, Path(dest), url, pause=0.01, report=lambda event: print(event.kind, flush=True))

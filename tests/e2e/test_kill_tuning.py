@@ -11,9 +11,9 @@ import peft
 import pytest
 import tiny
 import torch
-from braintuning.settings import Tuning
-from braintuning.tuned_model import StoryTargets
-from braintuning.tuning import tune
+from braintuning.study.settings import Tuning
+from braintuning.tuning.loop import tune
+from braintuning.tuning.model import StoryTargets
 
 EPOCHS, KILLS = 80, 20
 assert peft, "imported before the forks, so that none of them is killed while it imports"

@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from braintuning import low_level_stage, simulate, simulated_dataset, timing
+from braintuning import timing
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.low_level_features import low_level_features
-from braintuning.low_level_stage import low_level_impact
+from braintuning.demo import dataset as simulated_dataset
+from braintuning.demo import listeners as simulate
+from braintuning.demo.listeners import SHARES, SPACES
+from braintuning.lowlevel.features import low_level_features
+from braintuning.pipeline import low_level as low_level_stage
+from braintuning.pipeline.low_level import low_level_impact
 from braintuning.results import save_arrays
-from braintuning.settings import Simulation
-from braintuning.simulate import SHARES, SPACES
 from braintuning.study import Run, load_study
+from braintuning.study.settings import Simulation
 
 TR, LEAD = 2.0045, 4
 LISTENERS = ("SIM01", "SIM02")

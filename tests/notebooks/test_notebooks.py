@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from braintuning.errors import InputError
-from braintuning.notebooks import NOTEBOOKS, execute
+from braintuning.pipeline.notebooks import NOTEBOOKS, execute
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 

@@ -9,10 +9,10 @@ import subprocess
 import numpy as np
 import pytest
 import tiny_subject
-from braintuning.brainplot import flatmap
+from braintuning.cortex.brainplot import flatmap
+from braintuning.cortex.pycortex import participant_cortex
+from braintuning.cortex.pycortex_mapper import import_pycortex
 from braintuning.files import REPOSITORY
-from braintuning.pycortex_mapper import import_pycortex
-from braintuning.pycortex_subject import participant_cortex
 from matplotlib.figure import Figure
 
 GONE = {"np.in1d", "numpy.in1d", "cm.get_cmap", "plt.get_cmap", "torchaudio.load", "pickle.load", "pickle.loads"}

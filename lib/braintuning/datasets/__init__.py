@@ -3,7 +3,7 @@
 import importlib
 
 from braintuning.datasets.alice import AliceDataset
-from braintuning.datasets.interface import Dataset
+from braintuning.datasets.base import Dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.errors import InputError
 from braintuning.files import REPOSITORY

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from braintuning import audio, textgrid, timing
+from braintuning import timing
+from braintuning.datasets import audio, textgrid
+from braintuning.datasets.responses import require_usable
 from braintuning.errors import InputError, MissingTier
-from braintuning.responses import require_usable
 
 STORY = "alice"
 UNSTORED_VOLUMES = 10

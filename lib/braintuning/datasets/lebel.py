@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from braintuning import audio, textgrid, timing
-from braintuning.cortex import Cortex
+from braintuning import timing
+from braintuning.cortex.pycortex import participant_cortex
+from braintuning.cortex.subject import Cortex
+from braintuning.datasets import audio, textgrid
+from braintuning.datasets.responses import broken_columns, read_responses, stored_shape
 from braintuning.errors import InputError, nearest
-from braintuning.pycortex_subject import participant_cortex
-from braintuning.responses import broken_columns, read_responses, stored_shape
 
 UNSTORED_VOLUMES = 10
 """Volumes left out at either end of a story of ds003020."""

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from braintuning.backbones import SpeechEncoder
+from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.probes.base import RANDOM_DIM, Result, Task, result
+from braintuning.probes.features import Store, states
 from braintuning.probes.linear import Fitted
 from braintuning.probes.scores import word_accuracy
-from braintuning.probes.states import Store, states
-from braintuning.probes.task import RANDOM_DIM, Result, Task, result
 from braintuning.probes.utterance import PARTS, Parts
 from braintuning.seeding import generator
 

@@ -1,6 +1,6 @@
 """Which of six emotions it is said in; the stand-in has six ways of speaking, which are no emotions."""
 
-from braintuning.probes.task import Task, classification
+from braintuning.probes.base import Task, classification
 
 TASK = Task(
     title="Emotion",

@@ -4,7 +4,7 @@ Some actions of SLURP are rare. One that its training part has fewer than two re
 score and is never predicted.
 """
 
-from braintuning.probes.task import Task, classification
+from braintuning.probes.base import Task, classification
 
 TASK = Task(
     title="Intent",

@@ -3,14 +3,14 @@
 import numpy as np
 import torch
 
-from braintuning.backbones import SpeechEncoder
+from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.probes.base import RANDOM_DIM, Result, Task, result
+from braintuning.probes.features import EVERY, Store, states
 from braintuning.probes.linear import fit_regression
 from braintuning.probes.scores import mean_r2, r2_sums
-from braintuning.probes.states import EVERY, Store, states
-from braintuning.probes.task import RANDOM_DIM, Result, Task, result
 from braintuning.probes.utterance import PARTS, Parts
 from braintuning.seeding import generator
-from braintuning.units import mfcc
+from braintuning.tuning.units import mfcc
 
 COEFFICIENTS = 13
 

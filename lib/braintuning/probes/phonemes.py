@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from braintuning.datasets.textgrid import is_silence
 from braintuning.errors import InputError
-from braintuning.phones import PHONES, without_stress
-from braintuning.probes.task import Task, classification
+from braintuning.lowlevel.phones import PHONES, without_stress
+from braintuning.probes.base import Task, classification
 from braintuning.probes.utterance import Utterance
-from braintuning.textgrid import is_silence
 
 
 def phone_sets(utterances: Sequence[Utterance]) -> list[set[str]]:

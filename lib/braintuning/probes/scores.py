@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from braintuning.stats import FEWEST_PARTICIPANTS
+from braintuning.alignment.stats import FEWEST_PARTICIPANTS
 
 N_RESAMPLES = 1000
 Score = Callable[[np.ndarray], np.ndarray]

@@ -3,8 +3,8 @@
 Everybody in TIMIT reads the same two SA sentences, so these prompts cannot be divided; all others are.
 """
 
+from braintuning.probes.base import Task, classification
 from braintuning.probes.corpora.timit import SAID_BY_ALL
-from braintuning.probes.task import Task, classification
 
 TASK = Task(
     title="Sentence type",

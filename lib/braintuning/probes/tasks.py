@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from braintuning.demo.corpora import spoken_corpus
 from braintuning.errors import InputError, nearest
 from braintuning.probes import asr, emotion, intent, mfcc, phonemes, sentence_type, word_identity
+from braintuning.probes.base import Task, rare_classes, truth_of
 from braintuning.probes.corpora import aligned, open_corpus
-from braintuning.probes.spoken import spoken_corpus
-from braintuning.probes.task import Task, rare_classes, truth_of
 from braintuning.probes.utterance import Parts, divide
 from braintuning.seeding import generator
 

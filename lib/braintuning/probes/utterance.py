@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from braintuning.audio import read_audio
+from braintuning.datasets.audio import read_audio
+from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
-from braintuning.textgrid import Interval
 
 PARTS = ("train", "validation", "test")
 SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}

@@ -1,7 +1,7 @@
 """Which of the 35 words of Speech Commands it is, by speakers who were not trained on."""
 
+from braintuning.probes.base import Task, classification
 from braintuning.probes.corpora.speech_commands import WORDS
-from braintuning.probes.task import Task, classification
 
 TASK = Task(
     title="Word identity",

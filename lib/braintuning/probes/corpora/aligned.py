@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
+from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.files import require_file
 from braintuning.probes.utterance import PARTS, Utterance
-from braintuning.textgrid import Interval
 
 MARKS = ("alignments.jsonl",)
 KEYS = ("file", "speaker", "text")

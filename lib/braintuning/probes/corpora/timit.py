@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
-from braintuning.phones import PHONES
+from braintuning.lowlevel.phones import PHONES
 from braintuning.probes.utterance import Utterance
-from braintuning.textgrid import Interval
 
 MARKS = ("TRAIN", "TEST")
 RATE = 16_000

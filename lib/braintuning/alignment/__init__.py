@@ -1,0 +1,1 @@
+"""Encoding models: features, ridge regression, noise ceilings, statistics."""

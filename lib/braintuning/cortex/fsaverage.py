@@ -1,0 +1,290 @@
+"""The HCP-MMP1.0 parcellation on FreeSurfer's average surface, and its way to a participant's own."""
+
+import re
+import warnings
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import cache
+from io import StringIO
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.freesurfer import read_annot, read_geometry, read_label
+from scipy.spatial import cKDTree
+
+from braintuning.cortex.surface import HEMISPHERES
+from braintuning.errors import InputError
+from braintuning.files import CACHE, require_file
+
+PREFIX = {"left": "lh", "right": "rh"}
+ANNOTATIONS = {
+    "left": ("https://ndownloader.figshare.com/files/5528816", "46a102b59b2fb1bb4bd62d51bf02e975"),
+    "right": ("https://ndownloader.figshare.com/files/5528819", "75e96b331940227bbcb07c1c791c2463"),
+}
+"""Address and MD5 of Mills 2016, figshare 3498446: HCP-MMP1.0 projected on fsaverage."""
+FIGSHARE = "https://figshare.com/articles/dataset/HCP-MMP1_0_projected_on_fsaverage/3498446"
+N_FSAVERAGE, N_FSAVERAGE5 = 163_842, 10_242
+SPHERE_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class ReferenceFiles:
+    """Where the parcellation and the registration sphere of fsaverage lie, for 'left' and 'right'."""
+
+    annotations: dict[str, Path]
+    spheres: dict[str, Path]
+
+    def __iter__(self) -> Iterable[Path]:
+        return iter((*self.annotations.values(), *self.spheres.values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The parcellation of an average brain.
+
+    Attributes
+    ----------
+    sphere : dict of str to ndarray
+        For 'left' and 'right', coordinates (n, 3) float64 on the registration sphere.
+    labels : dict of str to ndarray
+        For 'left' and 'right', region (n,) str at each vertex, '' where there is none.
+    """
+
+    sphere: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+
+
+def transfer_labels(source_sphere: np.ndarray, labels: np.ndarray, target_sphere: np.ndarray) -> np.ndarray:
+    """Give each vertex the label of the nearest vertex on the registration sphere.
+
+    Parameters
+    ----------
+    source_sphere, target_sphere : ndarray, (n, 3) and (m, 3)
+        Coordinates on spheres around the origin; their radii need not agree.
+    labels : ndarray of str, (n,)
+
+    Returns
+    -------
+    ndarray of str, (m,)
+
+    Raises
+    ------
+    InputError
+        If `labels` and `source_sphere` differ in length, or a vertex lies at the origin or is not a number.
+    """
+    if len(labels) != len(source_sphere):
+        raise InputError(f"labels to transfer: found {len(labels)}, expected {len(source_sphere)}, one per vertex")
+    tree = cKDTree(_unit(source_sphere))
+    return np.asarray(labels)[tree.query(_unit(target_sphere))[1]]
+
+
+def _unit(sphere: np.ndarray) -> np.ndarray:
+    radius = np.linalg.norm(sphere, axis=1, keepdims=True)
+    if not (radius > 0).all():
+        raise InputError(f"sphere: {int((~(radius > 0)).sum())} vertices at the origin or NaN, expected none")
+    return sphere / radius
+
+
+def region_name(name: str, hemisphere: str) -> str:
+    """Region without hemisphere and ending: 'A1' for 'L_A1_ROI', '' for the medial wall.
+
+    Raises
+    ------
+    InputError
+        If the name is of the other hemisphere.
+    """
+    if name in ("???", "unknown", "Medial_wall", "Medial_Wall", ""):
+        return ""
+    side, region = re.fullmatch(r"(?:([LR])_)?(.+?)(?:_ROI)?(?:-[lr]h)?", name).groups()
+    if side and side != hemisphere[0].upper():
+        raise InputError(f"region {name}: found in the {hemisphere} hemisphere, expected in the other")
+    return "" if region == "???" else region
+
+
+def read_annotation(path: Path) -> np.ndarray:
+    """Name at each vertex of a FreeSurfer annotation, (n,) str, '' where it has none.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is no annotation.
+    """
+    require_file(path)
+    try:
+        numbers, _, names = read_annot(path)
+    except Exception as error:
+        raise InputError(f"{path}: found {_kind(error)}, expected a FreeSurfer annotation") from None
+    return np.append([name.decode() for name in names], "")[numbers]
+
+
+def read_sphere(path: Path) -> np.ndarray:
+    """Coordinates (n, 3) float64 of a sphere in FreeSurfer's or GIFTI's format.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is no surface.
+    """
+    path = require_file(path)
+    try:
+        if path.name.endswith((".gii", ".gii.gz")):
+            return np.asarray(nibabel.load(path).agg_data("pointset"), dtype=np.float64)
+        return np.asarray(read_geometry(path)[0], dtype=np.float64)
+    except Exception as error:
+        raise InputError(f"{path}: found {_kind(error)}, expected a FreeSurfer surface") from None
+
+
+def _kind(error: Exception) -> str:
+    return f"something unreadable ({type(error).__name__})"
+
+
+def reference_files(
+    folder: Path | None = None, cache: Path = CACHE / "fsaverage", coarse: bool = False
+) -> ReferenceFiles:
+    """Files of fsaverage: in a user's folder, else downloaded once.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        FreeSurfer's `fsaverage`: `label/{lh,rh}.HCPMMP1.annot` (or `HCP-MMP1`) and `surf/{lh,rh}.sphere.reg`.
+    cache : Path
+        Where downloads are kept. The annotations are checked by MD5; the sphere is nilearn's.
+    coarse : bool
+        Where that sphere cannot be had, take that of fsaverage5, which nilearn carries and whose vertices are the first
+        of fsaverage and lie 3 mm apart, and warn. Regions then have other borders.
+
+    Raises
+    ------
+    InputError
+        If a file is not in the folder, or cannot be downloaded.
+    """
+    if folder is None:
+        annotations = {hemisphere: _downloaded_annotation(hemisphere, Path(cache)) for hemisphere in HEMISPHERES}
+        return ReferenceFiles(annotations, _downloaded_spheres(Path(cache), coarse))
+    folder, annotations = Path(folder), {}
+    for hemisphere, prefix in PREFIX.items():
+        choices = [folder / "label" / f"{prefix}.{name}.annot" for name in ("HCPMMP1", "HCP-MMP1", "HCP-MMP1_0")]
+        found = [path for path in choices if path.exists()]
+        if not found:
+            raise InputError(f"{choices[0]}: not found, nor as {choices[1].name}; expected the HCP-MMP1.0 annotation")
+        annotations[hemisphere] = require_file(found[0])
+    spheres = {h: require_file(folder / "surf" / f"{prefix}.sphere.reg") for h, prefix in PREFIX.items()}
+    return ReferenceFiles(annotations, spheres)
+
+
+def _downloaded_annotation(hemisphere: str, cache: Path) -> Path:
+    import pooch
+
+    (address, md5), name = ANNOTATIONS[hemisphere], f"{PREFIX[hemisphere]}.HCPMMP1.annot"
+    pooch.get_logger().setLevel("ERROR")
+    try:
+        return Path(pooch.retrieve(address, f"md5:{md5}", fname=name, path=cache))
+    except Exception as error:
+        problem = "its MD5 is another" if "hash" in str(error) else f"not to be had ({type(error).__name__})"
+        raise InputError(
+            f"{address}: {problem}, expected the HCP-MMP1.0 annotation of fsaverage; get {FIGSHARE} elsewhere, "
+            f"put both files as label/lh.HCPMMP1.annot and rh.HCPMMP1.annot into a folder of FreeSurfer's fsaverage "
+            f"(with surf/lh.sphere.reg, rh.sphere.reg), and name it under `dataset: fsaverage:` in the study"
+        ) from None
+
+
+@cache
+def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
+    """Nilearn's full sphere if it is here or can be had, else, if that will do, its bundled sphere of fsaverage5."""
+    from nilearn.datasets import fetch_surf_fsaverage
+
+    bundled = fetch_surf_fsaverage("fsaverage5")
+    spheres = {h: Path(bundled[f"sphere_{h}"]) for h in HEMISPHERES}
+    try:
+        with redirect_stdout(StringIO()):
+            full = fetch_surf_fsaverage("fsaverage", data_dir=str(cache))
+    except Exception as error:
+        if not coarse:
+            raise InputError(
+                f"sphere of fsaverage: not to be had ({type(error).__name__}), expected nilearn to download it; name a "
+                f"folder of FreeSurfer's fsaverage under `dataset: fsaverage:` in the study, or allow borders 3 mm "
+                f"coarse there with `coarse_regions: true`"
+            ) from None
+        warnings.warn(
+            f"the sphere of fsaverage is not to be had ({type(error).__name__}); regions come from fsaverage5, whose "
+            f"vertices lie 3 mm apart",
+            stacklevel=2,
+        )
+        return spheres
+    for hemisphere in HEMISPHERES:
+        path = Path(full[f"sphere_{hemisphere}"])
+        sphere, coarse = _unit(read_sphere(path)), _unit(read_sphere(spheres[hemisphere]))
+        furthest = np.abs(sphere[:N_FSAVERAGE5] - coarse).max() if len(sphere) == N_FSAVERAGE else np.inf
+        if furthest > SPHERE_TOLERANCE:
+            raise InputError(
+                f"{path}: found {len(sphere)} vertices that do not continue those of fsaverage5, expected "
+                f"{N_FSAVERAGE}; delete it, and it is downloaded again"
+            )
+        spheres[hemisphere] = path
+    return spheres
+
+
+def read_reference(files: ReferenceFiles) -> Reference:
+    """Read the parcellation of fsaverage.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or an annotation has another number of vertices than its sphere.
+
+    References
+    ----------
+    Glasser et al. 2016, Nature 536:171; Mills 2016, HCP-MMP1.0 projected on fsaverage, figshare 3498446. Each
+    icosahedral mesh of FreeSurfer begins with the vertices of the coarser ones, so fsaverage5 has the first labels.
+    """
+    spheres, labels = {}, {}
+    for hemisphere in HEMISPHERES:
+        path = files.annotations[hemisphere]
+        names = read_annotation(path)
+        sphere = read_sphere(files.spheres[hemisphere])
+        if len(sphere) == N_FSAVERAGE5 and len(names) == N_FSAVERAGE:
+            names = names[:N_FSAVERAGE5]
+        if len(names) != len(sphere):
+            raise InputError(
+                f"{path}: found {len(names)} vertices, expected {len(sphere)} as {files.spheres[hemisphere]}"
+            )
+        short = {name: region_name(name, hemisphere) for name in np.unique(names).tolist()}
+        labels[hemisphere] = np.array([short[name] for name in names.tolist()])
+        spheres[hemisphere] = sphere
+    return Reference(spheres, labels)
+
+
+def reference(folder: Path | None = None, cache: Path = CACHE / "fsaverage", coarse: bool = False) -> Reference:
+    """The parcellation of fsaverage, from a user's folder or downloaded; arguments and errors as `reference_files`."""
+    return read_reference(reference_files(folder, cache, coarse))
+
+
+def participant_spheres(freesurfer: Path) -> dict[str, np.ndarray]:
+    """Registration sphere of a FreeSurfer subject: for 'left' and 'right', (n, 3) float64."""
+    return {h: read_sphere(Path(freesurfer) / "surf" / f"{prefix}.sphere.reg") for h, prefix in PREFIX.items()}
+
+
+def cortex_mask(freesurfer: Path, n_vertices: tuple[int, int]) -> np.ndarray | None:
+    """Vertices of a FreeSurfer subject that `label/{lh,rh}.cortex.label` names, (n,) bool; None without these files.
+
+    Raises
+    ------
+    InputError
+        If a file names a vertex that the hemisphere does not have.
+    """
+    paths = [Path(freesurfer) / "label" / f"{prefix}.cortex.label" for prefix in PREFIX.values()]
+    if not all(path.exists() for path in paths):
+        return None
+    masks = []
+    for path, n in zip(paths, n_vertices, strict=True):
+        require_file(path)
+        try:
+            chosen = read_label(path)
+        except (ValueError, IndexError) as error:
+            raise InputError(f"{path}: found {_kind(error)}, expected a FreeSurfer label") from None
+        if chosen.max() >= n:
+            raise InputError(f"{path}: found vertex {chosen.max()}, expected less than {n}")
+        masks.append(np.isin(np.arange(n), chosen))
+    return np.concatenate(masks)

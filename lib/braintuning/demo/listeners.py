@@ -1,0 +1,189 @@
+"""Simulated listeners whose truth is known, written in the folders of ds003020.
+
+Each cortical vertex hears a mixture of power spectrum, articulation and word meaning through a haemodynamic response,
+in shares that its region sets: primary auditory cortex mostly spectrum, the belt mostly articulation, late language
+regions mostly meaning, and the rest of the cortex nothing but noise.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from nilearn.glm.first_level import spm_hrf
+from scipy.signal import lfilter
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from braintuning.alignment.encoding import zscore
+from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
+from braintuning.cortex.surface import fs_lr
+from braintuning.datasets.textgrid import Interval
+from braintuning.demo.stories import word_vectors
+from braintuning.lowlevel import acoustic as lowlevel
+from braintuning.seeding import generator
+from braintuning.timing import SAMPLE_RATE
+
+STEP = 0.1
+SPACES = ("spectrum", "articulation", "meaning")
+SHARES = {
+    "primary_auditory": (0.80, 0.15, 0.05),
+    "early_auditory": (0.35, 0.50, 0.15),
+    "late_language": (0.10, 0.20, 0.70),
+}
+SIGNAL_SHARE = {"primary_auditory": 0.30, "early_auditory": 0.30, "late_language": 0.20}
+NOISE_AUTOCORRELATION = 0.35
+BORDER_SHIFT_DEGREES = 3.0
+SMOOTHING_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Truth of one simulated participant.
+
+    Attributes
+    ----------
+    labels : (vertices,) str
+        Region of each cortical vertex, its borders shifted from the atlas.
+    shares : (vertices, 3) float32
+        Share of the signal's variance from each of `SPACES`.
+    signal_share : (vertices,) float32
+        Share of a single presentation's variance that the story causes.
+    weights : dict of (features, vertices) float32
+        Tuning to each feature space.
+    """
+
+    labels: np.ndarray
+    shares: np.ndarray
+    signal_share: np.ndarray
+    weights: dict[str, np.ndarray]
+
+
+def feature_spaces(
+    audio: np.ndarray, words: Sequence[Interval], phones: Sequence[Interval], n_components: int
+) -> dict[str, np.ndarray]:
+    """What a listener could respond to, every 0.1 s; a dict of `SPACES` to (steps, features) float32."""
+    n_steps = int(len(audio) / SAMPLE_RATE / STEP)
+    bands, _ = lowlevel.power_spectrum(audio)
+    per_step = round(STEP / 0.01)
+    usable = len(bands) // per_step * per_step
+    spectrum = bands[:usable].reshape(-1, per_step, bands.shape[1]).mean(axis=1)[:n_steps]
+    spectrum = np.pad(spectrum, ((0, n_steps - len(spectrum)), (0, 0)), mode="edge")
+    vectors = word_vectors(n_components)
+    meaning = np.stack([vectors[word.label] for word in words])
+    spans = [(word.start, word.end) for word in words]
+    return {
+        "spectrum": spectrum,
+        "articulation": lowlevel.articulation_track(phones, STEP, n_steps),
+        "meaning": lowlevel.occupancy(spans, STEP, n_steps) @ meaning,
+    }
+
+
+def haemodynamic(track: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Convolve a track (steps, features) with the canonical response (Friston et al. 1998) and read it at `times`."""
+    response = spm_hrf(STEP, oversampling=1)
+    slow = lfilter(response, 1.0, track - track.mean(axis=0), axis=0)
+    grid = (np.arange(len(slow)) + 1) * STEP
+    return np.stack([np.interp(times, grid, column) for column in slow.T], axis=1).astype(np.float32)
+
+
+@cache
+def _neighbour_average() -> csr_matrix:
+    surface = fs_lr()
+    n = surface.n_vertices
+    offset = surface.vertices("right").start
+    faces = np.concatenate([surface.inflated["left"][1], surface.inflated["right"][1] + offset])
+    rows, columns = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).T
+    ones = np.ones(len(rows))
+    adjacency = coo_matrix((ones, (rows, columns)), shape=(n, n)).tocsr()
+    adjacency = ((adjacency + adjacency.T) > 0).astype(np.float64)[surface.cortex][:, surface.cortex].tocsr()
+    adjacency.setdiag(1)
+    return csr_matrix(adjacency.multiply(1 / np.asarray(adjacency.sum(axis=1))))
+
+
+def smooth_map(values: np.ndarray) -> np.ndarray:
+    """Average (vertices, columns) with their neighbours a few times, then give each column unit variance."""
+    for _ in range(SMOOTHING_STEPS):
+        values = _neighbour_average() @ values
+    return zscore(values)
+
+
+def shifted_labels(rng: np.random.Generator) -> np.ndarray:
+    """Atlas regions with both hemispheres' spheres turned a little; (cortical vertices,) str."""
+    surface, labels = fs_lr(), hcp_mmp_labels()
+    moved = np.empty_like(labels)
+    for hemisphere in ("left", "right"):
+        part = surface.vertices(hemisphere)
+        sphere = surface.sphere[hemisphere]
+        axis = rng.standard_normal(3)
+        turn = Rotation.from_rotvec(np.radians(BORDER_SHIFT_DEGREES) * axis / np.linalg.norm(axis))
+        moved[part] = labels[part][cKDTree(sphere).query(turn.apply(sphere))[1]]
+    return moved[surface.cortex]
+
+
+def make_listener(seed: int, participant: str, features: dict[str, np.ndarray]) -> Listener:
+    """Draw a listener: region borders, how strongly each vertex responds, and to what.
+
+    Parameters
+    ----------
+    seed : int
+    participant : str
+    features : dict of (rows, features) float32
+        Haemodynamic responses of the feature spaces to all stories, by which the tuning is scaled.
+    """
+    rng = generator(seed, participant, "truth")
+    labels = shifted_labels(rng)
+    shares = np.zeros((len(labels), len(SPACES)), np.float32)
+    signal_share = np.zeros(len(labels), np.float32)
+    clarity = rng.uniform(0.6, 1.2)
+    variation = np.exp(0.35 * smooth_map(rng.standard_normal((len(labels), 1)))[:, 0])
+    for group in ("late_language", "early_auditory", "primary_auditory"):
+        inside = np.isin(labels, GROUPS[group])
+        shares[inside] = SHARES[group]
+        signal_share[inside] = np.clip(SIGNAL_SHARE[group] * clarity * variation[inside], 0.02, 0.7)
+    weights = {}
+    for space in SPACES:
+        drawn = smooth_map(rng.standard_normal((len(labels), features[space].shape[1]))).T
+        weights[space] = tune_to_unit_variance(drawn, features[space])
+    return Listener(labels, shares, signal_share, weights)
+
+
+def tune_to_unit_variance(weights: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Scale (features, vertices) weights so that the response of each vertex to all (rows, features) has variance 1."""
+    covariance = np.cov(features, rowvar=False)
+    return (weights / np.sqrt(np.einsum("fv,fg,gv->v", weights, covariance, weights, optimize=True))).astype(np.float32)
+
+
+def signal(listener: Listener, features: dict[str, np.ndarray]) -> np.ndarray:
+    """Response without noise, of about unit variance where a vertex responds at all.
+
+    Parameters
+    ----------
+    listener : Listener
+    features : dict of (rows, features) float32
+        Haemodynamic responses of one story's feature spaces.
+
+    Returns
+    -------
+    signal : (rows, vertices) float32
+    """
+    parts = [
+        np.sqrt(listener.shares[:, i]) * (features[space] @ listener.weights[space]) for i, space in enumerate(SPACES)
+    ]
+    return np.sum(parts, axis=0)
+
+
+def coloured_noise(n_rows: int, n_columns: int, rng: np.random.Generator) -> np.ndarray:
+    """First-order autoregressive noise of unit variance; (n_rows, n_columns) float32."""
+    burn_in = 20
+    white = rng.standard_normal((n_rows + burn_in, n_columns), dtype=np.float32)
+    gain = np.sqrt(1 - NOISE_AUTOCORRELATION**2)
+    return lfilter([gain], [1, -NOISE_AUTOCORRELATION], white, axis=0)[burn_in:].astype(np.float32)
+
+
+def measure(signal_of_story: np.ndarray, listener: Listener, n_repeats: int, rng: np.random.Generator) -> np.ndarray:
+    """Z-scored responses to each presentation of a story; (repeats, rows, vertices) float32."""
+    heard = np.sqrt(listener.signal_share) * signal_of_story
+    spread = np.sqrt(1 - listener.signal_share)
+    return np.stack([zscore(heard + spread * coloured_noise(*heard.shape, rng)) for _ in range(n_repeats)])

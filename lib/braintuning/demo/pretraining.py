@@ -1,0 +1,298 @@
+"""Pretraining of small speech models of our own, with their family's self-supervised objective."""
+
+import copy
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import HubertConfig, PreTrainedConfig, Wav2Vec2Config
+
+from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.families import standardised
+from braintuning.backbone.precision import autocast
+from braintuning.demo.pretraining_corpus import draw_clips
+from braintuning.errors import InputError, nearest
+from braintuning.files import atomic_path
+from braintuning.seeding import generator
+from braintuning.tuning.loop import learning_rate_factor
+from braintuning.tuning.objectives import Contrastive, MaskedUnits
+from braintuning.tuning.units import EncoderUnits, MfccUnits, fit_units
+
+FAMILIES = ("hubert", "wav2vec2")
+N_ROUNDS = 2
+N_CLUSTERED_CLIPS = 400
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Settings of a run.
+
+    Attributes
+    ----------
+    family
+        hubert or wav2vec2.
+    layers, dim
+        Transformer blocks and their channels.
+    conv_dim
+        Channels of the seven convolutions.
+    clip_seconds, batch_size
+        Sound in a clip, and clips in a step.
+    real_share
+        Share of the clips taken from real speech, where there is any.
+    steps
+        Of each round. The first learns MFCC units; in the second HuBERT learns units of its own layer and wav2vec2 its
+        contrastive objective, on convolutions that stay as they are: to shape them takes it more steps than a CPU has
+        time for.
+    units, unit_layer
+        Clusters in each round, and the layer that the second round's come from.
+    unmasked_weight
+        Share of a unit loss that is on frames that are seen: in the few steps of a small run they teach the
+        convolutions.
+    contrast_span
+        Frames in a masked span of wav2vec2's contrastive round; 10 in the paper, which takes longer to learn.
+    learning_rate, warmup_fraction, weight_decay, clip_norm
+        AdamW with linear warm-up and decay in each round; the gradient's norm is clipped.
+    log_every, checkpoint_every
+        Steps.
+    seed
+        Of first weights, clips, masks and k-means.
+    """
+
+    family: str
+    layers: int = 6
+    dim: int = 256
+    conv_dim: tuple[int, ...] = (32, 64, 128, 128, 128, 128, 128)
+    clip_seconds: float = 2.5
+    batch_size: int = 4
+    real_share: float = 0.25
+    steps: tuple[int, ...] = (1500, 3500)
+    units: tuple[int, ...] = (100, 200)
+    unit_layer: int = 4
+    unmasked_weight: float = 0.5
+    contrast_span: int = 5
+    learning_rate: float = 1e-3
+    warmup_fraction: float = 0.1
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    log_every: int = 50
+    checkpoint_every: int = 250
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise InputError(f"family: {self.family!r}, expected one of {', '.join(FAMILIES)}")
+        if len(self.steps) != N_ROUNDS or min(self.steps) < 1:
+            raise InputError(f"steps: {self.steps}, expected {N_ROUNDS} positive numbers")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> "Pretraining":
+        """Settings from what JSON gives; raises InputError for an unknown key."""
+        known = tuple(field.name for field in fields(cls))
+        if unknown := sorted(set(values) - set(known)):
+            raise InputError(f"pretraining: unknown setting {unknown[0]!r}{nearest(unknown[0], known)}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+    def model_config(self) -> PreTrainedConfig:
+        """Architecture of the model, with frames of 20 ms."""
+        sizes = {
+            **{
+                "hidden_size": self.dim,
+                "num_hidden_layers": self.layers,
+                "num_attention_heads": max(self.dim // 64, 1),
+            },
+            **{"intermediate_size": 4 * self.dim, "conv_dim": list(self.conv_dim), "vocab_size": 32},
+            **{"num_conv_pos_embeddings": 32, "num_conv_pos_embedding_groups": max(self.dim // 16, 1)},
+        }
+        if self.family == "hubert":
+            return HubertConfig(**sizes)
+        quantiser = {"num_codevectors_per_group": 64, "codevector_dim": 128, "proj_codevector_dim": 128}
+        return Wav2Vec2Config(**sizes, **quantiser)
+
+
+def convolved(encoder: SpeechEncoder, audio: torch.Tensor) -> torch.Tensor:
+    """Run the front end as `SpeechEncoder.front_end` does, but with a gradient: `(batch, frames, channels)`."""
+    return encoder.model.feature_extractor(standardised(audio)).transpose(1, 2)
+
+
+class Run:
+    """A run as far as it got. The first round is the same in both families, to the bit.
+
+    Attributes
+    ----------
+    encoder : SpeechEncoder
+        Trained whole, convolutions too but for wav2vec2's second round.
+    objective : Module
+        Of the current round.
+    round, step : int
+        Steps taken in the round.
+    log : list of dict
+        round, step, loss (mean since the last entry), seconds.
+    """
+
+    def __init__(self, settings: Pretraining, sounds: Mapping[str, np.ndarray], device: str) -> None:
+        self.settings, self.sounds, self.device = settings, sounds, device
+        self.encoder = SpeechEncoder.from_config(settings.model_config(), seed=settings.seed).to(device)
+        same_for_all = replace(settings, family=FAMILIES[0]).model_config()
+        first = SpeechEncoder.from_config(same_for_all, seed=settings.seed)
+        self.encoder.model.load_state_dict(first.model.state_dict())
+        self.encoder.model.requires_grad_(True)
+        self.round, self.step, self.log = 0, 0, []
+        self._begin(self._new_units())
+
+    def _new_units(self) -> torch.nn.Module | None:
+        settings, seed = self.settings, self.settings.seed + self.round
+        if self.round and settings.family == "wav2vec2":
+            return None
+        n_units, clips = settings.units[self.round], self._clips(N_CLUSTERED_CLIPS, "units", self.round)
+        if self.round == 0:
+            return MfccUnits.fit(torch.from_numpy(clips), n_units, seed)
+        return fit_units(self.encoder, list(clips), seed, n_units, settings.unit_layer)
+
+    def _begin(self, units: torch.nn.Module | None) -> None:
+        """Start a round: new heads, a new optimiser."""
+        settings = self.settings
+        torch.manual_seed(settings.seed + self.round)
+        weight, decay = settings.unmasked_weight, settings.weight_decay
+        made = (
+            Contrastive(self.encoder, settings.contrast_span)
+            if units is None
+            else MaskedUnits(self.encoder, units, weight)
+        )
+        self.objective = made.to(self.device)
+        self.encoder.model.feature_extractor.requires_grad_(units is not None)
+        parameters = [*self.encoder.model.parameters(), *self.objective.parameters()]
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self.optimiser = torch.optim.AdamW(self.parameters, betas=(0.9, 0.98), weight_decay=decay)
+
+    def _clips(self, count: int, *labels: str | int) -> np.ndarray:
+        rng = generator(self.settings.seed, "clips", *labels)
+        return draw_clips(self.sounds, count, self.settings.clip_seconds, self.settings.real_share, rng)
+
+    def advance(self) -> float:
+        """Take one step; its clips, masks and noise depend on its number alone."""
+        settings, place = self.settings, (self.round, self.step)
+        factor = learning_rate_factor(self.step, settings.steps[self.round], settings.warmup_fraction)
+        self.optimiser.param_groups[0]["lr"] = settings.learning_rate * factor
+        audio = torch.from_numpy(self._clips(settings.batch_size, *place)).to(self.device)
+        torch.manual_seed(int(generator(settings.seed, "masks", *place).integers(2**31)))
+        with autocast(self.device):
+            loss = self.objective.loss_of(convolved(self.encoder, audio), audio)
+        if not torch.isfinite(loss):
+            found = f"loss {loss.item()} at round {self.round + 1}, step {self.step + 1}"
+            raise InputError(f"pretraining: {found}, expected a finite number")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, settings.clip_norm)
+        self.optimiser.step()
+        self.step += 1
+        return loss.item()
+
+    def next_round(self) -> None:
+        """Cluster the states of the model as it is, and start anew with these units."""
+        self.round, self.step = self.round + 1, 0
+        self._begin(self._new_units())
+
+    def adopt_mask_vector(self) -> None:
+        """Give the model itself the vector that masked frames were replaced by."""
+        self.encoder.model.masked_spec_embed.data.copy_(self.objective.mask_vector.data)
+
+    def save(self, path: Path) -> None:
+        """Write everything needed to go on, whole or not at all."""
+        state = {
+            **{"settings": asdict(self.settings), "round": self.round, "step": self.step, "log": self.log},
+            **{"model": self.encoder.model.state_dict(), "objective": self.objective.state_dict()},
+            **{"optimiser": self.optimiser.state_dict(), "sounds": self._samples()},
+        }
+        if self.round and self.settings.family == "hubert":
+            state["teacher"] = self.objective.units.teacher.model.state_dict()
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
+
+    def _samples(self) -> dict[str, int]:
+        return {name: len(sound) for name, sound in self.sounds.items()}
+
+    def load(self, path: Path) -> None:
+        """Go on from what `save` wrote; raises InputError where sounds or settings, but for the steps, differ."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        found = Pretraining.from_dict(state["settings"])
+        if replace(found, steps=self.settings.steps) != self.settings:
+            raise InputError(f"{path}: a run of {found}, expected {self.settings}")
+        if state["sounds"] != self._samples():
+            raise InputError(
+                f"{path}: a run on {len(state['sounds'])} other sounds, expected the {len(self.sounds)} given"
+            )
+        self.round, self.step, self.log = state["round"], state["step"], state["log"]
+        if "teacher" in state:
+            self.encoder.model.load_state_dict(state["teacher"])
+            centres = state["objective"]["units.centres"]
+            self._begin(EncoderUnits(self.encoder, self.settings.unit_layer, centres))
+        elif self.round:
+            self._begin(None)
+        self.encoder.model.load_state_dict(state["model"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+def pretrain(
+    settings: Pretraining,
+    sounds: Mapping[str, np.ndarray],
+    folder: Path,
+    device: str = "cpu",
+    report: Callable[[str], None] = print,
+) -> SpeechEncoder:
+    """Pretrain a model, or go on where a killed run stopped, to the same weights (on a CPU, to the bit).
+
+    Parameters
+    ----------
+    settings : Pretraining
+    sounds : mapping of name to (samples,) int16
+        16 kHz; real speech is named `real/...`.
+    folder : Path
+        Where `checkpoint.pt` goes and, in the end, `log.jsonl`.
+    device : str
+        cpu or cuda, in `precision.precision` with float32 weights.
+    report : callable
+        Receives each entry of the log as a line of JSON.
+
+    Returns
+    -------
+    encoder : SpeechEncoder
+        On `device`; `save_small` writes it.
+
+    Raises
+    ------
+    InputError
+        Sounds shorter than a clip, a loss that is not finite, a checkpoint of other settings or sounds.
+    """
+    run, checkpoint = Run(settings, sounds, device), Path(folder) / "checkpoint.pt"
+    if checkpoint.is_file():
+        run.load(checkpoint)
+    losses, since = [], time.monotonic()
+    while run.round < len(settings.steps) - 1 or run.step < settings.steps[-1]:
+        if run.step >= settings.steps[run.round]:
+            run.next_round()
+        losses.append(run.advance())
+        if run.step % settings.log_every == 0:
+            now = time.monotonic()
+            entry = {"round": run.round + 1, "step": run.step, "loss": round(float(np.mean(losses)), 5)}
+            run.log.append({**entry, "seconds": round(now - since, 2)})
+            report(json.dumps(run.log[-1]))
+            losses, since = [], now
+        if run.step % settings.checkpoint_every == 0:
+            run.save(checkpoint)
+    run.save(checkpoint)
+    with atomic_path(Path(folder) / "log.jsonl") as temporary:
+        temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in run.log), encoding="utf-8")
+    run.adopt_mask_vector()
+    return run.encoder
+
+
+def save_small(encoder: SpeechEncoder, folder: Path) -> None:
+    """Write a folder that `AutoModel.from_pretrained` loads, in half precision; the encoder stays as it is."""
+    half = copy.deepcopy(encoder)
+    half.model.half()
+    half.save_pretrained(folder)

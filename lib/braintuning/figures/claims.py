@@ -1,0 +1,147 @@
+"""The paper's claims, one by one: what the pipeline concludes, beside what a simulation planted."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from braintuning.alignment import stats
+from braintuning.datasets.base import Dataset
+from braintuning.figures import style as plots
+from braintuning.figures.claim_evidence import ANY, evidence
+from braintuning.figures.claim_measures import Tables
+from braintuning.figures.claim_notes import too_small
+from braintuning.figures.joint import held_out
+from braintuning.figures.paper_claims import ALIGNMENT, CLAIMS, Claim
+from braintuning.study import Study
+
+LEVEL = 0.05
+
+
+def judge(
+    study: Study, tables: Tables, claims: tuple[Claim, ...] = CLAIMS, dataset: Dataset | None = None
+) -> pd.DataFrame:
+    """Every claim whose measure the study has, in every tuned backbone that has its conditions.
+
+    The effect is the mean over participants of the difference; interval and p are those of `claim_evidence.evidence`.
+    The false discovery rate is controlled within each measure, over claims and backbones.
+
+    Parameters
+    ----------
+    study : Study
+    tables : dict of DataFrame
+        From `claim_measures.measured`.
+    claims : tuple of Claim
+    dataset : Dataset, optional
+        The measured responses; without them alignment is not tested in fewer than six participants.
+
+    Returns
+    -------
+    DataFrame
+        claim, backbone, measure, roi, participants, n_participants (those in whom the difference is defined), effect,
+        low, high, p, q, test, direction, planted (in a simulation), condition, reference, interval (what it is over),
+        family (of the false discovery rate), verdict, note (where the model is too small to show it).
+
+        Verdicts 'supported' and 'contradicted' need an interval without zero and q below .05. Otherwise a claim of a
+        change is 'not shown' and of no change there is 'no evidence of change', which is no support. A change in any
+        participant, of few, contradicts a claim of no change whatever the interval of the mean. Without a test there
+        are 'too few participants', or the difference is 'not defined'.
+    """
+    rows = []
+    for backbone in study.tuned_backbones:
+        for claim in claims:
+            backbones = _models(study, tables, backbone, claim)
+            if backbones:
+                rows.append(_row(study, tables, dataset, backbones, claim))
+    judged = pd.DataFrame(rows).assign(family=lambda t: t["measure"])
+    q = judged.groupby("family")["p"].transform(lambda p: stats.false_discovery_q(p.to_numpy()))
+    judged.insert(judged.columns.get_loc("p") + 1, "q", q)
+    judged["verdict"] = [_verdict(row) for row in judged.itertuples()]
+    if ALIGNMENT in tables:
+        notes = {name: too_small(study, tables[ALIGNMENT], name) for name in judged["backbone"].unique()}
+        judged["note"] = judged["backbone"].map(notes)
+    return judged.drop(columns="against")
+
+
+def _models(study: Study, tables: Tables, backbone: str, claim: Claim) -> tuple[str, str] | None:
+    """Backbones of a claim's condition and of its reference; None where the study does not have both."""
+    other = backbone
+    if claim.beside_large:
+        base, other = study.figures.base_and_large or (None, None)
+        if backbone != base:
+            return None
+    if claim.measure not in tables or claim.condition not in study.conditions_of(backbone):
+        return None
+    there = claim.reference in study.conditions_of(other) and backbone in set(tables[claim.measure]["backbone"])
+    return (backbone, other) if there else None
+
+
+def _row(study: Study, tables: Tables, dataset: Dataset | None, backbones: tuple[str, str], claim: Claim) -> dict:
+    table = tables[claim.measure].set_index(["backbone", "condition", "roi", "participant"]).sort_index()
+    table = table[[column for column in ("value", "spread") if column in table]]
+    participants = list(held_out(study) if claim.among == "held out" else study.participants)
+    first = table.loc[backbones[0], claim.condition, claim.roi].reindex(participants)
+    second = table.loc[backbones[1], claim.reference, claim.reference_roi or claim.roi].reindex(participants)
+    defined = (first["value"] - second["value"]).notna()
+    first, second = first[defined], second[defined]
+    found = evidence(study, dataset, claim, backbones, first, second)
+    return {
+        "claim": claim.text, "backbone": backbones[0], "measure": claim.measure, "roi": claim.roi,
+        "participants": claim.among, "n_participants": len(first), "effect": (first["value"] - second["value"]).mean(),
+        "low": found.low, "high": found.high, "p": found.p, "test": found.test, "direction": claim.direction,
+        "planted": claim.planted if study.dataset.simulation else "", "condition": claim.condition,
+        "reference": claim.reference if backbones[0] == backbones[1] else f"{claim.reference} {backbones[1]}",
+        "interval": found.interval, "against": claim.against,
+    }  # fmt: skip
+
+
+def _verdict(row: tuple) -> str:
+    if row.n_participants == 0:
+        return "not defined"
+    if not row.test:
+        return "too few participants"
+    sign, clear = np.sign(row.effect), row.low > 0 or row.high < 0
+    if row.direction == 0:
+        sure = row.q < LEVEL and (clear or (row.test == ANY and not row.against))
+        if sure and row.against and sign == -row.against:
+            return "supported"
+        return "contradicted" if sure else "no evidence of change"
+    if not (clear and row.q < LEVEL):
+        return "not shown"
+    return "supported" if sign == row.direction else "contradicted"
+
+
+def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
+    """Effects and their intervals: a column for each backbone, a row of panels for each measure, a line a claim."""
+    backbones, measures = list(dict.fromkeys(judged["backbone"])), list(dict.fromkeys(judged["measure"]))
+    texts = {m: list(dict.fromkeys(judged.loc[judged["measure"] == m, "claim"])) for m in measures}
+    heights = [0.8 + 0.26 * len(texts[measure]) for measure in measures]
+    fig = Figure(figsize=(7.2, 0.3 + sum(heights)), layout="constrained")
+    grid = fig.subplots(len(measures), len(backbones), sharex="row", sharey="row", squeeze=False, height_ratios=heights)
+    for axes, measure in zip(grid, measures, strict=True):
+        for ax, backbone in zip(axes, backbones, strict=True):
+            of_panel = judged[(judged["backbone"] == backbone) & (judged["measure"] == measure)]
+            _panel(ax, of_panel, texts[measure])
+        axes[len(backbones) // 2].set_xlabel(f"difference in {measure}")
+    for ax, backbone in zip(grid[0], backbones, strict=True):
+        ax.set_title(backbone)
+    kinds = judged.groupby("measure", sort=False)["interval"].unique()
+    over = ", ".join(f"{measure}: {' or '.join(filter(None, kind))}" for measure, kind in kinds.items() if any(kind))
+    legend = f"mean over participants and 95 % interval ({over}); blue: supported, red: contradicted, grey: neither"
+    plots.small_print_below(fig, f"{legend}. {note}")
+    return fig
+
+
+def _panel(ax: Axes, judged: pd.DataFrame, texts: list[str]) -> None:
+    inks = {"supported": "#0072b2", "contradicted": "#d55e00"}
+    for row in judged.itertuples():
+        place, ink = len(texts) - texts.index(row.claim), inks.get(row.verdict, "0.45")
+        if np.isnan(row.effect):
+            note = f"n/a: {row.verdict}"
+            ax.annotate(note, (0, place), (4, 0), textcoords="offset points", va="center", fontsize=6, color="0.35")
+            continue
+        ax.plot([row.low, row.high], [place, place], color=ink, lw=1.2)
+        ax.plot(row.effect, place, "o", ms=4, mfc=ink if row.direction else "white", mec=ink)
+    ax.axvline(0, color="black", lw=0.6)
+    ax.set_yticks(range(len(texts), 0, -1), texts)
+    ax.set_ylim(0.4, len(texts) + 0.6)

@@ -1,0 +1,308 @@
+"""Bars, curves and the one style that all figures share. Functions take and return Axes."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from braintuning.cortex.page import NOTE_POINTS, wrap
+
+
+class Look(NamedTuple):
+    """How a condition is told from others: by colour, and in grey by the hatch of its bars and the marker of its line.
+
+    Colours are those of Okabe and Ito (2008), which the colour-blind can tell apart.
+    """
+
+    colour: str
+    hatch: str
+    marker: str
+
+
+CONDITION_LOOKS = {
+    "pretrained": Look("#b0b0b0", "", "o"),
+    "brain-tuned": Look("#d55e00", "", "s"),
+    "random-brain-tuned": Look("#56b4e9", "/////", "^"),
+    "bigslm-tuned": Look("#009e73", "xxxxx", "D"),
+    "lm-tuned": Look("#cc79a7", "\\\\\\\\\\", "v"),
+    "stimulus-tuned": Look("#f0e442", ".....", "P"),
+    "multi-brain-tuned": Look("#0072b2", "-----", "X"),
+}
+VARIANT_LOOKS = (
+    Look("#7f4a1e", "", "p"),
+    Look("#3b528b", "|||||", "h"),
+    Look("#5dc863", "+++++", "<"),
+    Look("#b5367a", "ooo", ">"),
+    Look("#999933", "OO", "*"),
+    Look("#332288", "**", "d"),
+)
+BRAIN_TUNED = "brain-tuned"
+MOST_COLUMNS, BESIDE = 4, 0.04
+ROI_TITLES = {
+    "late_language": "Late language regions",
+    "primary_auditory": "Primary auditory cortex",
+    "early_auditory": "Early auditory regions",
+    "angular_gyrus": "Angular gyrus",
+    "lateral_temporal": "Lateral temporal",
+    "inferior_middle_frontal": "Inferior and middle frontal",
+}
+STYLE: Mapping[str, object] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "hatch.linewidth": 0.45,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "braintuning",
+}
+
+
+def use_style() -> None:
+    """Make every following figure look like the paper's figures of this project."""
+    mpl.rcParams.update(STYLE)
+
+
+def looks_of(conditions: Sequence[str]) -> dict[str, Look]:
+    """Look of each condition: its own, or for a study's variants one after the other."""
+    others = iter(VARIANT_LOOKS * len(conditions))
+    return {condition: CONDITION_LOOKS.get(condition) or next(others) for condition in conditions}
+
+
+def colours_of(conditions: Sequence[str]) -> dict[str, str]:
+    """Colour of each condition, as `looks_of` has it."""
+    return {condition: look.colour for condition, look in looks_of(conditions).items()}
+
+
+def condition_bars(
+    ax: Axes,
+    table: pd.DataFrame,
+    value: str,
+    backbones: Sequence[str],
+    conditions: Sequence[str],
+    ylabel: str = "",
+    stars: Collection[tuple[str, str]] = (),
+) -> Axes:
+    """Draw a group of bars a backbone: the mean of each condition over participants, and every participant as a point.
+
+    A line joins a participant's points where both of two neighbouring bars have one; a model that belongs to nobody
+    (participant '') has a point alone. Where no participant has a value there is 'n/a' in place of a bar.
+
+    Parameters
+    ----------
+    ax : Axes
+    table : DataFrame
+        Columns participant, backbone, condition and `value`, one row for each triple.
+    value : str
+        Column to draw.
+    backbones, conditions : sequence of str
+        Order of the groups, and of the bars in a group; one that a backbone does not have is left out there.
+    ylabel : str
+    stars : collection of (backbone, condition)
+        Bars that earned a star.
+
+    Returns
+    -------
+    ax : Axes
+    """
+    looks, start, middles = looks_of(conditions), 0, []
+    for backbone in backbones:
+        wide = table[table["backbone"] == backbone].pivot(index="participant", columns="condition", values=value)
+        present = [condition for condition in conditions if condition in wide]
+        wide, places = wide[present], start + np.arange(len(present))
+        for place, condition in zip(places, present, strict=True):
+            _bar(ax, place, wide[condition].mean(), 0.82, looks[condition])
+        owned = wide[wide.index != ""]
+        ax.plot(places, owned.T, "-", color="black", lw=0.4, alpha=0.5, zorder=2)
+        ax.plot(places, wide.T, "o", ms=2.4, mfc="white", mec="black", mew=0.6, zorder=3)
+        for place, condition in zip(places, present, strict=True):
+            if (backbone, condition) in stars:
+                ax.text(place, wide[condition].max(), "*", ha="center", va="bottom", fontsize=10)
+        middles.append(places.mean())
+        start += len(present) + 1
+    ax.axhline(0, color="black", lw=0.7)
+    ax.set_xticks(middles, backbones)
+    ax.tick_params(axis="x", length=0)
+    ax.set_ylabel(ylabel)
+    return ax
+
+
+def _bar(ax: Axes, place: float, height: float, width: float, look: Look) -> None:
+    if np.isfinite(height):
+        ax.bar(place, height, width, color=look.colour, hatch=look.hatch, edgecolor="black", lw=0.3, zorder=1)
+    else:
+        style = dict(rotation=90, ha="center", va="bottom", fontsize=5.5, color="0.35")
+        ax.annotate("n/a", (place, 0), (0, 2), textcoords="offset points", **style)
+
+
+def condition_legend(fig: Figure, conditions: Sequence[str], lines: bool = False, **place: object) -> Legend:
+    """Name the conditions, row after row: by their bars, or by their `lines`; `place` goes to `Figure.legend`."""
+    looks = looks_of(conditions)
+    if lines:
+        handles = [Line2D([], [], color=k.colour, label=c, **_marked(k)) for c, k in looks.items()]
+    else:
+        bar = dict(edgecolor="black", linewidth=0.3)
+        handles = [Patch(facecolor=k.colour, hatch=k.hatch, label=c, **bar) for c, k in looks.items()]
+    n_rows = -(-len(handles) // MOST_COLUMNS)
+    n_columns = -(-len(handles) // n_rows)
+    style = dict(ncols=n_columns, handlelength=2.0, handleheight=1.0, columnspacing=1.4)
+    return fig.legend(handles=list(row_by_row(handles, n_columns)), **style, **place)
+
+
+def row_by_row(handles: Sequence[Artist], n_columns: int) -> Iterator[Artist]:
+    """Handles in the order in which a legend, that fills its columns one by one, shows them row after row."""
+    for column in range(n_columns):
+        yield from handles[column::n_columns]
+
+
+def _marked(look: Look) -> dict[str, object]:
+    return dict(marker=look.marker, ms=3.6, mec="white", mew=0.4, lw=1.4)
+
+
+def participant_bars(
+    ax: Axes, table: pd.DataFrame, value: str, participants: Sequence[str], conditions: Sequence[str]
+) -> Axes:
+    """Draw a group of bars a participant, one for each condition.
+
+    Parameters
+    ----------
+    ax : Axes
+    table : DataFrame
+        Columns participant, condition and `value`.
+    value : str
+    participants, conditions : sequence of str
+        Order of the groups, and of the bars in a group.
+
+    Returns
+    -------
+    ax : Axes
+    """
+    wide = table.pivot(index="participant", columns="condition", values=value).reindex(participants)
+    starts, width = np.arange(len(participants)), 0.86 / len(conditions)
+    for k, (condition, look) in enumerate(looks_of(conditions).items()):
+        for place, height in zip(starts + (k - (len(conditions) - 1) / 2) * width, wide[condition], strict=True):
+            _bar(ax, place, height, width, look)
+    ax.axhline(0, color="black", lw=0.7)
+    ax.set_xticks(starts, participants, rotation=40, ha="right", rotation_mode="anchor")
+    return ax
+
+
+def layer_curves(
+    ax: Axes,
+    table: pd.DataFrame,
+    value: str,
+    conditions: Sequence[str],
+    ylabel: str = "",
+    interval: tuple[str, str] | None = None,
+) -> Axes:
+    """Draw one line a condition over layers, the mean over participants, with each participant thin behind it.
+
+    Conditions stand a little beside each other, brain-tuned in front.
+
+    Parameters
+    ----------
+    ax : Axes
+    table : DataFrame
+        Columns participant, condition, layer and `value`.
+    value : str
+        Column to draw.
+    conditions : sequence of str
+    ylabel : str
+    interval : tuple of str, optional
+        Columns with the ends of each value's interval: drawn upright, from the mean of the lower to that of the upper.
+
+    Returns
+    -------
+    ax : Axes
+    """
+    for k, (condition, look) in enumerate(looks_of(conditions).items()):
+        rows, front = table[table["condition"] == condition], 1 if condition == BRAIN_TUNED else 0
+        wide = rows.pivot(index="layer", columns="participant", values=value)
+        places = wide.index + BESIDE * (k - (len(conditions) - 1) / 2)
+        thin = min(0.6, 1.2 / len(conditions))
+        ax.plot(places, wide, color=look.colour, lw=0.5, alpha=thin, zorder=2 + front)
+        if interval:
+            ends = rows.groupby("layer")[list(interval)].mean().reindex(wide.index)
+            ax.vlines(places, ends[interval[0]], ends[interval[1]], color=look.colour, lw=0.8, zorder=2 + front)
+        ax.plot(places, wide.mean(axis=1), color=look.colour, label=condition, zorder=4 + front, **_marked(look))
+    ax.set_xticks(sorted(table["layer"].unique()))
+    ax.set_xlabel("layer")
+    ax.set_ylabel(ylabel)
+    return ax
+
+
+def region_bars(ax: Axes, table: pd.DataFrame, regions: Sequence[str], colour: str = "#0072b2") -> Axes:
+    """Draw a region's bar for the group, a point for each participant, and a tick at the group's noise ceiling.
+
+    Parameters
+    ----------
+    ax : Axes
+    table : DataFrame
+        Columns participant (`group` for the mean over participants), roi, r and noise_ceiling.
+    regions : sequence of str
+    colour : str
+
+    Returns
+    -------
+    ax : Axes
+    """
+    group = table[table["participant"] == "group"].set_index("roi").reindex(list(regions))
+    single = table[table["participant"] != "group"]
+    positions = np.arange(len(regions))
+    ax.bar(positions, group["r"], width=0.68, color=colour, zorder=1, label="group mean response")
+    ax.hlines(group["noise_ceiling"], positions - 0.36, positions + 0.36, color="black", lw=1.2, label="noise ceiling")
+    for position, region in enumerate(regions):
+        r = np.sort(single.loc[single["roi"] == region, "r"].to_numpy())
+        spread = position + np.linspace(-0.22, 0.22, len(r))
+        label = "single participants" if position == 0 else None
+        ax.plot(spread, r, "o", ms=2.6, mfc="white", mec="black", mew=0.6, zorder=3, label=label)
+    ax.axhline(0, color="black", lw=0.7)
+    ax.set_xticks(positions, regions)
+    return ax
+
+
+def small_print_below(fig: Figure, note: str) -> None:
+    """Write small print under a figure, in as many lines of about equal length as its width asks for."""
+    fig.supxlabel(wrap(note, fig.get_figwidth(), NOTE_POINTS), fontsize=NOTE_POINTS, color="0.35")
+
+
+def share_y_where_it_fits(row: Sequence[Axes]) -> None:
+    """Give axes beside each other one vertical range, unless one of them would use less than a third of it."""
+    ends = np.array([ax.get_ylim() for ax in row])
+    low, high = ends[:, 0].min(), ends[:, 1].max()
+    if np.diff(ends).min() >= (high - low) / 3:
+        for ax in row:
+            ax.set_ylim(low, high)
+
+
+def room_above(fig: Figure, inches: float) -> float:
+    """Make a figure taller, what is on it staying where it is and as large as it is.
+
+    Returns
+    -------
+    bottom : float
+        Height, as a share of the new figure, at which the free room begins.
+    """
+    width, height = fig.get_size_inches()
+    scale = height / (height + inches)
+    for ax in fig.axes:
+        box = ax.get_position()
+        ax.set_position((box.x0, box.y0 * scale, box.width, box.height * scale))
+    for text in fig.texts:
+        x, y = text.get_position()
+        text.set_position((x, y * scale))
+    fig.set_size_inches(width, height + inches)
+    return scale

@@ -1,0 +1,1 @@
+"""Low-level features of speech, and alignment without them."""

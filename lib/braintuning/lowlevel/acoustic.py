@@ -1,0 +1,143 @@
+"""What a sound is before it means anything: its spectrum and the articulation of its phones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.signal import ShortTimeFFT
+from scipy.signal.windows import hann
+from transformers.audio_utils import mel_filter_bank
+
+from braintuning.datasets.textgrid import Interval
+from braintuning.errors import InputError
+from braintuning.lowlevel.phones import articulation, without_stress
+from braintuning.timing import SAMPLE_RATE, lanczos_resample
+
+N_BANDS = 32
+FRAME_SAMPLES = 400
+HOP_SAMPLES = 160
+FLOOR_DB = -80.0
+
+
+def power_spectrum(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Power in mel-spaced bands, in decibels, over 25 ms Hann windows every 10 ms.
+
+    Parameters
+    ----------
+    audio : (samples,) float32
+        Mono, 16 kHz.
+
+    Returns
+    -------
+    bands : (frames, 32) float32
+        Decibels, not below -80.
+    times : (frames,) float64
+        Centre of each window in seconds.
+    """
+    transform = ShortTimeFFT(hann(FRAME_SAMPLES, sym=False), hop=HOP_SAMPLES, fs=SAMPLE_RATE, mfft=512)
+    first, last = transform.lower_border_end[1], transform.upper_border_begin(len(audio))[1]
+    power = np.abs(transform.stft(audio, p0=first, p1=last)) ** 2
+    filters = mel_filter_bank(257, N_BANDS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE)
+    bands = 10 * np.log10(np.maximum(power.T @ filters, 10 ** (FLOOR_DB / 10)))
+    return bands.astype(np.float32), np.arange(first, last) * HOP_SAMPLES / SAMPLE_RATE
+
+
+def power_spectrum_rows(audio: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
+    """Power spectrum on the TR grid: the bands of `power_spectrum`, brought there by a three-lobed Lanczos filter.
+
+    Parameters
+    ----------
+    audio : (samples,) float32
+        Mono, 16 kHz.
+    times : (rows,) float
+        Seconds after the sound's start, `tr` apart; before and after the sound there is silence.
+    tr : float
+        Seconds.
+
+    Returns
+    -------
+    spectrum : (rows, 32) float32
+        Decibels above silence, times a constant.
+    """
+    bands, centres = power_spectrum(audio)
+    return lanczos_resample(bands - np.float32(FLOOR_DB), centres, times, tr)
+
+
+def rows_of(moments: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
+    """Row in which each moment (seconds) falls, the last `tr` up to a row's time being its own; int64, -1 for none."""
+    rows = np.ceil((np.asarray(moments, float) - times[0]) / tr - 1e-9).astype(np.int64)
+    return np.where((rows >= 0) & (rows < len(times)), rows, -1)
+
+
+def counts(rows: np.ndarray, vectors: np.ndarray, n_rows: int) -> np.ndarray:
+    """Sum (events, features) vectors by the row of each event, those in no row (-1) left out; (n_rows, features)."""
+    summed = np.zeros((n_rows, vectors.shape[1]), np.float32)
+    np.add.at(summed, rows[rows >= 0], vectors[rows >= 0])
+    return summed
+
+
+def articulation_counts(phones: Sequence[Interval], times: np.ndarray, tr: float) -> np.ndarray:
+    """How many phones with each articulatory feature have their middle in each TR.
+
+    Features and conventions as in `phones` (de Heer et al. 2017).
+
+    Parameters
+    ----------
+    phones : sequence of Interval
+        ARPAbet.
+    times : (rows,) float
+        Seconds, `tr` apart.
+    tr : float
+        Seconds.
+
+    Returns
+    -------
+    counts : (rows, 22) float32
+
+    Raises
+    ------
+    InputError
+        A phone that is none of the 39, with its time.
+    """
+    vectors = np.stack([articulation(label) for label in checked_phones(phones)])
+    return counts(rows_of([(p.start + p.end) / 2 for p in phones], times, tr), vectors, len(times))
+
+
+def checked_phones(phones: Sequence[Interval]) -> list[str]:
+    """Phones without stress; `InputError` where there are none, or with the time of one that is unknown."""
+    if not phones:
+        raise InputError("low-level features: found a story with no phones, expected at least one")
+    labels = []
+    for phone in phones:
+        try:
+            labels.append(without_stress(phone.label))
+        except InputError as error:
+            raise InputError(f"at {phone.start:.2f} s: {error}") from None
+    return labels
+
+
+def articulation_track(phones: Sequence[Interval], step: float, n_steps: int) -> np.ndarray:
+    """Share of each time step that is filled by each articulatory feature.
+
+    Parameters
+    ----------
+    phones : sequence of Interval
+        ARPAbet.
+    step : float
+        Seconds.
+    n_steps : int
+
+    Returns
+    -------
+    track : (n_steps, 22) float32
+        In [0, 1].
+    """
+    vectors = np.stack([articulation(phone.label) for phone in phones]).astype(np.float32)
+    return occupancy([(p.start, p.end) for p in phones], step, n_steps) @ vectors
+
+
+def occupancy(spans: Sequence[tuple[float, float]], step: float, n_steps: int) -> np.ndarray:
+    """Share of each time step that each (start, end) span in seconds fills; (n_steps, spans) float32."""
+    starts, ends = np.array(spans).T
+    lows = np.arange(n_steps)[:, None] * step
+    overlap = np.minimum(ends, lows + step) - np.maximum(starts, lows)
+    return (np.clip(overlap, 0, None) / step).astype(np.float32)

@@ -1,0 +1,96 @@
+"""Every low-level feature of the stories of a study, on the rows at which features of a model are read."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from braintuning.datasets.base import Dataset
+from braintuning.datasets.textgrid import Interval
+from braintuning.errors import InputError, MissingTier
+from braintuning.lowlevel import acoustic as lowlevel
+from braintuning.lowlevel import ngrams as phone_ngrams
+from braintuning.lowlevel.textual import textual_counts
+
+KINDS = ("power_spectrum", "articulation", "diphones", "triphones", "textual")
+TOGETHER = "all"
+FROM_TIER, FROM_DICTIONARY = "phone tier", "pronunciation dictionary within words"
+
+
+def phones_in_words(words: Sequence[Interval]) -> list[Interval]:
+    """Phones of words by the pronunciation dictionary of the voices, each as long as the others in its word.
+
+    Raises
+    ------
+    InputError
+        A word that has no pronunciation.
+    """
+    from braintuning.lowlevel.pronunciation import PHONE_OF_SYMBOL, pronounce
+
+    phones = []
+    for word in words:
+        labels = [PHONE_OF_SYMBOL[symbol] for symbol, _ in pronounce(word.label)[0] if symbol in PHONE_OF_SYMBOL]
+        edges = np.linspace(word.start, word.end, len(labels) + 1).tolist()
+        phones += [Interval(*phone) for phone in zip(labels, edges, edges[1:], strict=False)]
+    return phones
+
+
+def phones_of(dataset: Dataset, story: str) -> tuple[list[Interval], str]:
+    """Phones of a story and where they are from: `FROM_TIER`, or `FROM_DICTIONARY` where the story has no such tier."""
+    try:
+        return dataset.phones(story), FROM_TIER
+    except MissingTier:
+        return phones_in_words(dataset.words(story)), FROM_DICTIONARY
+
+
+def low_level_features(
+    dataset: Dataset,
+    times: Mapping[str, np.ndarray],
+    train: Sequence[str],
+    kinds: Sequence[str] = KINDS,
+    report: Callable[[str], None] = print,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Low-level features of stories, kind by kind, and all kinds side by side.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    times : mapping of story to (rows,) float
+        Seconds after the sound's start, a TR apart.
+    train : sequence of str
+        Stories whose diphones and triphones make the vocabularies.
+    kinds : sequence of str
+        Among `KINDS`.
+    report : callable
+
+    Returns
+    -------
+    features : dict of kind (and `all`) to dict of story to (rows, dim) float32
+
+    Raises
+    ------
+    InputError
+        An unknown kind; a story with no phones; a phone that is none of the 39, with its story and time.
+    """
+    if unknown := sorted(set(kinds) - set(KINDS)):
+        raise InputError(f"low-level features: unknown kind {unknown[0]!r}, expected some of {', '.join(KINDS)}")
+    phones = {}
+    for story in dict.fromkeys((*times, *train)):
+        phones[story], source = phones_of(dataset, story)
+        if source == FROM_DICTIONARY:
+            report(f"{story}: has no phone tier, phones by {source}")
+    for story, found in phones.items():
+        try:
+            lowlevel.checked_phones(found)
+        except InputError as error:
+            raise InputError(f"story {story}: {error}") from None
+    known = {n: phone_ngrams.vocabulary([phones[story] for story in train], n) for n in (2, 3)}
+    made = {
+        "power_spectrum": lambda s: lowlevel.power_spectrum_rows(dataset.audio(s), times[s], dataset.tr),
+        "articulation": lambda s: lowlevel.articulation_counts(phones[s], times[s], dataset.tr),
+        "diphones": lambda s: phone_ngrams.ngram_counts(phones[s], 2, known[2], times[s], dataset.tr),
+        "triphones": lambda s: phone_ngrams.ngram_counts(phones[s], 3, known[3], times[s], dataset.tr),
+        "textual": lambda s: textual_counts(dataset.words(s), phones[s], times[s], dataset.tr),
+    }
+    features = {kind: {story: made[kind](story) for story in times} for kind in kinds}
+    features[TOGETHER] = {story: np.hstack([features[kind][story] for kind in kinds]) for story in times}
+    return features

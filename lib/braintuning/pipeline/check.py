@@ -1,0 +1,111 @@
+"""The stage before all others: everything that a study uses is found and read, so that nothing is missing later."""
+
+from pathlib import Path
+
+import numpy as np
+
+from braintuning.alignment import encoding
+from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.weights import has_weights, resolve
+from braintuning.datasets.base import Dataset
+from braintuning.errors import InputError
+from braintuning.lowlevel.acoustic import checked_phones
+from braintuning.lowlevel.features import phones_of
+from braintuning.pipeline.steps import Report, ceiling_story, prepare, pretrained
+from braintuning.study import Run, Study
+from braintuning.timing import to_samples
+from braintuning.tuning import teachers
+
+MEAN_OF_REPEATS = 0.9
+"""Least median correlation of a story's `data` with the mean of its repeats; 1 where one was made from the other."""
+COMPARED_VOXELS = 5000
+
+
+def check(study: Study, report: Report = print) -> Dataset:
+    """Find every model and read every file that the study will use; the first thing wrong raises `InputError`.
+
+    Models and corpora come first, since they are quick to find. Voxels without signal are counted, file by file.
+    """
+    dataset = prepare(study, report)
+    _check_models(study)
+    for task, folder in study.probes.corpora.items():
+        if not Path(folder).is_dir():
+            raise InputError(f"study {study.name}: {folder}, the corpus of {task!r} in `probes`: no such folder")
+    for note in dataset.check({participant: study.stories_for(participant).all for participant in study.participants}):
+        report(note)
+    for participant in study.participants:
+        _check_repeats(study, dataset, participant)
+        _check_rows(study, dataset, participant)
+    if "fig3" in study.figures.notebooks:
+        _check_phones(study, dataset)
+    return dataset
+
+
+def _check_models(study: Study) -> None:
+    """Load each backbone, one after the other, and find whatever else conditions learn from."""
+    for name, backbone in study.backbones.items():
+        _check_fits(study, name, pretrained(study, Run(name, "pretrained")))
+        if any(study.base(condition) == "bigslm-tuned" for condition in study.conditions_of(name)):
+            folder, _ = resolve(backbone.teacher)
+            if not has_weights(Path(folder)):
+                raise InputError(f"{backbone.teacher}, teacher of {name}: found no whole weights, expected a model")
+    if any(study.base(condition) == "lm-tuned" for condition in study.conditions):
+        for text_model in study.controls.text_models:
+            teachers.require_text_model(text_model)
+
+
+def _check_fits(study: Study, name: str, encoder: SpeechEncoder) -> None:
+    """Raise `InputError` where a backbone lacks a layer that the study names, or cannot hear as long as it says."""
+    named = {"figures: layer": (study.figures.layer,), "low_level: layers": study.low_level.layers}
+    for key, layers in named.items():
+        for layer in layers:
+            if not -encoder.n_layers - 1 <= layer <= encoder.n_layers:
+                expected = f"expected {-encoder.n_layers - 1} to {encoder.n_layers}, 0 being the first block's input"
+                raise InputError(f"study {study.name}: {name} has no layer {layer} of `{key}`, {expected}")
+    heard = {"features: window_seconds": study.features.window_seconds}
+    tuned = [condition for condition in study.conditions_of(name) if study.base(condition) != "pretrained"]
+    heard |= {f"clip_seconds of {condition}": study.tuning_of(condition).clip_seconds for condition in tuned}
+    for key, seconds in heard.items():
+        try:
+            encoder.n_frames(int(to_samples(seconds)))
+        except InputError as error:
+            raise InputError(f"study {study.name}: `{key}`: {error}") from None
+
+
+def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
+    """Raise `InputError` where a story's responses are not what the mean of its repeats says."""
+    story = ceiling_story(study, participant)
+    repeats, responses = dataset.repeats(participant, story), dataset.responses(participant, story)
+    if len(repeats) < 2:
+        path = dataset.responses_file(participant, story)
+        raise InputError(f"{path}: found {len(repeats)} presentation of {story}, expected at least 2 for a ceiling")
+    some = slice(None, None, max(1, responses.shape[1] // COMPARED_VOXELS))
+    r = np.nanmedian(encoding.correlation(responses[:, some], repeats[:, :, some].mean(axis=0)))
+    if not r >= MEAN_OF_REPEATS:
+        raise InputError(
+            f"{dataset.responses_file(participant, story)}: responses correlate at {r:.2f} (median over voxels) with "
+            f"the mean of the {len(repeats)} repeats, expected at least {MEAN_OF_REPEATS}, since they are that mean"
+        )
+
+
+def _check_rows(study: Study, dataset: Dataset, participant: str) -> None:
+    """Raise `InputError` where a participant's stories are too short for the study's chunks and blocks."""
+    settings, stories = study.encoding, study.stories_for(participant)
+    tested = sum(len(dataset.tr_times(story)) - settings.test_skip_rows for story in stories.test)
+    fitted = sum(len(dataset.tr_times(story)) for story in stories.train)
+    for what, key, rows, at_once in (
+        ("test", "permutation_block_rows", tested, settings.permutation_block_rows),
+        ("training", "validation_chunk_rows", fitted, settings.validation_chunk_rows),
+    ):
+        if rows < 2 * at_once:
+            found = f"{rows} rows in the {what} stories of {participant}"
+            raise InputError(f"study {study.name}: found {found}, expected at least {2 * at_once}, twice `{key}`")
+
+
+def _check_phones(study: Study, dataset: Dataset) -> None:
+    """Raise `InputError` naming story, time and symbol of a phone that low-level features have no place for."""
+    for story in (*(study.low_level.stories or study.stories.train), *study.stories.test):
+        try:
+            checked_phones(phones_of(dataset, story)[0])
+        except InputError as error:
+            raise InputError(f"story {story}: {error}") from None

@@ -1,0 +1,218 @@
+"""The stage that tunes: what each condition learns from, and the model it leaves."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.weights import weights_fingerprint
+from braintuning.datasets.base import Dataset
+from braintuning.files import atomic_path, on_disk, scratch_folder
+from braintuning.pipeline.card import write_card
+from braintuning.pipeline.steps import Report, measure_ceiling, prepare, pretrained, require_device, used_voxels
+from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance
+from braintuning.seeding import generator
+from braintuning.study import Run, Study
+from braintuning.tuning import processes, teachers
+from braintuning.tuning.controls import permute_blocks
+from braintuning.tuning.joint import CommonCortex, common_cortex
+from braintuning.tuning.loop import tune
+from braintuning.tuning.model import Model, StoryTargets
+
+Targets = dict[str, StoryTargets]
+Keep = Callable[[np.ndarray, str], np.ndarray]
+"""Takes targets and a name, and gives back the same numbers, in a file perhaps."""
+
+
+def in_memory(targets: np.ndarray, name: str) -> np.ndarray:
+    """Keep targets where they are."""
+    return targets
+
+
+def tune_model(
+    study: Study, run: Run, device: str = "cpu", report: Report = print, max_memory: float | None = None
+) -> Path:
+    """Tune a run's model and save it as a folder that plain transformers loads, with its head and loss history.
+
+    Inside `processes.together` all processes tune it, each with its share of every batch. `max_memory`: see
+    `tuning.tune`.
+    """
+    require_device(device)
+    with processes.first_one_first():
+        dataset = prepare(study, report)
+        for participant in study.tuned_on(run) or study.participants[:1]:
+            measure_ceiling(study, participant, report)
+    path, recipe = study.model_folder(run), tuning_recipe(study, run, dataset)
+    if is_done(path, recipe):
+        return path
+    encoder = pretrained(study, run).to(device)
+    settings = study.tuning_of(run.condition)
+    checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
+    processes.wait_for_all()
+    with scratch_folder(path.with_name(f"{path.name}-{processes.rank()}")) as scratch:
+        train, validation = learning_material(
+            study, run, dataset, lambda targets, name: on_disk(targets, scratch / f"{name}.npy"), device, report
+        )
+        objective = _objective(study, run, encoder, dataset) if study.base(run.condition) == "stimulus-tuned" else None
+        model, history = tune(
+            encoder, train, validation, settings,
+            device=device, checkpoint=checkpoint, report=report, objective=objective, scratch=scratch,
+            max_memory=max_memory,
+        )  # fmt: skip
+    if processes.rank() == 0:
+        carried = provenance(recipe, device=device, weights=encoder.weights_from, dataset=study.title)
+        save_model(path, model, _head_columns(study, run, dataset), history, carried, study.base(run.condition))
+        checkpoint.unlink(missing_ok=True)
+    processes.wait_for_all()
+    return path
+
+
+def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
+    """Everything that decides a run's weights."""
+    stories, participants, base = study.tuning_stories(run), study.tuned_on(run), study.base(run.condition)
+    names = stories.train + stories.validation
+    files = [dataset.audio_file(story) for story in names]
+    files += [dataset.responses_file(participant, story) for participant in participants for story in names]
+    backbone = study.backbones[run.backbone]
+    return {
+        "stage": "tune",
+        "run": run.name,
+        "backbone": backbone.model_dump(exclude=set() if base == "bigslm-tuned" else {"teacher"}),
+        "weights": weights_fingerprint(backbone.name),
+        "teacher": weights_fingerprint(backbone.teacher) if base == "bigslm-tuned" else None,
+        "words": fingerprint([list(map(tuple, dataset.words(s))) for s in names]) if base == "lm-tuned" else None,
+        "settings": study.tuning_of(run.condition).model_dump(),
+        "controls": study.controls.model_dump() if base in ("bigslm-tuned", "lm-tuned") else None,
+        "train": stories.train,
+        "validation": stories.validation,
+        "times": fingerprint([dataset.tr_times(story).tolist() for story in names]),
+        "participants": participants,
+        "head": fingerprint(_head_columns(study, run, dataset).tolist()),
+        "inputs": inputs_fingerprint(files, dataset.root),
+    }
+
+
+def learning_material(
+    study: Study, run: Run, dataset: Dataset, keep: Keep = in_memory, device: str = "cpu", report: Report = print
+) -> tuple[Targets, Targets]:
+    """Sound and targets of the training and of the validation stories of a run.
+
+    Parameters
+    ----------
+    study, run, dataset
+    keep : callable
+        Is given each array of targets with a name for it, and returns it, moved to a file perhaps.
+    device : str
+        Where a larger speech model runs, if the run needs one.
+    report : callable
+
+    Returns
+    -------
+    train, validation : dict of story to StoryTargets
+    """
+    stories, base = study.tuning_stories(run), study.base(run.condition)
+    if base in ("bigslm-tuned", "lm-tuned"):
+        targets = {story: (rows,) for story, rows in _taught(study, run, dataset, device, report).items()}
+    elif base == "stimulus-tuned":
+        targets = dict.fromkeys(stories.train + stories.validation, ())
+    else:
+        targets, common = None, _shared_head(study, run, dataset)
+
+    def material(story: str) -> StoryTargets:
+        found = responses_of(study, run, dataset, story, common) if targets is None else targets[story]
+        kept = tuple(keep(rows, f"{story}-{number}") for number, rows in enumerate(found))
+        return StoryTargets(dataset.audio(story), dataset.tr_times(story), kept)
+
+    return {story: material(story) for story in stories.train}, {story: material(story) for story in stories.validation}
+
+
+def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: CommonCortex) -> tuple[np.ndarray, ...]:
+    """Responses of each participant that a run is tuned on, at common points; for the random control reordered."""
+    found = []
+    for participant in study.tuned_on(run):
+        responses = common.responses(dataset, participant, story)
+        if study.base(run.condition) == "random-brain-tuned":
+            settings = study.tuning_of(run.condition)
+            rng = generator(settings.seed, "permute", participant, story)
+            responses = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
+        found.append(responses)
+    return tuple(found)
+
+
+def _shared_head(study: Study, run: Run, dataset: Dataset) -> CommonCortex:
+    """What the head of a run predicts: the used voxels of its participant, or points that its participants share."""
+    participants = study.tuned_on(run)
+    measured = {participant: load_arrays(study.ceiling_file(participant)) for participant in participants}
+    return common_cortex(
+        {participant: dataset.cortex(participant) for participant in participants},
+        {participant: arrays["ceiling"] for participant, arrays in measured.items()},
+        study.encoding.ceiling_threshold,
+        {participant: arrays["broken"] for participant, arrays in measured.items()},
+    )
+
+
+def _head_columns(study: Study, run: Run, dataset: Dataset) -> np.ndarray:
+    """Numbers of the voxels or common points that the head predicts, or just of its targets.
+
+    The controls that learn from other models have as many targets as the first participant has used voxels, or as the
+    study says; stimulus-tuning has none.
+    """
+    if study.base(run.condition) == "stimulus-tuned":
+        return np.arange(0)
+    if study.tuned_on(run):
+        return _shared_head(study, run, dataset).points
+    return np.arange(study.controls.n_targets or int(used_voxels(study, study.participants[0]).sum()))
+
+
+def _taught(study: Study, run: Run, dataset: Dataset, device: str, report: Report) -> dict[str, np.ndarray]:
+    """Targets of a control that learns from other models; {story: (rows, targets)}."""
+    stories, settings = study.tuning_stories(run), study.tuning_of(run.condition)
+    names, clip = stories.train + stories.validation, settings.clip_seconds
+    if study.base(run.condition) == "bigslm-tuned":
+        backbone = study.backbones[run.backbone]
+        teacher = SpeechEncoder.from_pretrained(backbone.teacher, pad_to_30s=backbone.pad_to_30s).to(device)
+        report(f"{run.name}: states of {teacher.name}, {len(names)} stories")
+        states = {
+            story: teachers.speech_states(teacher, dataset.audio(story), dataset.tr_times(story), clip, device)
+            for story in names
+        }
+    else:
+        report(f"{run.name}: states of {', '.join(study.controls.text_models)}, {len(names)} stories")
+        states = {
+            story: np.concatenate(
+                [
+                    teachers.text_states(model, dataset.words(story), dataset.tr_times(story), clip, device)
+                    for model in study.controls.text_models
+                ],
+                axis=1,
+            )
+            for story in names
+        }
+    rng = generator(settings.seed, "projection", run.name)
+    return teachers.projected(states, stories.train, len(_head_columns(study, run, dataset)), rng)
+
+
+def _objective(study: Study, run: Run, encoder: SpeechEncoder, dataset: Dataset) -> torch.nn.Module:
+    """The self-supervised objective of the encoder's own family, fitted to the training stories where it needs that."""
+    from braintuning.tuning.objectives import objective
+
+    sounds = [dataset.audio(story) for story in study.tuning_stories(run).train]
+    return objective(encoder, sounds, seed=study.tuning_of(run.condition).seed)
+
+
+def save_model(
+    path: Path, model: Model, columns: np.ndarray, history: list[dict], carried: dict, condition: str
+) -> None:
+    """Write a tuned model as a folder that plain transformers loads, with head, losses, provenance and card."""
+    with atomic_path(path) as folder:
+        model.cpu().encoder.save_pretrained(folder)
+        head = {name: tensor.detach().contiguous() for name, tensor in model.head.state_dict().items()}
+        save_file({**head, "voxels": torch.from_numpy(columns)}, folder / "head.safetensors")
+        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+        (folder / "provenance.json").write_text(json.dumps(carried, indent=1, default=str))
+        write_card(folder, carried, history, condition)

@@ -1,0 +1,1 @@
+"""Semantic preference: similarity of spoken words in pairs."""

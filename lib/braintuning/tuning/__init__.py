@@ -1,0 +1,1 @@
+"""Brain-tuning: the loop, its losses, targets and controls."""

@@ -1,0 +1,119 @@
+"""One cortex for several participants: what a head that they share predicts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.spatial import cKDTree
+
+from braintuning.alignment.encoding import zscore
+from braintuning.cortex.subject import Cortex
+from braintuning.cortex.surface import HEMISPHERES
+from braintuning.datasets.base import Dataset
+from braintuning.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class CommonCortex:
+    """Points that several participants have in common.
+
+    Attributes
+    ----------
+    points : ndarray of int64, (points,)
+        Which voxels, where participants have the same, or which vertices of fsaverage5.
+    from_voxels : mapping of participant to csr_matrix, (points, n_voxels), or None
+        Share of each voxel in each point's value, none of a broken voxel; None where points are voxels.
+    """
+
+    points: np.ndarray
+    from_voxels: Mapping[str, csr_matrix] | None = None
+
+    def responses(self, dataset: Dataset, participant: str, story: str) -> np.ndarray:
+        """A participant's responses to a story at the common points, z-scored; (rows, points) float32."""
+        if self.from_voxels is None:
+            voxels = np.zeros(dataset.n_voxels(participant), bool)
+            voxels[self.points] = True
+            return dataset.responses(participant, story, voxels)
+        return zscore(
+            np.asarray((self.from_voxels[participant] @ dataset.responses(participant, story).T).T, np.float32)
+        )
+
+
+def common_cortex(
+    cortices: Mapping[str, Cortex],
+    ceilings: Mapping[str, np.ndarray],
+    threshold: float,
+    broken: Mapping[str, np.ndarray] | None = None,
+) -> CommonCortex:
+    """Common points where some participant's noise ceiling is above a threshold and every participant has a voxel.
+
+    Participants on one surface with the same voxels keep these. Others meet on fsaverage5, each of its vertices taking
+    the value of the participant's vertex that is nearest on the registration sphere.
+
+    Parameters
+    ----------
+    cortices : mapping of participant to Cortex
+    ceilings : mapping of participant to (n_voxels,) float
+        NaN where nothing could be measured.
+    threshold : float
+    broken : mapping of participant to (n_voxels,) bool, optional
+        Voxels without usable responses: they have no share in any point.
+
+    Raises
+    ------
+    InputError
+        No such point.
+    """
+    broken = broken or {participant: np.zeros(cortex.n_voxels, bool) for participant, cortex in cortices.items()}
+    first = next(iter(cortices.values()))
+    shared = all(c.surface is first.surface and c.n_voxels == first.n_voxels for c in cortices.values())
+    matrices = None if shared else {p: _on_fsaverage5(cortex, broken[p]) for p, cortex in cortices.items()}
+    if shared:
+        usable = np.any([np.nan_to_num(ceiling) > threshold for ceiling in ceilings.values()], axis=0)
+        usable &= ~np.any(list(broken.values()), axis=0)
+    else:
+        usable = np.any([_mean_known(matrices[p], ceilings[p]) > threshold for p in cortices], axis=0)
+        usable &= np.all([matrix.getnnz(axis=1) > 0 for matrix in matrices.values()], axis=0)
+    points = np.flatnonzero(usable)
+    if not len(points):
+        names = ", ".join(cortices)
+        raise InputError(f"common cortex of {names}: no point has a noise ceiling above {threshold}, expected some")
+    return CommonCortex(points, matrices and {participant: matrix[points] for participant, matrix in matrices.items()})
+
+
+def _mean_known(matrix: csr_matrix, values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    weight = matrix @ known.astype(float)
+    return np.divide(matrix @ np.where(known, values, 0), weight, out=np.zeros(len(weight)), where=weight > 0)
+
+
+def _on_fsaverage5(cortex: Cortex, broken: np.ndarray) -> csr_matrix:
+    """Shares of voxels that are not broken in the vertices of fsaverage5, left hemisphere first; (20484, n_voxels)."""
+    nearest = []
+    for hemisphere in HEMISPHERES:
+        if hemisphere not in cortex.surface.sphere:
+            raise InputError(f"{cortex.surface.name}: has no registration sphere, expected one to meet others on")
+        start = cortex.surface.vertices(hemisphere).start
+        tree = cKDTree(_unit(cortex.surface.sphere[hemisphere]))
+        nearest.append(start + tree.query(fsaverage5_spheres()[hemisphere])[1])
+    rows = csr_matrix(cortex.vertices_from_voxels[np.concatenate(nearest)].multiply(~broken))
+    rows.eliminate_zeros()
+    weight = np.asarray(rows.sum(axis=1)).ravel()
+    scale = np.divide(1.0, weight, out=np.zeros(len(weight)), where=weight > 0)
+    return csr_matrix(rows.multiply(scale[:, None]))
+
+
+@cache
+def fsaverage5_spheres() -> dict[str, np.ndarray]:
+    """Vertices of fsaverage5 on the unit sphere, (10242, 3) a hemisphere, as nilearn carries them."""
+    from nilearn.datasets import load_fsaverage
+
+    mesh = load_fsaverage("fsaverage5")["sphere"]
+    return {hemisphere: _unit(mesh.parts[hemisphere].coordinates) for hemisphere in HEMISPHERES}
+
+
+def _unit(points: np.ndarray) -> np.ndarray:
+    points = np.asarray(points, np.float64)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)

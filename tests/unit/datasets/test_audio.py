@@ -1,0 +1,254 @@
+import os
+
+import numpy as np
+import pytest
+import soundfile
+from braintuning.datasets.audio import RATE, read_audio, require_signal, scale_pitch, write_wav
+from braintuning.errors import InputError
+from scipy.io import wavfile
+from scipy.linalg import solve_toeplitz
+from scipy.signal import lfilter
+
+
+def tone(frequency, rate, seconds, amplitude=0.5):
+    return amplitude * np.sin(2 * np.pi * frequency * np.arange(round(rate * seconds)) / rate)
+
+
+def amplitude_at(audio, frequency, rate):
+    """Amplitude of one frequency by projection on a Hann-windowed complex exponential."""
+    window = np.hanning(len(audio))
+    wave = np.exp(-2j * np.pi * frequency * np.arange(len(audio)) / rate)
+    return 2 * abs(np.sum(window * audio * wave)) / window.sum()
+
+
+@pytest.mark.parametrize(("suffix", "tolerance"), [(".wav", 1e-3), (".flac", 1e-3), (".ogg", 2e-2)])
+def test_stereo_tone_keeps_frequency_amplitude_and_phase(tmp_path, suffix, tolerance):
+    path = tmp_path / f"tone{suffix}"
+    stereo = np.stack([tone(440, 44_100, 2), 0.5 * tone(440, 44_100, 2)], axis=1)
+    soundfile.write(path, stereo, 44_100)
+    audio = read_audio(path)
+    assert audio.dtype == np.float32
+    assert audio.shape == (32_000,)
+    inner = slice(1600, -1600)
+    np.testing.assert_allclose(audio[inner], 0.75 * tone(440, RATE, 2)[inner], atol=tolerance)
+    assert amplitude_at(audio[inner], 441, RATE) < amplitude_at(audio[inner], 440, RATE)
+    assert amplitude_at(audio[inner], 440, RATE) == pytest.approx(0.375, rel=2e-2)
+
+
+def test_tone_above_the_new_nyquist_is_suppressed_and_not_folded(tmp_path):
+    path = tmp_path / "mixed.wav"
+    soundfile.write(path, tone(1000, 44_100, 2, 0.2) + tone(9000, 44_100, 2, 0.5), 44_100, subtype="FLOAT")
+    inner = read_audio(path)[1600:-1600]
+    assert amplitude_at(inner, 7000, RATE) < 1e-4
+    assert amplitude_at(inner, 1000, RATE) == pytest.approx(0.2, rel=1e-3)
+    assert np.sqrt(np.mean(inner**2)) == pytest.approx(0.2 / np.sqrt(2), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rate", "samples"), [(44_100, 44_100), (44_100, 100_003), (48_000, 99_999), (22_050, 7), (8000, 333)]
+)
+def test_duration_to_the_sample(tmp_path, rate, samples):
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, samples), rate)
+    assert abs(len(read_audio(path)) - samples * RATE / rate) <= 0.5
+
+
+def test_click_stays_at_its_time(tmp_path):
+    path = tmp_path / "click.wav"
+    samples = np.zeros(88_200)
+    samples[44_100 + 22_050] = 1
+    soundfile.write(path, samples, 44_100)
+    assert np.abs(read_audio(path)).argmax() == 24_000
+
+
+def test_16_khz_mono_is_read_unchanged(tmp_path):
+    path = tmp_path / "plain.wav"
+    samples = np.random.default_rng(1).uniform(-1, 1, 5000).astype(np.float32)
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(read_audio(path), samples)
+
+
+def test_written_wav_agrees_with_scipy(tmp_path):
+    path = tmp_path / "new" / "speech.wav"
+    samples = np.random.default_rng(2).uniform(-1, 1, 4001).astype(np.float32)
+    write_wav(path, samples, 24_000)
+    rate, pcm = wavfile.read(path)
+    assert rate == 24_000
+    assert pcm.dtype == np.int16
+    np.testing.assert_allclose(pcm / 32_768, samples, atol=1.01 / 32_768)
+    assert [p.name for p in path.parent.iterdir()] == ["speech.wav"]
+
+
+@pytest.mark.parametrize("bad", [np.full(10, 1.5), np.full(10, np.nan), np.zeros((10, 2)), np.zeros(0)])
+def test_write_refuses_what_a_wav_cannot_hold_and_leaves_nothing(tmp_path, bad):
+    with pytest.raises(InputError, match=r"x\.wav"):
+        write_wav(tmp_path / "x.wav", bad, RATE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def refusal(path):
+    with pytest.raises(InputError) as caught:
+        read_audio(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path):
+    assert "nothing found" in refusal(tmp_path / "none.wav")
+    assert "folder found" in refusal(tmp_path)
+
+
+def test_empty_file_and_file_without_samples(tmp_path):
+    path = tmp_path / "story.wav"
+    path.touch()
+    assert "the file is empty" in refusal(path)
+    soundfile.write(path, np.zeros(0), 44_100)
+    assert "no samples" in refusal(path)
+
+
+def test_not_a_sound_file(tmp_path):
+    path = tmp_path / "story.wav"
+    path.write_text("Once upon a time there was no sound at all.")
+    assert "not a sound file" in refusal(path)
+
+
+def test_samples_that_are_not_finite_are_counted_and_placed(tmp_path):
+    path = tmp_path / "broken.wav"
+    samples = np.zeros(44_100, np.float32)
+    samples[22_050:22_053] = np.nan
+    soundfile.write(path, samples, 44_100, subtype="FLOAT")
+    assert "3 samples" in (message := refusal(path))
+    assert "0.500 s" in message
+
+
+def test_link_without_content_and_annex_pointer(tmp_path):
+    link = tmp_path / "story.wav"
+    os.symlink(".git/annex/objects/MD5E-s10--0.wav", link)
+    assert "a link to .git/annex/objects" in refusal(link)
+    pointer = tmp_path / "other.wav"
+    pointer.write_text("/annex/objects/MD5E-s10--0.wav\n")
+    assert "git-annex pointer" in refusal(pointer)
+
+
+def test_real_recording(shared):
+    path = shared / "data/alice/audio_revoiced.flac"
+    info = soundfile.info(path)
+    audio = read_audio(path)
+    assert abs(len(audio) - info.duration * RATE) <= 0.5
+
+
+def noisy(seconds):
+    return np.random.default_rng(3).normal(0, 0.01, round(seconds * RATE)).astype(np.float32)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_hole_is_named_with_its_times(level):
+    audio = noisy(40)
+    audio[12 * RATE : 23 * RATE] = level
+    with pytest.raises(InputError, match=r"story\.wav: digital silence from 12\.00 s to 23\.00 s"):
+        require_signal(audio, "story.wav")
+
+
+def test_hole_at_the_end_and_limit_of_silence():
+    audio = noisy(30)
+    audio[20 * RATE :] = 0
+    with pytest.raises(InputError, match=r"20\.00 s to 30\.00 s"):
+        require_signal(audio, "story.wav")
+    require_signal(audio, "story.wav", longest_silence=10.1)
+
+
+def test_only_the_asked_part_has_to_have_sound():
+    audio = noisy(60)
+    audio[: 20 * RATE] = 0
+    audio[45 * RATE :] = 0
+    require_signal(audio, "story.wav", within=(12.0, 54.0))
+    with pytest.raises(InputError, match=r"from 10\.00 s to 20\.00 s"):
+        require_signal(audio, "story.wav", within=(10.0, 54.0))
+    with pytest.raises(InputError, match=r"from 45\.00 s to 60\.00 s"):
+        require_signal(audio, "story.wav", within=(12.0, 70.0))
+
+
+def test_quiet_noise_of_16_bits_is_not_silence():
+    audio = np.random.default_rng(4).integers(-1, 2, 20 * RATE).astype(np.float32) / 32_768
+    require_signal(audio, "story.wav")
+
+
+def test_hole_survives_resampling(tmp_path):
+    path = tmp_path / "holed.wav"
+    samples = np.random.default_rng(5).normal(0, 0.1, 44_100 * 14)
+    samples[44_100 : 44_100 * 12] = 0.1
+    soundfile.write(path, np.stack([samples, samples], 1), 44_100)
+    with pytest.raises(InputError, match=r"from 1\.\d\d s to 1[12]\.\d\d s"):
+        require_signal(read_audio(path), path)
+
+
+def vowel(f0, rate, seconds, formants=((700, 90), (1800, 120))):
+    """A pulse train through two resonators, and the fundamental frequency of every sample."""
+    n = round(rate * seconds)
+    track = np.full(n, float(f0))
+    pulses = np.zeros(n)
+    pulses[:: round(rate / f0)] = 1
+    voice = pulses
+    for frequency, bandwidth in formants:
+        radius = np.exp(-np.pi * bandwidth / rate)
+        voice = lfilter([1], [1, -2 * radius * np.cos(2 * np.pi * frequency / rate), radius**2], voice)
+    return (0.3 * voice / np.abs(voice).max()).astype(np.float32), track
+
+
+def pitch(audio, rate):
+    similarity = np.correlate(audio, audio, "full")[len(audio) - 1 :]
+    lags = np.arange(round(rate / 500), round(rate / 60))
+    return rate / lags[similarity[lags].argmax()]
+
+
+def resonances(audio, rate):
+    """Peaks of the spectral envelope near 700 and 1800 Hz, from linear prediction by the autocorrelation method."""
+    audio = audio * np.hanning(len(audio))
+    r = np.correlate(audio, audio, "full")[len(audio) - 1 :][:13]
+    polynomial = np.r_[1, -solve_toeplitz(r[:-1], r[1:])]
+    frequencies = np.linspace(0, rate / 2, 6000)
+    z = np.exp(-2j * np.pi * np.outer(frequencies / rate, np.arange(13)))
+    envelope = 1 / np.abs(z @ polynomial)
+    return [frequencies[(band := np.abs(frequencies - f) < 350)][envelope[band].argmax()] for f in (700, 1800)]
+
+
+@pytest.mark.parametrize("factor", [0.6, 0.8, 1.0, 1.25, 1.6])
+def test_scaled_pitch_keeps_resonances_and_duration(factor):
+    audio, track = vowel(150, 12_000, 1.0)
+    moved = scale_pitch(audio, track, 12_000, factor)
+    assert moved.shape == audio.shape
+    assert moved.dtype == np.float32
+    inner = moved[3000:9000]
+    assert pitch(inner, 12_000) == pytest.approx(150 * factor, rel=0.015)
+    np.testing.assert_allclose(resonances(inner, 12_000), [700, 1800], rtol=0.06)
+
+
+def test_pitch_factor_of_one_changes_nothing_but_the_grid():
+    audio, track = vowel(150, 12_000, 1.0)
+    moved = scale_pitch(audio, track, 12_000, 1.0)
+    similarity = np.correlate(audio[3000:9000], moved[2900:9100], "valid") / np.sum(audio[3000:9000] ** 2)
+    assert similarity.max() == pytest.approx(1, abs=0.02)
+
+
+def test_scaled_pitch_leaves_whispered_sound_alone():
+    rng = np.random.default_rng(6)
+    audio, track = vowel(150, 12_000, 2.0)
+    audio[12_000:] = rng.normal(0, 0.05, 12_000)
+    track[12_000:] = 0
+    moved = scale_pitch(audio, track, 12_000, 0.7)
+    before, after = (np.sqrt(np.mean(sound[13_000:23_000] ** 2)) for sound in (audio, moved))
+    assert after == pytest.approx(before, rel=0.15)
+    assert np.abs(moved[12_400:]).max() < 0.4
+    assert pitch(moved[3000:11_000], 12_000) == pytest.approx(105, rel=0.015)
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.5])
+def test_every_period_keeps_its_pulse(factor):
+    track = np.full(12_000, 150.0)
+    audio = np.zeros(12_000, np.float32)
+    audio[33::80] = 0.5
+    moved = scale_pitch(audio, track, 12_000, factor)[1000:11_000]
+    period = int(80 / factor) + 2
+    peaks = [moved[start : start + period].max() for start in range(0, len(moved) - period, period)]
+    assert min(peaks) > 0.45
+    assert np.sum(moved > 0.45) == pytest.approx(10_000 / 80 * factor, rel=0.05)

@@ -1,0 +1,295 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+import soundfile
+import tiny
+from braintuning.cortex.regions import hcp_mmp_labels
+from braintuning.cortex.surface import fs_lr
+from braintuning.datasets.lebel import LebelDataset
+from braintuning.datasets.textgrid import Interval, write
+from tiny import N_ROWS, N_VOXELS, PARTICIPANTS, STORIES, TEST, TRAIN, refused
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    return tiny.write_dataset(tmp_path_factory.mktemp("pristine") / "ds")
+
+
+@pytest.fixture
+def files(tmp_path, pristine):
+    return tiny.copy_dataset(pristine, tmp_path / "ds")
+
+
+REAL_CORTEX = LebelDataset.cortex
+
+
+@pytest.fixture(autouse=True)
+def few_voxels(monkeypatch):
+    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
+
+
+@pytest.fixture
+def dataset(files):
+    return LebelDataset(files.root, tiny.TR)
+
+
+def check(dataset):
+    dataset.check(dict.fromkeys(PARTICIPANTS, STORIES))
+
+
+def overwrite(path, change):
+    """Change the arrays of a response file in place: `change` gets a dict of arrays and alters it."""
+    with h5py.File(path) as file:
+        arrays = {name: file[name][()] for name in file}
+    change(arrays)
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+
+
+def test_a_whole_dataset_passes_the_check(dataset):
+    check(dataset)
+
+
+def test_participants_and_stories_are_those_on_disk(dataset, files):
+    files.hf5("P2", "orchard").unlink()
+    assert dataset.participants == ("P1", "P2")
+    assert dataset.stories("P1") == tuple(sorted(STORIES))
+    assert dataset.stories("P2") == tuple(sorted(set(STORIES) - {"orchard"}))
+
+
+def test_row_i_was_acquired_i_plus_10_volumes_after_the_scanner_started_which_was_10_s_before_the_sound(files):
+    files.volumes.write_text(json.dumps({"harbour": 47}))
+    times = LebelDataset(files.root, 2.0045).tr_times("harbour")
+    np.testing.assert_allclose(times, [(i + 10) * 2.0045 - 10 for i in range(27)], rtol=0, atol=1e-12)
+
+
+def test_where_a_row_lies_in_its_acquisition_and_what_was_not_stored_can_be_said(files):
+    files.volumes.write_text(json.dumps({"harbour": 47}))
+    dataset = LebelDataset(files.root, 2.0045, row_offset=0.5, unstored_volumes=6, sound_starts=8.0)
+    expected = [(i + 6.5) * 2.0045 - 8 for i in range(35)]
+    np.testing.assert_allclose(dataset.tr_times("harbour"), expected, rtol=0, atol=1e-12)
+
+
+def test_responses_are_what_was_stored(dataset, files):
+    with h5py.File(files.hf5("P1", "winter")) as file:
+        data, repeats = file["data"][()], file["individual_repeats"][()]
+    chosen = np.zeros(N_VOXELS, bool)
+    chosen[[3, 7, 29]] = True
+    np.testing.assert_array_equal(dataset.responses("P1", "winter"), data.astype(np.float32))
+    np.testing.assert_array_equal(dataset.responses("P1", "winter", chosen), data[:, [3, 7, 29]].astype(np.float32))
+    np.testing.assert_array_equal(dataset.repeats("P1", "winter"), repeats.astype(np.float32))
+
+
+def test_words_and_phones_come_from_their_own_tiers(dataset):
+    assert [w.label for w in dataset.words("harbour")[:2]] == ["and", "then"]
+    assert [p.label for p in dataset.phones("harbour")[:2]] == ["AH0", "T"]
+    assert dataset.words("harbour")[3].start == 4.0
+
+
+def test_stereo_sound_at_another_rate_is_converted_and_keeps_its_pitch_and_length(dataset, files):
+    times = np.arange(round(tiny.SECONDS * 44_100)) / 44_100
+    left = 0.5 * np.sin(2 * np.pi * 440 * times)
+    soundfile.write(files.wav("harbour"), np.stack([left, np.zeros_like(left)], axis=1), 44_100, subtype="PCM_16")
+    heard = dataset.audio("harbour")
+    check(dataset)
+    assert heard.shape == (16_000 * 60,) and heard.dtype == np.float32
+    expected = 0.25 * np.sin(2 * np.pi * 440 * np.arange(len(heard)) / 16_000)
+    np.testing.assert_allclose(heard[200:-200], expected[200:-200], atol=1e-3)
+
+
+def test_voxels_are_the_cortex_vertices_of_fs_lr(dataset, monkeypatch):
+    monkeypatch.setattr(LebelDataset, "cortex", REAL_CORTEX)
+    cortex, off_the_wall = dataset.cortex("P1"), fs_lr().cortex
+    assert cortex.n_voxels == 59_412 and dataset.cortex("P1") is cortex
+    np.testing.assert_array_equal(cortex.voxel_labels, hcp_mmp_labels()[off_the_wall])
+    spread = cortex.to_vertices(np.arange(59_412))
+    np.testing.assert_array_equal(spread[off_the_wall], np.arange(59_412))
+    assert np.isnan(spread[~off_the_wall]).all()
+
+
+def test_responses_that_do_not_fit_the_cortex_are_refused(dataset, monkeypatch):
+    monkeypatch.setattr(LebelDataset, "cortex", REAL_CORTEX)
+    refused(lambda: check(dataset), "pycortex-db/P1", "the cortex has 59412 voxels", "expected 30")
+
+
+def test_responses_with_another_number_of_voxels_than_the_study_says_are_refused(files, monkeypatch):
+    dataset = LebelDataset(files.root, tiny.TR, voxels={"P2": 31})
+    dataset.responses("P1", "harbour")
+    refused(lambda: dataset.responses("P2", "harbour"), files.hf5("P2", "harbour"), "(20, 30)", "20 rows of 31 voxels")
+
+
+def test_an_unknown_story_is_refused_with_the_nearest(dataset):
+    refused(lambda: dataset.responses("P1", "harbor"), "harbor.hf5", "not found", "did you mean 'harbour'?")
+
+
+def test_a_textgrid_that_is_a_dangling_link_is_refused(dataset, files):
+    files.grid("orchard").unlink()
+    files.grid("orchard").symlink_to("../../.git/annex/objects/aa/bb/MD5E-s9--0.TextGrid/MD5E-s9--0.TextGrid")
+    refused(lambda: check(dataset), files.grid("orchard"), "whose content is not here", "datalad get", "expected")
+
+
+def test_a_folder_without_volumes_is_refused(tmp_path):
+    refused(lambda: LebelDataset(tmp_path, 2.0), tmp_path / "derivative" / "respdict.json", "not found", "expected")
+
+
+def test_an_unknown_participant_is_named_with_those_there_are(dataset):
+    refused(lambda: dataset.stories("P9"), "P9", "no such participant", "P1, P2")
+    refused(lambda: dataset.check({"P9": STORIES}), "P9", "no such participant")
+    refused(lambda: dataset.responses("P9", "harbour"), "P9")
+
+
+def test_a_story_without_audio_is_refused(dataset, files):
+    files.wav("orchard").unlink()
+    refused(lambda: check(dataset), files.wav("orchard"), "expected")
+
+
+def test_audio_that_was_never_downloaded_is_refused(dataset, files):
+    files.wav("orchard").write_text("/annex/objects/MD5E-s1--0.wav\n")
+    refused(lambda: check(dataset), files.wav("orchard"), "git-annex", "expected")
+
+
+def test_a_story_without_responses_is_refused_before_any_sound_is_read(dataset, files, monkeypatch):
+    files.hf5("P2", "kitchen").unlink()
+    monkeypatch.setattr(LebelDataset, "audio", lambda *_: pytest.fail("sound was read first"))
+    refused(lambda: check(dataset), files.hf5("P2", "kitchen"), "not found", "P2")
+
+
+def test_a_story_without_volumes_is_refused(dataset, files):
+    files.volumes.write_text(json.dumps({"harbour": 40}))
+    refused(lambda: check(dataset), files.volumes, "orchard", "expected")
+
+
+@pytest.mark.parametrize("n_rows", [N_ROWS - 1, N_ROWS + 20])
+def test_responses_whose_rows_do_not_fit_the_story_are_refused(dataset, files, n_rows):
+    files.write_responses("P2", "harbour", np.random.default_rng(0).standard_normal((n_rows, N_VOXELS)))
+    refused(
+        lambda: check(dataset),
+        files.hf5("P2", "harbour"),
+        f"({n_rows}, {N_VOXELS})",
+        f"expected {N_ROWS} rows",
+    )
+
+
+def test_repeats_whose_rows_do_not_fit_the_story_are_refused(dataset, files):
+    overwrite(files.hf5("P1", "winter"), lambda a: a.update(individual_repeats=a["individual_repeats"][:, 1:]))
+    refused(lambda: dataset.repeats("P1", "winter"), files.hf5("P1", "winter"), "(4, 19, 30)", "expected 20 rows")
+
+
+def test_a_test_story_heard_once_is_refused(dataset, files):
+    refused(lambda: dataset.repeats("P1", TRAIN[0]), files.hf5("P1", TRAIN[0]), "['data']", "individual_repeats")
+
+
+def test_a_response_file_without_data_is_refused(dataset, files):
+    with h5py.File(files.hf5("P1", "harbour"), "w") as file:
+        file["timecourse"] = np.zeros((N_ROWS, N_VOXELS))
+    refused(lambda: check(dataset), files.hf5("P1", "harbour"), "timecourse", "expected a dataset named 'data'")
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_an_infinite_value_is_refused_by_its_index(dataset, files, value):
+    def spoil(arrays):
+        arrays["data"][5, 11] = value
+
+    overwrite(files.hf5("P1", "orchard"), spoil)
+    refused(lambda: check(dataset), files.hf5("P1", "orchard"), "infinite values in 1 of 30", "index 11", "expected")
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.7])
+def test_a_broken_voxel_is_counted_in_one_line_a_file_and_read_as_it_is(dataset, files, value):
+    def spoil(arrays):
+        arrays["data"][:, 11] = value
+
+    for participant, story in (("P1", "orchard"), ("P2", "winter")):
+        overwrite(files.hf5(participant, story), spoil)
+    notes = dataset.check(dict.fromkeys(PARTICIPANTS, STORIES))
+    assert len(notes) == 2
+    tiny.one_sentence(notes[0], files.hf5("P1", "orchard"), "1 of 30 voxels are NaN or constant")
+    tiny.one_sentence(notes[1], files.hf5("P2", "winter"))
+    np.testing.assert_array_equal(dataset.responses("P1", "orchard")[:, 11], np.float32([value] * N_ROWS))
+
+
+def test_a_file_with_more_broken_voxels_than_a_brain_has_is_refused(dataset, files):
+    def spoil(arrays):
+        arrays["data"][:, [4, 21]] = 0.7
+
+    overwrite(files.hf5("P2", "winter"), spoil)
+    refused(lambda: check(dataset), files.hf5("P2", "winter"), "a constant value in 2 of 30", "index 4", "at most 1")
+
+
+def test_a_tier_without_a_word_is_refused(dataset, files):
+    labels = [Interval(label, float(s), s + 0.5) for s, label in enumerate(("sp", "{NS}", "", "br"))]
+    write(files.grid("orchard"), {"word": labels, "phone": labels}, tiny.SECONDS)
+    refused(lambda: check(dataset), files.grid("orchard"), "no word", "expected")
+
+
+@pytest.mark.parametrize("tier", ["word", "phone"])
+def test_a_textgrid_without_a_tier_is_refused(dataset, files, tier):
+    left = {"word": "phone", "phone": "word"}[tier]
+    files.write_grid("harbour", tiers=(left,))
+    refused(lambda: check(dataset), files.grid("harbour"), f"'{tier}'", f"found: '{left}'", "expected one")
+
+
+def test_a_missing_textgrid_is_refused(dataset, files):
+    files.grid("kitchen").unlink()
+    refused(lambda: check(dataset), files.grid("kitchen"), "expected")
+
+
+def test_times_past_the_audio_are_refused(dataset, files):
+    files.write_grid("orchard", last=75.0)
+    refused(lambda: check(dataset), files.grid("orchard"), "ends at 74.50 s", "audio of 60.00 s", "expected")
+
+
+def test_ten_seconds_of_digital_silence_are_refused_with_their_place(dataset, files):
+    audio = tiny.sound(3)
+    audio[20 * 16_000 : 30 * 16_000 + 1] = 0
+    soundfile.write(files.wav("winter"), audio, 16_000, subtype="PCM_16")
+    refused(lambda: check(dataset), files.wav("winter"), "silence from 20.00 s to 30.00 s", "expected")
+
+
+@pytest.mark.parametrize("seconds", [30.0, 85.0])
+def test_a_recording_that_does_not_last_as_long_as_its_volumes_is_refused(dataset, files, seconds):
+    soundfile.write(files.wav("harbour"), tiny.sound(0, seconds), 16_000, subtype="PCM_16")
+    refused(lambda: check(dataset), files.wav("harbour"), f"lasts {seconds:.1f} s", "at 48.0 s", "expected")
+
+
+def test_a_participant_on_an_unknown_surface_is_refused(dataset, files, monkeypatch):
+    monkeypatch.setattr(LebelDataset, "cortex", REAL_CORTEX)
+    files.space("P1").write_text(json.dumps({"space": "fsaverage"}))
+    refused(lambda: dataset.cortex("P1"), files.space("P1"), "fsaverage", "expected")
+
+
+def damaged(path):
+    path.write_bytes(path.read_bytes()[:900])
+
+
+BROKEN = {
+    "half a response file": (lambda files: files.hf5("P1", "harbour"), damaged),
+    "an annex pointer as response file": (
+        lambda files: files.hf5("P1", "harbour"),
+        lambda path: path.write_text("/annex/objects/MD5E-s1--0.hf5\n"),
+    ),
+    "half a table of volumes": (lambda files: files.volumes, lambda path: path.write_text('{"harbour": 4')),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_damaged_file_is_named(files, case):
+    which, spoil = BROKEN[case]
+    spoil(which(files))
+    refused(lambda: check(LebelDataset(files.root, tiny.TR)), which(files))
+
+
+def test_stories_with_different_numbers_of_voxels_are_refused(dataset, files):
+    files.write_responses("P1", "orchard", np.random.default_rng(0).standard_normal((N_ROWS, N_VOXELS - 1)))
+    refused(lambda: check(dataset), files.hf5("P1", "orchard"), "29", "30", "expected")
+
+
+def test_repeats_with_an_infinite_value_are_refused(dataset, files):
+    def spoil(arrays):
+        arrays["individual_repeats"][1, 2, 8] = np.inf
+
+    overwrite(files.hf5("P1", TEST[0]), spoil)
+    refused(lambda: dataset.repeats("P1", TEST[0]), files.hf5("P1", TEST[0]), "infinite")

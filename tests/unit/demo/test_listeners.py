@@ -1,0 +1,393 @@
+import hashlib
+import json
+import shutil
+from itertools import pairwise
+
+import coarse_cortex
+import h5py
+import numpy as np
+import pytest
+from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
+from braintuning.cortex.surface import fs_lr
+from braintuning.datasets.lebel import LebelDataset
+from braintuning.demo import dataset as simulated_dataset
+from braintuning.demo import listeners as simulate
+from braintuning.demo import stories as meaning
+from braintuning.demo.listeners import SPACES
+from braintuning.study.settings import Simulation
+from scipy.spatial import cKDTree
+from scipy.stats import gamma
+from tiny import one_sentence, refused
+
+TR = 1.0
+REPEATS = 8
+SETTINGS = Simulation(seed=4, repeats=REPEATS, meaning_components=3)
+STORIES, PARTICIPANTS = ("lighthouse", "thewell", "theferry"), ("SIM01", "SIM02")
+TRAIN, TEST = STORIES[:2], STORIES[2]
+WORDS_PER_STORY = 400
+
+
+@pytest.fixture(scope="module")
+def coarse():
+    with coarse_cortex.simulated_on_it() as surface:
+        yield surface
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory, coarse):
+    folder = tmp_path_factory.mktemp("texts")
+    with pytest.MonkeyPatch.context() as patch:
+        for story in STORIES:
+            (folder / f"{story}.txt").write_text(meaning.story_text(story, WORDS_PER_STORY))
+        patch.setattr(meaning, "STORY_TEXTS", folder)
+        yield folder
+
+
+def write(root, stories=STORIES, repeated=STORIES, settings=SETTINGS, participants=PARTICIPANTS, tr=TR):
+    simulated_dataset.write_dataset(root, participants, stories, repeated, tr, settings)
+    return root
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, texts):
+    return write(tmp_path_factory.mktemp("simulated") / "ds")
+
+
+@pytest.fixture(scope="module")
+def dataset(root):
+    return LebelDataset(root, TR)
+
+
+def load(path, name):
+    with h5py.File(path) as file:
+        return file[name][()]
+
+
+def truth(root, participant, name):
+    return load(root / "truth" / f"{participant}.h5", name)
+
+
+def features(root, story):
+    return {space: load(root / "truth" / "features.h5", f"{story}/{space}").astype(np.float64) for space in SPACES}
+
+
+def group(root, participant, name):
+    return np.isin(truth(root, participant, "labels").astype(str), GROUPS[name])
+
+
+def test_what_is_written_passes_the_check_of_the_reader_of_real_data(dataset):
+    dataset.check(dict.fromkeys(PARTICIPANTS, STORIES))
+    assert dataset.participants == PARTICIPANTS
+    for story in STORIES:
+        assert dataset.repeats("SIM01", story).shape == (
+            REPEATS,
+            dataset.n_rows(story),
+            dataset.cortex("SIM01").n_voxels,
+        )
+        assert len(dataset.phones(story)) > len(dataset.words(story)) > 100
+
+
+def test_rows_follow_the_sound_by_the_layout_of_ds003020(dataset, root):
+    volumes = json.loads((root / "derivative" / "respdict.json").read_text())
+    for story in STORIES:
+        seconds = len(dataset.audio(story)) / 16_000
+        assert abs(volumes[story] * TR - (seconds + 20)) <= TR / 2 + 1e-6
+        assert dataset.n_rows(story) == volumes[story] - 20
+
+
+def test_responses_are_the_standardised_mean_of_standardised_repeats(dataset, root):
+    repeats = load(root / "derivative" / "preprocessed_data" / "SIM02" / "thewell.hf5", "individual_repeats")
+    np.testing.assert_allclose(repeats.mean(axis=1), 0, atol=1e-4)
+    np.testing.assert_allclose(repeats.std(axis=1), 1, atol=1e-4)
+    mean = repeats.mean(axis=0)
+    expected = (mean - mean.mean(axis=0)) / mean.std(axis=0)
+    np.testing.assert_allclose(dataset.responses("SIM02", "thewell"), expected, atol=1e-4)
+
+
+def ridge_by_hand(train_x, train_y, test_x, alphas):
+    """Ridge with one penalty a column of y, the one that predicts best a third of the training rows left out."""
+    rows = np.arange(len(train_x))
+    left_out = rows // 12 % 3 == 0
+
+    def predict(x, y, new, alpha):
+        return new @ np.linalg.solve(x.T @ x + alpha**2 * np.eye(x.shape[1]), x.T @ y)
+
+    errors = [
+        ((predict(train_x[~left_out], train_y[~left_out], train_x[left_out], a) - train_y[left_out]) ** 2).mean(axis=0)
+        for a in alphas
+    ]
+    best = np.argmin(errors, axis=0)
+    predicted = np.stack([predict(train_x, train_y, test_x, a) for a in alphas])
+    return np.take_along_axis(predicted, best[None, None], axis=0)[0]
+
+
+def correlation(a, b):
+    """Pearson r of matching columns, from their z-scores."""
+    a, b = ((x - x.mean(axis=0)) / x.std(axis=0) for x in (a, b))
+    return (a * b).mean(axis=0)
+
+
+def ceiling_by_hand(repeats):
+    """Root of the reliability of a mean of repeats, from the mean correlation of pairs (Spearman 1910; Brown 1910)."""
+    n = len(repeats)
+    pairwise = np.mean([correlation(repeats[i], repeats[j]) for i in range(n) for j in range(i)], axis=0)
+    return np.sqrt(np.clip(n * pairwise / (1 + (n - 1) * pairwise), 0, 1))
+
+
+@pytest.fixture(scope="module", params=PARTICIPANTS)
+def recovered(request, root, dataset):
+    """Participant, correlation of truth fitted to two stories with responses to a third, and the noise ceiling."""
+    design = {story: np.concatenate(list(features(root, story).values()), axis=1) for story in STORIES}
+    design = {story: columns - columns.mean(axis=0) for story, columns in design.items()}
+    x = np.concatenate([design[story] for story in TRAIN])
+    y = np.concatenate([dataset.responses(request.param, story) for story in TRAIN])
+    predicted = ridge_by_hand(x, y, design[TEST], np.logspace(-1, 3, 12))
+    ceiling = ceiling_by_hand(dataset.repeats(request.param, TEST))
+    return request.param, correlation(predicted, dataset.responses(request.param, TEST)), ceiling
+
+
+@pytest.mark.parametrize("region", ["late_language", "primary_auditory", "early_auditory"])
+def test_truth_fitted_to_responses_reaches_the_noise_ceiling_where_it_was_planted(recovered, root, region):
+    participant, r, ceiling = recovered
+    inside = group(root, participant, region)
+    assert 0.6 < ceiling[inside].mean() < 0.98
+    assert r[inside].mean() > 0.85 * ceiling[inside].mean()
+    assert r[inside].mean() < 1.02 * ceiling[inside].mean()
+
+
+def test_truth_fitted_to_responses_finds_nothing_elsewhere(recovered, root):
+    participant, r, ceiling = recovered
+    outside = truth(root, participant, "signal_share") == 0
+    planted = np.any([group(root, participant, region) for region in simulate.SHARES], axis=0)
+    np.testing.assert_array_equal(outside, ~planted)
+    assert outside.mean() > 0.7
+    assert abs(r[outside].mean()) < 0.03 and np.abs(r[outside]).mean() < 0.15 and ceiling[outside].mean() < 0.25
+
+
+def test_true_weights_predict_up_to_the_noise_ceiling(root, dataset):
+    found = features(root, TEST)
+    for participant in PARTICIPANTS:
+        inside = truth(root, participant, "signal_share") > 0
+        shares = truth(root, participant, "shares")[inside]
+        heard = sum(
+            np.sqrt(shares[:, i]) * (found[space] @ truth(root, participant, f"weights/{space}")[:, inside])
+            for i, space in enumerate(SPACES)
+        )
+        r = correlation(heard, dataset.responses(participant, TEST)[:, inside])
+        ceiling = ceiling_by_hand(dataset.repeats(participant, TEST)[..., inside])
+        assert r.mean() == pytest.approx(ceiling.mean(), abs=0.02)
+
+
+def test_every_space_has_its_share_of_a_regions_signal(root):
+    everything = [np.concatenate([features(root, story)[space] for story in STORIES]) for space in SPACES]
+    for participant in PARTICIPANTS:
+        parts = [
+            values @ truth(root, participant, f"weights/{s}") for values, s in zip(everything, SPACES, strict=True)
+        ]
+        np.testing.assert_allclose([part.var(axis=0).mean() for part in parts], 1, rtol=0.02)
+        labels, shares = truth(root, participant, "labels").astype(str), truth(root, participant, "shares")
+        for region, planted in {
+            "A1": (0.80, 0.15, 0.05),
+            "LBelt": (0.35, 0.50, 0.15),
+            "PGi": (0.10, 0.20, 0.70),
+        }.items():
+            np.testing.assert_allclose(shares[labels == region], [planted] * (labels == region).sum(), atol=1e-6)
+        assert not shares[labels == "V1"].any()
+        np.testing.assert_allclose(shares.sum(axis=1)[shares.any(axis=1)], 1, atol=1e-6)
+
+
+def test_shares_of_a_signal_are_recovered_by_regression_on_features_that_do_not_correlate():
+    rng = np.random.default_rng(0)
+    drawn = np.linalg.qr(rng.standard_normal((400, 12)))[0] * np.sqrt(400)
+    spaces = dict(zip(SPACES, np.split(drawn, 3, axis=1), strict=True))
+    weights = {s: simulate.tune_to_unit_variance(rng.standard_normal((4, 50)), spaces[s]) for s in SPACES}
+    shares = rng.dirichlet([1, 1, 1], 50).astype(np.float32)
+    listener = simulate.Listener(np.full(50, "A1"), shares, np.full(50, 0.3, np.float32), weights)
+    made = simulate.signal(listener, spaces)
+    fitted = np.linalg.lstsq(drawn, made, rcond=None)[0]
+    for i in range(3):
+        part = drawn[:, 4 * i : 4 * i + 4] @ fitted[4 * i : 4 * i + 4]
+        np.testing.assert_allclose(part.var(axis=0), shares[:, i], rtol=0.02, atol=1e-3)
+
+
+def test_signal_share_is_the_part_of_a_presentations_variance_that_repeats_share():
+    rng = np.random.default_rng(0)
+    share = np.array([0.0, 0.1, 0.3, 0.6], np.float32)
+    listener = simulate.Listener(np.full(4, "A1"), np.zeros((4, 3), np.float32), share, {})
+    heard = rng.standard_normal((4000, 4))
+    one, two = simulate.measure(heard, listener, 2, rng)
+    np.testing.assert_allclose(correlation(one, two), share, atol=0.05)
+    np.testing.assert_allclose(correlation(one, heard), np.sqrt(share), atol=0.05)
+
+
+def test_noise_is_autoregressive_with_the_coefficient_that_is_set():
+    noise = simulate.coloured_noise(3000, 40, np.random.default_rng(0)).astype(np.float64)
+    for lag in (1, 2, 3):
+        found = np.mean([np.corrcoef(c[lag:], c[:-lag])[0, 1] for c in noise.T])
+        assert found == pytest.approx(0.35**lag, abs=0.01)
+    np.testing.assert_allclose(noise.var(axis=0), 1, atol=0.15)
+    assert noise[:50].var() == pytest.approx(1, abs=0.1)
+    assert abs(np.corrcoef(noise.T)[np.triu_indices(40, 1)]).max() < 0.12
+
+
+def test_noise_of_presentations_voxels_and_participants_is_independent(root, dataset):
+    residuals = []
+    for participant in PARTICIPANTS:
+        repeats = dataset.repeats(participant, "thewell")
+        silent_in_both = np.all([truth(root, p, "signal_share") == 0 for p in PARTICIPANTS], axis=0)
+        residuals += [repeats[0][:, silent_in_both], repeats[1][:, silent_in_both]]
+    for one, other in pairwise(residuals):
+        assert abs(correlation(one, other).mean()) < 0.03
+
+
+def double_gamma(times):
+    """Canonical response of SPM: peak at 5 s, undershoot at 15 s, a sixth as large."""
+    return gamma.pdf(times, 6) - gamma.pdf(times, 16) / 6
+
+
+def test_a_track_is_convolved_with_the_canonical_response():
+    rng = np.random.default_rng(0)
+    track = rng.standard_normal((900, 2)).cumsum(axis=0)
+    response = double_gamma(np.arange(0, 32, 0.1))
+    response /= response.sum()
+    times = np.array([0.1, 3.0, 25.25, 61.37, 90.0])
+    found = simulate.haemodynamic(track, times)
+    for column in range(2):
+        centred = track[:, column] - track[:, column].mean()
+        slow = np.convolve(centred, response)[:900]
+        expected = np.interp(times, (np.arange(900) + 1) * 0.1, slow)
+        np.testing.assert_allclose(found[:, column], expected, atol=0.06 * np.abs(slow).max())
+
+
+def test_an_event_is_felt_five_seconds_later_and_never_before():
+    track = np.zeros((600, 1))
+    track[200] = 1.0
+    times = np.arange(0.5, 60, 0.5)
+    felt = simulate.haemodynamic(track, times)[:, 0] - simulate.haemodynamic(np.zeros((600, 1)), times)[:, 0]
+    felt -= felt[times < 20].mean() * (times < 20)
+    assert times[felt.argmax()] == pytest.approx(25.0, abs=0.5)
+    assert times[felt.argmin()] == pytest.approx(36, abs=2.0)
+
+
+def test_spaces_are_spectrum_articulation_and_meaning_of_what_is_said_now(dataset, texts):
+    story = STORIES[0]
+    audio, words, phones = dataset.audio(story), dataset.words(story), dataset.phones(story)
+    spaces = simulate.feature_spaces(audio, words, phones, 3)
+    n_steps = len(audio) // 1600
+    assert {s: v.shape for s, v in spaces.items()} == {
+        "spectrum": (n_steps, 32), "articulation": (n_steps, 22), "meaning": (n_steps, 3),
+    }  # fmt: skip
+    vectors = meaning.word_vectors(3)
+    for step in (20, 333, 600):
+        begin, end = step * 0.1, step * 0.1 + 0.1
+        expected = sum(vectors[w.label] * max(0, min(w.end, end) - max(w.start, begin)) / 0.1 for w in words)
+        np.testing.assert_allclose(spaces["meaning"][step], expected, atol=1e-4)
+    loud = np.array([np.mean(audio[i * 1600 : (i + 1) * 1600] ** 2) for i in range(n_steps)])
+    assert np.corrcoef(np.log(loud + 1e-9), spaces["spectrum"].mean(axis=1))[0, 1] > 0.8
+
+
+def test_two_listeners_differ_in_borders_clarity_tuning_and_noise(root, dataset):
+    labels, shares = ([truth(root, p, name) for p in PARTICIPANTS] for name in ("labels", "signal_share"))
+    assert 0.05 < (labels[0] != labels[1]).mean() < 0.9
+    planted = (shares[0] > 0) & (shares[1] > 0)
+    assert planted.any() and (shares[0][planted] != shares[1][planted]).all()
+    for space in SPACES:
+        one, two = (truth(root, p, f"weights/{space}") for p in PARTICIPANTS)
+        assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 0.3
+    one, two = (dataset.responses(p, "thewell") for p in PARTICIPANTS)
+    outside = (shares[0] == 0) & (shares[1] == 0)
+    assert abs(correlation(one[:, outside], two[:, outside]).mean()) < 0.05
+
+
+def test_borders_on_the_whole_cortex_move_by_about_three_degrees(monkeypatch):
+    monkeypatch.setattr(simulate, "fs_lr", fs_lr)
+    monkeypatch.setattr(simulate, "hcp_mmp_labels", hcp_mmp_labels)
+    monkeypatch.setattr(simulate, "BORDER_SHIFT_DEGREES", 3.0)
+    labels, moved = hcp_mmp_labels()[fs_lr().cortex], simulate.shifted_labels(np.random.default_rng(0))
+    assert moved.shape == (59_412,)
+    assert set(labels[labels != ""]) <= set(moved)
+    assert 0.05 < (labels != moved).mean() < 0.5
+    sphere = fs_lr().sphere["left"][fs_lr().cortex[: len(fs_lr().sphere["left"])]]
+    here, there = labels[: len(sphere)], moved[: len(sphere)]
+    inside = cKDTree(sphere[here == "44"]).query(sphere[there == "44"])[0]
+    assert inside.max() < 2 * 100 * np.sin(np.radians(3))
+
+
+def test_tuning_varies_smoothly_over_the_cortex(root, coarse):
+    weights = truth(root, "SIM01", "weights/meaning")[0]
+    points, faces = coarse.sphere["left"], coarse.inflated["left"][1]
+    full = coarse.expand(weights)[: len(points)]
+    neighbours = np.array([full[faces[:, 0]], full[faces[:, 1]]])
+    neighbours = neighbours[:, np.isfinite(neighbours).all(axis=0)]
+    assert np.corrcoef(neighbours)[0, 1] > 0.8
+
+
+def digests(root):
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_same_seed_gives_identical_files_whoever_else_is_simulated_and_another_seed_does_not(tmp_path, texts):
+    small = Simulation(seed=1, repeats=2, meaning_components=2, words=90)
+    options = {"stories": STORIES[:1], "repeated": STORIES[:1]}
+    one = digests(write(tmp_path / "one", settings=small, participants=("SIM01",), **options))
+    again = digests(write(tmp_path / "again", settings=small, participants=("SIM01",), **options))
+    both = digests(write(tmp_path / "both", settings=small, participants=("SIM02", "SIM01"), **options))
+    reseeded = small.model_copy(update={"seed": 2})
+    other = digests(write(tmp_path / "other", settings=reseeded, participants=("SIM01",), **options))
+    assert one == again and len(one) == 8
+    assert {name for name in one if one[name] != both[name]} == {"simulation.json"}
+    assert {name for name in one if one[name] == other[name]} <= {
+        "derivative/respdict.json", "derivative/pycortex-db/SIM01/space.json",
+    }  # fmt: skip
+
+
+def test_words_of_like_meaning_lie_together_and_components_have_unit_variance(texts):
+    vectors = meaning.word_vectors(5)
+    every = np.stack(list(vectors.values()))
+    np.testing.assert_allclose(every.std(axis=0), 1, rtol=1e-4)
+    np.testing.assert_allclose(np.corrcoef(every.T), np.eye(5), atol=1e-3)
+    said = {word for story in STORIES for word in meaning.words_of(meaning.story_text(story))}
+    assert set(vectors) == said
+
+
+def test_a_text_is_cut_at_the_last_sentence_that_fits():
+    text = meaning.story_text("lighthouse", 40)
+    assert text.endswith(".") and len(text.split()) <= 40
+    refused(lambda: meaning.story_text("lighthouse", 2), "lighthouse", "expected")
+
+
+def test_an_unknown_story_is_named_before_anything_is_spoken(tmp_path, monkeypatch):
+    monkeypatch.setattr(simulated_dataset, "speak", lambda *_, **__: pytest.fail("spoke"))
+    refused(lambda: write(tmp_path / "ds", stories=("lighthouse", "nosuch")), "nosuch", "expected one of", "lighthouse")
+    assert not (tmp_path / "ds").exists()
+
+
+def test_a_story_too_short_for_a_row_is_refused(tmp_path, texts):
+    (texts / "brief.txt").write_text("She left.")
+    try:
+        refused(
+            lambda: write(tmp_path / "ds", stories=("brief",), tr=2.0), "brief", "volumes long", "expected more than 20"
+        )
+    finally:
+        (texts / "brief.txt").unlink()
+
+
+def test_no_room_on_the_disk_is_refused_and_leaves_nothing(tmp_path, texts, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    one_sentence(refused(lambda: write(tmp_path / "ds"), tmp_path / "ds", "free", "needed"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_killed_half_way_leaves_no_dataset(tmp_path, texts, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulated_dataset, "_write_participant", die)
+    monkeypatch.setattr(simulated_dataset, "_write_stimulus", lambda *_: ({s: np.eye(9) for s in SPACES}, 29))
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "ds")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,219 @@
+"""Each figure as a whole, drawn from planted tables: against a picture of it, and its texts apart and on the page."""
+
+import inspect
+from itertools import combinations
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from braintuning.cortex.brainplot import Reliability
+from braintuning.cortex.regions import hcp_mmp_labels, members
+from braintuning.cortex.subject import fs_lr_cortex_of_vertices
+from braintuning.cortex.surface import fs_lr
+from braintuning.figures import ceilings as figure_a1
+from braintuning.figures import claims
+from braintuning.figures import impact as figure3
+from braintuning.figures import joint as figure_multi
+from braintuning.figures import panels as figure_appendix
+from braintuning.figures import preference as figure5
+from braintuning.figures import style as plots
+from braintuning.figures import tables as figure2
+from braintuning.figures import tasks as figure4
+from braintuning.lowlevel.features import FROM_TIER
+from braintuning.preference.pairs import PAIR_TYPES
+from braintuning.probes.tasks import TASKS
+from braintuning.study import load_study
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+compared = pytest.mark.mpl_image_compare(
+    baseline_dir="../../images", tolerance=4, style="default", deterministic=True, savefig_kwargs={"dpi": 70}
+)
+NOTE = "planted values. Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
+FEATURES = ("power_spectrum", "articulation", "all")
+
+
+@pytest.fixture(scope="module")
+def study():
+    return load_study("demo-full")
+
+
+def alignments(study, layers=3):
+    """Alignment and impact R that rise with layer, region and condition; R of one model is missing in one region."""
+    rows = []
+    for participant, run in study.alignments():
+        for layer in range(layers):
+            for height, roi in enumerate(figure2.REGIONS):
+                rank = study.conditions.index(run.condition)
+                value = 0.1 + 0.02 * rank + 0.05 * layer + 0.2 * height + 0.01 * study.participants.index(participant)
+                rows.append((participant, run.backbone, run.condition, layer, roi, value))
+    table = pd.DataFrame(rows, columns=["participant", "backbone", "condition", "layer", "roi", "alignment"])
+    table = table.assign(hours=(1 + table["layer"]) / 10, r_percent=100 * table["alignment"])
+    lost = (table["condition"] == "stimulus-tuned") & (table["roi"] == figure2.REGIONS[0])
+    return table.assign(r_percent=table["r_percent"].where(~lost), n_layers=layers, n_voxels=100, phones=FROM_TIER)
+
+
+def called(draw, **known):
+    """`draw` with those of the arguments that it names."""
+    return draw(**{name: value for name, value in known.items() if name in inspect.signature(draw).parameters})
+
+
+def cortex_maps(monkeypatch):
+    """Planted maps in place of those of a study's results, and a dataset of one cortex."""
+    labels, surface = hcp_mmp_labels(), fs_lr()
+    change = 0.1 * members(labels, "late_language") - 0.1 * members(labels, "primary_auditory")
+    ceiling = Reliability(
+        0.8 * (members(labels, "late_language") | members(labels, "early_auditory")), "ceiling", 0.4, 0.6
+    )
+    change = np.where(surface.cortex, change, np.nan)
+    for module in (figure2, figure3):
+        monkeypatch.setattr(module, "reliability", lambda *_: ceiling)
+    monkeypatch.setattr(figure2, "change_map", lambda *_, **__: change)
+    monkeypatch.setattr(figure3, "change_map", lambda *_, **__: -change)
+    return SimpleNamespace(cortex=lambda participant: fs_lr_cortex_of_vertices())
+
+
+def fig2(study, monkeypatch):
+    row = dict(roi="late_language", backbone="whisper-tiny.en", condition="brain-tuned", reference="pretrained")
+    stars = pd.DataFrame([row]).assign(
+        participant="all", n_participants=8, family="over participants", q=0.01, star=True
+    )
+    known = dict(
+        table=alignments(study), statistics=stars, dataset=cortex_maps(monkeypatch), backbone="whisper-tiny.en"
+    )
+    return called(figure2.draw, study=study, note=NOTE, who="", **known)
+
+
+def fig3(study, monkeypatch):
+    table = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
+    statistics = pd.DataFrame(columns=["feature", "q", "roi", "backbone", "condition"])
+    known = dict(table=table, statistics=statistics, dataset=cortex_maps(monkeypatch))
+    return called(figure3.draw, study=study, note=NOTE, who="", **known)
+
+
+def fig3_features(study, monkeypatch):
+    table = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
+    return called(figure3.draw_features, study=study, table=table, note=NOTE, who="")
+
+
+def fig4(study, monkeypatch):
+    rows = [
+        (
+            task,
+            run.backbone,
+            run.condition,
+            run.participant or "",
+            1,
+            0.3 + 0.05 * study.conditions.index(run.condition),
+        )
+        for task in study.probes.tasks
+        for run in study.runs()
+    ]
+    table = pd.DataFrame(rows, columns=["task", "backbone", "condition", "participant", "layer", "value"])
+    table = table.assign(validation=table["value"], baseline=0.2, random_features=0.1, corpus="spoken words")
+    table = table.assign(n_test_speakers=6, converged=True)
+    table["metric"] = [getattr(TASKS[task], "metric", "macro F1") for task in table["task"]]
+    table = table.assign(low=table["value"] - 0.05, high=table["value"] + 0.05)
+    statistics = pd.DataFrame(columns=["task", "backbone", "against", "participant", "q"])
+    return called(figure4.draw, study=study, table=table, statistics=statistics, note=NOTE)
+
+
+def fig5(study, monkeypatch):
+    rows = [
+        (run.participant or "", run.backbone, run.condition, layer, kind, 0.8 - 0.3 * k, -0.5 + 0.03 * layer * rank)
+        for run in study.runs()
+        for rank in [study.conditions.index(run.condition)]
+        for layer in range(3)
+        for k, kind in enumerate(PAIR_TYPES)
+    ]
+    columns = ["participant", "backbone", "condition", "layer", "pair_type", "similarity", "preference"]
+    table = pd.DataFrame(rows, columns=columns)
+    for name, ends in (("preference", ("low", "high")), ("similarity", ("similarity_low", "similarity_high"))):
+        table = table.assign(**{end: table[name] + step for end, step in zip(ends, (-0.05, 0.08), strict=True)})
+    changes = figure5.with_change(table[(table["pair_type"] == PAIR_TYPES[0]) & (table["condition"] != "pretrained")])
+    before = table[table["condition"] == "pretrained"].groupby(["backbone", "layer"])["preference"].first()
+    keys = pd.MultiIndex.from_frame(changes[["backbone", "layer"]])
+    changes = changes.assign(difference=changes["preference"].to_numpy() - before.reindex(keys).to_numpy())
+    changes = changes.assign(low=changes["difference"] - 0.02, high=changes["difference"] + 0.02)
+    changes = changes[["participant", "backbone", "condition", "layer", "difference", "low", "high"]]
+    return called(figure5.draw, study=study, table=table, note=NOTE, changes=changes)
+
+
+def figA1(study, monkeypatch):
+    ceiling = np.full(fs_lr_cortex_of_vertices().n_voxels, 0.2)
+    ceiling[members(hcp_mmp_labels(), "late_language")[fs_lr().cortex]] = 0.8
+    monkeypatch.setattr(figure_a1, "load_arrays", lambda *_: {"ceiling": ceiling})
+    numbers = dict(n_above=4_000, n_voxels=59_412, threshold=0.4, published=None)
+    table = pd.DataFrame([dict(participant=participant, **numbers) for participant in study.participants])
+    dataset = cortex_maps(monkeypatch)
+    return called(figure_a1.draw, study=study, table=table, dataset=dataset, note=NOTE)
+
+
+def figure_of(draw):
+    return lambda study, monkeypatch: called(draw, study=study, table=alignments(study), note=NOTE, who="")
+
+
+def claim_figure(study, monkeypatch):
+    rows = [
+        (claim.text, backbone, claim.measure, claim.direction, 0.1 * (k % 5 - 1), "supported" if k % 3 else "not shown")
+        for backbone in study.tuned_backbones
+        for k, claim in enumerate(claims.CLAIMS)
+    ]
+    judged = pd.DataFrame(rows, columns=["claim", "backbone", "measure", "direction", "effect", "verdict"])
+    judged.loc[3, "effect"] = np.nan
+    judged = judged.assign(
+        low=judged["effect"] - 0.05, high=judged["effect"] + 0.05, n_participants=4, interval="participants"
+    )
+    return called(claims.draw, study=study, judged=judged, note=NOTE)
+
+
+FIGURES = {
+    "fig2": fig2,
+    "fig3": fig3,
+    "fig3_features": fig3_features,
+    "fig4": fig4,
+    "fig5": fig5,
+    "figA1": figA1,
+    "figA2": figure_of(figure_appendix.base_and_large),
+    "figA3": figure_of(figure_appendix.layers),
+    "figA4": figure_of(figure_appendix.participants),
+    "figA5": figure_of(figure_appendix.language_models),
+    "figB1": figure_of(figure_multi.amounts),
+    "figB2": figure_of(figure_multi.transfer),
+    "figB3": figure_of(figure_multi.ablation),
+    "claims": claim_figure,
+}
+
+
+def shown_ticks(axis):
+    low, high = sorted(axis.get_view_interval())
+    return [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+
+
+def texts_of(fig: Figure):
+    """Texts that a figure shows: its own, titles, labels, ticks, legends and what is written on axes."""
+    found = list(fig.texts)
+    found += [text for legend in fig.legends for text in legend.get_texts()]
+    for ax in fig.axes:
+        found += [ax.title, *(text for text in ax.texts if text.get_gid() != "casing")]
+        if ax.axison:
+            found += [ax.xaxis.label, ax.yaxis.label, *shown_ticks(ax.xaxis), *shown_ticks(ax.yaxis)]
+        if ax.get_legend():
+            found += ax.get_legend().get_texts()
+    return [text for text in found if text.get_text().strip() and text.get_visible()]
+
+
+@compared
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure(name, study, monkeypatch):
+    with rc_context(dict(plots.STYLE)):
+        fig = FIGURES[name](study, monkeypatch)
+        fig.draw_without_rendering()
+        boxes = [(text.get_text(), text.get_window_extent()) for text in texts_of(fig)]
+    assert len(boxes) > 8
+    overlapping = [(a, b) for (a, box), (b, other) in combinations(boxes, 2) if box.padded(-0.5).overlaps(other)]
+    assert not overlapping
+    for text, box in boxes:
+        assert box.x0 >= -1 and box.x1 <= fig.bbox.width + 1 and box.y0 >= -1 and box.y1 <= fig.bbox.height + 1, text
+    return fig

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from braintuning.datasets.textgrid import Interval
+from braintuning.errors import InputError, MissingTier
+from braintuning.lowlevel import acoustic as lowlevel
+from braintuning.lowlevel.features import (
+    FROM_DICTIONARY,
+    FROM_TIER,
+    KINDS,
+    low_level_features,
+    phones_in_words,
+    phones_of,
+)
+from braintuning.lowlevel.ngrams import RARE, ngram_counts, ngrams, vocabulary
+from braintuning.lowlevel.phones import FEATURES
+from braintuning.lowlevel.textual import textual_counts
+from tiny import refused
+
+TR = 2.0
+TIMES = np.array([2.0, 4.0, 6.0, 8.0])
+SPOKEN = [("K", 0.1, 0.3), ("AE1", 0.3, 0.5), ("T", 0.5, 0.7), ("S", 2.5, 2.7), ("IH", 2.7, 2.9), ("T", 2.9, 4.3)]
+PHONES = [Interval(*phone) for phone in SPOKEN]
+WORDS = [Interval("cat", 0.1, 0.7), Interval("sit", 2.5, 4.3), Interval("a", 2.4, 2.45)]
+
+
+class OneVoice:
+    tr = TR
+
+    def __init__(self, phones=PHONES):
+        self._phones = phones
+
+    def audio(self, story):
+        return np.random.default_rng(0).standard_normal(8 * 16_000).astype(np.float32) * 0.1
+
+    def words(self, story):
+        return WORDS
+
+    def phones(self, story):
+        if self._phones is None:
+            raise MissingTier(f"{story}: has no phone tier")
+        return self._phones
+
+
+def test_a_moment_belongs_to_the_tr_that_ends_at_its_rows_time():
+    moments = [0.0, 0.01, 2.0, 2.01, 7.99, 8.0, 8.01, -0.5]
+    assert lowlevel.rows_of(moments, TIMES, TR).tolist() == [-1, 0, 0, 1, 3, 3, -1, -1]
+
+
+def test_articulation_counts_are_sums_of_phones_by_hand():
+    found = lowlevel.articulation_counts(PHONES, TIMES, TR)
+    assert found.shape == (4, 22) and found.dtype == np.float32
+    assert found[:, FEATURES.index("plosive")].tolist() == [2, 1, 0, 0]
+    assert found[:, FEATURES.index("front")].tolist() == [1, 1, 0, 0]
+    assert found[:, FEATURES.index("fricative")].tolist() == [0, 1, 0, 0]
+    assert found[2:].sum() == 0
+
+
+def test_ngrams_stop_at_pauses():
+    assert [ngram.label for ngram in ngrams(PHONES, 2)] == ["K-AE", "AE-T", "S-IH", "IH-T"]
+    assert [tuple(ngram) for ngram in ngrams(PHONES, 3)] == [("K-AE-T", 0.1, 0.7), ("S-IH-T", 2.5, 4.3)]
+
+
+def test_a_vocabulary_comes_from_training_stories_and_pools_what_is_rare():
+    often = [Interval(label, i * 0.1, i * 0.1 + 0.1) for i, label in enumerate("T AH T AH T".split())]
+    assert vocabulary([often, PHONES], 2, fewest=2) == ("AH-T", "T-AH", RARE)
+    counted = ngram_counts(PHONES, 2, ("AE-T", "K-AE", RARE), TIMES, TR)
+    assert counted.tolist() == [[1, 1, 0], [0, 0, 2], [0, 0, 0], [0, 0, 0]]
+    assert counted.sum() == len(ngrams(PHONES, 2))
+
+
+def test_textual_counts_by_hand():
+    found = textual_counts(WORDS, PHONES, TIMES, TR)
+    expected = [[3, 3, 1, 0], [4, 3, 2, np.std([3, 1])], [0, 0, 0, 0], [0, 0, 0, 0]]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_spectrum_of_a_steady_tone_is_steady_and_of_silence_is_nothing():
+    tone = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(40 * 16_000) / 16_000)).astype(np.float32)
+    times = np.arange(-20, 60, TR)
+    rows = lowlevel.power_spectrum_rows(tone, times, TR)
+    assert np.abs(rows[times < -6]).max() < 1e-3
+    inside = rows[(times > 10) & (times < 30)]
+    loud = inside.mean(axis=0).argmax()
+    assert inside[:, loud].std() < 0.02 * inside[:, loud].mean()
+    bands, _ = lowlevel.power_spectrum(tone)
+    assert loud == bands.mean(axis=0).argmax()
+
+
+def test_every_kind_is_there_and_all_is_the_kinds_side_by_side():
+    found = low_level_features(OneVoice(), {"a": TIMES, "b": TIMES[:3]}, ["a"])
+    assert list(found) == [*KINDS, "all"]
+    assert all(len(found[kind]["b"]) == 3 for kind in found)
+    np.testing.assert_array_equal(found["all"]["a"], np.hstack([found[kind]["a"] for kind in KINDS]))
+
+
+def test_phones_come_from_a_dictionary_where_there_are_words_alone_and_it_is_said():
+    said = []
+    low_level_features(OneVoice(None), {"alice": TIMES}, ["alice"], ["articulation"], said.append)
+    assert any("dictionary" in line and "alice" in line for line in said)
+    phones = phones_in_words([Interval("cat", 1.0, 1.6)])
+    assert [phone.label for phone in phones] == ["K", "AE", "T"]
+    np.testing.assert_allclose([phone[1:] for phone in phones], [(1.0, 1.2), (1.2, 1.4), (1.4, 1.6)])
+
+
+def test_only_a_missing_phone_tier_is_made_up_for():
+    class Damaged(OneVoice):
+        def phones(self, story):
+            raise InputError(f"{story}.TextGrid: breaks off")
+
+    assert phones_of(OneVoice(), "a") == (PHONES, FROM_TIER)
+    assert phones_of(OneVoice(None), "a")[1] == FROM_DICTIONARY
+    refused(lambda: phones_of(Damaged(), "a"), "a.TextGrid", "breaks off")
+
+
+@pytest.mark.parametrize(
+    ("phones", "words"),
+    [([], ("story a", "no phones")), ([*PHONES, Interval("QX", 5.25, 5.5)], ("story a", "QX", "5.25 s"))],
+)
+def test_a_story_without_phones_and_an_unknown_phone_are_named(phones, words):
+    refused(lambda: low_level_features(OneVoice(phones), {"a": TIMES}, ["a"]), *words)
+
+
+def test_an_unknown_kind_is_named():
+    refused(lambda: low_level_features(OneVoice(), {"a": TIMES}, ["a"], ["quadphones"]), "quadphones", "diphones")

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from braintuning.errors import InputError
+from braintuning.lowlevel.phones import FEATURES, PHONES, articulation, without_stress
+
+CMU_PHONES = (
+    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
+)
+VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()
+VOICELESS = "P T K CH F TH S SH HH".split()
+
+
+def has(phone, feature):
+    return articulation(phone)[FEATURES.index(feature)] == 1
+
+
+def test_table_covers_exactly_the_cmu_phones():
+    assert sorted(PHONES) == sorted(CMU_PHONES)
+    assert len(FEATURES) == len(set(FEATURES)) == 22
+
+
+def test_vectors_are_binary_distinct_and_every_feature_is_used():
+    table = np.array([articulation(phone) for phone in PHONES])
+    assert table.shape == (39, 22)
+    assert table.dtype == np.float32
+    assert set(np.unique(table)) == {0.0, 1.0}
+    assert len(np.unique(table, axis=0)) == 39
+    assert (table.sum(axis=0) > 0).all()
+
+
+def test_voicing_follows_the_classes_of_english():
+    for phone in CMU_PHONES:
+        assert has(phone, "unvoiced") == (phone in VOICELESS)
+        assert has(phone, "voiced") == (phone not in VOICELESS)
+
+
+def test_vowels_have_height_and_frontness_and_consonants_have_place_and_manner():
+    for phone in CMU_PHONES:
+        features = {feature for feature in FEATURES if has(phone, feature)}
+        vowel = bool(features & {"low", "mid", "high"}) and bool(features & {"front", "central", "back"})
+        consonant = bool(features & set(FEATURES[:8])) and bool(features & set(FEATURES[8:14]))
+        assert (vowel, consonant) == (phone in VOWELS, phone not in VOWELS)
+
+
+@pytest.mark.parametrize(
+    ("feature", "phones"),
+    [
+        ("bilabial", "P B M W"),
+        ("labiodental", "F V"),
+        ("dental", "TH DH"),
+        ("alveolar", "T D S Z N L R"),
+        ("postalveolar", "CH JH SH ZH"),
+        ("velar", "K G NG W"),
+        ("palatal", "Y"),
+        ("glottal", "HH"),
+        ("plosive", "P B T D K G"),
+        ("affricate", "CH JH"),
+        ("fricative", "F V TH DH S Z SH ZH HH"),
+        ("nasal", "M N NG"),
+        ("lateral", "L"),
+    ],
+)
+def test_natural_classes(feature, phones):
+    assert {phone for phone in PHONES if has(phone, feature)} == set(phones.split())
+
+
+@pytest.mark.parametrize("label", ["AH0", "ah1", "AH2", " Ah "])
+def test_stress_case_and_spaces_do_not_matter(label):
+    assert without_stress(label) == "AH"
+    np.testing.assert_array_equal(articulation(label), articulation("AH"))
+
+
+@pytest.mark.parametrize("label", ["sp", "", "AH3", "AX", "0"])
+def test_unknown_symbol_is_named(label):
+    with pytest.raises(InputError, match=repr(label)):
+        articulation(label)
+
+
+def test_caller_cannot_change_the_table():
+    articulation("S")[:] = 7
+    assert articulation("S").max() == 1

@@ -1,0 +1,141 @@
+"""Removal with the studies' own settings, on stories as long and features as wide and as correlated as in the demo."""
+
+import numpy as np
+import pytest
+from braintuning.alignment.encoding import correlation, zscore
+from braintuning.alignment.layers import design_matrix
+from braintuning.lowlevel.removal import read_out, remove
+from braintuning.study.settings import Encoding
+from sklearn.linear_model import RidgeCV
+
+SETTINGS = Encoding()
+LEAD = max(SETTINGS.delays)
+ROWS = {"a": 115, "b": 130, "c": 110, "d": 122, "winter": 130}
+TRAIN = ("a", "b", "c", "d")
+CHANCE = 2 / np.sqrt(ROWS["winter"])
+
+
+def slow(rng, dim, memory=0.5):
+    """Noise that remembers; LEAD more rows at the start of each story."""
+    made = {}
+    for story, rows in ROWS.items():
+        made[story] = rng.standard_normal((rows + LEAD + 20, dim))
+        for row in range(1, len(made[story])):
+            made[story][row] += memory * made[story][row - 1]
+        made[story] = made[story][20:].astype(np.float32)
+    return made
+
+
+def spectrum(rng):
+    """32 bands that are mixtures of eight, and a little of their own, as bands of a spectrum are."""
+    common, own, mixing = slow(rng, 8), slow(rng, 32), rng.standard_normal((8, 32))
+    return {story: (common[story] @ mixing + 0.3 * own[story]).astype(np.float32) for story in ROWS}
+
+
+def counted(rng, dim):
+    """Rare events, as diphones are."""
+    return {story: rng.poisson(0.15, (rows + LEAD, dim)).astype(np.float32) for story, rows in ROWS.items()}
+
+
+def holding(features, rng, dim=64, noise=1.0):
+    """A model that mixes features into every dimension, each as loud as the noise."""
+    parts = [{s: zscore(zscore(f[s]) @ mix) for s in ROWS} for f, mix in _mixings(features, rng, dim)]
+    noisy = slow(rng, dim, 0.0)
+    return {s: (sum(p[s] for p in parts) + noise * noisy[s]).astype(np.float32) for s in ROWS}
+
+
+def _mixings(features, rng, dim):
+    return [(f, rng.standard_normal((f["a"].shape[1], dim))) for f in features]
+
+
+def delayed(rows):
+    return {story: design_matrix(rows[story], SETTINGS.delays) for story in ROWS}
+
+
+def removed(design, features):
+    return remove(design, [delayed(f) for f in features], TRAIN, SETTINGS, np.random.default_rng(1))
+
+
+def read(design, feature):
+    """Mean correlation with a delayed feature, on the test story, of a ridge regression by another package; chance."""
+    target, alphas = delayed(feature), np.logspace(-2, 6, 20)
+    x, y = (np.concatenate([rows[story] for story in TRAIN]) for rows in (design, target))
+    return read_out(RidgeCV(alphas).fit(x, y).predict(design["winter"]), target["winter"])
+
+
+def left(design, feature):
+    return read(design, feature)[0]
+
+
+@pytest.mark.parametrize("make", [spectrum, lambda rng: counted(rng, 22), lambda rng: slow(rng, 3)])
+def test_a_feature_goes_and_the_rest_stays(make):
+    rng = np.random.default_rng(0)
+    feature, own = make(rng), slow(rng, 64, 0.0)
+    mixed = holding([feature], rng, noise=0)
+    mixed = {story: mixed[story] + own[story] for story in ROWS}
+    design = delayed(mixed)
+    residual = removed(design, [feature])
+    assert left(design, feature) > 0.5
+    assert abs(left(residual, feature)) < CHANCE
+    assert correlation(residual["winter"], delayed(own)["winter"]).mean() > 0.85
+
+
+def test_a_feature_does_not_come_back_through_a_lag_of_the_encoding_model():
+    """Each row of this representation keeps the sound of the row before it; delays would bring it back."""
+    rng = np.random.default_rng(3)
+    feature = slow(rng, 6, 0.0)
+    late = holding([{story: np.roll(rows, 1, axis=0) for story, rows in feature.items()}], rng, noise=0.5)
+    of_row = {story: rows[LEAD:] for story, rows in feature.items()}
+    plain = {story: zscore(rows)[LEAD:] for story, rows in late.items()}
+    same_row = remove(plain, [of_row], TRAIN, SETTINGS, np.random.default_rng(1))
+    padded = {story: np.vstack([zscore(late[story])[:LEAD], same_row[story]]) for story in ROWS}
+    assert left(delayed(padded), feature) > 0.6
+    assert abs(left(removed(delayed(late), [feature]), feature)) < CHANCE
+
+
+def test_all_features_together_leave_no_more_of_one_than_its_own_removal():
+    rng = np.random.default_rng(4)
+    features = [spectrum(rng), counted(rng, 250), counted(rng, 140), counted(rng, 22)]
+    design = delayed(holding(features, rng))
+    together = removed(design, features)
+    for feature in features:
+        before, chance = read(design, feature)
+        after_all, after_one = left(together, feature), left(removed(design, [feature]), feature)
+        assert before > 3 * chance
+        assert after_all < max(after_one, 0) + chance
+
+
+@pytest.mark.parametrize("make", [lambda rng: slow(rng, 3), lambda rng: counted(rng, 250)])
+def test_a_feature_without_anything_in_common_takes_almost_nothing(make):
+    rng = np.random.default_rng(5)
+    design = delayed(slow(rng, 16, 0.0))
+    assert correlation(removed(design, [make(rng)])["winter"], design["winter"]).mean() > 0.97
+
+
+def test_without_a_penalty_nothing_of_the_feature_is_in_the_training_rows(monkeypatch):
+    monkeypatch.setattr("braintuning.lowlevel.removal.ALPHAS", np.array([1e-7]))
+    rng = np.random.default_rng(6)
+    feature = spectrum(rng)
+    residual, sound = removed(delayed(holding([feature], rng)), [feature]), delayed(feature)
+    x, y = (np.concatenate([rows[story] for story in TRAIN]) for rows in (sound, residual))
+    assert np.abs(x.T @ y).max() / len(x) < 1e-3
+
+
+def test_test_stories_do_not_decide_what_is_removed():
+    rng = np.random.default_rng(6)
+    feature, design = slow(rng, 3), delayed(slow(rng, 6))
+    other = {**design, "winter": design["winter"][::-1].copy()}
+    first, second = removed(design, [feature]), removed(other, [feature])
+    np.testing.assert_array_equal(first["a"], second["a"])
+    np.testing.assert_allclose(design["winter"] - first["winter"], other["winter"] - second["winter"], atol=1e-6)
+
+
+def test_a_readout_is_a_mean_correlation_and_its_chance_that_of_shifted_stories():
+    rng = np.random.default_rng(7)
+    truth = rng.standard_normal((40, 3)).cumsum(axis=0)
+    predicted = truth + rng.standard_normal((40, 3))
+    truth[:, 2], predicted[:, 1] = 4.0, 0.0
+    by_shift = [np.corrcoef(np.roll(predicted[:, 0], shift), truth[:, 0])[0, 1] / 2 for shift in range(40)]
+    found, chance = read_out(predicted, truth)
+    assert found == pytest.approx(by_shift[0])
+    assert chance == pytest.approx(np.quantile(by_shift[4:37], 0.95))

@@ -1,0 +1,203 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from braintuning.cortex import regions as rois
+from braintuning.datasets.lebel import LebelDataset
+from braintuning.figures import impact as figure3
+from braintuning.figures import tables as figure2
+from braintuning.pipeline import low_level as low_level_stage
+from braintuning.pipeline import low_level_fit
+from braintuning.pipeline.align import align
+from braintuning.pipeline.low_level import impact_table, low_level_impact
+from braintuning.pipeline.low_level_fit import spoken_fingerprint
+from braintuning.results import load_arrays
+from braintuning.study import Run, load_study
+from tiny import refused
+
+RUN = Run("small", "pretrained")
+BOTH = ("diphones", "all")
+COLUMNS = "layer roi feature alignment alignment_removed r_percent low high unique_lowlevel unique_model shared".split()
+
+
+def silent(*_):
+    pass
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A study with all its low-level features removed from one model."""
+    folder = tmp_path_factory.mktemp("low_level")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BRAINTUNING_RESULTS", str(folder / "results"))
+        patch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
+        tiny.encoder("hubert").save_pretrained(folder / "backbone")
+        files = tiny.write_dataset(folder / "ds")
+        content = tiny.study_content(files.root, folder / "backbone")
+        study = load_study(tiny.write_yaml(folder / "tiny.yaml", content))
+        said = []
+        path = low_level_impact(study, "P1", RUN, report=said.append)
+        yield study, path, said
+
+
+def test_the_table_has_every_layer_region_and_feature(made):
+    study, path, _ = made
+    table = pd.read_csv(path.with_suffix(".csv"))
+    assert [c for c in table.columns if c in COLUMNS] == COLUMNS
+    assert len(table) == 3 * len(rois.GROUPS) * (len(study.low_level.features) + 1)
+    assert table.duplicated(["layer", "roi", "feature"]).sum() == 0
+    parts = table[["unique_lowlevel", "unique_model", "shared"]].notna().all(axis=1)
+    assert set(table.loc[parts, "feature"]) == {"all"} and set(table.loc[parts, "layer"]) == {2}
+    assert set(table["phones"]) == {"phone tier"} and (table["n_layers"] == 3).all()
+    shares = table.groupby("feature")["rare_share"].first()
+    assert shares[["diphones", "triphones"]].between(0, 1).all()
+    assert shares.drop(["diphones", "triphones"]).isna().all()
+
+
+def test_every_readout_has_its_chance_and_that_of_all_is_the_one_that_is_left_most(made):
+    study, path, _ = made
+    arrays, table = load_arrays(path), pd.read_csv(path.with_suffix(".csv"))
+    names = study.low_level.features
+    for feature in (*names, "all"):
+        left = arrays[f"readout_removed_{feature}"]
+        assert left.shape == arrays["readout"].shape == (3, len(names), 2)
+        assert np.isfinite(left[:, 0]).all(), "only the spectrum varies in the test story"
+        row = table[(table["feature"] == feature) & (table["layer"] == 1)].iloc[0]
+        most = names.index(feature) if feature in names else np.nanargmax(left[1, :, 0] - left[1, :, 1])
+        found, expected = (
+            row[["readout_removed", "readout_chance", "readout"]],
+            (*left[1, most], arrays["readout"][1, most, 0]),
+        )
+        np.testing.assert_allclose(found.astype(float), expected, rtol=1e-4)
+
+
+def test_nothing_removed_is_the_alignment_of_figure_2(made, monkeypatch):
+    study, path, _ = made
+    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(study.results.parent))
+    usual = load_arrays(align(study, "P1", RUN, report=silent))["alignment"]
+    np.testing.assert_allclose(load_arrays(path)["alignment"], usual, atol=1e-4)
+
+
+def test_a_figure_layer_that_is_not_the_last_is_found_among_those_that_are_kept(made, monkeypatch):
+    study, path, _ = made
+    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(study.results.parent))
+    whole = load_arrays(path)
+    changes = {
+        "name": "subset",
+        "low_level": study.low_level.model_copy(update={"layers": (0,)}),
+        "figures": study.figures.model_copy(update={"layer": -2}),
+    }
+    subset = study.model_copy(update=changes)
+    kept = low_level_impact(subset, "P1", RUN, report=silent)
+    arrays, table = load_arrays(kept), pd.read_csv(kept.with_suffix(".csv")).assign(backbone="small")
+    assert arrays["layers"].tolist() == [0, 1] and arrays["n_layers"] == 3
+    assert set(figure2.at_layer(table, -2)["layer"]) == {1} and figure2.at_layer(table, -1).empty
+    np.testing.assert_allclose(figure3.at_figure_layer(subset, arrays, "alignment"), whole["alignment"][1], atol=1e-5)
+
+
+def test_a_corrected_textgrid_has_another_fingerprint(made, tmp_path):
+    study, _, _ = made
+    files = tiny.copy_dataset(tiny.TinyDataset(study.root), tmp_path / "ds")
+    dataset = LebelDataset(files.root, tiny.TR)
+    before = spoken_fingerprint(dataset, tiny.STORIES)
+    assert spoken_fingerprint(LebelDataset(study.root, tiny.TR), tiny.STORIES) == before
+    files.write_grid(tiny.STORIES[0], last=20)
+    assert spoken_fingerprint(dataset, tiny.STORIES) != before
+
+
+def test_a_whole_result_is_kept(made, monkeypatch):
+    study, path, _ = made
+    monkeypatch.setattr(low_level_stage, "LowLevelFit", None)
+    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
+    before = path.stat().st_mtime_ns
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(study.results.parent))
+    assert low_level_impact(study, "P1", RUN, report=silent) == path
+    assert path.stat().st_mtime_ns == before
+
+
+def test_what_sound_explains_alone_is_measured_once_for_all_models(made, monkeypatch):
+    study, path, _ = made
+    (alone,) = path.parents[1].glob("alone_*.h5")
+    calls, measured = [], low_level_fit.explained_by
+    monkeypatch.setattr(low_level_fit, "explained_by", lambda *args: calls.append(1) or measured(*args))
+    table = pd.read_csv(path.with_suffix(".csv"))
+    for expected in ([], [1]):
+        path.unlink()
+        low_level_impact(study, "P1", RUN, report=silent)
+        assert calls == expected
+        pd.testing.assert_frame_equal(pd.read_csv(path.with_suffix(".csv")), table)
+        alone.unlink()
+
+
+def test_r_is_the_loss_of_the_regions_mean_and_a_region_without_a_voxel_is_empty():
+    labels = np.array(["A1", "A1", "A5", "PGi", "44"])
+    alignment = np.array([[0.4, 0.2, 0.3, 0.1, np.nan]])
+    removed = np.array([[0.1, 0.2, 0.3, 0.3, np.nan]])
+    read = np.full((1, 1, 2), 0.1)
+    arrays = {"alignment": alignment, "layers": np.array([7]), "n_layers": np.array(9), "readout": read}
+    arrays |= {f"{kind}_{name}": x for kind, x in (("removed", removed), ("readout_removed", read)) for name in BOTH}
+    table = impact_table(arrays, labels, ["diphones"], np.random.default_rng(0))
+    table = table[table["feature"] == "diphones"].set_index("roi")
+    assert table.loc["primary_auditory", "r_percent"] == pytest.approx(50)
+    assert table.loc["late_language", "r_percent"] == pytest.approx(-50)
+    assert table.loc["primary_auditory", "low"] == pytest.approx(0) and table.loc["primary_auditory", "high"] == (
+        pytest.approx(75)
+    )
+    assert table.loc["inferior_middle_frontal", ["alignment", "r_percent", "low"]].isna().all()
+    assert table.loc["inferior_middle_frontal", "n_voxels"] == 0 and table.loc["primary_auditory", "n_voxels"] == 2
+    assert (table["layer"] == 7).all() and (table["n_layers"] == 9).all()
+
+
+def test_an_unknown_story_or_feature_is_refused(made, tmp_path):
+    study, _, _ = made
+    content = tiny.study_content(study.root, tmp_path)
+    refused(
+        lambda: load_study(tiny.write_yaml(tmp_path / "s.yaml", {**content, "low_level": {"stories": ["harbor"]}})),
+        "harbor", "harbour",
+    )  # fmt: skip
+    refused(
+        lambda: load_study(tiny.write_yaml(tmp_path / "f.yaml", {**content, "low_level": {"features": ["diphone"]}})),
+        "diphone",
+    )
+
+
+def test_r_of_next_to_no_alignment_is_left_empty():
+    table = pd.DataFrame({"alignment": [0.3, 0.049, np.nan], "r_percent": [20.0, 300.0, np.nan], "low": 1.0, "high": 2})
+    shown = figure3.where_r_is_defined(table)
+    assert shown["r_percent"].tolist()[0] == 20 and shown["r_percent"].isna().tolist() == [False, True, True]
+    assert shown["low"].isna().tolist() == [False, True, False]
+    assert shown["alignment"].equals(table["alignment"])
+    assert table["r_percent"].tolist()[1] == 300
+
+
+def test_missing_bars_are_told_apart_and_phones_by_dictionary_are_said():
+    table = pd.DataFrame(
+        {
+            **{"participant": ["P1", "P1", "P2"], "roi": ["late_language", "primary_auditory", "late_language"]},
+            **{"r_percent": [20.0, np.nan, np.nan], "n_voxels": [5, 0, 4], "phones": "phone tier"},
+        }
+    )
+    said = figure3.why_no_bar(table)
+    assert "auditory" in said and "of P1" in said and "P2" not in said and "below 0.05" in said
+    assert figure3.why_no_bar(table.iloc[:1]) == "" and "below" not in figure3.why_no_bar(table.iloc[:2])
+    assert "dictionary" in figure3.why_no_bar(table.iloc[:1].assign(phones="pronunciation dictionary within words"))
+
+
+def test_the_map_paints_each_regions_change_of_r(made, monkeypatch):
+    study, _, _ = made
+    labels = np.array(["A1", "A1", "A5", "A5", "44"])
+    cortex = SimpleNamespace(voxel_labels=labels, vertex_labels=np.array(["A5", "A1", "44", ""]), surface=None)
+    dataset = SimpleNamespace(cortex=lambda _: cortex)
+
+    def arrays(path):
+        tuned = "brain-tuned" in str(path)
+        alignment = np.array([[0.4, 0.2, 0.3, np.nan, 0.01]])
+        after = alignment * (0.5 if tuned else 0.25)
+        return {"alignment": alignment, "removed_all": after, "layers": np.array([2]), "n_layers": np.array(3)}
+
+    monkeypatch.setattr(figure3, "load_arrays", arrays)
+    assert figure3.change_map(study, dataset, "small") == pytest.approx([-25, -25, np.nan, np.nan], nan_ok=True)

@@ -1,0 +1,185 @@
+"""Corpora in their official layouts, made here: a few sounds with the names and annotations of the real ones."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from braintuning.probes.corpora import CORPORA, aligned, crema_d, open_corpus, slurp, speech_commands, timit
+from braintuning.probes.tasks import TASKS, material
+from braintuning.probes.utterance import PARTS, divide, require_disjoint
+from corpus_files import (
+    tone,
+    write_aligned,
+    write_crema_d,
+    write_slurp,
+    write_sound,
+    write_speech_commands,
+    write_timit,
+)
+from tiny import refused
+
+WRITERS = {
+    "TIMIT": write_timit,
+    "Speech Commands": write_speech_commands,
+    "CREMA-D": write_crema_d,
+    "SLURP": write_slurp,
+    "aligned speech": write_aligned,
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return {name: write(tmp_path_factory.mktemp(name.replace(" ", "_"))) for name, write in WRITERS.items()}
+
+
+@pytest.mark.parametrize(("task", "name"), [(task, name) for task in TASKS for name in TASKS[task].corpora])
+def test_every_task_divides_every_corpus_that_it_takes(written, task, name):
+    found, parts = material(task, written[name], report=lambda _: None)
+    assert found == name and all(parts[part] for part in PARTS)
+    for what in ("speaker", "prompt"):
+        if what == "speaker" or task != "word_identity":
+            names = [{getattr(u, what) for u in parts[part]} - TASKS[task].said_by_all for part in PARTS]
+            assert not (names[0] & names[1] or names[0] & names[2] or names[1] & names[2])
+    if name == "TIMIT":
+        labels = {u.label for u in parts["train"]}
+        assert labels == ({"SA", "SX", "SI"} if task == "sentence_type" else {"SX", "SI"})
+
+
+def test_timit_keeps_its_test_part_and_validates_on_speakers_of_train(written):
+    utterances = timit.read(written["TIMIT"])
+    parts = divide([u for u in utterances if u.label != "SA"], np.random.default_rng(0), by_prompt=True)
+    assert len(parts["test"]) == 4 * 8 and {u.part for u in utterances} == {"train", "test"}
+    speakers = {part: {u.speaker for u in parts[part]} for part in PARTS}
+    assert speakers["validation"] <= {u.speaker for u in utterances if u.part == "train"}
+    assert len(speakers["validation"]) == 2 and len(speakers["train"]) == 10
+    kept = sum(len(parts[part]) for part in ("train", "validation"))
+    assert kept < 12 * 8 and {u.label for u in parts["train"]} == {"SX", "SI"}
+
+
+def test_timit_has_its_phones_in_seconds_folded_to_39(written):
+    utterances = timit.read(written["TIMIT"])
+    assert len(utterances) == 16 * 10 and {u.label for u in utterances} == {"SA", "SX", "SI"}
+    one = utterances[0]
+    assert [phone.label for phone in one.phones] == ["sil", "SH", "IH", "sil", "D"]
+    assert one.phones[1].start == 0.05 and one.phones[1].end == 0.1 and one.text == "She had."
+    np.testing.assert_allclose(one.audio(), tone(), atol=1e-4)
+
+
+def test_a_sentence_that_timit_has_twice_is_read_once(tmp_path):
+    folder = write_timit(tmp_path)
+    write_sound(folder / "TEST" / "DR5" / "MBC12" / "SA1.WAV.wav")
+    utterances = timit.read(folder)
+    assert len(utterances) == 16 * 10 and {u.file.name for u in utterances if u.prompt == "SA1"} == {"SA1.WAV"}
+
+
+def test_timit_folds_to_the_39_classes_that_are_known():
+    from braintuning.lowlevel.phones import PHONES
+
+    assert set(timit.FOLDED.values()) - {timit.SILENCE} <= set(PHONES)
+
+
+def test_speech_commands_keeps_to_its_lists(written):
+    utterances = speech_commands.read(written["Speech Commands"])
+    assert len(utterances) == 3 * 35
+    assert {(u.speaker, u.part) for u in utterances} == {("aaa", "train"), ("bbb", "validation"), ("ccc", "test")}
+
+
+def test_crema_d_reads_actor_sentence_and_emotion_from_the_name(written):
+    utterances = crema_d.read(written["CREMA-D"])
+    assert (utterances[0].speaker, utterances[0].prompt, utterances[0].label) == ("1001", "DFA", "anger")
+    assert len({u.label for u in utterances}) == 6
+
+
+def test_slurp_has_every_part_although_all_its_speakers_are_in_all_parts(written):
+    utterances = slurp.read(written["SLURP"])
+    speakers = {part: {u.speaker for u in utterances if u.part == part} for part in PARTS}
+    assert [len(speakers[part]) for part in PARTS] == [12, 3, 5] and len(set().union(*speakers.values())) == 20
+    assert len(utterances) == 3 * 20 and {u.label for u in utterances} == {"set", "query", "remove"}
+    assert all(f"audio-{u.part}-" in u.file.name for u in utterances)
+    assert [u.file for u in slurp.read(written["SLURP"])] == [u.file for u in utterances]
+
+
+@pytest.mark.parametrize(
+    ("name", "gone", "said"),
+    [
+        ("TIMIT", "TRAIN/DR1/FCJ00/SX0.PHN", "SX0.PHN"),
+        ("TIMIT", "TRAIN/DR1/FCJ00/SX0.TXT", "SX0.TXT"),
+        ("TIMIT", "TEST", "TEST"),
+        ("Speech Commands", "yes/ccc_nohash_0.wav", "yes/ccc_nohash_0.wav"),
+        ("Speech Commands", "validation_list.txt", "validation_list.txt"),
+        ("Speech Commands", "testing_list.txt", "testing_list.txt"),
+        ("Speech Commands", "marvin", "'marvin'"),
+        ("CREMA-D", "AudioWAV", "AudioWAV"),
+        ("CREMA-D", "AudioWAV/*", "found no .wav file"),
+        ("SLURP", "dataset/slurp/metadata.json", "metadata.json"),
+        ("SLURP", "dataset/slurp/devel.jsonl", "devel.jsonl"),
+        ("SLURP", "audio/slurp_real", "audio/slurp_real"),
+        ("SLURP", "audio/slurp_real/audio-test-set-1.flac", "slurp_real.tar.gz"),
+        ("aligned speech", "3.flac", "3.flac"),
+    ],
+)
+def test_a_missing_piece_is_named_and_where_the_corpus_is_obtained(tmp_path, name, gone, said):
+    folder = WRITERS[name](tmp_path)
+    for path in list(folder.glob(gone)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    refused(lambda: open_corpus(folder, (name,)), said, name, f"obtained from {CORPORA[name].obtained}")
+
+
+@pytest.mark.parametrize("name", list(CORPORA))
+def test_an_empty_folder_says_what_is_expected_and_where_it_is_obtained(tmp_path, name):
+    refused(lambda: open_corpus(tmp_path, (name,)), CORPORA[name].marks[0], name, CORPORA[name].obtained)
+    refused(lambda: open_corpus(tmp_path / "nowhere", (name,)), "no such folder", CORPORA[name].obtained)
+
+
+def test_another_corpus_is_recognised(written):
+    refused(lambda: open_corpus(written["CREMA-D"], ("TIMIT", "aligned speech")), "holds CREMA-D", "expected TIMIT")
+
+
+def test_what_does_not_belong_is_named(tmp_path):
+    folder = write_crema_d(tmp_path / "c", actors=[1001], sentences=["DFA"])
+    write_sound(folder / "AudioWAV" / "1001_DFA_JOY_XX.wav")
+    refused(lambda: crema_d.read(folder), "JOY", "ANG")
+    folder = write_timit(tmp_path / "t")
+    speaker = folder / "TEST" / "DR5" / "MBC12"
+    (speaker / "SX3.PHN").write_text("0 800 xx\n")
+    refused(lambda: timit.read(folder), "'xx'", "0.000 s", "61 of TIMIT")
+    write_sound(speaker / "S37.WAV")
+    refused(lambda: timit.read(folder), "S37.WAV", "SA, SX, SI")
+    folder = write_speech_commands(tmp_path / "w")
+    write_sound(folder / "yes" / "mine.wav")
+    refused(lambda: speech_commands.read(folder), "mine.wav", "_nohash_")
+    folder = write_slurp(tmp_path / "s")
+    (folder / "dataset" / "slurp" / "test.jsonl").write_text('{"slurp_id": 1}\n')
+    refused(lambda: slurp.read(folder), "test.jsonl", "line 1")
+    folder = tmp_path / "a"
+    folder.mkdir()
+    unknown = '{"file": "y.wav", "speaker": "s"}\n'
+    (folder / "alignments.jsonl").write_text(unknown + '{"file": "x.wav", "speaker": "s", "label": "a"}\n')
+    refused(lambda: aligned.read(folder), "line 2", "'text'")
+
+
+def test_real_speech_is_read_and_divided(shared):
+    name, utterances = open_corpus(shared / "data" / "librispeech", ("TIMIT", "aligned speech"))
+    assert name == "aligned speech" and len(utterances) == 300
+    parts = divide(utterances, np.random.default_rng(0), by_prompt=True)
+    speakers = {part: {u.speaker for u in parts[part]} for part in PARTS}
+    assert len(speakers["test"]) > 60 and not speakers["test"] & (speakers["train"] | speakers["validation"])
+
+
+def test_empty_sound_is_named(tmp_path):
+    folder = write_crema_d(tmp_path, actors=[1001], sentences=["DFA"])
+    empty = write_sound(folder / "AudioWAV" / "1001_DFA_ANG_XX.wav", np.zeros(0, np.float32))
+    found = next(u for u in crema_d.read(folder) if u.file == empty)
+    refused(found.audio, empty.name)
+
+
+def test_a_speaker_or_prompt_in_two_parts_is_refused(written):
+    utterances = speech_commands.read(written["Speech Commands"])
+    parts = {part: tuple(u for u in utterances if u.part == part) for part in PARTS}
+    require_disjoint(parts)
+    refused(lambda: require_disjoint(parts, by_prompt=True), "prompt", "is in train and in validation")
+    refused(lambda: require_disjoint({**parts, "test": parts["train"][:1]}), "speaker 'aaa'", "train and in test")
+    refused(lambda: require_disjoint({**parts, "test": ()}), "no utterance in the test part")
+    some = [replace(utterances[0], part=None), *utterances]
+    refused(lambda: divide(some, np.random.default_rng(0)), utterances[0].file.name, "no part")

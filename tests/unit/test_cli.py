@@ -1,0 +1,244 @@
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import numpy as np
+import pytest
+import tiny
+import torch
+from braintuning import cli as command_line
+from braintuning.datasets.lebel import LebelDataset
+from braintuning.pipeline import notebooks
+from tiny import one_sentence
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pristine")
+    tiny.encoder("hubert").save_pretrained(folder / "backbone")
+    return tiny.write_dataset(folder / "ds")
+
+
+@pytest.fixture
+def files(tmp_path, pristine):
+    return tiny.copy_dataset(pristine, tmp_path / "ds")
+
+
+@pytest.fixture(autouse=True)
+def kept_in_tmp(tmp_path, monkeypatch):
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("BRAINTUNING_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
+
+
+@pytest.fixture
+def content(files, pristine):
+    return tiny.study_content(files.root, pristine.root.parent / "backbone")
+
+
+@pytest.fixture
+def failure(tmp_path, content, capsys):
+    """Message of a command that fails; the study is `content` as it is when the command runs."""
+
+    def run(*arguments):
+        path = tiny.write_yaml(tmp_path / "tiny.yaml", content)
+        code = command_line.main([*map(str, arguments), "--study", str(path)])
+        captured = capsys.readouterr()
+        assert code == 1, captured
+        assert captured.err.startswith("error: ") and captured.err.count("\n") == 1, captured.err
+        return captured.err.strip()
+
+    return run
+
+
+@pytest.fixture
+def check(failure, tmp_path):
+    """Message of a failing `check`, which must leave nothing behind."""
+
+    def run():
+        message = failure("check", "--out", tmp_path / "results" / "tiny" / "dataset.json")
+        assert not (tmp_path / "results").exists()
+        return message
+
+    return run
+
+
+def test_check_of_a_good_study_writes_what_it_found(tmp_path, content):
+    path = tiny.write_yaml(tmp_path / "tiny.yaml", content)
+    assert command_line.main(["check", "--study", str(path), "--out", str(tmp_path / "dataset.json")]) == 0
+    found = json.loads((tmp_path / "dataset.json").read_text())
+    assert found["participants"] == ["P1", "P2"] and found["root"] == content["dataset"]["root"]
+
+
+def test_unknown_study(capsys):
+    assert command_line.main(["figures", "--study", "dmo"]) == 1
+    one_sentence(capsys.readouterr().err.strip(), "no such study", "did you mean 'demo'?")
+
+
+def test_unknown_study_key(check, content):
+    content["tuning"]["epoch"] = 3
+    one_sentence(check(), "tiny.yaml", "unknown key `epoch` in `tuning`", "did you mean 'epochs'?")
+
+
+def test_fewer_than_two_training_stories(check, content):
+    content["stories"]["train"] = ["harbour"]
+    one_sentence(check(), "tiny.yaml", "found 1 training stories", "expected at least 2")
+
+
+def test_unknown_participant_of_the_study(check, content):
+    content["participants"] = ["P1", "UTS09"]
+    one_sentence(check(), "UTS09", "no such participant", "P1, P2")
+
+
+def test_unknown_participant_on_the_command_line(failure):
+    one_sentence(failure("ceiling", "--participant", "P3"), "study tiny", "unknown participant 'P3'")
+    message = failure("extract", "--backbone", "small", "--condition", "brain-tuned", "--participant", "P3")
+    one_sentence(message, "unknown participant 'P3'")
+
+
+def test_participant_left_out_on_the_command_line(failure):
+    one_sentence(failure("ceiling"), "unknown participant", "P1, P2")
+
+
+@pytest.mark.parametrize(("option", "value"), [("backbone", "smal"), ("condition", "braintuned")])
+def test_unknown_backbone_or_condition(failure, option, value):
+    parts = {"backbone": "small", "condition": "pretrained"} | {option: value}
+    message = failure("extract", "--backbone", parts["backbone"], "--condition", parts["condition"])
+    one_sentence(message, f"unknown {option} '{value}'", "did you mean")
+
+
+def test_folder_that_is_no_dataset(failure, tmp_path):
+    message = failure("check", "--root", tmp_path / "elsewhere", "--out", tmp_path / "out.json")
+    one_sentence(message, tmp_path / "elsewhere", "respdict.json", "expected")
+    assert not (tmp_path / "out.json").exists()
+
+
+def spoil_data(change):
+    def spoil(files):
+        data = np.random.default_rng(0).standard_normal((tiny.N_ROWS, tiny.N_VOXELS))
+        files.write_responses("P2", "orchard", change(data))
+
+    return spoil
+
+
+def with_nan(data):
+    data[3, 4:6] = np.nan
+    return data
+
+
+def with_constant(data):
+    data[:, 4:6] = 1.0
+    return data
+
+
+def silence(files):
+    audio = tiny.sound(1)
+    audio[16_000 * 5 : 16_000 * 16] = 0
+    tiny.soundfile.write(files.wav("orchard"), audio, 16_000, subtype="PCM_16")
+
+
+SPOILED = {
+    "no audio": (lambda f: f.wav("orchard").unlink(), ("orchard.wav", "expected a file")),
+    "no responses": (lambda f: f.hf5("P2", "orchard").unlink(), ("P2/orchard.hf5", "not found")),
+    "rows that do not fit": (spoil_data(lambda d: d[1:]), ("P2/orchard.hf5", "(19, 30)", "expected 20 rows")),
+    "NaN": (spoil_data(with_nan), ("P2/orchard.hf5", "NaN", "expected")),
+    "constant": (spoil_data(with_constant), ("P2/orchard.hf5", "a constant value", "expected")),
+    "no word tier": (lambda f: f.write_grid("orchard", tiers=("phone",)), ("orchard.TextGrid", "'word'", "expected")),
+    "past the audio": (lambda f: f.write_grid("orchard", last=80), ("orchard.TextGrid", "60.00 s", "expected")),
+    "silence": (silence, ("orchard.wav", "digital silence from 5.00 s to 16.00 s", "expected")),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_bad_input_is_one_sentence_before_anything_is_written(check, files, case):
+    spoil, parts = SPOILED[case]
+    spoil(files)
+    one_sentence(check(), *parts)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("figures",),
+        ("extract", "--backbone", "small", "--condition", "pretrained"),
+    ],
+)
+def test_cuda_without_a_gpu(failure, monkeypatch, tmp_path, command):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(command_line.subprocess, "run", lambda *_, **__: pytest.fail("the workflow was started"))
+    one_sentence(failure(*command, "--device", "cuda"), "no CUDA GPU", "use 'cpu'")
+    assert not (tmp_path / "results").exists()
+
+
+def test_no_room_on_the_disk(failure, content, monkeypatch, tmp_path):
+    import shutil
+
+    content["stories"] = {"train": ["lighthouse", "thewell"], "validation": ["marketday"], "test": ["theferry"]}
+    content["dataset"] |= {"root": str(tmp_path / "simulated"), "simulation": {"seed": 1}}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    one_sentence(failure("check", "--out", tmp_path / "out.json"), "simulated", "0.0 GB free", "GB needed")
+    assert not (tmp_path / "simulated").exists()
+
+
+def test_checkpoint_of_another_architecture(failure, content, tmp_path):
+    content["backbones"]["small"]["name"] = str(tiny.save_bert(tmp_path / "bert"))
+    message = failure("extract", "--backbone", "small", "--condition", "pretrained")
+    one_sentence(message, tmp_path / "bert", "type 'bert'", "expected one of")
+    assert not list((tmp_path / "results").rglob("*.h5"))
+
+
+def test_two_runs_of_a_study_at_once(failure, tmp_path):
+    import fcntl
+
+    (tmp_path / "results" / "tiny").mkdir(parents=True)
+    with open(tmp_path / "results" / "tiny" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        one_sentence(failure("figures"), "study tiny", "another run")
+
+
+@pytest.fixture
+def notebook(tmp_path, monkeypatch):
+    """Put a notebook with these cells, the first its parameters, where the command looks for notebooks."""
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "notebooks")
+    (tmp_path / "notebooks").mkdir()
+
+    def write(*cells):
+        made = [nbformat.v4.new_code_cell(cell) for cell in cells]
+        made[0].metadata["tags"] = ["parameters"]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=made, metadata=kernel), tmp_path / "notebooks" / "look.ipynb")
+
+    return write
+
+
+def test_notebook_that_does_not_exist(failure, notebook, tmp_path):
+    notebook('study = "demo"')
+    message = failure("notebook", "loook", "--out", tmp_path / "out.ipynb")
+    one_sentence(message, "loook.ipynb", "no such notebook", "did you mean 'look'?")
+
+
+def test_notebook_parameter_that_does_not_exist(failure, notebook, tmp_path):
+    notebook('study = "demo"\nbackbon = "small"')
+    message = failure("notebook", "look", "--backbone", "small", "--out", tmp_path / "out.ipynb")
+    one_sentence(message, "look.ipynb", "no parameter 'backbone'", "did you mean 'backbon'?")
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_bad_input_inside_a_notebook_is_the_same_sentence(failure, notebook, tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "REPOSITORY", tmp_path)
+    notebook(
+        'study = "demo"',
+        "from braintuning.errors import InputError\nraise InputError('P1.hf5: found none, expected one')",
+    )
+    message = failure("notebook", "look", "--out", tmp_path / "out.ipynb")
+    assert message == "error: P1.hf5: found none, expected one"
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_the_command_itself_fails_with_one_line_and_code_1(tmp_path):
+    command = [sys.executable, "-m", "braintuning", "check", "--study", tmp_path / "none.yaml", "--out", tmp_path / "o"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 1 and done.stdout == ""
+    one_sentence(done.stderr.strip(), "error: ", tmp_path / "none.yaml", "no such study")

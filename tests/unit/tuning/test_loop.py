@@ -1,0 +1,473 @@
+import copy
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from braintuning.backbone.precision import VARIABLE
+from braintuning.seeding import generator
+from braintuning.study.settings import Tuning
+from braintuning.tuning.batches import listening
+from braintuning.tuning.loop import _mean_loss, learning_rate_factor, tune
+from braintuning.tuning.model import StoryTargets, TunedModel
+from braintuning.tuning.objectives import objective
+from tiny import refused
+from transformers import HubertModel
+
+RATE = 16_000
+N_VOXELS = 5
+
+
+def settings(**changes):
+    values = {
+        "clip_seconds": 0.5,
+        "epochs": 3,
+        "batch_size": 4,
+        "trunk_learning_rate": 1e-3,
+        "head_learning_rate": 1e-2,
+    }
+    return Tuning(**{**values, **changes})
+
+
+def story(seed, n_rows=9):
+    """Noise that is hoarse or clear by row, and responses that follow how hoarse it is."""
+    rng = np.random.default_rng(seed)
+    times = 1.0 + 0.6 * np.arange(n_rows)
+    hoarse = rng.random(n_rows)
+    audio = 0.01 * rng.standard_normal(int(RATE * (times[-1] + 1)))
+    for time, level in zip(times, hoarse, strict=True):
+        inside = slice(int((time - 0.5) * RATE), int(time * RATE))
+        tone = np.sin(2 * np.pi * 300 * np.arange(RATE // 2) / RATE)
+        audio[inside] += level * 0.3 * rng.standard_normal(RATE // 2) + (1 - level) * 0.3 * tone
+    targets = np.outer(hoarse - 0.5, np.array([3.0, -2.0, 1.0, 0.0, 4.0]))
+    return StoryTargets(audio.astype(np.float32), times, targets.astype(np.float32))
+
+
+TRAIN = {"first": story(1), "second": story(2)}
+VALIDATION = {"third": story(3, n_rows=7)}
+
+
+def noise_story(seed, n_rows=8):
+    made = story(seed, n_rows)
+    noise = np.random.default_rng(seed + 100).standard_normal(made.targets.shape).astype(np.float32)
+    return StoryTargets(made.audio, made.times, noise)
+
+
+def silent(*_):
+    pass
+
+
+def run(encoder=None, train=TRAIN, validation=VALIDATION, report=silent, checkpoint=None, **changes):
+    encoder = encoder or tiny.encoder()
+    return tune(encoder, train, validation, settings(**changes), report=report, checkpoint=checkpoint)
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def clip_by_hand(story, row):
+    """The half second up to the row, standardised as transformers' feature extractor does it."""
+    end = round(story.times[row] * RATE)
+    clip = story.audio[end - RATE // 2 : end].astype(np.float64)
+    return (clip - clip.mean()) / np.sqrt(clip.var() + 1e-7)
+
+
+def hearing(family):
+    """A random model whose front end passes on what it hears: that of a random Whisper nearly mutes it."""
+    encoder = tiny.encoder(family)
+    if family == "whisper":
+        with torch.no_grad():
+            encoder.model.encoder.conv1.weight.mul_(20)
+            encoder.model.encoder.conv2.weight.mul_(20)
+    return encoder
+
+
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_loss_falls_on_what_can_be_learned(family):
+    _, history = run(hearing(family), epochs=10, patience=10, trunk_learning_rate=3e-3, head_learning_rate=3e-2)
+    for kind in ("train_loss", "validation_loss"):
+        losses = [row[kind] for row in history]
+        assert min(losses) < 0.6 * losses[0], (kind, losses)
+    assert [row["epoch"] for row in history] == list(range(1, 11))
+
+
+def adam_step(parameters, rates, moments, step):
+    """One step of Adam (Kingma & Ba 2015, algorithm 1) as it stands in the paper."""
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            first, second = moments.setdefault(name, (torch.zeros_like(parameter), torch.zeros_like(parameter)))
+            first.mul_(0.9).add_(0.1 * parameter.grad)
+            second.mul_(0.999).add_(0.001 * parameter.grad**2)
+            unbiased = (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+            parameter.sub_(rates[name] * unbiased)
+            parameter.grad = None
+
+
+def test_tuning_is_a_plain_loop_of_adam_on_the_mean_squared_error():
+    chosen = settings(epochs=2, batch_size=5)
+    model = copy.deepcopy(tiny.encoder().model)
+    assert isinstance(model, HubertModel)
+    head_weight = torch.zeros(N_VOXELS, 16, requires_grad=True)
+    head_bias = torch.zeros(N_VOXELS, requires_grad=True)
+    trunk = {n: p for n, p in model.named_parameters() if n.startswith(("feature_projection", "encoder"))}
+    parameters = {**trunk, "head_weight": head_weight, "head_bias": head_bias}
+    rows = [(TRAIN[name], row) for name in TRAIN for row in range(9)]
+    n_steps, step, moments, expected_losses = 8, 0, {}, []
+    for epoch in range(2):
+        order, losses = generator(chosen.seed, "epoch", epoch).permutation(18), []
+        for start in range(0, 18, 5):
+            batch = [rows[i] for i in order[start : start + 5]]
+            clips = torch.tensor(np.stack([clip_by_hand(*row) for row in batch]), dtype=torch.float32)
+            targets = torch.tensor(np.stack([story.targets[row] for story, row in batch]))
+            pooled = model(clips).last_hidden_state.mean(dim=1)
+            loss = ((pooled @ head_weight.T + head_bias - targets) ** 2).mean()
+            loss.backward()
+            factor = 1.0 if step == 0 else (n_steps - step) / (n_steps - 1)
+            rates = {name: factor * (1e-3 if name in trunk else 1e-2) for name in parameters}
+            step += 1
+            adam_step({n: p for n, p in parameters.items() if p.grad is not None}, rates, moments, step)
+            losses.append(loss.item())
+        expected_losses.append(np.mean(losses))
+    tuned, history = run(epochs=2, batch_size=5, patience=2)
+    assert history[1]["validation_loss"] < history[0]["validation_loss"]
+    np.testing.assert_allclose([row["train_loss"] for row in history], expected_losses, rtol=1e-4)
+    torch.testing.assert_close(tuned.head.weight, head_weight, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(tuned.head.bias, head_bias, atol=1e-4, rtol=1e-3)
+    for name, parameter in tuned.encoder.model.named_parameters():
+        torch.testing.assert_close(parameter, dict(model.named_parameters())[name], atol=1e-4, rtol=1e-3)
+
+
+def test_learning_rate_rises_over_the_first_tenth_and_then_falls_in_a_line_to_nought():
+    factors = [learning_rate_factor(step, 50, 0.1) for step in range(51)]
+    np.testing.assert_allclose(factors[:5], [0.2, 0.4, 0.6, 0.8, 1.0])
+    np.testing.assert_allclose(factors[5:], [(50 - step) / 45 for step in range(5, 51)])
+    assert learning_rate_factor(0, 3, 0.0) == 1.0
+
+
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_front_end_stays_and_trunk_and_head_move(family):
+    encoder = tiny.encoder(family)
+    before = {name: p.detach().clone() for name, p in encoder.model.named_parameters()}
+    tuned, _ = run(encoder, epochs=2)
+    front = {
+        "whisper": ("encoder.conv1", "encoder.conv2", "encoder.embed_positions"),
+    }.get(family, ("feature_extractor", "masked_spec_embed"))
+    moved = {name: not torch.equal(before[name], p) for name, p in tuned.encoder.model.named_parameters()}
+    still = {name for name in moved if name.startswith(front)}
+    without_gradient = {name for name in moved if name.startswith("decoder") or name.endswith("k_proj.bias")}
+    assert still and not any(moved[name] for name in still)
+    assert all(moved[name] for name in set(moved) - still - without_gradient)
+    assert tuned.head.weight.abs().max() > 0 and tuned.head.bias.abs().max() > 0
+
+
+def test_the_prediction_is_a_linear_map_of_the_mean_of_the_last_layer():
+    model = TunedModel(tiny.encoder("whisper"), N_VOXELS)
+    torch.nn.init.normal_(model.head.weight)
+    clips = torch.randn(3, RATE)
+    with torch.no_grad():
+        pooled = model.encoder(clips)[-1].mean(dim=1)
+        torch.testing.assert_close(model(clips), pooled @ model.head.weight.T + model.head.bias)
+        assert model.encoder(clips).shape[2] == 50
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("family", ["hubert", "whisper"])
+def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(family, tmp_path):
+    whole, history = run(tiny.encoder(family), epochs=4, patience=4)
+
+    def killed_in_third_epoch(line):
+        if '"epoch": 3' in line:
+            raise Killed
+
+    checkpoint = tmp_path / "run.checkpoint"
+    with pytest.raises(Killed):
+        run(tiny.encoder(family), epochs=4, patience=4, checkpoint=checkpoint, report=killed_in_third_epoch)
+    lines = []
+    resumed, history_of_resumed = run(
+        tiny.encoder(family), epochs=4, patience=4, checkpoint=checkpoint, report=lines.append
+    )
+    assert lines[0] == "resumed after epoch 2" and len(lines) == 5
+    assert history_of_resumed == history
+    assert equal(weights(resumed), weights(whole))
+
+
+def test_a_checkpoint_may_have_any_name(tmp_path):
+    run(epochs=1, checkpoint=tmp_path / "checkpoint")
+    lines = []
+    run(epochs=1, checkpoint=tmp_path / "checkpoint", report=lines.append)
+    assert lines == ["resumed after epoch 1"]
+
+
+def test_the_best_epoch_is_remembered_across_a_resume(tmp_path):
+    changes = {"epochs": 8, "patience": 8, "trunk_learning_rate": 1e-2, "head_learning_rate": 0.3}
+    validation = {"noise": noise_story(7)}
+    whole, history = run(validation=validation, **changes)
+    best = int(np.argmin([row["validation_loss"] for row in history]))
+    assert best < 6
+
+    def killed_in_last_epoch(line):
+        if '"epoch": 8' in line:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(validation=validation, checkpoint=tmp_path / "c.checkpoint", report=killed_in_last_epoch, **changes)
+    resumed, _ = run(validation=validation, checkpoint=tmp_path / "c.checkpoint", **changes)
+    assert equal(weights(resumed), weights(whole))
+
+
+def test_same_seed_gives_the_same_weights_and_another_seed_another_order():
+    once, twice, other = run()[0], run()[0], run(seed=1)[0]
+    assert equal(weights(once), weights(twice))
+    assert not equal(weights(once), weights(other))
+
+
+def test_tuning_stops_when_validation_no_longer_falls_and_returns_the_best_epoch():
+    encoder, snapshots = tiny.encoder(), []
+    tuned, history = tune(
+        encoder,
+        TRAIN,
+        {"noise": noise_story(7)},
+        settings(epochs=30, patience=2, trunk_learning_rate=1e-2, head_learning_rate=0.3),
+        report=lambda line: snapshots.append(weights(encoder)) if '"epoch"' in line else None,
+    )
+    losses = [row["validation_loss"] for row in history]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 1 + 2 < 30
+    assert equal(weights(tuned.encoder), snapshots[best])
+    assert not equal(weights(tuned.encoder), snapshots[-1])
+
+
+def test_validation_loss_is_the_mean_over_rows_whatever_their_order_and_batches():
+    model = TunedModel(tiny.encoder(), N_VOXELS)
+    torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
+    clips = np.stack([clip_by_hand(s, row) for s in TRAIN.values() for row in range(9)])
+    targets = np.concatenate([s.targets for s in TRAIN.values()])
+    with torch.no_grad():
+        pooled = model.encoder.model(torch.tensor(clips, dtype=torch.float32)).last_hidden_state.mean(dim=1)
+        expected = ((model.head(pooled).numpy() - targets) ** 2).mean()
+    order = np.random.default_rng(0).permutation(9)
+    shuffled = {
+        name: StoryTargets(s.audio, s.times[order], s.targets[order]) for name, s in reversed(list(TRAIN.items()))
+    }
+    for stories, size in ((TRAIN, 4), (TRAIN, 1), (TRAIN, 18), (shuffled, 7)):
+        hear = listening(stories, settings().clip_seconds, "cpu")
+        found = _mean_loss(model, stories, hear, settings(batch_size=size), 0, "cpu")
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("role", ["train", "validation"])
+def test_a_target_or_a_sound_that_is_no_number_is_refused_before_anything_is_tuned(role):
+    stories, name = {"train": (TRAIN, "second"), "validation": (VALIDATION, "third")}[role]
+    spoiled = copy.deepcopy(stories)
+    spoiled[name].targets[3, 1] = np.nan
+    refused(lambda: run(report=pytest.fail, **{role: spoiled}), f"story {name}", "nan", "row 3")
+    spoiled = copy.deepcopy(stories)
+    spoiled[name].audio[100] = np.inf
+    refused(lambda: run(report=pytest.fail, **{role: spoiled}), f"story {name}", "sound")
+
+
+class Brittle(torch.nn.Module):
+    """An objective whose loss of loud clips is NaN after some losses of training."""
+
+    def __init__(self, holds):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.holds, self.calls = holds, 0
+
+    def loss(self, audio):
+        self.calls += self.training
+        broken = torch.log(0.75 - audio.abs().amax(dim=1)) if self.calls > self.holds else 0
+        return ((self.weight * audio).square().mean(dim=1) + broken * self.weight).mean()
+
+
+def test_a_loss_that_is_no_number_stops_with_story_and_step_and_keeps_the_last_good_checkpoint(tmp_path):
+    quiet = {name: StoryTargets(0.1 * story.audio, story.times, ()) for name, story in TRAIN.items()}
+    loud = {**quiet, "second": StoryTargets(10 * TRAIN["second"].audio, TRAIN["second"].times, ())}
+    validation = {"third": StoryTargets(0.1 * VALIDATION["third"].audio, VALIDATION["third"].times, ())}
+    checkpoint, chosen = tmp_path / "c.checkpoint", settings(epochs=3, patience=3, batch_size=18)
+
+    def go(train, objective, report=silent):
+        return tune(
+            tiny.encoder(), train, validation, chosen, objective=objective, checkpoint=checkpoint, report=report
+        )
+
+    refused(lambda: go(loud, Brittle(holds=1)), "nan", "epoch 2, step 1", "(story second)")
+    lines = []
+    _, history = go(quiet, Brittle(holds=99), lines.append)
+    assert lines[0] == "resumed after epoch 1" and len(history) == 3
+
+
+def test_missing_stories_and_rows_that_do_not_fit_are_refused():
+    refused(lambda: run(train={}), "no training", "expected")
+    refused(lambda: run(validation={}), "no validation", "expected")
+    short = {
+        **TRAIN,
+        "second": StoryTargets(TRAIN["second"].audio, TRAIN["second"].times[:-1], TRAIN["second"].targets),
+    }
+    refused(lambda: run(train=short), "story second", "found 9", "expected 8")
+
+
+def test_stories_with_different_numbers_of_voxels_are_refused():
+    narrow = {"third": StoryTargets(VALIDATION["third"].audio, VALIDATION["third"].times, np.zeros((7, 4), np.float32))}
+    refused(lambda: run(validation=narrow), "third", "4", "expected 5")
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
+    run(tiny.encoder("whisper"), epochs=1, checkpoint=tmp_path / "c.checkpoint")
+    refused(
+        lambda: run(tiny.encoder("hubert"), epochs=2, checkpoint=tmp_path / "c.checkpoint"),
+        tmp_path / "c.checkpoint",
+        "expected",
+    )
+
+
+def together(made):
+    """A story with the responses of two participants, of whom the second responds the other way round."""
+    return StoryTargets(made.audio, made.times, (made.targets, -made.targets[:, ::-1].copy()))
+
+
+def test_several_participants_take_turns_batch_by_batch(monkeypatch):
+    seen = []
+    whole = TunedModel.loss
+
+    def watched(model, front, targets):
+        if torch.is_grad_enabled():
+            seen.append((front.hidden.sum().item(), targets))
+        return whole(model, front, targets)
+
+    monkeypatch.setattr(TunedModel, "loss", watched)
+    train = {name: together(made) for name, made in TRAIN.items()}
+    validation = {name: together(made) for name, made in VALIDATION.items()}
+    run(train=train, validation=validation, epochs=1, batch_size=6)
+    assert len(seen) == 2 * 3
+    for (heard, first), (heard_again, second) in zip(seen[::2], seen[1::2], strict=True):
+        assert heard == heard_again
+        torch.testing.assert_close(second, -first.flip(1))
+
+
+def test_one_participant_in_a_tuple_is_one_participant():
+    alone = {name: StoryTargets(made.audio, made.times, (made.targets,)) for name, made in TRAIN.items()}
+    assert equal(weights(run(train=alone)[0]), weights(run()[0]))
+
+
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_lora_moves_adapters_and_head_only_also_after_a_resume(family, tmp_path):
+    encoder = tiny.encoder(family)
+    before = {name: p.detach().clone() for name, p in encoder.model.named_parameters()}
+    changes = {"epochs": 2, "lora_rank": 2, "patience": 5}
+    whole, _ = run(tiny.encoder(family), **changes)
+
+    def killed_in_second_epoch(line):
+        if '"epoch": 2' in line:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tiny.encoder(family), checkpoint=tmp_path / "c", report=killed_in_second_epoch, **changes)
+    tuned, _ = run(encoder, checkpoint=tmp_path / "c", **changes)
+    assert equal(weights(tuned), weights(whole))
+    after = dict(tuned.encoder.model.named_parameters())
+    adapters = {name for name in after if "lora_" in name}
+    assert adapters and {name for name in after if after[name].requires_grad} == adapters
+    still = {name.replace(".base_layer", ""): p for name, p in after.items() if name not in adapters}
+    assert still.keys() == before.keys() and all(torch.equal(still[name], before[name]) for name in before)
+    assert any(after[name].abs().max() > 0 for name in adapters if "lora_B" in name)
+    assert tuned.head.weight.abs().max() > 0
+
+
+@pytest.mark.parametrize("loss", ["correlation", "cosine + l2"])
+def test_other_losses_are_lowered_too(loss):
+    _, history = run(epochs=6, patience=6, loss=loss, head_learning_rate=3e-2)
+    losses = [row["train_loss"] for row in history]
+    assert losses[-1] < losses[0]
+
+
+class Energy(torch.nn.Module):
+    """An objective with a parameter of its own: the squared distance of the mean of the last layer from it."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = (encoder,)
+        self.centre = torch.nn.Parameter(torch.ones(encoder.dim))
+
+    def loss(self, audio):
+        noise = 0.1 * torch.randn(len(audio), 1)
+        return ((self.encoder[0](audio, layers=[-1])[-1].mean(dim=1) + noise - self.centre) ** 2).mean()
+
+
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "whisper"])
+def test_stimulus_tuning_goes_on_to_the_same_weights_bit_for_bit(family, tmp_path):
+    """The objective keeps more than parameters: wav2vec2's temperature falls with the losses counted so far."""
+    train = {name: StoryTargets(made.audio, made.times, ()) for name, made in TRAIN.items()}
+    validation = {name: StoryTargets(made.audio, made.times, ()) for name, made in VALIDATION.items()}
+    chosen = settings(epochs=4, patience=4, clip_seconds=1.0)
+
+    def go(**more):
+        encoder = tiny.encoder(family)
+        heads = objective(encoder, [story.audio for story in train.values()] * 20, seed=0)
+        return tune(encoder, train, validation, chosen, objective=heads, **more)
+
+    def killed_in_third_epoch(line):
+        if '"epoch": 3' in line:
+            raise KeyboardInterrupt
+
+    whole, history = go(report=silent)
+    with pytest.raises(KeyboardInterrupt):
+        go(checkpoint=tmp_path / "c", report=killed_in_third_epoch)
+    resumed, history_of_resumed = go(checkpoint=tmp_path / "c", report=silent)
+    assert history_of_resumed == history
+    assert equal(weights(resumed), weights(whole))
+
+
+def test_an_objective_of_its_own_needs_no_targets_and_draws_the_same_after_a_resume(tmp_path):
+    train = {name: StoryTargets(made.audio, made.times, ()) for name, made in TRAIN.items()}
+    validation = {name: StoryTargets(made.audio, made.times, ()) for name, made in VALIDATION.items()}
+
+    def go(**more):
+        encoder = tiny.encoder()
+        return tune(encoder, train, validation, settings(epochs=3, patience=5), objective=Energy(encoder), **more)
+
+    whole, history = go(report=silent)
+    assert history[-1]["validation_loss"] < history[0]["validation_loss"]
+
+    def killed_in_second_epoch(line):
+        if '"epoch": 2' in line:
+            raise Killed
+
+    with pytest.raises(Killed):
+        go(checkpoint=tmp_path / "c", report=killed_in_second_epoch)
+    resumed, _ = go(checkpoint=tmp_path / "c", report=silent)
+    assert equal(weights(resumed), weights(whole))
+    assert not torch.equal(whole.head.centre, torch.ones(16))
+
+
+def test_stories_with_different_numbers_of_participants_are_refused():
+    mixed = {"first": together(TRAIN["first"]), "second": TRAIN["second"]}
+    refused(lambda: run(train=mixed), "story second", "found 1 participants", "expected 2")
+
+
+def test_a_story_may_train_with_some_rows_and_validate_with_others():
+    """Sound of one name in both, but other rows of it: what is kept of one must not be taken for the other."""
+    (name, whole), *_ = TRAIN.items()
+    train = {name: StoryTargets(whole.audio, whole.times[:6], whole.targets[:6])}
+    rest = StoryTargets(whole.audio, whole.times[6:], whole.targets[6:])
+    (same, history), (other, expected) = (run(train=train, validation={key: rest}) for key in (name, "other"))
+    assert history == expected and equal(weights(same), weights(other))
+
+
+def test_tuning_in_bfloat16_has_the_losses_of_float32(monkeypatch):
+    histories = {}
+    for value in ("float32", "bfloat16"):
+        monkeypatch.setenv(VARIABLE, value)
+        model, history = tune(hearing("hubert"), TRAIN, VALIDATION, settings(epochs=6, patience=6), report=silent)
+        histories[value] = np.array([[row["train_loss"], row["validation_loss"]] for row in history])
+        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    np.testing.assert_allclose(histories["bfloat16"], histories["float32"], rtol=0.02)
+    assert (histories["bfloat16"] != histories["float32"]).any()
