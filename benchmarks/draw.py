@@ -13,7 +13,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import pandas as pd
-from braintuning.files import atomic_path
+from braintuning.results import atomic_path
 
 RESULTS = Path(__file__).parent / "results" / "draw.csv"
 REPEATS = 5

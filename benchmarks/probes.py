@@ -18,14 +18,12 @@ import numpy as np
 import pandas as pd
 import torch
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.files import REPOSITORY
 from braintuning.pipeline.probe import KIND_OF_TASK, as_table
 from braintuning.probes.features import Store, states
 from braintuning.probes.scores import SCORES, paired_difference
 from braintuning.probes.tasks import material, task_named
 from braintuning.probes.utterance import Parts
-from braintuning.results import save_table
-from braintuning.seeding import generator
+from braintuning.results import REPOSITORY, generator, save_table
 from transformers import AutoConfig
 
 RESULTS = Path(__file__).parent / "results"

@@ -27,7 +27,7 @@ from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.positional_convolution import kept_kernels
 from braintuning.backbone.precision import activation_dtype, autocast, precision
 from braintuning.figures.style import use_style
-from braintuning.files import atomic_path
+from braintuning.results import atomic_path
 from braintuning.tuning.accumulation import gradient
 from braintuning.tuning.loop import loss_of_clips
 from braintuning.tuning.model import Front, TunedModel

@@ -1,7 +1,10 @@
 """A dataset of a minute a story in the layout of ds003020, random speech models of a few thousand weights, a study."""
 
 import json
+import logging
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,6 +67,22 @@ def sound(seed: int, seconds: float = SECONDS, rate: int = 16_000) -> np.ndarray
     times = np.arange(round(seconds * rate)) / rate
     swell = 0.5 + 0.4 * np.sin(2 * np.pi * times * rng.uniform(0.03, 0.09) + rng.uniform(0, 6))
     return 0.5 * swell * np.sin(2 * np.pi * rng.uniform(150, 400) * times) + 0.02 * rng.standard_normal(len(times))
+
+
+@contextmanager
+def listening(hear: Callable[[str], object]) -> Iterator[None]:
+    """Call `hear` with every event that is logged; what it raises stops the work, as a kill at that moment would."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            hear(record.getMessage())
+
+    logger, handler = logging.getLogger("braintuning"), Handler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @dataclass(frozen=True)

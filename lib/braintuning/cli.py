@@ -11,7 +11,7 @@ from pathlib import Path
 from braintuning.datasets import fetch_cli
 from braintuning.datasets.inventory import require_data
 from braintuning.errors import InputError
-from braintuning.files import CACHE, REPOSITORY, atomic_path
+from braintuning.results import CACHE, REPOSITORY, atomic_path
 from braintuning.study import Study, load_study
 
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}

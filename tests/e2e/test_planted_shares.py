@@ -34,10 +34,6 @@ TOLERANCE = 0.2
 """On a region's share over listeners and seeds; the coarse cortex has one to three voxels of A1 a listener."""
 
 
-def silent(line):
-    pass
-
-
 def content(root):
     return {
         "name": "planted",
@@ -57,7 +53,7 @@ def write_features(path, dataset):
     """One layer: sound as it is measured, and the meaning that listeners respond to, before the blood does."""
     grid = {story: dataset.tr_times(story) for story in (*TRAIN, TEST)}
     times = {s: np.concatenate([t[0] - TR * np.arange(LEAD, 0, -1), t]) for s, t in grid.items()}
-    sound, features = low_level_features(dataset, times, TRAIN, ("power_spectrum", "articulation"), silent), {}
+    sound, features = low_level_features(dataset, times, TRAIN, ("power_spectrum", "articulation")), {}
     for story in times:
         heard = dataset.audio(story), dataset.words(story), dataset.phones(story)
         track = simulate.feature_spaces(*heard, COMPONENTS)["meaning"]
@@ -75,7 +71,7 @@ def impact_of_a_seed(folder, seed):
     features = write_features(folder / "features.h5", LebelDataset(folder / "ds", TR))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(low_level_stage, "extract_features", lambda *_: features)
-        paths = [low_level_impact(study, listener, RUN, report=silent) for listener in LISTENERS]
+        paths = [low_level_impact(study, listener, RUN) for listener in LISTENERS]
     return pd.concat([pd.read_csv(path.with_suffix(".csv")) for path in paths]).assign(simulation=seed)
 
 

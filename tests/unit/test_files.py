@@ -7,7 +7,7 @@ import sys
 import pytest
 from braintuning import files
 from braintuning.errors import InputError
-from braintuning.files import atomic_path, git_commit, package_versions, require_space, sha256
+from braintuning.results import atomic_path, git_commit, package_versions, require_space, sha256
 
 
 def write(path, kind, text):
@@ -70,7 +70,7 @@ def test_block_that_writes_nothing_leaves_what_was_there(tmp_path, kind):
 
 
 def run_and_die(script, path):
-    header = "import os, shutil, signal, sys\nfrom pathlib import Path\nfrom braintuning.files import atomic_path\n"
+    header = "import os, shutil, signal, sys\nfrom pathlib import Path\nfrom braintuning.results import atomic_path\n"
     footer = "die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\npath = Path(sys.argv[1])\n"
     died = subprocess.run([sys.executable, "-c", header + footer + script, path], check=False)
     assert died.returncode == -signal.SIGKILL

@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
-from braintuning.seeding import generator
+from braintuning.results import generator
 
 
 def test_same_purpose_same_numbers_whatever_ran_before():
@@ -19,7 +19,7 @@ def test_every_seed_and_label_gives_its_own_numbers():
 
 
 def test_numbers_do_not_depend_on_the_process():
-    code = "from braintuning.seeding import generator; print(generator(7, 'noise', 3).random())"
+    code = "from braintuning.results import generator; print(generator(7, 'noise', 3).random())"
     environment = {**os.environ, "PYTHONHASHSEED": "123"}
     printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert float(printed.stdout) == generator(7, "noise", 3).random()

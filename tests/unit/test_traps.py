@@ -12,7 +12,7 @@ import tiny_subject
 from braintuning.cortex.brainplot import flatmap
 from braintuning.cortex.pycortex import participant_cortex
 from braintuning.cortex.pycortex_mapper import import_pycortex
-from braintuning.files import REPOSITORY
+from braintuning.results import REPOSITORY
 from matplotlib.figure import Figure
 
 GONE = {"np.in1d", "numpy.in1d", "cm.get_cmap", "plt.get_cmap", "torchaudio.load", "pickle.load", "pickle.loads"}

@@ -9,7 +9,7 @@ import torch
 from braintuning import timing
 from braintuning.alignment import encoding
 from braintuning.cortex import regions as rois
-from braintuning.seeding import generator
+from braintuning.results import generator
 from braintuning.study.settings import Encoding
 
 SHARE_OF_GPU = 0.3

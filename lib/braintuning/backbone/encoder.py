@@ -21,7 +21,7 @@ from braintuning.backbone.fast import convolved
 from braintuning.backbone.files import Preprocessor, load_model, load_preprocessor, supported
 from braintuning.backbone.weights import quiet_transformers, resolve
 from braintuning.errors import InputError
-from braintuning.files import atomic_path
+from braintuning.results import atomic_path
 from braintuning.timing import SAMPLE_RATE
 
 LORA_TARGETS = r".*encoder\.layers\.\d+\.(self_attn|attention)\.(q|k|v|out)_proj"

@@ -18,8 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from braintuning.backbone.pypi_weights import whisper_from_ctranslate2
 from braintuning.errors import InputError
-from braintuning.files import CACHE, REPOSITORY, atomic_path
-from braintuning.results import inputs_fingerprint
+from braintuning.results import CACHE, REPOSITORY, atomic_path, inputs_fingerprint
 
 HUB_TIMEOUT = 5.0
 WEIGHT_FILES = (

@@ -9,7 +9,7 @@ from braintuning.cortex.colours import Reliability, group_average, vertex_colour
 from braintuning.cortex.figure import cortex_figure
 from braintuning.cortex.flatmap import flatmap, inflated
 from braintuning.cortex.participants_figure import Panel, participants_figure
-from braintuning.files import atomic_path
+from braintuning.results import atomic_path
 
 __all__ = [
     "Panel",

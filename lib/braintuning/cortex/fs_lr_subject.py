@@ -10,7 +10,7 @@ import numpy as np
 
 from braintuning.cortex.pycortex_mapper import import_pycortex
 from braintuning.cortex.surface import HEMISPHERES, fs_lr, hcp_mesh
-from braintuning.files import CACHE, atomic_path
+from braintuning.results import CACHE, atomic_path
 
 STORE = CACHE / "pycortex"
 FS_LR = "fs_LR"

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from braintuning.cortex.surface import HEMISPHERES
 from braintuning.errors import InputError
-from braintuning.files import CACHE, require_file
+from braintuning.results import CACHE, require_file
 
 PREFIX = {"left": "lh", "right": "rh"}
 ANNOTATIONS = {

@@ -14,7 +14,7 @@ from braintuning.cortex.pycortex_mapper import voxel_shares
 from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices, load_cortex, regions_of_voxels, save_cortex
 from braintuning.cortex.surface import HEMISPHERES, Surface, side_by_side
 from braintuning.errors import InputError
-from braintuning.files import CACHE, require_file
+from braintuning.results import CACHE, require_file
 
 FORMAT = 1
 SMOOTHING_STEPS = 20

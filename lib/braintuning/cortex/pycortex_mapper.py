@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, vstack
 
 from braintuning.errors import InputError
-from braintuning.files import require_file
+from braintuning.results import require_file
 
 
 def voxel_shares(subject: Path, transform: str, store: Path) -> csr_matrix:

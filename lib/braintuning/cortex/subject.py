@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from braintuning.cortex.regions import hcp_mmp_labels
 from braintuning.cortex.surface import HEMISPHERES, Surface, fs_lr
 from braintuning.errors import InputError
-from braintuning.files import atomic_path
+from braintuning.results import atomic_path
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from braintuning.cortex.colours import limits, per_vertex
 from braintuning.cortex.fs_lr_subject import STORE, fs_lr_in_pycortex
 from braintuning.cortex.surface import fs_lr
 from braintuning.errors import InputError
-from braintuning.files import atomic_path
+from braintuning.results import atomic_path
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from braintuning.datasets.alice import AliceDataset
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.errors import InputError
-from braintuning.files import REPOSITORY
+from braintuning.results import REPOSITORY
 from braintuning.study import Study
 
 

@@ -8,7 +8,7 @@ import soundfile
 import soxr
 
 from braintuning.errors import InputError
-from braintuning.files import atomic_path, require_file
+from braintuning.results import atomic_path, require_file
 
 RATE = 16_000
 _CONSTANT = 1e-6

@@ -23,7 +23,7 @@ import requests
 from braintuning.datasets import manifest
 from braintuning.datasets.manifest import Entry
 from braintuning.errors import InputError
-from braintuning.files import CACHE, require_space
+from braintuning.results import CACHE, require_space
 
 BASE_URL = "https://s3.amazonaws.com/openneuro.org/ds003020/"
 DEST = CACHE / "ds003020"

@@ -15,7 +15,7 @@ from braintuning.datasets import manifest
 from braintuning.datasets.download import BASE_URL, DEST, Event, fetch
 from braintuning.datasets.manifest import MANIFEST, Entry, Plan, Problem
 from braintuning.errors import InputError
-from braintuning.files import atomic_path
+from braintuning.results import atomic_path
 
 
 class Console:

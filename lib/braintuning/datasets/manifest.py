@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from braintuning.errors import InputError
-from braintuning.files import ANNEX_POINTER, REPOSITORY
+from braintuning.results import ANNEX_POINTER, REPOSITORY
 
 MANIFEST = REPOSITORY / "data" / "manifests" / "ds003020.tsv"
 COLUMNS = ("path", "bytes", "md5")

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from braintuning.errors import InputError
-from braintuning.files import require_file
+from braintuning.results import require_file
 
 ROWS_AT_A_TIME = 8
 MOST_BROKEN = 0.05

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from braintuning.errors import InputError, MissingTier
-from braintuning.files import atomic_path, require_file
+from braintuning.results import atomic_path, require_file
 
 _NON_SPEECH = frozenset("sp sil spn br lg ls ns ns_ap cg ig sl sentence_start sentence_end".split()) | {""}
 _BRACKETED = re.compile(r"\{.*\}|<.*>|\[.*\]|\(\(.*\)\)", re.DOTALL)

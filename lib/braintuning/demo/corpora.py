@@ -6,6 +6,7 @@ good: what tests was never trained on.
 
 import functools
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -19,12 +20,12 @@ import yaml
 from braintuning.demo.stories import STORY_TEXTS, story_text
 from braintuning.demo.voices import RATE, Voice, speak
 from braintuning.errors import InputError
-from braintuning.files import CACHE, REPOSITORY, atomic_path
 from braintuning.lowlevel.pronunciation import PHONE_OF_SYMBOL, pronounce, words_of
 from braintuning.probes.corpora.speech_commands import WORDS
-from braintuning.results import fingerprint
-from braintuning.seeding import generator
+from braintuning.results import CACHE, REPOSITORY, atomic_path, fingerprint, generator
 from braintuning.timing import SAMPLE_RATE
+
+log = logging.getLogger(__name__)
 
 VERSION = 3
 VOICES_OF_PART = {"train": 9, "validation": 3, "test": 6}
@@ -234,7 +235,7 @@ SPOKEN: dict[str, Callable[[int], Iterator[Line]]] = {
 }
 
 
-def spoken_corpus(name: str, seed: int = 0, cache: Path | None = None, report: Callable[[str], None] = print) -> Path:
+def spoken_corpus(name: str, seed: int = 0, cache: Path | None = None) -> Path:
     """Folder of a spoken corpus, made once and kept.
 
     Parameters
@@ -245,7 +246,6 @@ def spoken_corpus(name: str, seed: int = 0, cache: Path | None = None, report: C
         Of voices, sentences and sounds.
     cache : Path, optional
         By default `probes` in the project's cache.
-    report : callable
 
     Raises
     ------
@@ -258,7 +258,7 @@ def spoken_corpus(name: str, seed: int = 0, cache: Path | None = None, report: C
     key = fingerprint([VERSION, seed, [asdict(line) for line in lines]])
     folder = (cache or CACHE / "probes") / f"{name.replace(' ', '_')}_{key}"
     if not folder.is_dir():
-        report(f"speaking the corpus of {name}, {len(lines)} utterances")
+        log.info(f"speaking the corpus of {name}, {len(lines)} utterances")
         with atomic_path(folder) as temporary:
             temporary.mkdir(parents=True)
             _write(temporary, lines, seed)

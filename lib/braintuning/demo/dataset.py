@@ -16,8 +16,7 @@ from braintuning.demo.listeners import SPACES
 from braintuning.demo.stories import story_text
 from braintuning.demo.voices import VOICES, speak
 from braintuning.errors import InputError
-from braintuning.files import atomic_path, require_space
-from braintuning.seeding import generator
+from braintuning.results import atomic_path, generator, require_space
 from braintuning.study.settings import Simulation
 from braintuning.timing import SAMPLE_RATE, row_times
 

@@ -22,7 +22,7 @@ from braintuning.cortex.surface import fs_lr
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo.stories import word_vectors
 from braintuning.lowlevel import acoustic as lowlevel
-from braintuning.seeding import generator
+from braintuning.results import generator
 from braintuning.timing import SAMPLE_RATE
 
 STEP = 0.1

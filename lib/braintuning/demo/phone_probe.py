@@ -22,7 +22,7 @@ from braintuning.demo.pretraining_corpus import held_out_speakers, real_speakers
 from braintuning.demo.voices import RATE, Voice, speak
 from braintuning.errors import InputError
 from braintuning.lowlevel.phones import PHONES, without_stress
-from braintuning.seeding import generator
+from braintuning.results import generator
 from braintuning.timing import SAMPLE_RATE
 from braintuning.tuning.units import mfcc
 

@@ -2,8 +2,9 @@
 
 import copy
 import json
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from braintuning.backbone.families import standardised
 from braintuning.backbone.precision import autocast
 from braintuning.demo.pretraining_corpus import draw_clips
 from braintuning.errors import InputError, nearest
-from braintuning.files import atomic_path
-from braintuning.seeding import generator
+from braintuning.results import atomic_path, generator
 from braintuning.tuning.loop import learning_rate_factor
 from braintuning.tuning.objectives import Contrastive, MaskedUnits
 from braintuning.tuning.units import EncoderUnits, MfccUnits, fit_units
+
+log = logging.getLogger(__name__)
 
 FAMILIES = ("hubert", "wav2vec2")
 N_ROUNDS = 2
@@ -242,7 +244,6 @@ def pretrain(
     sounds: Mapping[str, np.ndarray],
     folder: Path,
     device: str = "cpu",
-    report: Callable[[str], None] = print,
 ) -> SpeechEncoder:
     """Pretrain a model, or go on where a killed run stopped, to the same weights (on a CPU, to the bit).
 
@@ -255,8 +256,6 @@ def pretrain(
         Where `checkpoint.pt` goes and, in the end, `log.jsonl`.
     device : str
         cpu or cuda, in `precision.precision` with float32 weights.
-    report : callable
-        Receives each entry of the log as a line of JSON.
 
     Returns
     -------
@@ -280,7 +279,7 @@ def pretrain(
             now = time.monotonic()
             entry = {"round": run.round + 1, "step": run.step, "loss": round(float(np.mean(losses)), 5)}
             run.log.append({**entry, "seconds": round(now - since, 2)})
-            report(json.dumps(run.log[-1]))
+            log.info(json.dumps(run.log[-1]))
             losses, since = [], now
         if run.step % settings.checkpoint_every == 0:
             run.save(checkpoint)

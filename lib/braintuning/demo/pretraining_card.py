@@ -9,7 +9,7 @@ import pandas as pd
 from safetensors.torch import load_file
 
 from braintuning.demo.pretraining import Pretraining
-from braintuning.files import atomic_path
+from braintuning.results import atomic_path
 
 LOG_ROWS = 100
 LEARNT = {

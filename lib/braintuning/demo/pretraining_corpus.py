@@ -14,8 +14,7 @@ import yaml
 from braintuning.datasets.audio import read_audio
 from braintuning.demo.voices import RATE, VOICES, Voice, speak
 from braintuning.errors import InputError
-from braintuning.files import CACHE, REPOSITORY, atomic_path
-from braintuning.seeding import generator
+from braintuning.results import CACHE, REPOSITORY, atomic_path, generator
 from braintuning.timing import SAMPLE_RATE
 
 STORIES = REPOSITORY / "data" / "stories"

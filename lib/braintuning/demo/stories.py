@@ -8,8 +8,8 @@ import numpy as np
 
 from braintuning.alignment.encoding import zscore
 from braintuning.errors import InputError
-from braintuning.files import REPOSITORY
 from braintuning.lowlevel.pronunciation import words_of
+from braintuning.results import REPOSITORY
 
 STORY_TEXTS = REPOSITORY / "data" / "stories"
 

@@ -12,7 +12,7 @@ from braintuning.datasets.base import Dataset
 from braintuning.figures import compare as comparison
 from braintuning.figures.claim_measures import HALF_WIDTH
 from braintuning.figures.paper_claims import ALIGNMENT, PREFERENCE, Claim
-from braintuning.seeding import generator
+from braintuning.results import generator
 from braintuning.study import Study
 
 EVERY = f"{comparison.WITHIN}, in every participant"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from braintuning.figures.paper_claims import LATE
-from braintuning.files import REPOSITORY
+from braintuning.results import REPOSITORY
 from braintuning.study import Study
 
 LEAST_ALIGNMENT = 0.05

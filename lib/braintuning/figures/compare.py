@@ -11,8 +11,7 @@ from braintuning.alignment.layers import measured
 from braintuning.cortex import regions as rois
 from braintuning.datasets.base import Dataset
 from braintuning.pipeline.steps import used_voxels
-from braintuning.results import load_arrays
-from braintuning.seeding import generator
+from braintuning.results import generator, load_arrays
 from braintuning.study import Run, Study
 
 EVERYONE = "all"

@@ -13,9 +13,7 @@ from braintuning.figures import style as plots
 from braintuning.figures.tables import REGIONS, at_layer, bars_above, on_the_map, reliability
 from braintuning.lowlevel.features import FROM_TIER, TOGETHER
 from braintuning.pipeline.low_level import low_level_impact
-from braintuning.pipeline.steps import Report
-from braintuning.results import load_arrays
-from braintuning.seeding import generator
+from braintuning.results import generator, load_arrays
 from braintuning.study import Run, Study
 
 LEAST_ALIGNMENT = 0.05
@@ -23,11 +21,10 @@ LEAST_SHARE = 0.25
 """Of a region's voxels that must be above the ceiling for the map to show its R; fewer may be there by chance."""
 
 
-def gather(study: Study, device: str = "cpu", report: Report = print) -> pd.DataFrame:
+def gather(study: Study, device: str = "cpu") -> pd.DataFrame:
     """Low-level impact of every participant with every model, by layer, region and feature, with provenance."""
     paths = [
-        low_level_impact(study, participant, run, device, report)
-        for participant, run in study.alignments(study.main_runs())
+        low_level_impact(study, participant, run, device) for participant, run in study.alignments(study.main_runs())
     ]
     table = pd.concat([pd.read_csv(path.with_suffix(".csv")) for path in paths], ignore_index=True)
     return where_r_is_defined(table)

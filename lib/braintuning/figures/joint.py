@@ -1,13 +1,16 @@
 """Figures B1 to B3: what tuning on several participants gives to those whom it never saw."""
 
+import logging
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from braintuning.figures import style as plots
 from braintuning.figures.tables import REGIONS, at_layer
 from braintuning.pipeline.align import align_first
-from braintuning.pipeline.steps import Report
 from braintuning.study import Study
+
+log = logging.getLogger(__name__)
 
 MULTI = "multi-brain-tuned"
 TRANSFER_CONDITIONS = ("pretrained", "brain-tuned", MULTI)
@@ -19,7 +22,7 @@ def held_out(study: Study) -> tuple[str, ...]:
     return tuple(participant for participant in study.participants if participant not in study.tuned_together)
 
 
-def gather_amounts(study: Study, device: str = "cpu", report: Report = print) -> pd.DataFrame:
+def gather_amounts(study: Study, device: str = "cpu") -> pd.DataFrame:
     """Alignment of held-out participants with encoding models fitted to the first stories alone.
 
     Returns
@@ -34,7 +37,7 @@ def gather_amounts(study: Study, device: str = "cpu", report: Report = print) ->
                 run = study.run(backbone, condition, participant)
                 path = align_first(study, participant, run, n_stories, device)
                 tables.append(pd.read_csv(path.with_suffix(".csv")))
-                report(f"{participant}: {run.name}, first {n_stories} stories")
+                log.info(f"{participant}: {run.name}, first {n_stories} stories")
     return pd.concat(tables, ignore_index=True)
 
 

@@ -10,11 +10,9 @@ from matplotlib.lines import Line2D
 
 from braintuning.figures import style as plots
 from braintuning.pipeline.preference import semantic_preference, words_to_say
-from braintuning.pipeline.steps import Report
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.preference.similarity import preference_change
-from braintuning.results import load_arrays
-from braintuning.seeding import generator
+from braintuning.results import generator, load_arrays
 from braintuning.study import Run, Study
 
 PAIR_STYLES = {"same word": ":", "near homophones": "--", "synonyms": "-", "random": "-."}
@@ -26,13 +24,13 @@ READING = (
 )
 
 
-def gather(study: Study, device: str = "cpu", report: Report = print, recordings: Path | None = None) -> pd.DataFrame:
+def gather(study: Study, device: str = "cpu", recordings: Path | None = None) -> pd.DataFrame:
     """Semantic preference of every model, by layer and type of pairs, with provenance; see `semantic_preference`.
 
     In recordings only of pretrained models: they check the voices, and hold too few pairs to compare models.
     """
     runs = [run for run in study.main_runs() if recordings is None or run.condition == "pretrained"]
-    paths = [semantic_preference(study, run, device, report, recordings) for run in runs]
+    paths = [semantic_preference(study, run, device, recordings) for run in runs]
     tables = [pd.read_csv(path.with_suffix(".csv"), dtype={"participant": "str"}) for path in paths]
     return pd.concat(tables, ignore_index=True).fillna({"participant": ""})
 

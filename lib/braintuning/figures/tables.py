@@ -13,7 +13,6 @@ from braintuning.datasets.base import Dataset
 from braintuning.figures import style as plots
 from braintuning.figures.compare import EVERYONE, LEVEL, OVER, starred
 from braintuning.pipeline.align import align
-from braintuning.pipeline.steps import Report
 from braintuning.results import load_arrays
 from braintuning.study import Run, Study
 
@@ -27,7 +26,6 @@ FEW_BARS = 8
 def gather(
     study: Study,
     device: str = "cpu",
-    report: Report = print,
     backbones: Collection[str] | None = None,
     conditions: Collection[str] | None = None,
 ) -> pd.DataFrame:
@@ -36,7 +34,7 @@ def gather(
     With `backbones` or `conditions`, of those alone.
     """
     paths = [
-        align(study, participant, run, device, report)
+        align(study, participant, run, device)
         for participant, run in study.alignments()
         if (backbones is None or run.backbone in backbones) and (conditions is None or run.condition in conditions)
     ]

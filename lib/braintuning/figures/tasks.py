@@ -14,11 +14,9 @@ from braintuning.alignment import stats
 from braintuning.figures import style as plots
 from braintuning.figures.compare import EVERYONE, OVER
 from braintuning.pipeline.probe import probe
-from braintuning.pipeline.steps import Report
 from braintuning.probes.scores import SCORES, paired_difference
 from braintuning.probes.tasks import TASKS
-from braintuning.results import load_arrays
-from braintuning.seeding import generator
+from braintuning.results import generator, load_arrays
 from braintuning.study import Run, Study
 
 MODEL = ["task", "backbone", "condition", "participant"]
@@ -32,12 +30,12 @@ WITHIN = "test speakers swapped between models"
 BASELINES = {"baseline": ("commonest answer", "--"), "random_features": ("random features", ":")}
 
 
-def gather(study: Study, device: str = "cpu", report: Report = print) -> pd.DataFrame:
+def gather(study: Study, device: str = "cpu") -> pd.DataFrame:
     """Score of every model on every task of the study, layer by layer, with provenance.
 
     `drawn` marks the layer of each model that the figure shows.
     """
-    paths = [probe(study, run, task, device, report) for task in study.probes.tasks for run in study.main_runs()]
+    paths = [probe(study, run, task, device) for task in study.probes.tasks for run in study.main_runs()]
     tables = [pd.read_csv(path.with_suffix(".csv")) for path in paths]
     table = pd.concat(tables, ignore_index=True).fillna({"participant": ""})
     return table.assign(drawn=table.index.isin(best_layer(table).index))

@@ -1,6 +1,7 @@
 """Every low-level feature of the stories of a study, on the rows at which features of a model are read."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from braintuning.errors import InputError, MissingTier
 from braintuning.lowlevel import acoustic as lowlevel
 from braintuning.lowlevel import ngrams as phone_ngrams
 from braintuning.lowlevel.textual import textual_counts
+
+log = logging.getLogger(__name__)
 
 KINDS = ("power_spectrum", "articulation", "diphones", "triphones", "textual")
 TOGETHER = "all"
@@ -47,7 +50,6 @@ def low_level_features(
     times: Mapping[str, np.ndarray],
     train: Sequence[str],
     kinds: Sequence[str] = KINDS,
-    report: Callable[[str], None] = print,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Low-level features of stories, kind by kind, and all kinds side by side.
 
@@ -60,7 +62,6 @@ def low_level_features(
         Stories whose diphones and triphones make the vocabularies.
     kinds : sequence of str
         Among `KINDS`.
-    report : callable
 
     Returns
     -------
@@ -77,7 +78,7 @@ def low_level_features(
     for story in dict.fromkeys((*times, *train)):
         phones[story], source = phones_of(dataset, story)
         if source == FROM_DICTIONARY:
-            report(f"{story}: has no phone tier, phones by {source}")
+            log.info(f"{story}: has no phone tier, phones by {source}")
     for story, found in phones.items():
         try:
             lowlevel.checked_phones(found)

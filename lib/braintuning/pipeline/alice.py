@@ -1,5 +1,6 @@
 """Alignment of one story's region time courses, cross-validated in blocks: the Alice study."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ from nilearn.signal import clean
 from braintuning.alignment import encoding
 from braintuning.alignment.layers import design_matrix
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
-from braintuning.pipeline.steps import Report, extract_features
-from braintuning.results import load_arrays, provenance, provenance_columns, provenance_of, save_table
-from braintuning.seeding import generator
+from braintuning.pipeline.steps import extract_features
+from braintuning.results import generator, load_arrays, provenance, provenance_columns, provenance_of, save_table
 from braintuning.study import Run, Study
+
+log = logging.getLogger(__name__)
 
 GROUP = "group"
 
@@ -43,16 +45,16 @@ def word_rate(dataset: AliceDataset) -> np.ndarray:
     return counts[:, None].astype(np.float64)
 
 
-def align_alice(study: Study, run: Run, device: str = "cpu", report: Report = print) -> Path:
+def align_alice(study: Study, run: Run, device: str = "cpu") -> Path:
     """Predict every participant and their mean from every layer, block by block, and write `alignment.csv`.
 
     Columns: participant (or `group`), roi, layer, r, noise_ceiling, and provenance. A participant's noise ceiling is
     the correlation with the mean of all others; the group's is that of a mean of as many participants.
     """
-    features_file = extract_features(study, run, device, report)
+    features_file = extract_features(study, run, device)
     dataset = AliceDataset(study.root, study.dataset.tr)
     for reason in dataset.left_out.values():
-        report(f"left out: {reason}")
+        log.info(f"left out: {reason}")
     high_pass = study.encoding.high_pass_seconds
     responses = np.stack([detrend(dataset.responses(p), dataset.tr, high_pass) for p in dataset.participants])
     rows = []

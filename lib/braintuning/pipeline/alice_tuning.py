@@ -12,10 +12,11 @@ from braintuning.alignment.layers import design_matrix
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
 from braintuning.figures import style as plots
 from braintuning.pipeline.alice import detrend
-from braintuning.pipeline.steps import Report, extract_features, pretrained, require_device
+from braintuning.pipeline.steps import extract_features, pretrained, require_device
 from braintuning.pipeline.tune import save_model
 from braintuning.results import (
     fingerprint,
+    generator,
     inputs_fingerprint,
     is_done,
     load_arrays,
@@ -24,7 +25,6 @@ from braintuning.results import (
     provenance_of,
     save_table,
 )
-from braintuning.seeding import generator
 from braintuning.study import Run, Study
 from braintuning.tuning.controls import permute_blocks
 from braintuning.tuning.loop import tune
@@ -58,7 +58,7 @@ def _run(study: Study, condition: str) -> Run:
     return Run(study.figure_backbone, condition)
 
 
-def tune_on_alice(study: Study, condition: str, device: str = "cpu", report: Report = print) -> Path:
+def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
     """Tune one model on the first minutes of all participants who are not held out; the folder of the model.
 
     Responses are detrended and z-scored within the minutes that fit. The random control learns from the same responses
@@ -92,7 +92,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu", report: Rep
     encoder = pretrained(study, run)
     train, validation = {STORY: material("train")}, {STORY: material("validation")}
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
-    model, history = tune(encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint, report=report)
+    model, history = tune(encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint)
     carried = provenance(recipe, device=device, weights=encoder.weights_from, dataset=study.title)
     save_model(path, model, np.arange(len(REGIONS)), history, carried, condition)
     checkpoint.unlink(missing_ok=True)
@@ -103,7 +103,7 @@ def _detrended(study: Study, dataset: AliceDataset, participant: str, rows: np.n
     return detrend(dataset.responses(participant)[rows], dataset.tr, study.encoding.high_pass_seconds)
 
 
-def align_on_last_minutes(study: Study, device: str = "cpu", report: Report = print) -> pd.DataFrame:
+def align_on_last_minutes(study: Study, device: str = "cpu") -> pd.DataFrame:
     """Tune, then score pretrained model, joint model and its random control on the last minutes of everybody.
 
     Encoding models of a participant are fitted to the first nine minutes, for those held out as well. The mean response
@@ -128,8 +128,8 @@ def align_on_last_minutes(study: Study, device: str = "cpu", report: Report = pr
     index = pd.MultiIndex.from_product([[*dataset.participants, *group_of], REGIONS], names=["participant", "roi"])
     for condition in CONDITIONS:
         if condition != "pretrained":
-            tune_on_alice(study, condition, device, report)
-        features_file = extract_features(study, _run(study, condition), device, report)
+            tune_on_alice(study, condition, device)
+        features_file = extract_features(study, _run(study, condition), device)
         for layer, features in enumerate(load_arrays(features_file)[STORY]):
             predicted = _predict(study, design_matrix(features, study.encoding.delays), parts, fitted, device)
             r = encoding.correlation(predicted, tested.reshape(len(tested), -1))

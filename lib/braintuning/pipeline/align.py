@@ -1,5 +1,6 @@
 """The stage that compares: encoding models of every layer of a model, and how well they predict a participant."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from braintuning.alignment import encoding
 from braintuning.alignment.layers import measured, predict_layers, region_table
 from braintuning.datasets.base import Dataset
 from braintuning.pipeline.card import write_scores
-from braintuning.pipeline.steps import Report, extract_features, measure_ceiling, prepare, require_device, used_voxels
+from braintuning.pipeline.steps import extract_features, measure_ceiling, prepare, require_device, used_voxels
 from braintuning.results import (
     fingerprint,
     inputs_fingerprint,
@@ -23,6 +24,8 @@ from braintuning.results import (
     save_table,
 )
 from braintuning.study import Run, Study
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def _recipe(study: Study, dataset: Dataset, participant: str, features_file: Pat
     }
 
 
-def align(study: Study, participant: str, run: Run, device: str = "cpu", report: Report = print) -> Path:
+def align(study: Study, participant: str, run: Run, device: str = "cpu") -> Path:
     """Score every layer of a run's model on a participant's responses to the test story, voxel by voxel and by region.
 
     The scores file holds `r` and `alignment` (r over the noise ceiling), (layers + 1, voxels) float32, NaN where the
@@ -87,9 +90,9 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", report:
     (`held_out_r` and so on). The CSV beside it holds the means over each region group, and a tuned model's card too.
     """
     require_device(device)
-    dataset, path = prepare(study, report), study.scores_file(participant, run)
-    measure_ceiling(study, participant, report)
-    features_file = extract_features(study, run, device, report)
+    dataset, path = prepare(study), study.scores_file(participant, run)
+    measure_ceiling(study, participant)
+    features_file = extract_features(study, run, device)
     stories = study.stories_for(participant)
     names = stories.train + stories.held_out
     recipe, table_path = _recipe(study, dataset, participant, features_file, names), path.with_suffix(".csv")
@@ -112,7 +115,7 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", report:
     columns = provenance_columns(study.name, carried)
     save_table(table_path, table.assign(**columns, regions=recipe["regions"], seed=study.tuning.seed))
     write_scores(study, run, recipe["features"])
-    report(f"{participant}: {run.name} aligned, {comparison.used.sum()} voxels")
+    log.info(f"{participant}: {run.name} aligned, {comparison.used.sum()} voxels")
     return path
 
 

@@ -6,8 +6,7 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from braintuning.files import REPOSITORY, atomic_path
-from braintuning.results import provenance_of
+from braintuning.results import REPOSITORY, atomic_path, provenance_of
 from braintuning.study import Run, Study
 
 SCORES = "\n## Alignment\n"

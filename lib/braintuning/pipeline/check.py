@@ -1,5 +1,6 @@
 """The stage before all others: everything that a study uses is found and read, so that nothing is missing later."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +12,30 @@ from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
 from braintuning.lowlevel.acoustic import checked_phones
 from braintuning.lowlevel.features import phones_of
-from braintuning.pipeline.steps import Report, ceiling_story, prepare, pretrained
+from braintuning.pipeline.steps import ceiling_story, prepare, pretrained
 from braintuning.study import Run, Study
 from braintuning.timing import to_samples
 from braintuning.tuning import teachers
+
+log = logging.getLogger(__name__)
 
 MEAN_OF_REPEATS = 0.9
 """Least median correlation of a story's `data` with the mean of its repeats; 1 where one was made from the other."""
 COMPARED_VOXELS = 5000
 
 
-def check(study: Study, report: Report = print) -> Dataset:
+def check(study: Study) -> Dataset:
     """Find every model and read every file that the study will use; the first thing wrong raises `InputError`.
 
     Models and corpora come first, since they are quick to find. Voxels without signal are counted, file by file.
     """
-    dataset = prepare(study, report)
+    dataset = prepare(study)
     _check_models(study)
     for task, folder in study.probes.corpora.items():
         if not Path(folder).is_dir():
             raise InputError(f"study {study.name}: {folder}, the corpus of {task!r} in `probes`: no such folder")
     for note in dataset.check({participant: study.stories_for(participant).all for participant in study.participants}):
-        report(note)
+        log.info(note)
     for participant in study.participants:
         _check_repeats(study, dataset, participant)
         _check_rows(study, dataset, participant)

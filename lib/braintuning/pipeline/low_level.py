@@ -1,5 +1,6 @@
 """The stage that asks how much of alignment is low-level: alignment before and after a feature is taken out."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from braintuning.datasets.base import Dataset
 from braintuning.lowlevel import removal
 from braintuning.lowlevel.features import TOGETHER, phones_of
 from braintuning.pipeline.low_level_fit import LowLevelFit, spoken_fingerprint
-from braintuning.pipeline.steps import Report, extract_features, measure_ceiling, prepare, require_device, used_voxels
+from braintuning.pipeline.steps import extract_features, measure_ceiling, prepare, require_device, used_voxels
 from braintuning.results import (
     fingerprint,
+    generator,
     inputs_fingerprint,
     is_done,
     load_arrays,
@@ -23,13 +25,14 @@ from braintuning.results import (
     save_arrays,
     save_table,
 )
-from braintuning.seeding import generator
 from braintuning.study import Run, Study
+
+log = logging.getLogger(__name__)
 
 N_RESAMPLES = 1000
 
 
-def low_level_impact(study: Study, participant: str, run: Run, device: str = "cpu", report: Report = print) -> Path:
+def low_level_impact(study: Study, participant: str, run: Run, device: str = "cpu") -> Path:
     """Alignment of a model with a participant before and after each low-level feature is removed, and its loss R.
 
     `R = 100 (alignment - alignment_removed) / alignment` (Oota et al. 2024; Moussa et al. 2025), of means over a
@@ -41,9 +44,9 @@ def low_level_impact(study: Study, participant: str, run: Run, device: str = "cp
     the noise ceiling squared.
     """
     require_device(device)
-    dataset, path = prepare(study, report), study.low_level_file(participant, run)
-    measure_ceiling(study, participant, report)
-    features_file = extract_features(study, run, device, report)
+    dataset, path = prepare(study), study.low_level_file(participant, run)
+    measure_ceiling(study, participant)
+    features_file = extract_features(study, run, device)
     own = study.stories_for(participant)
     train = tuple(story for story in study.low_level.stories or own.train if story in own.train)
     recipe = _recipe(study, dataset, participant, features_file, train)
@@ -55,7 +58,7 @@ def low_level_impact(study: Study, participant: str, run: Run, device: str = "cp
     n_layers = len(features[train[0]])
     layers = _layers(study, n_layers)
     features = {story: features[story][layers] for story in responses}
-    found = LowLevelFit(study, dataset, features, responses, train, own.test, device, report)
+    found = LowLevelFit(study, dataset, features, responses, train, own.test, device)
     arrays = {"layers": np.array(layers), "n_layers": np.array(n_layers)}
     for name, values in found.scores().items():
         arrays[name] = values
@@ -75,8 +78,8 @@ def low_level_impact(study: Study, participant: str, run: Run, device: str = "cp
         table.insert(column, ("participant", "backbone", "condition")[column], value)
     save_table(path.with_suffix(".csv"), table.assign(**provenance_columns(study.name, carried)))
     for roi in table.loc[table["n_voxels"] == 0, "roi"].unique():
-        report(f"{participant}: no voxel of {roi} above the noise ceiling of {study.encoding.ceiling_threshold}")
-    report(f"{participant}: {run.name}, low-level impact, {', '.join(study.low_level.features)}")
+        log.info(f"{participant}: no voxel of {roi} above the noise ceiling of {study.encoding.ceiling_threshold}")
+    log.info(f"{participant}: {run.name}, low-level impact, {', '.join(study.low_level.features)}")
     return path
 
 

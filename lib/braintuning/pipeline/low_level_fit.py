@@ -13,17 +13,16 @@ from braintuning.datasets.base import Dataset
 from braintuning.lowlevel import removal
 from braintuning.lowlevel.features import TOGETHER, low_level_features, phones_of
 from braintuning.lowlevel.partition import DRAWN, SHARES, explained_by, partition
-from braintuning.pipeline.steps import Report
 from braintuning.results import (
     arrays_fingerprint,
     fingerprint,
+    generator,
     inputs_fingerprint,
     is_done,
     load_arrays,
     provenance,
     save_arrays,
 )
-from braintuning.seeding import generator
 from braintuning.study import Study
 
 LAYERS_AT_ONCE = 5
@@ -36,7 +35,7 @@ def spoken_fingerprint(dataset: Dataset, stories: Sequence[str]) -> str:
 
 
 def measure_low_level(
-    study: Study, dataset: Dataset, stories: Sequence[str], train: Sequence[str], report: Report = print
+    study: Study, dataset: Dataset, stories: Sequence[str], train: Sequence[str]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Low-level features of stories, with as many rows before the first as the delays reach; kept in a file.
 
@@ -58,7 +57,7 @@ def measure_low_level(
     }
     path = study.results / "low_level" / f"features_{fingerprint(recipe)}.h5"
     if not is_done(path, recipe):
-        found = low_level_features(dataset, times, train, kinds, report)
+        found = low_level_features(dataset, times, train, kinds)
         flat = {f"{kind}/{story}": rows for kind in kinds for story, rows in found[kind].items()}
         save_arrays(path, flat, provenance(recipe))
     with h5py.File(path) as file:
@@ -76,7 +75,6 @@ class LowLevelFit:
     responses : mapping of story to (rows, voxels) float32
     train, test : sequence of str
     device : str
-    report : callable
     """
 
     def __init__(
@@ -88,12 +86,11 @@ class LowLevelFit:
         train: Sequence[str],
         test: Sequence[str],
         device: str,
-        report: Report,
     ) -> None:
         self.settings, self.device, self.features = study.encoding, device, features
         self.kept = study.results / "low_level"
         self.train, self.test, self.stories = train, test, (*train, *test)
-        found = measure_low_level(study, dataset, self.stories, train, report)
+        found = measure_low_level(study, dataset, self.stories, train)
         self.rare_shares = {kind: _rare_share(found[kind], test) for kind in found if kind.endswith("phones")}
         self.low_level = {
             kind: {story: design_matrix(rows, self.settings.delays) for story, rows in of_kind.items()}

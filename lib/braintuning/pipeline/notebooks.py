@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from braintuning.errors import InputError, nearest
-from braintuning.files import REPOSITORY, atomic_path
+from braintuning.results import REPOSITORY, atomic_path
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 

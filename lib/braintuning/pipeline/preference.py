@@ -1,5 +1,6 @@
 """The stage that asks whether a model's space prefers meaning: every layer of a model on pairs of spoken words."""
 
+import logging
 from collections import defaultdict
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from braintuning.files import REPOSITORY
-from braintuning.pipeline.steps import Report, load_model, model_recipe, require_device, weights_from
+from braintuning.pipeline.steps import load_model, model_recipe, require_device, weights_from
 from braintuning.preference.pairs import choose_pairs, known_words
 from braintuning.preference.similarity import pair_similarities, preference_table, word_states
 from braintuning.preference.words import SENTENCE, WINDOW_SECONDS, SpokenWord, recorded, synthesised
 from braintuning.results import (
+    REPOSITORY,
     fingerprint,
+    generator,
     inputs_fingerprint,
     is_done,
     load_arrays,
@@ -22,8 +24,9 @@ from braintuning.results import (
     save_arrays,
     save_table,
 )
-from braintuning.seeding import generator
 from braintuning.study import Run, Study
+
+log = logging.getLogger(__name__)
 
 LOUDEST = 32767
 HEARD = {"sentence": SENTENCE, "window_seconds": WINDOW_SECONDS}
@@ -35,7 +38,7 @@ def words_to_say(study: Study) -> tuple[pd.DataFrame, list[str]]:
     return pairs, sorted({*pairs["a"], *pairs["b"]})
 
 
-def say_words(study: Study, report: Report = print) -> list[SpokenWord]:
+def say_words(study: Study) -> list[SpokenWord]:
     """Every word of the study's pairs in every voice, spoken once, by one process at a time, and kept in a file."""
     settings, (_, words) = study.preference, words_to_say(study)
     path = study.results / "preference" / "words.h5"
@@ -43,7 +46,7 @@ def say_words(study: Study, report: Report = print) -> list[SpokenWord]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(".words.lock")):
         if not is_done(path, recipe):
-            report(f"speaking {len(words)} words in {len(settings.voices)} voices")
+            log.info(f"speaking {len(words)} words in {len(settings.voices)} voices")
             said = synthesised(words, settings.voices, settings.seed)
             audio = np.stack([np.rint(word.audio * LOUDEST) for word in said]).astype(np.int16)
             seconds = np.array([word.seconds for word in said])
@@ -56,20 +59,18 @@ def say_words(study: Study, report: Report = print) -> list[SpokenWord]:
     ]
 
 
-def recordings_of(study: Study, report: Report = print) -> Path | None:
+def recordings_of(study: Study) -> Path | None:
     """Folder of the study's recordings of people; None where it names none, or one that is not on this machine."""
     if study.preference.recordings is None:
         return None
     folder = REPOSITORY / study.preference.recordings
     if folder.is_dir():
         return folder
-    report(f"{folder}: no such folder of recordings; words of the voices alone")
+    log.info(f"{folder}: no such folder of recordings; words of the voices alone")
     return None
 
 
-def semantic_preference(
-    study: Study, run: Run, device: str = "cpu", report: Report = print, recordings: Path | None = None
-) -> Path:
+def semantic_preference(study: Study, run: Run, device: str = "cpu", recordings: Path | None = None) -> Path:
     """Similarity of each type of word pairs and semantic preference in every layer of a run's model; a table.
 
     With `recordings`, a folder that `spoken_words.recorded` reads, in words that people said there and not the study's
@@ -90,7 +91,7 @@ def semantic_preference(
     }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
-    said, pairs = _heard(study, recordings) if recordings else (say_words(study, report), words_to_say(study)[0])
+    said, pairs = _heard(study, recordings) if recordings else (say_words(study), words_to_say(study)[0])
     encoder = load_model(study, run).to(device)
     similarities = pair_similarities(word_states(encoder, said, device), said, pairs)
     table = preference_table(similarities, pairs, generator(study.preference.seed, "preference", run.name))
@@ -99,7 +100,7 @@ def semantic_preference(
     carried = provenance(recipe, device=device, weights=weights_from(study, run, encoder))
     save_arrays(path, {"similarities": similarities}, carried)
     save_table(path.with_suffix(".csv"), table.assign(**provenance_columns(study.name, carried)))
-    report(f"{run.name}: semantic preference of {len(similarities)} layers, {len(pairs)} pairs of words")
+    log.info(f"{run.name}: semantic preference of {len(similarities)} layers, {len(pairs)} pairs of words")
     return path
 
 

@@ -1,5 +1,6 @@
 """The stage that probes: one downstream task on every layer of one model."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,16 +8,17 @@ import numpy as np
 import pandas as pd
 
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.pipeline.steps import Report, load_model, model_recipe, require_device, weights_from
+from braintuning.pipeline.steps import load_model, model_recipe, require_device, weights_from
 from braintuning.probes.asr import BLANK_BIASES, ORDERS
 from braintuning.probes.base import Result
 from braintuning.probes.features import Store
 from braintuning.probes.linear import INVERSE_PENALTIES, RIDGE_PENALTIES
 from braintuning.probes.tasks import material, task_named
 from braintuning.probes.utterance import Parts, Utterance
-from braintuning.results import fingerprint, is_done, provenance, provenance_columns, save_arrays, save_table
-from braintuning.seeding import generator
+from braintuning.results import fingerprint, generator, is_done, provenance, provenance_columns, save_arrays, save_table
 from braintuning.study import Run, Study
+
+log = logging.getLogger(__name__)
 
 KIND_OF_TASK = {"asr": "last layer", "mfcc": "every tenth frame"}
 UNKEPT = ("asr_tuned",)  # its trunk changes
@@ -28,13 +30,13 @@ COLUMNS = (
 )
 
 
-def probe(study: Study, run: Run, task: str, device: str = "cpu", report: Report = print) -> Path:
+def probe(study: Study, run: Run, task: str, device: str = "cpu") -> Path:
     """Score of every layer of a run's model on one of the study's downstream tasks; a table."""
     require_device(device)
     study.require("task", task, study.probes.tasks)
     settings, path = study.probes, study.probe_file(task, run)
     folder = settings.corpora.get(task)
-    corpus, parts = material(task, Path(folder) if folder else None, settings.seed, report)
+    corpus, parts = material(task, Path(folder) if folder else None, settings.seed)
     recipe = {
         "stage": "probe",
         "task": task,
@@ -57,7 +59,7 @@ def probe(study: Study, run: Run, task: str, device: str = "cpu", report: Report
     sums = np.stack([result.sums for result in results])
     save_arrays(path, {"value": table["value"].to_numpy(), "layer": table["layer"].to_numpy(), "sums": sums}, carried)
     save_table(path.with_suffix(".csv"), table.assign(**provenance_columns(study.name, carried)))
-    report(f"{run.name}: {task} on {corpus}")
+    log.info(f"{run.name}: {task} on {corpus}")
     return path
 
 

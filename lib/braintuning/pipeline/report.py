@@ -11,8 +11,7 @@ import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter
 
-from braintuning.files import atomic_path, git_commit, package_versions
-from braintuning.results import save_table
+from braintuning.results import atomic_path, git_commit, package_versions, save_table
 from braintuning.study import Study
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>

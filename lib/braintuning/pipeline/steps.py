@@ -1,7 +1,8 @@
 """The stages of a study: each writes its result to its path, and does nothing if that result is there already."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from braintuning.results import (
 )
 from braintuning.study import Run, Study
 
-Report = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 MODELS_AT_ONCE = 12
 """Models held at a time when one pass over the sound serves several."""
@@ -42,7 +43,7 @@ def require_device(device: str) -> str:
     return device
 
 
-def prepare(study: Study, report: Report = print) -> Dataset:
+def prepare(study: Study) -> Dataset:
     """Open the study's dataset, making the simulated listeners first where a study has them and they are not there."""
     simulation = study.dataset.simulation
     wanted = {
@@ -55,7 +56,7 @@ def prepare(study: Study, report: Report = print) -> Dataset:
     if simulation and not (marker.is_file() and json.loads(marker.read_text()) == json.loads(json.dumps(wanted))):
         from braintuning.demo.dataset import write_dataset
 
-        report(
+        log.info(
             f"making {len(study.participants)} simulated listeners and {len(study.stories.all)} stories in {study.root}"
         )
         write_dataset(
@@ -64,13 +65,13 @@ def prepare(study: Study, report: Report = print) -> Dataset:
     return open_dataset(study)
 
 
-def measure_ceiling(study: Study, participant: str, report: Report = print) -> Path:
+def measure_ceiling(study: Study, participant: str) -> Path:
     """Noise ceiling of every voxel of a participant, from the repeats of the story that the study names.
 
     The file holds `ceiling`, (voxels,) float64, and `broken`, (voxels,) bool: voxels that are NaN or constant in any of
     the participant's stories. These have no ceiling, so that nothing is tuned to them or scored in them.
     """
-    dataset, path = prepare(study, report), study.ceiling_file(participant)
+    dataset, path = prepare(study), study.ceiling_file(participant)
     story, stories = ceiling_story(study, participant), study.stories_for(participant).all
     recipe = {
         "stage": "ceiling",
@@ -91,7 +92,7 @@ def measure_ceiling(study: Study, participant: str, report: Report = print) -> P
         save_arrays(path, {"ceiling": ceiling, "broken": broken}, provenance(recipe))
         above = int((ceiling > study.encoding.ceiling_threshold).sum())
         masked = f", {broken.sum()} broken" if broken.any() else ""
-        report(
+        log.info(
             f"{participant}: {above} of {len(ceiling)} voxels above {study.encoding.ceiling_threshold}, from {story}"
             f"{masked}"
         )
@@ -148,22 +149,22 @@ def model_recipe(study: Study, run: Run) -> dict[str, Any]:
     return recipe
 
 
-def extract_features(study: Study, run: Run, device: str = "cpu", report: Report = print) -> Path:
+def extract_features(study: Study, run: Run, device: str = "cpu") -> Path:
     """Features of every story that alignment needs, from every layer of a run's model.
 
     A story's array is (layers + 1, lead + rows, dim): `lead` rows before the first stored one, for the delays.
     """
-    return sweep(study, [run], device, report)[0]
+    return sweep(study, [run], device)[0]
 
 
-def sweep(study: Study, runs: Sequence[Run], device: str = "cpu", report: Report = print) -> list[Path]:
+def sweep(study: Study, runs: Sequence[Run], device: str = "cpu") -> list[Path]:
     """Features of several runs in one pass over the sound, `MODELS_AT_ONCE` at a time, one front end for all of them.
 
     The sound of all stories is held in memory, 4 bytes a sample: 46 MB for 12 minutes.
     Runs that have their features already are left as they are. One whose front end is another goes on its own.
     """
     require_device(device)
-    dataset = prepare(study, report)
+    dataset = prepare(study)
     missing = [run for run in runs if not is_done(study.features_file(run), _features_recipe(study, run, dataset))]
     encoders = {}
     for run in missing:
@@ -173,8 +174,8 @@ def sweep(study: Study, runs: Sequence[Run], device: str = "cpu", report: Report
         if len(encoders) == MODELS_AT_ONCE:
             break
     if encoders:
-        _extract(study, encoders, dataset, device, report)
-        return sweep(study, runs, device, report)
+        _extract(study, encoders, dataset, device)
+        return sweep(study, runs, device)
     return [study.features_file(run) for run in runs]
 
 
@@ -196,9 +197,7 @@ def _heard(study: Study) -> tuple[str, ...]:
     return study.stories.train + study.stories.held_out + study.stories.test
 
 
-def _extract(
-    study: Study, encoders: Mapping[Run, SpeechEncoder], dataset: Dataset, device: str, report: Report
-) -> None:
+def _extract(study: Study, encoders: Mapping[Run, SpeechEncoder], dataset: Dataset, device: str) -> None:
     stories, features = _heard(study), {run: {} for run in encoders}
     before = dataset.tr * np.arange(-max(study.encoding.delays), 0)
     grids = [np.concatenate([times[0] + before, times]) for times in map(dataset.tr_times, stories)]
@@ -207,7 +206,7 @@ def _extract(
     for number, (story, found) in enumerate(zip(stories, read, strict=True), 1):
         for run, rows in zip(encoders, found, strict=True):
             features[run][story] = rows
-            report(f"{run.name}: {story}, {number} of {len(stories)}")
+            log.info(f"{run.name}: {story}, {number} of {len(stories)}")
     for run, encoder in encoders.items():
         recipe = _features_recipe(study, run, dataset)
         carried = provenance(recipe, device=device, weights=weights_from(study, run, encoder))

@@ -1,6 +1,7 @@
 """The stage that tunes: what each condition learns from, and the model it leaves."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,17 +13,27 @@ from safetensors.torch import save_file
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets.base import Dataset
-from braintuning.files import atomic_path, on_disk, scratch_folder
 from braintuning.pipeline.card import write_card
-from braintuning.pipeline.steps import Report, measure_ceiling, prepare, pretrained, require_device, used_voxels
-from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance
-from braintuning.seeding import generator
+from braintuning.pipeline.steps import measure_ceiling, prepare, pretrained, require_device, used_voxels
+from braintuning.results import (
+    atomic_path,
+    fingerprint,
+    generator,
+    inputs_fingerprint,
+    is_done,
+    load_arrays,
+    on_disk,
+    provenance,
+    scratch_folder,
+)
 from braintuning.study import Run, Study
 from braintuning.tuning import processes, teachers
 from braintuning.tuning.controls import permute_blocks
 from braintuning.tuning.joint import CommonCortex, common_cortex
 from braintuning.tuning.loop import tune
 from braintuning.tuning.model import Model, StoryTargets
+
+log = logging.getLogger(__name__)
 
 Targets = dict[str, StoryTargets]
 Keep = Callable[[np.ndarray, str], np.ndarray]
@@ -34,9 +45,7 @@ def in_memory(targets: np.ndarray, name: str) -> np.ndarray:
     return targets
 
 
-def tune_model(
-    study: Study, run: Run, device: str = "cpu", report: Report = print, max_memory: float | None = None
-) -> Path:
+def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | None = None) -> Path:
     """Tune a run's model and save it as a folder that plain transformers loads, with its head and loss history.
 
     Inside `processes.together` all processes tune it, each with its share of every batch. `max_memory`: see
@@ -44,9 +53,9 @@ def tune_model(
     """
     require_device(device)
     with processes.first_one_first():
-        dataset = prepare(study, report)
+        dataset = prepare(study)
         for participant in study.tuned_on(run) or study.participants[:1]:
-            measure_ceiling(study, participant, report)
+            measure_ceiling(study, participant)
     path, recipe = study.model_folder(run), tuning_recipe(study, run, dataset)
     if is_done(path, recipe):
         return path
@@ -56,12 +65,12 @@ def tune_model(
     processes.wait_for_all()
     with scratch_folder(path.with_name(f"{path.name}-{processes.rank()}")) as scratch:
         train, validation = learning_material(
-            study, run, dataset, lambda targets, name: on_disk(targets, scratch / f"{name}.npy"), device, report
+            study, run, dataset, lambda targets, name: on_disk(targets, scratch / f"{name}.npy"), device
         )
         objective = _objective(study, run, encoder, dataset) if study.base(run.condition) == "stimulus-tuned" else None
         model, history = tune(
             encoder, train, validation, settings,
-            device=device, checkpoint=checkpoint, report=report, objective=objective, scratch=scratch,
+            device=device, checkpoint=checkpoint, objective=objective, scratch=scratch,
             max_memory=max_memory,
         )  # fmt: skip
     if processes.rank() == 0:
@@ -98,7 +107,7 @@ def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
 
 
 def learning_material(
-    study: Study, run: Run, dataset: Dataset, keep: Keep = in_memory, device: str = "cpu", report: Report = print
+    study: Study, run: Run, dataset: Dataset, keep: Keep = in_memory, device: str = "cpu"
 ) -> tuple[Targets, Targets]:
     """Sound and targets of the training and of the validation stories of a run.
 
@@ -109,7 +118,6 @@ def learning_material(
         Is given each array of targets with a name for it, and returns it, moved to a file perhaps.
     device : str
         Where a larger speech model runs, if the run needs one.
-    report : callable
 
     Returns
     -------
@@ -117,7 +125,7 @@ def learning_material(
     """
     stories, base = study.tuning_stories(run), study.base(run.condition)
     if base in ("bigslm-tuned", "lm-tuned"):
-        targets = {story: (rows,) for story, rows in _taught(study, run, dataset, device, report).items()}
+        targets = {story: (rows,) for story, rows in _taught(study, run, dataset, device).items()}
     elif base == "stimulus-tuned":
         targets = dict.fromkeys(stories.train + stories.validation, ())
     else:
@@ -169,20 +177,20 @@ def _head_columns(study: Study, run: Run, dataset: Dataset) -> np.ndarray:
     return np.arange(study.controls.n_targets or int(used_voxels(study, study.participants[0]).sum()))
 
 
-def _taught(study: Study, run: Run, dataset: Dataset, device: str, report: Report) -> dict[str, np.ndarray]:
+def _taught(study: Study, run: Run, dataset: Dataset, device: str) -> dict[str, np.ndarray]:
     """Targets of a control that learns from other models; {story: (rows, targets)}."""
     stories, settings = study.tuning_stories(run), study.tuning_of(run.condition)
     names, clip = stories.train + stories.validation, settings.clip_seconds
     if study.base(run.condition) == "bigslm-tuned":
         backbone = study.backbones[run.backbone]
         teacher = SpeechEncoder.from_pretrained(backbone.teacher, pad_to_30s=backbone.pad_to_30s).to(device)
-        report(f"{run.name}: states of {teacher.name}, {len(names)} stories")
+        log.info(f"{run.name}: states of {teacher.name}, {len(names)} stories")
         states = {
             story: teachers.speech_states(teacher, dataset.audio(story), dataset.tr_times(story), clip, device)
             for story in names
         }
     else:
-        report(f"{run.name}: states of {', '.join(study.controls.text_models)}, {len(names)} stories")
+        log.info(f"{run.name}: states of {', '.join(study.controls.text_models)}, {len(names)} stories")
         states = {
             story: np.concatenate(
                 [

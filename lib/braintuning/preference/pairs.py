@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 
 from braintuning.errors import InputError
-from braintuning.files import REPOSITORY, require_file
 from braintuning.lowlevel.phones import without_stress
-from braintuning.results import save_table
+from braintuning.results import REPOSITORY, require_file, save_table
 
 CANDIDATES = REPOSITORY / "data" / "words"
 PAIR_TYPES = ("same word", "synonyms", "near homophones", "random")

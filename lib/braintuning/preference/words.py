@@ -11,8 +11,7 @@ import soxr
 
 from braintuning.datasets.audio import read_audio
 from braintuning.errors import InputError
-from braintuning.files import require_file
-from braintuning.seeding import generator
+from braintuning.results import generator, require_file
 from braintuning.timing import SAMPLE_RATE
 
 SENTENCE = "They said {} again."

@@ -17,7 +17,7 @@ from braintuning.probes.features import Store, states
 from braintuning.probes.linear import Fitted
 from braintuning.probes.scores import word_accuracy
 from braintuning.probes.utterance import PARTS, Parts
-from braintuning.seeding import generator
+from braintuning.results import generator
 
 CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"
 BLANK = 0

@@ -13,7 +13,7 @@ from braintuning.probes.features import Store, states
 from braintuning.probes.linear import FEWEST_EXAMPLES, Fitted, fit_classes
 from braintuning.probes.scores import Score, f1_counts, interval_over_speakers, macro_f1, sums_of_speakers
 from braintuning.probes.utterance import PARTS, Parts, Utterance
-from braintuning.seeding import generator
+from braintuning.results import generator
 
 RANDOM_DIM = 64
 QUIETEST = 1e-12

@@ -18,9 +18,8 @@ from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast
 from braintuning.datasets.audio import RATE
 from braintuning.errors import InputError
-from braintuning.files import require_space, scratch_folder
 from braintuning.probes.utterance import Utterance
-from braintuning.results import fingerprint
+from braintuning.results import fingerprint, require_space, scratch_folder
 
 EVERY = 10
 MOST_BYTES = 8 << 30

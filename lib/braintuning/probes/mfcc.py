@@ -9,7 +9,7 @@ from braintuning.probes.features import EVERY, Store, states
 from braintuning.probes.linear import fit_regression
 from braintuning.probes.scores import mean_r2, r2_sums
 from braintuning.probes.utterance import PARTS, Parts
-from braintuning.seeding import generator
+from braintuning.results import generator
 from braintuning.tuning.units import mfcc
 
 COEFFICIENTS = 13

@@ -1,6 +1,6 @@
 """The downstream tasks by name, and the utterances that a task is measured on."""
 
-from collections.abc import Callable
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,9 @@ from braintuning.probes import asr, emotion, intent, mfcc, phonemes, sentence_ty
 from braintuning.probes.base import Task, rare_classes, truth_of
 from braintuning.probes.corpora import aligned, open_corpus
 from braintuning.probes.utterance import Parts, divide
-from braintuning.seeding import generator
+from braintuning.results import generator
+
+log = logging.getLogger(__name__)
 
 TASKS: dict[str, Task] = {
     "phonemes": phonemes.TASK,
@@ -31,9 +33,7 @@ def task_named(name: str) -> Task:
     return TASKS[name]
 
 
-def material(
-    name: str, folder: Path | None = None, seed: int = 0, report: Callable[[str], None] = print
-) -> tuple[str, Parts]:
+def material(name: str, folder: Path | None = None, seed: int = 0) -> tuple[str, Parts]:
     """Corpus and divided utterances of a task.
 
     Parameters
@@ -44,7 +44,6 @@ def material(
         Of a corpus that the task takes; without it the task's spoken stand-in.
     seed : int
         Of speakers and prompts, where the corpus does not divide them.
-    report : callable
 
     Returns
     -------
@@ -55,12 +54,12 @@ def material(
     if folder:
         corpus, utterances = open_corpus(folder, task.corpora)
     else:
-        corpus, utterances = f"spoken {task.stand_in}", aligned.read(spoken_corpus(task.stand_in, seed, report=report))
+        corpus, utterances = f"spoken {task.stand_in}", aligned.read(spoken_corpus(task.stand_in, seed))
     kept = [utterance for utterance in utterances if task.keep(utterance)]
     by_prompt = task.by_prompt and corpus != "SLURP"
     parts = divide(kept, generator(seed, "probe", name), by_prompt, task.said_by_all)
     if task.rare_allowed:
         names, truth = truth_of(parts)
         if rare := rare_classes(names, truth["train"]):
-            report(f"{corpus}: fewer than two examples to train on, so never predicted: {', '.join(rare)}")
+            log.info(f"{corpus}: fewer than two examples to train on, so never predicted: {', '.join(rare)}")
     return corpus, parts

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import ValidationError
 
 from braintuning.errors import InputError, nearest
-from braintuning.files import REPOSITORY
+from braintuning.results import REPOSITORY
 from braintuning.study.settings import Condition, Tuning
 
 if TYPE_CHECKING:

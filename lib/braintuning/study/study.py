@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from braintuning.errors import InputError, nearest
-from braintuning.files import REPOSITORY
+from braintuning.results import REPOSITORY
 from braintuning.study.check import check_study
 from braintuning.study.settings import (
     Backbone,

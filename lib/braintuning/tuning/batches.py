@@ -31,7 +31,6 @@ def hearing(
     settings: Tuning,
     device: str,
     file: Path | None,
-    report: Callable[[str], None],
     spare_memory: bool,
 ) -> Hear:
     """A function from rows to what a model takes: their clips, or where it learns targets, what its front end kept."""
@@ -39,7 +38,7 @@ def hearing(
     if isinstance(model, SelfTunedModel):
         return listen
     return cached_fronts(
-        model, rows_of(stories), listen, batch_size=settings.batch_size, device=device, file=file, report=report,
+        model, rows_of(stories), listen, batch_size=settings.batch_size, device=device, file=file,
         spare_memory=spare_memory,
     )  # fmt: skip
 

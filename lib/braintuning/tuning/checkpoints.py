@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from braintuning.errors import InputError
-from braintuning.files import atomic_path
+from braintuning.results import atomic_path
 from braintuning.tuning.model import Model, trainable_state
 
 Schedule = torch.optim.lr_scheduler.LambdaLR

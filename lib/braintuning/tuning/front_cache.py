@@ -1,5 +1,6 @@
 """The frozen front end's output of every clip, computed once and read in every epoch."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import numpy as np
 import torch
 
 from braintuning.backbone.precision import activation_dtype, autocast
-from braintuning.files import require_space
+from braintuning.results import require_space
 from braintuning.tuning import processes
 from braintuning.tuning.accumulation import ahead
 from braintuning.tuning.model import Front, TunedModel
+
+log = logging.getLogger(__name__)
 
 SHARE_OF_MEMORY = 0.3
 SHARE_OF_GPU = 0.3
@@ -28,7 +31,6 @@ def cached_fronts(
     batch_size: int,
     device: str = "cpu",
     file: Path | None = None,
-    report: Callable[[str], None] = print,
     spare_memory: bool = True,
 ) -> Callable[[Rows], Front]:
     """Compute what the front end makes of every clip; give back a function that looks it up.
@@ -49,7 +51,6 @@ def cached_fronts(
     device : str
     file : Path, optional
         For what does not fit into memory; without it all stays there.
-    report : callable
     spare_memory : bool
         Whether some of a GPU's memory may go to it.
 
@@ -74,7 +75,7 @@ def cached_fronts(
             not on_device and file is not None and n_bytes > SHARE_OF_MEMORY * available_memory() / processes.count()
         )
         where = "on the device" if on_device else "on disk" if on_disk else "in memory"
-        report(f"front end of {len(rows)} clips: {n_bytes / 2**30:.2f} GiB {where}")
+        log.info(f"front end of {len(rows)} clips: {n_bytes / 2**30:.2f} GiB {where}")
         home = device if on_device else "cpu"
         kept = _on_disk(file, shape, dtype, n_bytes) if on_disk else torch.empty(shape, dtype=dtype, device=home)
         at_once, start = min(batch_size, CLIPS_AT_ONCE), 0

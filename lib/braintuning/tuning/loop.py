@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast
 from braintuning.errors import InputError
-from braintuning.seeding import generator
+from braintuning.results import generator
 from braintuning.study.settings import Tuning
 from braintuning.tuning import processes
 from braintuning.tuning.accumulation import ahead, clips_within, gradient
@@ -20,6 +21,8 @@ from braintuning.tuning.batches import Hear, Rows, hearing, rows_of, targets_of
 from braintuning.tuning.checkpoints import restore, saving
 from braintuning.tuning.losses import OVER_THE_BATCH
 from braintuning.tuning.model import Front, Model, SelfTunedModel, StoryTargets, TunedModel, trainable_state
+
+log = logging.getLogger(__name__)
 
 
 def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> float:
@@ -203,7 +206,6 @@ def tune(
     *,
     device: str = "cpu",
     checkpoint: Path | None = None,
-    report: Callable[[str], None] = print,
     objective: torch.nn.Module | None = None,
     scratch: Path | None = None,
     max_memory: float | None = None,
@@ -224,8 +226,6 @@ def tune(
     device : str
         `cpu` or `cuda`; see `precision.precision`.
     checkpoint : Path, optional
-    report : callable
-        Receives one line an epoch.
     objective : Module, optional
         Its `loss(audio)` is minimised instead of a distance from targets; see `self_supervised`.
     scratch : Path, optional
@@ -246,7 +246,6 @@ def tune(
         No stories, rows that do not match, or a loss that is not finite.
     """
     n_participants, n_targets = _check(train, validation)
-    report = report if processes.rank() == 0 else _say_nothing
     if settings.lora_rank:
         encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
     model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings.loss)
@@ -257,9 +256,9 @@ def tune(
     best = copy.deepcopy(trainable_state(model))
     if checkpoint and checkpoint.is_file():
         history, best = restore(checkpoint, model, optimiser, schedule)
-        report(f"resumed after epoch {len(history)}")
+        log.info(f"resumed after epoch {len(history)}")
     hear = {
-        name: hearing(model, stories, settings, device, scratch and scratch / f"{name}.bin", report, not max_memory)
+        name: hearing(model, stories, settings, device, scratch and scratch / f"{name}.bin", not max_memory)
         for name, stories in (("train", train), ("validation", validation))
         if _goes_on(history, settings)
     }
@@ -275,14 +274,10 @@ def tune(
         if losses["validation_loss"] < min((h["validation_loss"] for h in history), default=np.inf):
             best = copy.deepcopy(trainable_state(model))
         history.append({"epoch": epoch + 1, **losses})
-        report(json.dumps(history[-1]))
+        log.info(json.dumps(history[-1]))
         save(model, optimiser, schedule, history, best)
     model.load_state_dict(best, strict=False)
     return model.eval(), history
-
-
-def _say_nothing(line: str) -> None:
-    """Report of every process but the first."""
 
 
 def _goes_on(history: list[dict], settings: Tuning) -> bool:

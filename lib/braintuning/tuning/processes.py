@@ -1,5 +1,6 @@
 """Several processes that tune one model together, as `torchrun` starts them; one process where it does not."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ def together(device: str) -> Iterator[None]:
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    if rank() > 0:
+        logging.getLogger("braintuning").setLevel(logging.WARNING)
     try:
         yield
     finally:

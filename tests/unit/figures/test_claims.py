@@ -6,7 +6,7 @@ import pytest
 from braintuning.figures import claim_evidence, claim_measures, claims
 from braintuning.figures.claim_notes import too_small
 from braintuning.figures.paper_claims import CLAIMS, FIFTH, IMPACT, MEASURES, PREFERENCE, RISE, SCORE, Claim
-from braintuning.files import REPOSITORY
+from braintuning.results import REPOSITORY
 from braintuning.study import load_study
 
 PARTICIPANTS = tuple(f"SIM{n:02d}" for n in range(1, 7))

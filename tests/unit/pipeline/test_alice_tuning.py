@@ -75,10 +75,6 @@ def test_the_figure_has_a_point_for_each_participant(table):
     assert points == [3] * (8 + 5 + 2)
 
 
-def silent(*_):
-    pass
-
-
 @pytest.fixture
 def make_study(tmp_path, monkeypatch):
     """A study of four people and 90 volumes, of which 50 fit and 25 test, whose responses can be changed."""
@@ -109,7 +105,7 @@ def make_study(tmp_path, monkeypatch):
 
 
 def weights(study, condition):
-    folder = tune_on_alice(study, condition, report=silent)
+    folder = tune_on_alice(study, condition)
     return {
         name: tensor.numpy()
         for file in ("model", "head")
@@ -141,7 +137,7 @@ def test_neither_held_out_people_nor_the_tested_minutes_reach_the_joint_model(ma
 
 def test_everybody_is_scored_with_every_model_and_layer_in_the_tested_minutes(make_study):
     study = make_study("plain")
-    table = align_on_last_minutes(study, report=silent)
+    table = align_on_last_minutes(study)
     assert len(table) == len(table.drop_duplicates(["condition", "participant", "roi", "layer"])) == 3 * (4 + 2) * 6 * 3
     assert table["r"].between(-1, 1).all()
     last = table[table["layer"] == 2].pivot(index=["participant", "roi"], columns="condition", values="r")

@@ -16,10 +16,6 @@ from tiny import refused
 BROKEN = {("harbour", "data"): 2, ("winter", "individual_repeats"): 4, ("kitchen", "data"): 7}
 
 
-def silent(*_):
-    pass
-
-
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pristine")
@@ -63,19 +59,20 @@ def spoil(files):
 
 def test_broken_voxels_are_reported_masked_everywhere_and_stop_nothing(make_study, files):
     study = make_study()
-    whole = load_arrays(stages.measure_ceiling(study, "P1", silent))["ceiling"]
+    whole = load_arrays(stages.measure_ceiling(study, "P1"))["ceiling"]
     assert (whole[list(BROKEN.values())] > 0.4).all()
     spoil(files)
     lines = []
-    check(study, lines.append)
+    with tiny.listening(lines.append):
+        check(study)
     assert len([line for line in lines if "1 of 30 voxels are NaN or constant" in line]) == 2
-    stored = load_arrays(stages.measure_ceiling(study, "P1", silent))
+    stored = load_arrays(stages.measure_ceiling(study, "P1"))
     assert np.flatnonzero(stored["broken"]).tolist() == sorted(BROKEN.values())
     np.testing.assert_allclose(stored["ceiling"], np.where(stored["broken"], np.nan, whole), rtol=1e-6)
-    scores = load_arrays(align_stage.align(study, "P1", Run("small", "pretrained"), report=silent))
+    scores = load_arrays(align_stage.align(study, "P1", Run("small", "pretrained")))
     assert np.isnan(scores["r"][:, stored["broken"]]).all()
     assert np.isfinite(scores["r"][:, stages.used_voxels(study, "P1")]).all()
-    model = tune_stage.tune_model(study, Run("small", "brain-tuned", "P1"), report=silent)
+    model = tune_stage.tune_model(study, Run("small", "brain-tuned", "P1"))
     head = load_file(model / "head.safetensors")
     assert not set(head["voxels"].tolist()) & set(BROKEN.values())
     assert all(np.isfinite(array.numpy()).all() for array in head.values())
@@ -85,15 +82,15 @@ def test_responses_that_are_not_the_mean_of_their_repeats_are_refused(make_study
     repeats = tiny.planted_repeats(np.random.default_rng(5))
     mean = repeats.mean(axis=0)
     files.write_responses("P2", "winter", (mean - mean.mean(axis=0)) / mean.std(axis=0), repeats)
-    check(make_study(), silent)
+    check(make_study())
     files.write_responses("P2", "winter", np.roll(mean, 1, axis=0), repeats)
-    refused(lambda: check(make_study(), silent), files.hf5("P2", "winter"), "the 4 repeats", "at least 0.9")
+    refused(lambda: check(make_study()), files.hf5("P2", "winter"), "the 4 repeats", "at least 0.9")
 
 
 def test_one_presentation_gives_no_ceiling(make_study, files):
     repeats = tiny.planted_repeats(np.random.default_rng(5), n_repeats=1)
     files.write_responses("P2", "winter", repeats[0], repeats)
-    refused(lambda: check(make_study(), silent), files.hf5("P2", "winter"), "found 1 presentation", "at least 2")
+    refused(lambda: check(make_study()), files.hf5("P2", "winter"), "found 1 presentation", "at least 2")
 
 
 SILENCES = ("sp", "sil", "SIL", "SP", "{NS}", "{LG}", "{BR}", "{CG}", "{SL}", "ns", "br", "lg", "cg", "")
@@ -107,15 +104,15 @@ def write_phones(files, story, labels):
 
 def test_silences_stress_and_lower_case_are_phones_that_figure_3_takes(make_study, files):
     write_phones(files, "orchard", [*SILENCES, "AH0", "ah1", "t", "ER2", "iy"])
-    check(make_study({"figures.notebooks": ["fig3"]}), silent)
+    check(make_study({"figures.notebooks": ["fig3"]}))
     assert len(LebelDataset(files.root, tiny.TR).phones("orchard")) == 5
 
 
 def test_an_unknown_phone_is_named_with_its_story_and_time_before_anything_is_tuned(make_study, files):
     write_phones(files, "orchard", ["AH0", "T", "TSH"])
     study = make_study({"figures.notebooks": ["fig2", "fig3"]})
-    refused(lambda: check(study, silent), "story orchard", "at 3.00 s", "'TSH'", "39 ARPAbet")
-    check(make_study(), silent)
+    refused(lambda: check(study), "story orchard", "at 3.00 s", "'TSH'", "39 ARPAbet")
+    check(make_study())
 
 
 @pytest.mark.parametrize(
@@ -142,14 +139,14 @@ def test_what_a_study_says_and_no_model_or_folder_has_is_found_before_any_respon
 ):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(LebelDataset, "check", lambda *_: pytest.fail("responses were read first"))
-    refused(lambda: check(make_study(changes), silent), *parts)
+    refused(lambda: check(make_study(changes)), *parts)
 
 
 def test_layers_that_every_model_has_pass(make_study):
     for layer in (-3, 2):
-        check(make_study({"figures.layer": layer}), silent)
+        check(make_study({"figures.layer": layer}))
 
 
 def test_a_window_longer_than_whisper_hears_is_refused(make_study, pristine):
     changes = {"backbones.small.name": str(pristine.root.parent / "whisper"), "features.window_seconds": 5.0}
-    refused(lambda: check(make_study(changes), silent), "`features: window_seconds`", "5.00 s", "at most 4 s")
+    refused(lambda: check(make_study(changes)), "`features: window_seconds`", "5.00 s", "at most 4 s")

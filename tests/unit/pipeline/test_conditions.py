@@ -28,10 +28,6 @@ CONDITIONS = ["pretrained", "brain-tuned", "random-brain-tuned", "bigslm-tuned",
 CONDITIONS += ["multi-brain-tuned", "multi-rank-1"]
 
 
-def silent(*_):
-    pass
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("conditions")
@@ -62,12 +58,12 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(study):
-    return {run.name: tune_stage.tune_model(study, run, report=silent) for run in study.tuned_runs()}
+    return {run.name: tune_stage.tune_model(study, run) for run in study.tuned_runs()}
 
 
 @pytest.fixture(scope="module")
 def table(study, models):
-    return figure2.gather(study, report=silent)
+    return figure2.gather(study)
 
 
 def test_each_condition_leaves_a_model_that_transformers_loads_with_a_card(study, models):
@@ -95,10 +91,10 @@ def test_alignment_is_in_the_card_once_for_each_participant_and_the_model_stays_
     assert len(expected) == 4 and facts.model_name == "small_multi-brain-tuned"
     before = (folder / "README.md").read_bytes()
     run = study.run("small", "multi-brain-tuned")
-    align(study, "P2", run, report=silent)
+    align(study, "P2", run)
     assert (folder / "README.md").read_bytes() == before and b"| P2 | late language regions |" in before
     assert (folder / "provenance.json").read_bytes() == made
-    assert tune_stage.tune_model(study, run, report=silent) == folder
+    assert tune_stage.tune_model(study, run) == folder
     assert (folder / "README.md").read_bytes() == before
     write_scores(study, run, "of an earlier model")
     assert (folder / "README.md").read_bytes() == before
@@ -283,7 +279,7 @@ def test_two_participants_are_judged_by_what_is_known_within_them(study, table):
 def test_fewer_stories_are_those_that_come_first(study, models):
     run = study.run("small", "pretrained")
     one, two = (align_first(study, "P1", run, n) for n in (1, 2))
-    all_of_them = load_arrays(align(study, "P1", run, report=silent))["alignment"]
+    all_of_them = load_arrays(align(study, "P1", run))["alignment"]
     np.testing.assert_array_equal(load_arrays(two)["alignment"], all_of_them)
     assert not np.allclose(load_arrays(one)["alignment"], all_of_them, equal_nan=True)
     hours = [pd.read_csv(path.with_suffix(".csv"))["hours"].iloc[0] for path in (one, two)]
@@ -293,7 +289,7 @@ def test_fewer_stories_are_those_that_come_first(study, models):
 def test_held_out_stories_give_a_second_column(study, models):
     stories = study.stories.model_copy(update={"train": TRAIN[:1], "held_out": ("kitchen",)})
     other = study.model_copy(update={"stories": stories, "name": "heldout"})
-    path = align(other, "P1", study.run("small", "pretrained"), report=silent)
+    path = align(other, "P1", study.run("small", "pretrained"))
     table, scores = pd.read_csv(path.with_suffix(".csv")), load_arrays(path)
     assert table["alignment_held_out"].notna().any()
     assert not np.allclose(scores["held_out_r"], scores["r"], equal_nan=True)
@@ -326,7 +322,7 @@ def test_transfer_separates_those_who_tuned_from_those_who_did_not(study, table)
 
 def test_amounts_of_data_have_a_row_for_each_number_of_stories(study, models):
     alone = study.model_copy(update={"tuned_together": ("P2",)})
-    table = figure_multi.gather_amounts(alone, report=silent)
+    table = figure_multi.gather_amounts(alone)
     assert set(table["participant"]) == {"P1"} and set(table["n_stories"]) == {1, 2}
     assert set(table["condition"]) == {"pretrained", "brain-tuned", "multi-brain-tuned"}
     figure = figure_multi.amounts(alone, table, "")

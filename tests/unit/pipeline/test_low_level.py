@@ -22,10 +22,6 @@ BOTH = ("diphones", "all")
 COLUMNS = "layer roi feature alignment alignment_removed r_percent low high unique_lowlevel unique_model shared".split()
 
 
-def silent(*_):
-    pass
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A study with all its low-level features removed from one model."""
@@ -38,7 +34,8 @@ def made(tmp_path_factory):
         content = tiny.study_content(files.root, folder / "backbone")
         study = load_study(tiny.write_yaml(folder / "tiny.yaml", content))
         said = []
-        path = low_level_impact(study, "P1", RUN, report=said.append)
+        with tiny.listening(said.append):
+            path = low_level_impact(study, "P1", RUN)
         yield study, path, said
 
 
@@ -77,7 +74,7 @@ def test_nothing_removed_is_the_alignment_of_figure_2(made, monkeypatch):
     study, path, _ = made
     monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(study.results.parent))
-    usual = load_arrays(align(study, "P1", RUN, report=silent))["alignment"]
+    usual = load_arrays(align(study, "P1", RUN))["alignment"]
     np.testing.assert_allclose(load_arrays(path)["alignment"], usual, atol=1e-4)
 
 
@@ -92,7 +89,7 @@ def test_a_figure_layer_that_is_not_the_last_is_found_among_those_that_are_kept(
         "figures": study.figures.model_copy(update={"layer": -2}),
     }
     subset = study.model_copy(update=changes)
-    kept = low_level_impact(subset, "P1", RUN, report=silent)
+    kept = low_level_impact(subset, "P1", RUN)
     arrays, table = load_arrays(kept), pd.read_csv(kept.with_suffix(".csv")).assign(backbone="small")
     assert arrays["layers"].tolist() == [0, 1] and arrays["n_layers"] == 3
     assert set(figure2.at_layer(table, -2)["layer"]) == {1} and figure2.at_layer(table, -1).empty
@@ -115,7 +112,7 @@ def test_a_whole_result_is_kept(made, monkeypatch):
     monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
     before = path.stat().st_mtime_ns
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(study.results.parent))
-    assert low_level_impact(study, "P1", RUN, report=silent) == path
+    assert low_level_impact(study, "P1", RUN) == path
     assert path.stat().st_mtime_ns == before
 
 
@@ -127,7 +124,7 @@ def test_what_sound_explains_alone_is_measured_once_for_all_models(made, monkeyp
     table = pd.read_csv(path.with_suffix(".csv"))
     for expected in ([], [1]):
         path.unlink()
-        low_level_impact(study, "P1", RUN, report=silent)
+        low_level_impact(study, "P1", RUN)
         assert calls == expected
         pd.testing.assert_frame_equal(pd.read_csv(path.with_suffix(".csv")), table)
         alone.unlink()

@@ -18,10 +18,6 @@ from tiny import refused
 COLUMNS = "participant backbone condition layer pair_type similarity preference low high".split()
 
 
-def silent(*_):
-    pass
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A study of one random model and a few word pairs, its words said."""
@@ -37,11 +33,11 @@ def study(tmp_path_factory):
 def test_every_word_is_said_by_every_voice_and_kept(study, monkeypatch):
     pairs, words = words_to_say(study)
     assert pairs["pair_type"].value_counts().to_dict() == dict.fromkeys(PAIR_TYPES, 4)
-    said = say_words(study, silent)
+    said = say_words(study)
     assert [(w.word, w.speaker) for w in said] == [(w, v) for v in study.preference.voices for w in words]
     assert len(study.preference.voices) == 4
     monkeypatch.setattr(preference_stage, "synthesised", None)
-    again = say_words(study, silent)
+    again = say_words(study)
     assert all(np.array_equal(a.audio, b.audio) for a, b in zip(said, again, strict=True))
 
 
@@ -56,28 +52,28 @@ def test_jobs_side_by_side_speak_the_words_once(study, tmp_path, monkeypatch):
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path))
     monkeypatch.setattr(preference_stage, "synthesised", spoken)
     with ThreadPoolExecutor(2) as jobs:
-        one, other = jobs.map(lambda _: say_words(study, silent), range(2))
+        one, other = jobs.map(lambda _: say_words(study), range(2))
     assert len(calls) == 1 and len(one) == len(other) == 4 * len(words_to_say(study)[1])
 
 
 def test_the_table_has_every_layer_and_type_and_a_whole_result_is_kept(study, monkeypatch):
-    path = semantic_preference(study, Run("small", "pretrained"), report=silent)
+    path = semantic_preference(study, Run("small", "pretrained"))
     table = pd.read_csv(path.with_suffix(".csv"))
     assert [column for column in table.columns if column in COLUMNS] == COLUMNS
     assert len(table) == 3 * len(PAIR_TYPES) and not table.duplicated(["layer", "pair_type"]).any()
     assert load_arrays(path)["similarities"].shape == (3, 4 * len(PAIR_TYPES))
     before = path.stat().st_mtime_ns
     monkeypatch.setattr(preference_stage, "word_states", None)
-    assert semantic_preference(study, Run("small", "pretrained"), report=silent).stat().st_mtime_ns == before
+    assert semantic_preference(study, Run("small", "pretrained")).stat().st_mtime_ns == before
 
 
 def test_words_of_recordings_make_a_table_of_their_own(study, tmp_path, monkeypatch):
-    said = say_words(study, silent)
+    said = say_words(study)
     monkeypatch.setattr(preference_stage, "recorded", lambda folder, wanted: said)
     (tmp_path / "alignments.jsonl").write_text("{}")
-    path = semantic_preference(study, Run("small", "pretrained"), report=silent, recordings=tmp_path)
+    path = semantic_preference(study, Run("small", "pretrained"), recordings=tmp_path)
     assert path != study.preference_file(Run("small", "pretrained")) and path.with_suffix(".csv").is_file()
-    table = figure5.gather(study, report=silent, recordings=tmp_path)
+    table = figure5.gather(study, recordings=tmp_path)
     assert set(table["condition"]) == {"pretrained"} and set(table["pair_type"]) == set(PAIR_TYPES)
 
 
@@ -87,9 +83,10 @@ def test_recordings_that_are_not_here_are_left_out_and_said(study, tmp_path):
         return study.model_copy(update={"preference": settings})
 
     said = []
-    assert preference_stage.recordings_of(study, said.append) is None and not said
-    assert preference_stage.recordings_of(named(str(tmp_path)), said.append) == tmp_path and not said
-    assert preference_stage.recordings_of(named(str(tmp_path / "none")), said.append) is None
+    with tiny.listening(said.append):
+        assert preference_stage.recordings_of(study) is None and not said
+        assert preference_stage.recordings_of(named(str(tmp_path))) == tmp_path and not said
+        assert preference_stage.recordings_of(named(str(tmp_path / "none"))) is None
     assert str(tmp_path / "none") in said[0]
 
 

@@ -28,10 +28,6 @@ TUNED = Run("small", "brain-tuned", "P1")
 RANDOM = Run("small", "random-brain-tuned", "P1")
 
 
-def silent(*_):
-    pass
-
-
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pristine")
@@ -84,24 +80,24 @@ def halve(path):
 
 
 def test_check_reads_a_good_dataset_and_writes_no_result(study):
-    assert check_stage.check(study, silent).participants == ("P1", "P2")
+    assert check_stage.check(study).participants == ("P1", "P2")
     assert not study.results.exists()
 
 
 def test_check_names_an_unknown_participant(make_study):
-    refused(lambda: check_stage.check(make_study({"participants": ["P1", "P7"]}), silent), "P7", "P1, P2")
+    refused(lambda: check_stage.check(make_study({"participants": ["P1", "P7"]})), "P7", "P1, P2")
 
 
 def test_check_reads_all_that_the_study_uses_and_nothing_else(study, make_study, files):
     files.wav("orchard").unlink()
-    refused(lambda: check_stage.check(study, silent), files.wav("orchard"))
+    refused(lambda: check_stage.check(study), files.wav("orchard"))
     check_stage.check(make_study({"stories.train": ["harbour", "winter"], "stories.test": ["kitchen"],
-                             "stories.validation": [], "conditions": ["pretrained"]}), silent)  # fmt: skip
+                             "stories.validation": [], "conditions": ["pretrained"]}))  # fmt: skip
 
 
 def test_check_finds_a_test_story_without_repeats(make_study, files):
     changes = {"stories.test": ["orchard"], "stories.train": ["harbour", "winter"]}
-    refused(lambda: check_stage.check(make_study(changes), silent), files.hf5("P1", "orchard"), "individual_repeats")
+    refused(lambda: check_stage.check(make_study(changes)), files.hf5("P1", "orchard"), "individual_repeats")
 
 
 @pytest.mark.parametrize(
@@ -109,16 +105,14 @@ def test_check_finds_a_test_story_without_repeats(make_study, files):
     [("permutation_block_rows", N_ROWS - 2, "test"), ("validation_chunk_rows", 2 * N_ROWS, "training")],
 )
 def test_check_finds_stories_too_short_for_two_blocks(make_study, key, rows, of):
-    check_stage.check(make_study({f"encoding.{key}": rows // 2}), silent)
+    check_stage.check(make_study({f"encoding.{key}": rows // 2}))
     changed = make_study({f"encoding.{key}": rows // 2 + 1})
-    refused(lambda: check_stage.check(changed, silent), f"{rows} rows in the {of} stories of P1", f"twice `{key}`")
+    refused(lambda: check_stage.check(changed), f"{rows} rows in the {of} stories of P1", f"twice `{key}`")
 
 
 def test_check_finds_a_backbone_of_another_architecture(make_study, tmp_path):
     bert = tiny.save_bert(tmp_path / "bert")
-    refused(
-        lambda: check_stage.check(make_study({"backbones.small.name": str(bert)}), silent), bert, "bert", "expected"
-    )
+    refused(lambda: check_stage.check(make_study({"backbones.small.name": str(bert)})), bert, "bert", "expected")
 
 
 @pytest.mark.parametrize("stage", ["tune", "extract", "align"])
@@ -144,8 +138,8 @@ def test_a_model_of_another_architecture_is_refused_and_leaves_no_result(make_st
     bert = tiny.save_bert(tmp_path / "bert")
     study = make_study({"backbones.small.name": str(bert)})
     calls = {
-        "tune": lambda: tune_stage.tune_model(study, TUNED, report=silent),
-        "extract": lambda: stages.extract_features(study, PRETRAINED, report=silent),
+        "tune": lambda: tune_stage.tune_model(study, TUNED),
+        "extract": lambda: stages.extract_features(study, PRETRAINED),
     }
     refused(calls[stage], bert, "type 'bert'", "expected one of wav2vec2, hubert")
     assert not study.model_folder(TUNED).exists() and not study.features_file(PRETRAINED).exists()
@@ -165,9 +159,9 @@ def test_simulated_listeners_are_made_once_and_again_when_the_study_says_otherwi
     monkeypatch.setattr(simulated_dataset, "write_dataset", write)
     study = make_study({"dataset.simulation": SIMULATION})
     for _ in range(2):
-        stages.prepare(study, silent)
+        stages.prepare(study)
     assert made == [(files.root, tiny.PARTICIPANTS, tiny.STORIES, TEST, tiny.TR, 1)]
-    stages.prepare(make_study({"dataset.simulation": {**SIMULATION, "seed": 2}}), silent)
+    stages.prepare(make_study({"dataset.simulation": {**SIMULATION, "seed": 2}}))
     assert made[1][-1] == 2 and len(made) == 2
 
 
@@ -177,7 +171,7 @@ def test_no_room_on_the_disk_is_known_before_anything_is_spoken(make_study, tmp_
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 10**12 - 10**8, 10**8))
     root = tmp_path / "new" / "simulated"
     study = make_study({"dataset.simulation": SIMULATION, "dataset.root": str(root)})
-    refused(lambda: stages.prepare(study, silent), root, "0.1 GB free", "needed")
+    refused(lambda: stages.prepare(study), root, "0.1 GB free", "needed")
     assert not root.parent.exists()
 
 
@@ -196,7 +190,7 @@ def ceiling_by_hand(repeats):
 @pytest.mark.parametrize(("mask_from", "story", "skipped"), [("test", "winter", 2), ("validation", "kitchen", 0)])
 def test_ceiling_comes_from_the_rows_of_the_story_that_are_scored(make_study, files, mask_from, story, skipped):
     study = make_study({"encoding.mask_from": mask_from})
-    found = load_arrays(stages.measure_ceiling(study, "P2", silent))["ceiling"]
+    found = load_arrays(stages.measure_ceiling(study, "P2"))["ceiling"]
     with h5py.File(files.hf5("P2", story)) as file:
         expected = ceiling_by_hand(file["individual_repeats"][:, skipped:].astype(np.float32))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -207,22 +201,22 @@ def test_no_voxel_above_the_threshold_is_refused(study, files, monkeypatch):
     noise = np.random.default_rng(0).standard_normal((4, N_ROWS, N_VOXELS))
     noise -= noise.mean(axis=0) * (1 - 1e-3)
     files.write_responses("P1", "winter", np.random.default_rng(1).standard_normal((N_ROWS, N_VOXELS)), noise)
-    path = stages.measure_ceiling(study, "P1", silent)
+    path = stages.measure_ceiling(study, "P1")
     refused(lambda: stages.used_voxels(study, "P1"), path, "no voxel", "0.4")
 
 
 def test_a_ceiling_is_measured_again_only_when_it_is_not_whole_or_its_input_changed(study, files, monkeypatch):
-    path = stages.measure_ceiling(study, "P1", silent)
+    path = stages.measure_ceiling(study, "P1")
     whole, made = path.read_bytes(), path.stat().st_mtime_ns
-    stages.measure_ceiling(study, "P1", silent)
+    stages.measure_ceiling(study, "P1")
     assert path.stat().st_mtime_ns == made
     halve(path)
-    stages.measure_ceiling(study, "P1", silent)
+    stages.measure_ceiling(study, "P1")
     assert load_arrays(path)["ceiling"].shape == (N_VOXELS,) and path.stat().st_size == len(whole)
     before = load_arrays(path)["ceiling"]
     repeats = tiny.planted_repeats(np.random.default_rng(99))
     files.write_responses("P1", "winter", repeats.mean(axis=0), repeats)
-    assert not np.allclose(load_arrays(stages.measure_ceiling(study, "P1", silent))["ceiling"], before, equal_nan=True)
+    assert not np.allclose(load_arrays(stages.measure_ceiling(study, "P1"))["ceiling"], before, equal_nan=True)
 
 
 def test_control_hears_what_the_treatment_hears_and_sees_its_volumes_in_another_order(study, files):
@@ -238,14 +232,14 @@ def test_control_hears_what_the_treatment_hears_and_sees_its_volumes_in_another_
     assert all((np.diff(origin[start : start + 4]) == 1).all() for start in range(0, N_ROWS, 4))
     (again,) = tune_stage.responses_of(study, RANDOM, dataset, "harbour", common)
     np.testing.assert_array_equal(again, control)
-    stages.measure_ceiling(study, "P1", silent)
+    stages.measure_ceiling(study, "P1")
     material = [tune_stage.learning_material(study, run, dataset)[0]["harbour"] for run in (TUNED, RANDOM)]
     np.testing.assert_array_equal(material[0].audio, material[1].audio)
     np.testing.assert_array_equal(material[0].times, material[1].times)
 
 
 def test_a_tuned_model_is_a_folder_that_transformers_loads_with_head_and_history(study):
-    path = tune_stage.tune_model(study, TUNED, report=silent)
+    path = tune_stage.tune_model(study, TUNED)
     loaded, before = AutoModel.from_pretrained(path), AutoModel.from_pretrained(study.backbones["small"].name)
     changed = {n for n, p in loaded.state_dict().items() if not torch.equal(p, before.state_dict()[n])}
     assert any(name.startswith("encoder.layers") for name in changed)
@@ -261,19 +255,19 @@ def test_a_tuned_model_is_a_folder_that_transformers_loads_with_head_and_history
 
 
 def test_a_whole_model_is_kept_and_a_half_written_one_is_tuned_again(study, monkeypatch):
-    path = tune_stage.tune_model(study, TUNED, report=silent)
+    path = tune_stage.tune_model(study, TUNED)
     weights = (path / "model.safetensors").read_bytes()
     with monkeypatch.context() as patch:
         forbid(patch, "tune")
-        assert tune_stage.tune_model(study, TUNED, report=silent) == path
+        assert tune_stage.tune_model(study, TUNED) == path
     halve(path / "model.safetensors")
     (path / "provenance.json").unlink()
-    tune_stage.tune_model(study, TUNED, report=silent)
+    tune_stage.tune_model(study, TUNED)
     assert (path / "model.safetensors").read_bytes() == weights
 
 
 def test_a_killed_tuning_goes_on_where_it_was(study, monkeypatch):
-    path = tune_stage.tune_model(study, TUNED, report=silent)
+    path = tune_stage.tune_model(study, TUNED)
     weights = (path / "model.safetensors").read_bytes()
     shutil.rmtree(path)
 
@@ -281,20 +275,21 @@ def test_a_killed_tuning_goes_on_where_it_was(study, monkeypatch):
         if '"epoch": 2' in line:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        tune_stage.tune_model(study, TUNED, report=killed_in_second_epoch)
+    with pytest.raises(KeyboardInterrupt), tiny.listening(killed_in_second_epoch):
+        tune_stage.tune_model(study, TUNED)
     assert not path.exists()
     (path.parent / f".partial-0-{path.name}").mkdir()
     lines = []
-    tune_stage.tune_model(study, TUNED, report=lines.append)
+    with tiny.listening(lines.append):
+        tune_stage.tune_model(study, TUNED)
     assert lines[0] == "resumed after epoch 1"
     assert (path / "model.safetensors").read_bytes() == weights
 
 
 def test_other_settings_tune_again(study, make_study):
-    path = tune_stage.tune_model(study, TUNED, report=silent)
+    path = tune_stage.tune_model(study, TUNED)
     before = (path / "model.safetensors").read_bytes()
-    tune_stage.tune_model(make_study({"tuning.seed": 5}), TUNED, report=silent)
+    tune_stage.tune_model(make_study({"tuning.seed": 5}), TUNED)
     assert (path / "model.safetensors").read_bytes() != before
 
 
@@ -303,7 +298,7 @@ def test_a_model_that_was_not_tuned_is_named(study):
 
 
 def test_features_start_as_many_rows_early_as_the_longest_delay(study, files):
-    found = load_arrays(stages.extract_features(study, PRETRAINED, report=silent))
+    found = load_arrays(stages.extract_features(study, PRETRAINED))
     assert set(found) == {*TRAIN, *TEST}
     dataset, encoder = LebelDataset(files.root, tiny.TR), stages.load_model(study, PRETRAINED)
     for story in found:
@@ -314,9 +309,9 @@ def test_features_start_as_many_rows_early_as_the_longest_delay(study, files):
 
 
 def test_features_of_a_tuned_model_are_read_from_the_tuned_model(study):
-    tune_stage.tune_model(study, TUNED, report=silent)
-    tuned = load_arrays(stages.extract_features(study, TUNED, report=silent))
-    before = load_arrays(stages.extract_features(study, PRETRAINED, report=silent))
+    tune_stage.tune_model(study, TUNED)
+    tuned = load_arrays(stages.extract_features(study, TUNED))
+    before = load_arrays(stages.extract_features(study, PRETRAINED))
     assert np.abs(tuned["winter"][-1] - before["winter"][-1]).max() > 1e-4
     for run in (TUNED, PRETRAINED):
         assert provenance_of(study.features_file(run))["weights"] == str(
@@ -325,32 +320,32 @@ def test_features_of_a_tuned_model_are_read_from_the_tuned_model(study):
 
 
 def test_features_are_kept_when_whole_and_read_again_when_half_written(study, monkeypatch):
-    path = stages.extract_features(study, PRETRAINED, report=silent)
+    path = stages.extract_features(study, PRETRAINED)
     whole = load_arrays(path)
     with monkeypatch.context() as patch:
         forbid(patch, "story_features")
-        stages.extract_features(study, PRETRAINED, report=silent)
+        stages.extract_features(study, PRETRAINED)
     halve(path)
-    stages.extract_features(study, PRETRAINED, report=silent)
+    stages.extract_features(study, PRETRAINED)
     assert all(np.array_equal(whole[story], again) for story, again in load_arrays(path).items())
 
 
 def test_features_are_read_again_when_the_model_was_tuned_otherwise(study, make_study):
-    tune_stage.tune_model(study, TUNED, report=silent)
-    before = load_arrays(stages.extract_features(study, TUNED, report=silent))
+    tune_stage.tune_model(study, TUNED)
+    before = load_arrays(stages.extract_features(study, TUNED))
     other = make_study({"tuning.seed": 5})
-    tune_stage.tune_model(other, TUNED, report=silent)
-    after = load_arrays(stages.extract_features(other, TUNED, report=silent))
+    tune_stage.tune_model(other, TUNED)
+    after = load_arrays(stages.extract_features(other, TUNED))
     assert not np.array_equal(before["winter"], after["winter"])
 
 
 def test_features_are_read_again_when_the_tr_or_the_number_of_rows_changed(study, make_study, files):
-    path = stages.extract_features(study, PRETRAINED, report=silent)
+    path = stages.extract_features(study, PRETRAINED)
     files.volumes.write_text(json.dumps(dict.fromkeys(tiny.STORIES, tiny.N_VOLUMES + 1)))
-    stages.extract_features(study, PRETRAINED, report=silent)
+    stages.extract_features(study, PRETRAINED)
     assert load_arrays(path)["winter"].shape[1] == 2 + N_ROWS + 1
     before = load_arrays(path)["winter"]
-    stages.extract_features(make_study({"dataset.tr": 1.9}), PRETRAINED, report=silent)
+    stages.extract_features(make_study({"dataset.tr": 1.9}), PRETRAINED)
     assert not np.array_equal(load_arrays(path)["winter"], before)
 
 
@@ -358,8 +353,8 @@ def test_models_and_features_are_made_anew_when_rows_are_taken_to_be_acquired_la
     results = {}
     for offset in (0.0, 1.0):
         changed = make_study({"dataset.row_offset": offset})
-        model = tune_stage.tune_model(changed, TUNED, report=silent)
-        features = load_arrays(stages.extract_features(changed, PRETRAINED, report=silent))
+        model = tune_stage.tune_model(changed, TUNED)
+        features = load_arrays(stages.extract_features(changed, PRETRAINED))
         results[offset] = (load_file(model / "head.safetensors")["weight"].numpy(), features["winter"])
     (head, rows), (later_head, later_rows) = results[0.0], results[1.0]
     assert not np.array_equal(head, later_head)
@@ -394,7 +389,7 @@ def correlations_by_hand(files, features, used, alpha=10.0):
 
 @pytest.fixture
 def aligned(study):
-    return align_stage.align(study, "P1", PRETRAINED, report=silent)
+    return align_stage.align(study, "P1", PRETRAINED)
 
 
 def test_scores_are_those_of_a_ridge_in_closed_form_over_the_noise_ceiling(study, files, aligned):
@@ -426,12 +421,12 @@ def test_scores_are_kept_when_whole_and_made_again_when_half_written(study, alig
     scores, table = load_arrays(aligned), aligned.with_suffix(".csv").read_bytes()
     with monkeypatch.context() as patch:
         forbid(patch, "save_arrays")
-        align_stage.align(study, "P1", PRETRAINED, report=silent)
+        align_stage.align(study, "P1", PRETRAINED)
     halve(aligned)
-    align_stage.align(study, "P1", PRETRAINED, report=silent)
+    align_stage.align(study, "P1", PRETRAINED)
     np.testing.assert_array_equal(load_arrays(aligned)["r"], scores["r"])
     aligned.with_suffix(".csv").unlink()
-    align_stage.align(study, "P1", PRETRAINED, report=silent)
+    align_stage.align(study, "P1", PRETRAINED)
     assert aligned.with_suffix(".csv").read_bytes() == table
 
 
@@ -439,7 +434,7 @@ def test_scores_are_made_again_when_regions_have_other_borders(study, aligned, m
     before, moved = pd.read_csv(aligned.with_suffix(".csv")), tiny.cortex()
     moved.voxel_labels = np.roll(moved.voxel_labels, 1)
     monkeypatch.setattr(LebelDataset, "cortex", lambda *_: moved)
-    align_stage.align(study, "P1", PRETRAINED, report=silent)
+    align_stage.align(study, "P1", PRETRAINED)
     after = pd.read_csv(aligned.with_suffix(".csv"))
     assert set(after["regions"]).isdisjoint(before["regions"]) and len(set(after["regions"])) == 1
     assert not np.allclose(after["alignment"], before["alignment"])
@@ -447,10 +442,10 @@ def test_scores_are_made_again_when_regions_have_other_borders(study, aligned, m
 
 def test_scores_are_made_again_when_the_story_of_the_ceiling_changed(make_study, files):
     study = make_study({"encoding.mask_from": "validation"})
-    path = align_stage.align(study, "P1", PRETRAINED, report=silent)
+    path = align_stage.align(study, "P1", PRETRAINED)
     repeats = tiny.planted_repeats(np.random.default_rng(99))
     files.write_responses("P1", VALIDATION[0], repeats.mean(axis=0), repeats)
-    align_stage.align(study, "P1", PRETRAINED, report=silent)
+    align_stage.align(study, "P1", PRETRAINED)
     np.testing.assert_allclose(load_arrays(path)["ceiling"], ceiling_by_hand(repeats.astype(np.float32)), rtol=1e-4)
 
 
@@ -484,9 +479,9 @@ def test_region_without_a_used_voxel_is_not_a_number_and_not_nought():
 
 def test_a_sweep_gives_each_model_what_it_gets_alone(make_study, monkeypatch):
     study = make_study()
-    tune_stage.tune_model(study, TUNED, report=silent)
+    tune_stage.tune_model(study, TUNED)
     runs = [PRETRAINED, TUNED]
-    alone = [load_arrays(stages.extract_features(study, run, report=silent)) for run in runs]
+    alone = [load_arrays(stages.extract_features(study, run)) for run in runs]
     for run in runs:
         study.features_file(run).unlink()
     calls, plain = [], stages.story_features
@@ -494,19 +489,19 @@ def test_a_sweep_gives_each_model_what_it_gets_alone(make_study, monkeypatch):
         stages, "story_features",
         lambda models, sounds, *rest: calls.append((len(models), len(sounds))) or plain(models, sounds, *rest),
     )  # fmt: skip
-    paths = stages.sweep(study, runs, report=silent)
+    paths = stages.sweep(study, runs)
     assert calls == [(2, len(alone[0]))]
     for path, expected in zip(paths, alone, strict=True):
         for story, rows in load_arrays(path).items():
             np.testing.assert_allclose(rows, expected[story], rtol=1e-5, atol=1e-6)
     calls.clear()
-    stages.sweep(study, runs, report=silent)
+    stages.sweep(study, runs)
     assert calls == []
 
 
 def test_other_weights_in_the_same_folder_make_other_results(study, pristine):
-    dataset = stages.prepare(study, silent)
-    stages.measure_ceiling(study, "P1", silent)
+    dataset = stages.prepare(study)
+    stages.measure_ceiling(study, "P1")
     before = tune_stage.tuning_recipe(study, TUNED, dataset), stages.model_recipe(study, TUNED)
     weights = pristine.root.parent / "backbone" / "model.safetensors"
     kept = weights.read_bytes()
@@ -521,6 +516,6 @@ def test_another_tr_tunes_another_model(make_study):
     recipes = []
     for tr in (2.0, 1.99):
         study = make_study({"dataset.tr": tr})
-        stages.measure_ceiling(study, "P1", silent)
-        recipes.append(tune_stage.tuning_recipe(study, TUNED, stages.prepare(study, silent)))
+        stages.measure_ceiling(study, "P1")
+        recipes.append(tune_stage.tuning_recipe(study, TUNED, stages.prepare(study)))
     assert recipes[0]["times"] != recipes[1]["times"]

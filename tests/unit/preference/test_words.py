@@ -6,7 +6,7 @@ import soxr
 from braintuning.demo.voices import RATE as SPOKEN_RATE
 from braintuning.demo.voices import VOICES, speak
 from braintuning.preference.words import SENTENCE, WINDOW_SECONDS, recorded, synthesised
-from braintuning.seeding import generator
+from braintuning.results import generator
 from tiny import refused
 
 RATE = 16_000

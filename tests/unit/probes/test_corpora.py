@@ -35,7 +35,7 @@ def written(tmp_path_factory):
 
 @pytest.mark.parametrize(("task", "name"), [(task, name) for task in TASKS for name in TASKS[task].corpora])
 def test_every_task_divides_every_corpus_that_it_takes(written, task, name):
-    found, parts = material(task, written[name], report=lambda _: None)
+    found, parts = material(task, written[name])
     assert found == name and all(parts[part] for part in PARTS)
     for what in ("speaker", "prompt"):
         if what == "speaker" or task != "word_identity":

@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from braintuning.files import REPOSITORY
+from braintuning.results import REPOSITORY
 
 RANDOM, SMALL, LARGEST = "random HuBERT", ("hubert-small", "wav2vec2-small"), "whisper-tiny.en"
 ORDERED = [(RANDOM, LARGEST), *((RANDOM, small) for small in SMALL), *((small, LARGEST) for small in SMALL)]

@@ -13,12 +13,12 @@ import yaml
 from braintuning.demo import corpora as spoken
 from braintuning.demo.pretraining_corpus import pretraining_stories
 from braintuning.demo.stories import STORY_TEXTS
-from braintuning.files import REPOSITORY
 from braintuning.pipeline import probe as probe_stage
 from braintuning.probes import asr, linear, scores, tasks
 from braintuning.probes.base import classified, truth_of
 from braintuning.probes.features import states
 from braintuning.probes.utterance import PARTS, Utterance
+from braintuning.results import REPOSITORY
 from braintuning.study import Run, load_study
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
@@ -159,7 +159,8 @@ def test_a_rare_action_of_slurp_is_reported_and_stops_nothing(tmp_path):
     path = folder / "dataset" / "slurp" / "test.jsonl"
     path.write_text(path.read_text().replace('"action": "remove"', '"action": "dance"'))
     said = []
-    _, parts = tasks.material("intent", folder, report=said.append)
+    with tiny.listening(said.append):
+        _, parts = tasks.material("intent", folder)
     assert said == ["SLURP: fewer than two examples to train on, so never predicted: dance"]
     found = tasks.TASKS["intent"].measure(parts, tiny.encoder(), "cpu", 0)
     assert all(0 <= result.value < 1 for result in found)
@@ -271,8 +272,9 @@ def test_a_spoken_corpus_is_made_once_and_read_as_aligned_speech(tmp_path, monke
     few = [line for line in spoken.prosody(0) if line.label in ("plain", "raised")][:2]
     monkeypatch.setitem(spoken.SPOKEN, "prosody", lambda seed: iter(few))
     said = []
-    folder = spoken.spoken_corpus("prosody", cache=tmp_path, report=said.append)
-    assert spoken.spoken_corpus("prosody", cache=tmp_path, report=said.append) == folder and len(said) == 1
+    with tiny.listening(said.append):
+        folder = spoken.spoken_corpus("prosody", cache=tmp_path)
+        assert spoken.spoken_corpus("prosody", cache=tmp_path) == folder and len(said) == 1
     plain, raised = tasks.aligned.read(folder)
     assert plain.text == raised.text and plain.phones and plain.part == "train"
     above = []
@@ -283,7 +285,8 @@ def test_a_spoken_corpus_is_made_once_and_read_as_aligned_speech(tmp_path, monke
         above.append(power[np.fft.rfftfreq(len(sound), 1 / 16_000) > 1000].sum() / power.sum())
     assert above[1] > 2 * above[0]
     few[0] = replace(few[0], part="test")
-    assert spoken.spoken_corpus("prosody", cache=tmp_path, report=said.append) != folder and len(said) == 2
+    with tiny.listening(said.append):
+        assert spoken.spoken_corpus("prosody", cache=tmp_path) != folder and len(said) == 2
     refused(lambda: spoken.spoken_corpus("songs", cache=tmp_path), "songs", "sentences")
 
 
@@ -349,13 +352,13 @@ def study(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("task", ["phonemes", "mfcc"])
 def test_the_stage_leaves_a_table_of_all_layers_and_keeps_it(study, task, monkeypatch):
-    path = probe_stage.probe(study, Run("small", "pretrained"), task, report=lambda _: None)
+    path = probe_stage.probe(study, Run("small", "pretrained"), task)
     table = pd.read_csv(path.with_suffix(".csv"))
     assert table["layer"].tolist() == [0, 1, 2] and set(table["corpus"]) == {"aligned speech"}
     wanted = "task corpus family condition participant layer metric value low high n_train n_test baseline".split()
     assert set(wanted) <= set(table.columns) and table["n_train"][0] == 12 and table["n_test"][0] == 5
     monkeypatch.setattr(probe_stage, "probed", None)
-    assert probe_stage.probe(study, Run("small", "pretrained"), task, report=lambda _: None) == path
+    assert probe_stage.probe(study, Run("small", "pretrained"), task) == path
 
 
 def test_an_unknown_task_or_another_corpus_is_named(study, tmp_path):

@@ -18,10 +18,6 @@ from tiny import refused
 TESTS = Path(__file__).parents[2]
 
 
-def silent(*_):
-    pass
-
-
 @pytest.mark.parametrize("at_once", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("loss", ["l2", "cosine + l2"])
 def test_the_gradient_of_pieces_is_that_of_the_whole_batch(loss, at_once):
@@ -56,7 +52,7 @@ def test_what_a_forward_pass_keeps_is_counted_once_and_without_parameters():
 def test_a_limit_of_memory_changes_the_pieces_and_not_the_model(family, monkeypatch):
     settings, train, validation = tiny.tuning_material()
     sizes = []
-    plain, history = tune(tiny.encoder(family), train, validation, settings, report=silent)
+    plain, history = tune(tiny.encoder(family), train, validation, settings)
     fixed = sum(p.nbytes * (4 if p.requires_grad else 1) for p in plain.parameters())
     first = next(iter(train.values()))
     clip = torch.from_numpy(first.audio[None, 8000:16000])
@@ -71,7 +67,7 @@ def test_a_limit_of_memory_changes_the_pieces_and_not_the_model(family, monkeypa
 
     monkeypatch.setattr("braintuning.tuning.loop.gradient", noting)
     limit = (fixed + 2.5 * for_one) / 2**30
-    pieces, in_pieces = tune(tiny.encoder(family), train, validation, settings, report=silent, max_memory=limit)
+    pieces, in_pieces = tune(tiny.encoder(family), train, validation, settings, max_memory=limit)
     (at_once,) = set(sizes)
     assert 1 < at_once < settings.batch_size
     for before, after in zip(history, in_pieces, strict=True):
@@ -103,7 +99,7 @@ def test_what_any_number_of_clips_takes_is_counted_once():
 def test_a_limit_that_no_clip_fits_into_is_refused():
     settings, train, validation = tiny.tuning_material()
     refused(
-        lambda: tune(tiny.encoder(), train, validation, settings, report=silent, max_memory=1e-5),
+        lambda: tune(tiny.encoder(), train, validation, settings, max_memory=1e-5),
         "one clip", "GiB", "1e-05",
     )  # fmt: skip
 
@@ -112,17 +108,15 @@ def test_a_loss_over_the_batch_is_not_divided(monkeypatch):
     monkeypatch.setattr("braintuning.tuning.loop.clips_within", lambda model, loss, limit, most: min(int(limit), most))
     settings, train, validation = tiny.tuning_material()
     settings = settings.model_copy(update={"loss": "correlation"})
-    refused(
-        lambda: tune(tiny.encoder(), train, validation, settings, report=silent, max_memory=6), "correlation", "6 fit"
-    )
-    model, _ = tune(tiny.encoder(), train, validation, settings, report=silent, max_memory=7)
-    plain, _ = tune(tiny.encoder(), train, validation, settings, report=silent)
+    refused(lambda: tune(tiny.encoder(), train, validation, settings, max_memory=6), "correlation", "6 fit")
+    model, _ = tune(tiny.encoder(), train, validation, settings, max_memory=7)
+    plain, _ = tune(tiny.encoder(), train, validation, settings)
     assert torch.equal(model.head.weight, plain.head.weight)
 
 
 def test_processes_tune_the_model_that_one_tunes(tmp_path):
     settings, train, validation = tiny.tuning_material()
-    alone, history = tune(tiny.encoder(), train, validation, settings, report=silent)
+    alone, history = tune(tiny.encoder(), train, validation, settings)
     path = os.pathsep.join([str(TESTS), *sys.path])
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(

@@ -10,14 +10,15 @@ ROWS = [("one", row) for row in range(5)] + [("two", row) for row in range(3)]
 CLIPS = {row: torch.randn(8000, generator=torch.Generator().manual_seed(number)) for number, row in enumerate(ROWS)}
 
 
-def made(family, file=None, report=lambda _: None):
+def made(family, file=None, hear=lambda line: None):
     model, heard = TunedModel(tiny.encoder(family), 3), []
 
     def listen(rows):
         heard.extend(rows)
         return torch.stack([CLIPS[row] for row in rows])
 
-    return model, cached_fronts(model, ROWS, listen, batch_size=3, file=file, report=report), heard
+    with tiny.listening(hear):
+        return model, cached_fronts(model, ROWS, listen, batch_size=3, file=file), heard
 
 
 @pytest.mark.parametrize("family", ["hubert", "whisper", "wav2vec2"])
@@ -67,9 +68,7 @@ def test_few_clips_go_through_the_front_end_at_a_time_whatever_the_batch(monkeyp
         return plain(sound)
 
     monkeypatch.setattr(model, "front", noting)
-    fronts = cached_fronts(
-        model, ROWS[:5], lambda rows: torch.stack([CLIPS[r] for r in rows]), batch_size=128, report=lambda _: None
-    )
+    fronts = cached_fronts(model, ROWS[:5], lambda rows: torch.stack([CLIPS[r] for r in rows]), batch_size=128)
     assert sizes == [1, 2, 2, 1]
     expected = plain(torch.stack([CLIPS[row] for row in ROWS[:5]])).hidden
     torch.testing.assert_close(fronts(ROWS[:5]).hidden, expected, atol=1e-6, rtol=1e-5)

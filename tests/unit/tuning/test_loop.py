@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 from braintuning.backbone.precision import VARIABLE
-from braintuning.seeding import generator
+from braintuning.results import generator
 from braintuning.study.settings import Tuning
 from braintuning.tuning.batches import listening
 from braintuning.tuning.loop import _mean_loss, learning_rate_factor, tune
@@ -53,13 +53,10 @@ def noise_story(seed, n_rows=8):
     return StoryTargets(made.audio, made.times, noise)
 
 
-def silent(*_):
-    pass
-
-
-def run(encoder=None, train=TRAIN, validation=VALIDATION, report=silent, checkpoint=None, **changes):
+def run(encoder=None, train=TRAIN, validation=VALIDATION, checkpoint=None, hear=lambda line: None, **changes):
     encoder = encoder or tiny.encoder()
-    return tune(encoder, train, validation, settings(**changes), report=report, checkpoint=checkpoint)
+    with tiny.listening(hear):
+        return tune(encoder, train, validation, settings(**changes), checkpoint=checkpoint)
 
 
 def weights(model):
@@ -189,10 +186,10 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(family, tmp_path):
 
     checkpoint = tmp_path / "run.checkpoint"
     with pytest.raises(Killed):
-        run(tiny.encoder(family), epochs=4, patience=4, checkpoint=checkpoint, report=killed_in_third_epoch)
+        run(tiny.encoder(family), epochs=4, patience=4, checkpoint=checkpoint, hear=killed_in_third_epoch)
     lines = []
     resumed, history_of_resumed = run(
-        tiny.encoder(family), epochs=4, patience=4, checkpoint=checkpoint, report=lines.append
+        tiny.encoder(family), epochs=4, patience=4, checkpoint=checkpoint, hear=lines.append
     )
     assert lines[0] == "resumed after epoch 2" and len(lines) == 5
     assert history_of_resumed == history
@@ -202,7 +199,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(family, tmp_path):
 def test_a_checkpoint_may_have_any_name(tmp_path):
     run(epochs=1, checkpoint=tmp_path / "checkpoint")
     lines = []
-    run(epochs=1, checkpoint=tmp_path / "checkpoint", report=lines.append)
+    run(epochs=1, checkpoint=tmp_path / "checkpoint", hear=lines.append)
     assert lines == ["resumed after epoch 1"]
 
 
@@ -218,7 +215,7 @@ def test_the_best_epoch_is_remembered_across_a_resume(tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        run(validation=validation, checkpoint=tmp_path / "c.checkpoint", report=killed_in_last_epoch, **changes)
+        run(validation=validation, checkpoint=tmp_path / "c.checkpoint", hear=killed_in_last_epoch, **changes)
     resumed, _ = run(validation=validation, checkpoint=tmp_path / "c.checkpoint", **changes)
     assert equal(weights(resumed), weights(whole))
 
@@ -231,12 +228,11 @@ def test_same_seed_gives_the_same_weights_and_another_seed_another_order():
 
 def test_tuning_stops_when_validation_no_longer_falls_and_returns_the_best_epoch():
     encoder, snapshots = tiny.encoder(), []
-    tuned, history = tune(
+    tuned, history = run(
         encoder,
-        TRAIN,
-        {"noise": noise_story(7)},
-        settings(epochs=30, patience=2, trunk_learning_rate=1e-2, head_learning_rate=0.3),
-        report=lambda line: snapshots.append(weights(encoder)) if '"epoch"' in line else None,
+        validation={"noise": noise_story(7)},
+        hear=lambda line: snapshots.append(weights(encoder)) if '"epoch"' in line else None,
+        **{"epochs": 30, "patience": 2, "trunk_learning_rate": 1e-2, "head_learning_rate": 0.3},
     )
     losses = [row["validation_loss"] for row in history]
     best = int(np.argmin(losses))
@@ -268,10 +264,10 @@ def test_a_target_or_a_sound_that_is_no_number_is_refused_before_anything_is_tun
     stories, name = {"train": (TRAIN, "second"), "validation": (VALIDATION, "third")}[role]
     spoiled = copy.deepcopy(stories)
     spoiled[name].targets[3, 1] = np.nan
-    refused(lambda: run(report=pytest.fail, **{role: spoiled}), f"story {name}", "nan", "row 3")
+    refused(lambda: run(hear=pytest.fail, **{role: spoiled}), f"story {name}", "nan", "row 3")
     spoiled = copy.deepcopy(stories)
     spoiled[name].audio[100] = np.inf
-    refused(lambda: run(report=pytest.fail, **{role: spoiled}), f"story {name}", "sound")
+    refused(lambda: run(hear=pytest.fail, **{role: spoiled}), f"story {name}", "sound")
 
 
 class Brittle(torch.nn.Module):
@@ -294,10 +290,9 @@ def test_a_loss_that_is_no_number_stops_with_story_and_step_and_keeps_the_last_g
     validation = {"third": StoryTargets(0.1 * VALIDATION["third"].audio, VALIDATION["third"].times, ())}
     checkpoint, chosen = tmp_path / "c.checkpoint", settings(epochs=3, patience=3, batch_size=18)
 
-    def go(train, objective, report=silent):
-        return tune(
-            tiny.encoder(), train, validation, chosen, objective=objective, checkpoint=checkpoint, report=report
-        )
+    def go(train, objective, hear=lambda line: None):
+        with tiny.listening(hear):
+            return tune(tiny.encoder(), train, validation, chosen, objective=objective, checkpoint=checkpoint)
 
     refused(lambda: go(loud, Brittle(holds=1)), "nan", "epoch 2, step 1", "(story second)")
     lines = []
@@ -370,7 +365,7 @@ def test_lora_moves_adapters_and_head_only_also_after_a_resume(family, tmp_path)
             raise Killed
 
     with pytest.raises(Killed):
-        run(tiny.encoder(family), checkpoint=tmp_path / "c", report=killed_in_second_epoch, **changes)
+        run(tiny.encoder(family), checkpoint=tmp_path / "c", hear=killed_in_second_epoch, **changes)
     tuned, _ = run(encoder, checkpoint=tmp_path / "c", **changes)
     assert equal(weights(tuned), weights(whole))
     after = dict(tuned.encoder.model.named_parameters())
@@ -418,10 +413,10 @@ def test_stimulus_tuning_goes_on_to_the_same_weights_bit_for_bit(family, tmp_pat
         if '"epoch": 3' in line:
             raise KeyboardInterrupt
 
-    whole, history = go(report=silent)
-    with pytest.raises(KeyboardInterrupt):
-        go(checkpoint=tmp_path / "c", report=killed_in_third_epoch)
-    resumed, history_of_resumed = go(checkpoint=tmp_path / "c", report=silent)
+    whole, history = go()
+    with pytest.raises(KeyboardInterrupt), tiny.listening(killed_in_third_epoch):
+        go(checkpoint=tmp_path / "c")
+    resumed, history_of_resumed = go(checkpoint=tmp_path / "c")
     assert history_of_resumed == history
     assert equal(weights(resumed), weights(whole))
 
@@ -434,16 +429,16 @@ def test_an_objective_of_its_own_needs_no_targets_and_draws_the_same_after_a_res
         encoder = tiny.encoder()
         return tune(encoder, train, validation, settings(epochs=3, patience=5), objective=Energy(encoder), **more)
 
-    whole, history = go(report=silent)
+    whole, history = go()
     assert history[-1]["validation_loss"] < history[0]["validation_loss"]
 
     def killed_in_second_epoch(line):
         if '"epoch": 2' in line:
             raise Killed
 
-    with pytest.raises(Killed):
-        go(checkpoint=tmp_path / "c", report=killed_in_second_epoch)
-    resumed, _ = go(checkpoint=tmp_path / "c", report=silent)
+    with pytest.raises(Killed), tiny.listening(killed_in_second_epoch):
+        go(checkpoint=tmp_path / "c")
+    resumed, _ = go(checkpoint=tmp_path / "c")
     assert equal(weights(resumed), weights(whole))
     assert not torch.equal(whole.head.centre, torch.ones(16))
 
@@ -466,7 +461,7 @@ def test_tuning_in_bfloat16_has_the_losses_of_float32(monkeypatch):
     histories = {}
     for value in ("float32", "bfloat16"):
         monkeypatch.setenv(VARIABLE, value)
-        model, history = tune(hearing("hubert"), TRAIN, VALIDATION, settings(epochs=6, patience=6), report=silent)
+        model, history = tune(hearing("hubert"), TRAIN, VALIDATION, settings(epochs=6, patience=6))
         histories[value] = np.array([[row["train_loss"], row["validation_loss"]] for row in history])
         assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     np.testing.assert_allclose(histories["bfloat16"], histories["float32"], rtol=0.02)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
-from braintuning.files import require_file
 from braintuning.probes.utterance import PARTS, Utterance
+from braintuning.results import require_file
 
 MARKS = ("alignments.jsonl",)
 KEYS = ("file", "speaker", "text")

@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 from braintuning.errors import InputError
-from braintuning.files import require_file
 from braintuning.probes.utterance import Utterance, drawn
-from braintuning.seeding import generator
+from braintuning.results import generator, require_file
 
 MARKS = ("dataset/slurp", "audio/slurp_real")
 METADATA = "dataset/slurp/metadata.json"

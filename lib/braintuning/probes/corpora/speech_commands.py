@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from braintuning.errors import InputError
-from braintuning.files import require_file
 from braintuning.probes.utterance import Utterance
+from braintuning.results import require_file
 
 MARKS = ("validation_list.txt", "testing_list.txt")
 SPEAKER_ENDS = "_nohash_"
