@@ -1,15 +1,17 @@
 # The workflow of a study. `python -m braintuning figures` calls it; it can be called by hand as well:
 #   snakemake --cores 2 --config study=demo device=cpu
 #   snakemake --profile workflow/profiles/slurm --config study=paper device=cuda cores=8
+import shlex
 from pathlib import Path
 
-from braintuning.results import fingerprint
+from braintuning.pipeline import recipes
 from braintuning.study import load_study
 
 DEVICE = config.get("device", "cpu")
-ROOT = config.get("root") or ""
-STUDY = load_study(config.get("study", "demo"), ROOT or None)
-SHARED_OPTIONS = f"--study {config.get('study', 'demo')} --device {DEVICE}" + (f" --root {ROOT!r}" if ROOT else "")
+STUDY = load_study(config.get("study", "demo"), config.get("root") or None)
+GIVEN = ["--study", str(config.get("study", "demo")), "--device", DEVICE]
+GIVEN += ["--root", str(config["root"])] if config.get("root") else []
+GIVEN = " ".join(shlex.quote(word) for word in GIVEN)
 BRAINTUNING = "python -m braintuning"
 CORES = int(config.get("cores") or workflow.cores or 1)
 GPUS = int(DEVICE == "cuda")
@@ -18,23 +20,12 @@ RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
 TIMES = RESULTS / "times"
 TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
+FIRST = {str(STUDY.scores_file(*one)): one for one in recipes.amounts(STUDY)}
+RECIPES = {str(path): recipe.fingerprint for path, recipe in recipes.of_results(STUDY).items()}
 # On a CPU jobs side by side use a processor better than threads of one job; on a GPU threads feed it.
 THREADS = min(8, CORES) if GPUS else max(1, CORES // max(1, len(TUNED)))
-SCORES = [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()]
-LOW_LEVEL = [STUDY.low_level_file(participant, run) for participant, run in STUDY.alignments(STUDY.main_runs())]
-PROBES = [STUDY.probe_file(task, run) for task in STUDY.probes.tasks for run in STUDY.main_runs()]
-PREFERENCES = [STUDY.preference_file(run) for run in STUDY.main_runs()]
-CEILINGS = [STUDY.ceiling_file(participant) for participant in STUDY.participants]
-SHARED_WITH_CLAIMS = {"fig3": LOW_LEVEL, "fig4": PROBES, "fig5": PREFERENCES}
-FIGURE_INPUTS = {
-    "figA1": CEILINGS,
-    **SHARED_WITH_CLAIMS,
-    **dict.fromkeys(("fig2", "figA2", "figA3", "figA4", "figA5", "figB1", "figB2", "figB3"), SCORES),
-    "claims": SCORES
-    + sum((SHARED_WITH_CLAIMS.get(figure, []) for figure in STUDY.figures.notebooks), [])
-    + [FIGURES / f"{figure}.png" for figure in STUDY.figures.notebooks if figure == "figB1"],
-    **dict.fromkeys(("alice", "alice_joint"), [STUDY.features_file(run) for run in RUNS.values()]),
-}
+# The run that the notebooks on tuning and on alignment show; they take any other as parameters.
+SHOWN = next((run for run in TUNED.values() if run.backbone == STUDY.figure_backbone), None)
 
 # Beside what grows with the data, a third more than a job of the demo took at most on one thread (data/results/demo/times).
 ROWS_A_STORY, VOXELS, REPEATS = (150, 60_000, 5) if STUDY.dataset.simulation else (400, 110_000, 10)
@@ -49,28 +40,52 @@ MINUTES = {"tune": 10 * HEARD * STUDY.tuning.epochs // 2, "preference": 10, "pro
 MINUTES |= {"extract": 3 * HEARD, "align": 3 * HEARD, "low_level": 3 * HEARD * LAYERS}
 
 
+def recipe(wildcards, output):
+    """What of the study decides a job's first result: a change of it runs the job again."""
+    return RECIPES[str(output[0])]
+
+
+def memory(step):
+    return lambda wildcards, attempt: attempt * MEGABYTES[step]
+
+
+def minutes(step):
+    return lambda wildcards, attempt: attempt * MINUTES[step]
+
+
 def options_of(run, **more):
     parts = {"backbone": run.backbone, "condition": run.condition, "participant": run.participant, **more}
     return " ".join(f"--{name} {value}" for name, value in parts.items() if value)
 
 
-def weights_of(run):
+def model_of(wildcards):
+    """What a job that reads a model depends on: the tuned model, and weights that lie in a folder."""
+    run = RUNS[wildcards.run]
     weights = Path(STUDY.backbones[run.backbone].name) / "model.safetensors"
-    return [weights] if weights.is_file() else []
+    tuned = [STUDY.model_folder(run) / "provenance.json"] if run.name in TUNED else []
+    return tuned + ([weights] if weights.is_file() else [])
 
 
-def model_of(run):
-    return [STUDY.model_folder(run) / "provenance.json"] if run.name in TUNED else []
+def tuned_from(wildcards):
+    """What tuning a model depends on: noise ceilings, and weights that lie in a folder."""
+    run = TUNED[wildcards.run]
+    weights = Path(STUDY.backbones[run.backbone].name) / "model.safetensors"
+    who = STUDY.tuned_on(run) or STUDY.participants[:1]
+    return [STUDY.ceiling_file(participant) for participant in who] + ([weights] if weights.is_file() else [])
 
 
-def ceilings_for(run):
-    return [STUDY.ceiling_file(participant) for participant in STUDY.tuned_on(run) or STUDY.participants[:1]]
+def scores_of(wildcards):
+    """Scores of every participant whom a tuned model is compared with."""
+    run = TUNED[wildcards.run]
+    return [STUDY.scores_file(participant, run) for participant, _ in STUDY.alignments([run])]
 
 
 wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
     participant="|".join(map(re.escape, STUDY.participants)) or "none",
     figure="|".join(STUDY.figures.notebooks),
+    first=r"\d+",
+    recorded=r"(\.recorded)?",
 
 
 rule all:
@@ -78,22 +93,21 @@ rule all:
         FIGURES / "report.html",
         FIGURES / "viewer" / "index.html" if STUDY.dataset.simulation and "fig2" in STUDY.figures.notebooks else [],
         RESULTS / "dataset.json",
-        CEILINGS,
-        [STUDY.model_folder(run) / "provenance.json" for run in TUNED.values()],
+        [STUDY.ceiling_file(participant) for participant in STUDY.participants],
+        [STUDY.model_folder(run) / "README.md" for run in TUNED.values()],
         [STUDY.features_file(run) for run in RUNS.values()],
-        SCORES,
-        sum((made for figure, made in SHARED_WITH_CLAIMS.items() if figure in STUDY.figures.notebooks), []),
+        [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
 
 
 rule dataset:
     message: "read and check the dataset"
     output: RESULTS / "dataset.json",
     params:
-        settings=fingerprint([STUDY.dataset.model_dump(), STUDY.participants, STUDY.stories.model_dump()]),
+        recipe=recipe,
     resources:
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["dataset"],
-        runtime=lambda w, attempt: attempt * MINUTES["dataset"],
-    shell: BRAINTUNING + " check " + SHARED_OPTIONS + " --out {output}"
+        mem_mb=memory("dataset"),
+        runtime=minutes("dataset"),
+    shell: BRAINTUNING + " check " + GIVEN + " --out {output:q}"
 
 
 rule ceiling:
@@ -102,68 +116,45 @@ rule ceiling:
     output: STUDY.ceiling_file("{participant}"),
     benchmark: TIMES / "ceiling" / "{participant}.tsv"
     params:
-        settings=fingerprint([STUDY.encoding.mask_from, STUDY.encoding.test_skip_rows, STUDY.dataset.model_dump()]),
+        recipe=recipe,
     resources:
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["dataset"],
-        runtime=lambda w, attempt: attempt * MINUTES["dataset"],
-    shell: BRAINTUNING + " ceiling " + SHARED_OPTIONS + " --participant {wildcards.participant}"
-
-
-rule look_at_dataset:
-    message: "notebook 01_dataset"
-    input: CEILINGS,
-    output: FIGURES / "notebooks" / "01_dataset.ipynb",
-    shell: BRAINTUNING + " notebook 01_dataset " + SHARED_OPTIONS + " --out {output}"
+        mem_mb=memory("dataset"),
+        runtime=minutes("dataset"),
+    shell: BRAINTUNING + " ceiling " + GIVEN + " --participant {wildcards.participant}"
 
 
 rule tune:
     message: "tune {wildcards.run}"
-    input:
-        lambda w: ceilings_for(TUNED[w.run]),
-        lambda w: weights_of(TUNED[w.run]),
-    output:
-        model=RESULTS / "models" / "{run}" / "provenance.json",
-        notebook=FIGURES / "notebooks" / "02_brain_tune_{run}.ipynb",
+    input: tuned_from,
+    output: RESULTS / "models" / "{run}" / "provenance.json",
     benchmark: TIMES / "tune" / "{run}.tsv"
     params:
+        recipe=recipe,
         options=lambda w: options_of(TUNED[w.run]),
-        settings=lambda w: fingerprint(
-            [
-                STUDY.tuning_of(TUNED[w.run].condition).model_dump(),
-                STUDY.stories.model_dump(),
-                STUDY.controls.model_dump(),
-                STUDY.dataset.model_dump(),
-                STUDY.tuned_together,
-                STUDY.backbones[TUNED[w.run].backbone].model_dump(),
-            ]
-        ),
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["tune"],
-        runtime=lambda w, attempt: attempt * MINUTES["tune"],
-    shell: BRAINTUNING + " notebook 02_brain_tune " + SHARED_OPTIONS + MAX_MEMORY + " {params.options} --out {output.notebook}"
+        mem_mb=memory("tune"),
+        runtime=minutes("tune"),
+    shell: BRAINTUNING + " tune " + GIVEN + MAX_MEMORY + " {params.options}"
 
 
 rule extract:
     message: "features of {wildcards.run}"
     input:
         ancient(RESULTS / "dataset.json"),
-        lambda w: model_of(RUNS[w.run]),
-        lambda w: weights_of(RUNS[w.run]),
+        model_of,
     output: RESULTS / "features" / "{run}.h5",
     benchmark: TIMES / "extract" / "{run}.tsv"
     params:
+        recipe=recipe,
         options=lambda w: options_of(RUNS[w.run]),
-        settings=lambda w: fingerprint(
-            [STUDY.features.model_dump(), STUDY.stories.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]
-        ),
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["extract"],
-        runtime=lambda w, attempt: attempt * MINUTES["extract"],
-    shell: BRAINTUNING + " extract " + SHARED_OPTIONS + " {params.options}"
+        mem_mb=memory("extract"),
+        runtime=minutes("extract"),
+    shell: BRAINTUNING + " extract " + GIVEN + " {params.options}"
 
 
 rule align:
@@ -174,17 +165,70 @@ rule align:
     output:
         scores=RESULTS / "alignment" / "{participant}" / "{run}.h5",
         table=RESULTS / "alignment" / "{participant}" / "{run}.csv",
-        notebook=FIGURES / "notebooks" / "03_brain_alignment_{participant}_{run}.ipynb",
     benchmark: TIMES / "align" / "{participant}" / "{run}.tsv"
     params:
+        recipe=recipe,
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
-        settings=fingerprint(STUDY.encoding.model_dump()),
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["align"],
-        runtime=lambda w, attempt: attempt * MINUTES["align"],
-    shell: BRAINTUNING + " notebook 03_brain_alignment " + SHARED_OPTIONS + " {params.options} --out {output.notebook}"
+        mem_mb=memory("align"),
+        runtime=minutes("align"),
+    shell: BRAINTUNING + " align " + GIVEN + " {params.options}"
+
+
+use rule align as align_first with:
+    message: "align {wildcards.run} with {wildcards.participant}, first {wildcards.first} stories"
+    output:
+        scores=RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.h5",
+        table=RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.csv",
+    benchmark: TIMES / "align" / "{participant}" / "{run}.first-{first}.tsv"
+    params:
+        recipe=recipe,
+        options=lambda w: options_of(RUNS[w.run], participant=w.participant, first=w.first),
+
+
+rule card:
+    message: "card of {wildcards.run}"
+    input:
+        RESULTS / "models" / "{run}" / "provenance.json",
+        scores_of,
+    output: RESULTS / "models" / "{run}" / "README.md",
+    params:
+        options=lambda w: options_of(TUNED[w.run]),
+    shell: BRAINTUNING + " card " + GIVEN + " {params.options}"
+
+
+rule low_level_features:
+    message: "low-level features"
+    input: ancient(RESULTS / "dataset.json"),
+    output: RESULTS / "low_level" / "features_{stories}.h5",
+    benchmark: TIMES / "low_level_features" / "{stories}.tsv"
+    params:
+        recipe=recipe,
+        participant=lambda w, output: next(
+            p for p in STUDY.participants if str(STUDY.low_level_features_file(p)) == str(output[0])
+        ),
+    resources:
+        mem_mb=memory("low_level"),
+        runtime=minutes("low_level"),
+    shell: BRAINTUNING + " low-level-features " + GIVEN + " --participant {params.participant}"
+
+
+rule low_level_alone:
+    message: "what low-level features explain of {wildcards.participant}"
+    input:
+        lambda w: STUDY.low_level_features_file(w.participant),
+        STUDY.ceiling_file("{participant}"),
+    output: STUDY.low_level_alone_file("{participant}"),
+    benchmark: TIMES / "low_level_alone" / "{participant}.tsv"
+    params:
+        recipe=recipe,
+    resources:
+        gpu=GPUS,
+        mem_mb=memory("low_level"),
+        runtime=minutes("low_level"),
+    shell: BRAINTUNING + " low-level-alone " + GIVEN + " --participant {wildcards.participant}"
 
 
 rule low_level:
@@ -192,63 +236,115 @@ rule low_level:
     input:
         RESULTS / "features" / "{run}.h5",
         STUDY.ceiling_file("{participant}"),
+        STUDY.low_level_alone_file("{participant}"),
     output:
         scores=RESULTS / "low_level" / "{participant}" / "{run}.h5",
         table=RESULTS / "low_level" / "{participant}" / "{run}.csv",
     benchmark: TIMES / "low_level" / "{participant}" / "{run}.tsv"
     params:
+        recipe=recipe,
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
-        settings=fingerprint([STUDY.encoding.model_dump(), STUDY.low_level.model_dump()]),
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["low_level"],
-        runtime=lambda w, attempt: attempt * MINUTES["low_level"],
-    shell: BRAINTUNING + " low-level " + SHARED_OPTIONS + " {params.options}"
+        mem_mb=memory("low_level"),
+        runtime=minutes("low_level"),
+    shell: BRAINTUNING + " low-level " + GIVEN + " {params.options}"
+
+
+rule words:
+    message: "synthesise words"
+    output: STUDY.words_file,
+    benchmark: TIMES / "words" / "words.tsv"
+    params:
+        recipe=recipe,
+    resources:
+        mem_mb=memory("preference"),
+        runtime=minutes("preference"),
+    shell: BRAINTUNING + " words " + GIVEN
 
 
 rule preference:
-    message: "semantic preference of {wildcards.run}"
-    input: lambda w: model_of(RUNS[w.run]),
+    message: "semantic preference of {wildcards.run}{wildcards.recorded}"
+    input:
+        model_of,
+        lambda w: [] if w.recorded else STUDY.words_file,
     output:
-        similarities=RESULTS / "preference" / "{run}.h5",
-        table=RESULTS / "preference" / "{run}.csv",
-    benchmark: TIMES / "preference" / "{run}.tsv"
+        similarities=RESULTS / "preference" / "{run}{recorded}.h5",
+        table=RESULTS / "preference" / "{run}{recorded}.csv",
+    benchmark: TIMES / "preference" / "{run}{recorded}.tsv"
     params:
-        options=lambda w: options_of(RUNS[w.run]),
-        settings=lambda w: fingerprint(
-            [STUDY.preference.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]
-        ),
+        recipe=recipe,
+        options=lambda w: options_of(RUNS[w.run]) + (" --recordings" if w.recorded else ""),
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["preference"],
-        runtime=lambda w, attempt: attempt * MINUTES["preference"],
-    shell: BRAINTUNING + " preference " + SHARED_OPTIONS + " {params.options}"
+        mem_mb=memory("preference"),
+        runtime=minutes("preference"),
+    shell: BRAINTUNING + " preference " + GIVEN + " {params.options}"
 
 
 rule probe:
     message: "downstream tasks in {wildcards.run}"
-    input: lambda w: model_of(RUNS[w.run]),
+    input: model_of,
     output:
         scores=[RESULTS / "probes" / task / "{run}.h5" for task in STUDY.probes.tasks],
         tables=[RESULTS / "probes" / task / "{run}.csv" for task in STUDY.probes.tasks],
     benchmark: TIMES / "probe" / "{run}.tsv"
     params:
+        recipe=lambda w, output: [RECIPES[str(path)] for path in output.scores],
         options=lambda w: options_of(RUNS[w.run]),
-        settings=lambda w: fingerprint([STUDY.probes.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]),
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["probe"],
-        runtime=lambda w, attempt: attempt * MINUTES["probe"],
-    shell: BRAINTUNING + " probe " + SHARED_OPTIONS + " {params.options}"
+        mem_mb=memory("probe"),
+        runtime=minutes("probe"),
+    shell: BRAINTUNING + " probe " + GIVEN + " {params.options}"
+
+
+rule leaks:
+    message: "leaks between speakers and prompts"
+    output: STUDY.leaks_file, STUDY.leaks_file.with_suffix(".csv"),
+    benchmark: TIMES / "leaks" / "leaks.tsv"
+    params:
+        recipe=recipe,
+    threads: THREADS
+    resources:
+        gpu=GPUS,
+        mem_mb=memory("probe"),
+        runtime=minutes("probe"),
+    shell: BRAINTUNING + " leaks " + GIVEN
+
+
+rule notebook_on_dataset:
+    message: "notebook 01_dataset"
+    input: recipes.inputs_of(STUDY, "01_dataset"),
+    output: FIGURES / "notebooks" / "01_dataset.ipynb",
+    shell: BRAINTUNING + " notebook 01_dataset " + GIVEN + " --out {output:q}"
+
+
+rule notebook_on_tuning:
+    message: "notebook 02_brain_tune"
+    input: [STUDY.model_folder(SHOWN) / "provenance.json"] if SHOWN else [],
+    output: FIGURES / "notebooks" / "02_brain_tune.ipynb",
+    params:
+        options=options_of(SHOWN) if SHOWN else "",
+    shell: BRAINTUNING + " notebook 02_brain_tune " + GIVEN + " {params.options} --out {output:q}"
+
+
+rule notebook_on_alignment:
+    message: "notebook 03_brain_alignment"
+    input: [STUDY.scores_file(STUDY.participants[0], SHOWN)] if SHOWN else [],
+    output: FIGURES / "notebooks" / "03_brain_alignment.ipynb",
+    params:
+        options=options_of(SHOWN, participant=STUDY.participants[0]) if SHOWN else "",
+    shell: BRAINTUNING + " notebook 03_brain_alignment " + GIVEN + " {params.options} --out {output:q}"
 
 
 rule figure:
     message: "figure {wildcards.figure}"
     input:
-        data=lambda w: FIGURE_INPUTS[w.figure],
+        data=lambda w: recipes.inputs_of(STUDY, w.figure),
         notebook="notebooks/{figure}.ipynb",
     output:
         notebook=FIGURES / "notebooks" / "{figure}.ipynb",
@@ -256,22 +352,23 @@ rule figure:
         pdf=FIGURES / "{figure}.pdf",
     benchmark: TIMES / "figure" / "{figure}.tsv"
     params:
-        settings=fingerprint([STUDY.figures.model_dump(), STUDY.encoding.model_dump()]),
-    shell: BRAINTUNING + " notebook {wildcards.figure} " + SHARED_OPTIONS + " --out {output.notebook}"
+        recipe=recipes.figure(STUDY).fingerprint,
+    shell: BRAINTUNING + " notebook {wildcards.figure} " + GIVEN + " --out {output.notebook:q}"
 
 
 rule viewer:
     message: "viewer"
-    input: SCORES,
+    input: [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
     output: FIGURES / "viewer" / "index.html",
-    shell: BRAINTUNING + " viewer --write " + SHARED_OPTIONS
+    shell: BRAINTUNING + " viewer --write " + GIVEN
 
 
 rule report:
     message: "report"
     input:
         FIGURES / "notebooks" / "01_dataset.ipynb" if STUDY.participants else [],
+        [FIGURES / "notebooks" / f"{name}.ipynb" for name in ("02_brain_tune", "03_brain_alignment") if SHOWN],
         [FIGURES / "notebooks" / f"{figure}.ipynb" for figure in STUDY.figures.notebooks],
         [FIGURES / f"{figure}.png" for figure in STUDY.figures.notebooks],
     output: FIGURES / "report.html",
-    shell: BRAINTUNING + " report " + SHARED_OPTIONS
+    shell: BRAINTUNING + " report " + GIVEN

@@ -1,209 +1,314 @@
-"""Command line: `python -m braintuning <command>`. The workflow calls the stages through it, one process a job."""
+"""Command line: `python -m braintuning <command>`. The workflow calls the steps through it, one process a job."""
 
-import argparse
-import fcntl
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated
 
-from braintuning.datasets import fetch_cli
-from braintuning.datasets.inventory import require_data
+import typer
+
 from braintuning.errors import InputError
-from braintuning.results import CACHE, REPOSITORY, atomic_path
-from braintuning.study import Study, load_study
+from braintuning.results import atomic_path
+from braintuning.study import Run, Study, load_study
 
-QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+app = typer.Typer(
+    help="Brain-tuning: speech models fine-tuned on fMRI of people listening to stories.",
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+)  # fmt: skip
+
+StudyName = Annotated[str, typer.Option("--study", help="name in data/studies, or path of a YAML file")]
+Root = Annotated[str | None, typer.Option(help="folder of the dataset, instead of the study's")]
+Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Participant = Annotated[str | None, typer.Option()]
+Backbone = Annotated[str | None, typer.Option()]
+Condition = Annotated[str | None, typer.Option()]
+MaxMemory = Annotated[float | None, typer.Option(help="GiB that a step of tuning may take, about")]
+Names = Annotated[list[str] | None, typer.Option()]
+Folder = Annotated[Path | None, typer.Option(help="the dataset's folder; the study's by default")]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it succeeded, 1 with one sentence on standard error when its input cannot be used."""
-    options = _parser().parse_args(arguments)
     try:
-        if options.command in ("fetch", "verify"):
-            study = load_study(options.study)
-            if study.dataset.kind != "lebel" or study.dataset.simulation:
-                raise InputError(f"study {study.name}: has nothing to fetch, expected one on ds003020, such as paper")
-            options.dest = options.dest or study.root
-            return fetch_cli.main(options, {p: study.stories_for(p).all for p in study.participants})
-        study = load_study(options.study, options.root)
-        return COMMANDS[options.command](study, options) or 0
+        app(_repeated(sys.argv[1:] if arguments is None else arguments), prog_name="python -m braintuning")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except SystemExit as end:
+        return end.code or 0
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m braintuning")
-    commands = parser.add_subparsers(dest="command", required=True)
-    fetch_cli.add_arguments(commands)
-    for name, command in COMMANDS.items():
-        sub = commands.add_parser(name, help=command.__doc__)
-        sub.add_argument("--study", default="demo", help="name in data/studies, or path of a YAML file")
-        sub.add_argument("--root", help="folder of the dataset, instead of the study's")
-        sub.add_argument("--device", default="cpu", help="cpu or cuda")
-        if name == "figures":
-            sub.add_argument("--cores", type=int, default=os.cpu_count())
-            sub.add_argument("--gpu-jobs", type=int, default=1, help="jobs that share the GPU at a time")
-            sub.add_argument("--dry-run", action="store_true", help="list the jobs and run none")
-        if name == "notebook":
-            sub.add_argument("name", help="name in notebooks/, without .ipynb")
-        if name == "probe":
-            sub.add_argument("--task", help="one of the study's downstream tasks; all without it")
-        if name == "viewer":
-            sub.add_argument("--write", action="store_true", help="write it anew and do not show it")
-            sub.add_argument("--port", type=int, default=8000, help="where to show it on this machine")
-        if name in ("check", "notebook"):
-            sub.add_argument("--out", type=Path, required=True)
-        if name in ("figures", "tune", "notebook"):
-            sub.add_argument("--max-memory", type=float, help="GiB that a step of tuning may take, about")
-        if name in ("ceiling", "tune", "extract", "low-level", "preference", "probe", "notebook"):
-            sub.add_argument("--participant")
-        if name in ("tune", "extract", "low-level", "preference", "probe", "notebook"):
-            sub.add_argument("--backbone")
-            sub.add_argument("--condition")
-    return parser
+def _repeated(arguments: list[str]) -> list[str]:
+    """Give each of several values its option: `--stories a b` becomes `--stories a --stories b`."""
+    found, option = [], None
+    for word in arguments:
+        if word.startswith("-"):
+            option = word if word in ("--participants", "--stories") else None
+        elif option and found[-1] != option:
+            found.append(option)
+        found.append(word)
+    return found
 
 
-def _figures(study: Study, options: argparse.Namespace) -> int:
+@app.command()
+def figures(
+    study: StudyName = "demo",
+    root: Root = None,
+    device: Device = "cpu",
+    cores: Annotated[int | None, typer.Option(help="processor cores; all by default")] = None,
+    gpu_jobs: Annotated[int, typer.Option(help="jobs that share the GPU at a time")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the jobs and run none")] = False,
+    max_memory: MaxMemory = None,
+) -> None:
     """Run whatever of a study is not up to date, down to its figures and report."""
-    if not options.dry_run:
-        require_data(study, options.study)
+    from braintuning.datasets.inventory import require_data
+    from braintuning.pipeline.engine import run_workflow
     from braintuning.pipeline.steps import require_device
 
-    require_device(options.device)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
-    command += ["--cores", options.cores, "--resources", f"gpu={options.gpu_jobs}", f"mem_mb={memory_mb()}"]
-    command += ["--logger", "braintuning", "--nolock"]
-    command += ["--rerun-incomplete", "--rerun-triggers", "mtime", "params", "--keep-going"]
-    command += ["--dry-run"] if options.dry_run else []
-    named = options.study if not Path(options.study).suffix else Path(options.study).absolute()
-    command += ["--config", f"study={named}", f"device={options.device}"]
-    command += [f"root={Path(options.root).absolute()}"] if options.root else []
-    command += [f"max_memory={options.max_memory}"] if options.max_memory else []
-    study.results.mkdir(parents=True, exist_ok=True)
-    with open(study.results / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"study {study.name}: another run of it is going on; wait for it or stop it") from None
-        return subprocess.run(list(map(str, command)), env=_environment()).returncode
+    settings = load_study(study, root)
+    if not dry_run:
+        require_data(settings, study)
+    require_device(device)
+    options = {"cores": cores, "gpu_jobs": gpu_jobs, "max_memory": max_memory, "dry_run": dry_run}
+    raise typer.Exit(run_workflow(settings, device=device, **options))
 
 
-def memory_mb() -> int:
-    """Memory of this machine, in MB, that jobs may share."""
-    return int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
-
-
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}
-
-
-def _check(study: Study, options: argparse.Namespace) -> None:
-    """Read everything that a study uses and say what is wrong with it."""
-    from braintuning.pipeline.check import check
-
-    dataset = check(study)
-    with atomic_path(options.out) as temporary:
-        temporary.write_text(json.dumps({"root": str(study.root), "participants": dataset.participants}, indent=1))
-
-
-def _ceiling(study: Study, options: argparse.Namespace) -> None:
-    """Measure the noise ceiling of a participant."""
-    from braintuning.pipeline.steps import measure_ceiling
-
-    study.require("participant", options.participant, study.participants)
-    measure_ceiling(study, options.participant)
-
-
-def _extract(study: Study, options: argparse.Namespace) -> None:
-    """Read the features of all stories out of one model, or without a condition out of all of a backbone's at once."""
-    from braintuning.pipeline.steps import extract_features, sweep
-
-    if options.condition is None:
-        study.require("backbone", options.backbone, study.backbones)
-        sweep(study, [run for run in study.runs() if run.backbone == options.backbone], options.device)
-    else:
-        extract_features(study, study.run(options.backbone, options.condition, options.participant), options.device)
-
-
-def _tune(study: Study, options: argparse.Namespace) -> None:
-    """Tune one model; under torchrun, on several GPUs or processes at once."""
-    from braintuning.pipeline.tune import tune_model
-    from braintuning.tuning import processes
-
-    run = study.run(options.backbone, options.condition, options.participant)
-    with processes.together(options.device):
-        tune_model(study, run, options.device, max_memory=options.max_memory)
-
-
-def _low_level(study: Study, options: argparse.Namespace) -> None:
-    """Take low-level features out of one model and see what is left of its alignment with a participant."""
-    from braintuning.pipeline.low_level import low_level_impact
-
-    study.require("participant", options.participant, study.participants)
-    run = study.run(options.backbone, options.condition, options.participant)
-    low_level_impact(study, options.participant, run, options.device)
-
-
-def _preference(study: Study, options: argparse.Namespace) -> None:
-    """Ask whether one model holds words together by meaning or by sound."""
-    from braintuning.pipeline.preference import semantic_preference
-
-    run = study.run(options.backbone, options.condition, options.participant)
-    semantic_preference(study, run, options.device)
-
-
-def _probe(study: Study, options: argparse.Namespace) -> None:
-    """Measure one model on the study's downstream tasks."""
-    from braintuning.pipeline.probe import probe
-
-    run = study.run(options.backbone, options.condition, options.participant)
-    for task in [options.task] if options.task else study.probes.tasks:
-        probe(study, run, task, options.device)
-
-
-def _notebook(study: Study, options: argparse.Namespace) -> None:
+@app.command()
+def notebook(
+    name: Annotated[str, typer.Argument(help="name in notebooks/, without .ipynb")],
+    out: Annotated[Path, typer.Option(help="where the executed notebook goes")],
+    study: StudyName = "demo",
+    root: Root = None,
+    device: Device = "cpu",
+    participant: Participant = None,
+    backbone: Backbone = None,
+    condition: Condition = None,
+) -> None:
     """Execute a notebook with the given parameters and keep what came out."""
     from braintuning.pipeline.notebooks import execute
 
-    names = ("study", "root", "device", "participant", "backbone", "condition", "max_memory")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    execute(options.name, options.out, given)
+    load_study(study, root)
+    given = {"study": study, "root": root, "device": device}
+    given |= {"participant": participant, "backbone": backbone, "condition": condition}
+    execute(name, out, {key: value for key, value in given.items() if value is not None})
 
 
-def _viewer(study: Study, options: argparse.Namespace) -> None:
+@app.command()
+def viewer(
+    study: StudyName = "demo",
+    root: Root = None,
+    device: Annotated[str, typer.Option(hidden=True)] = "cpu",
+    write: Annotated[bool, typer.Option("--write", help="write it anew and do not show it")] = False,
+    port: Annotated[int, typer.Option(help="where to show it on this machine")] = 8000,
+) -> None:
     """Show a study's maps on a cortex to turn and unfold, in the browser; needs its alignment."""
     from braintuning.cortex.viewer import serve
+    from braintuning.datasets import open_dataset
     from braintuning.figures.viewer import write_study_viewer
-    from braintuning.pipeline.steps import prepare
 
-    folder = study.figures_folder / "viewer"
-    if options.write or not folder.is_dir():
-        print(write_study_viewer(study, prepare(study)))
-    if not options.write:
-        serve(folder, options.port)
+    settings = load_study(study, root)
+    folder = settings.figures_folder / "viewer"
+    if write or not folder.is_dir():
+        print(write_study_viewer(settings, open_dataset(settings)))
+    if not write:
+        serve(folder, port)
 
 
-def _report(study: Study, options: argparse.Namespace) -> None:
-    """Gather a study's figures, tables and executed notebooks in one HTML page."""
+@app.command()
+def fetch(
+    study: StudyName = "paper",
+    participants: Names = None,
+    stories: Names = None,
+    surfaces: bool = True,
+    manifest: Path | None = None,
+    dest: Folder = None,
+    base_url: str | None = None,
+    workers: int = 4,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list files and bytes only")] = False,
+) -> None:
+    """Download what a study needs of ds003020, or the rest of it."""
+    more = {"base_url": base_url, "workers": workers, "dry_run": dry_run}
+    _files("fetch", study, participants, stories, surfaces, manifest, dest, **more)
+
+
+@app.command()
+def verify(
+    study: StudyName = "paper",
+    participants: Names = None,
+    stories: Names = None,
+    surfaces: bool = True,
+    manifest: Path | None = None,
+    dest: Folder = None,
+) -> None:
+    """Check size and MD5 of what a study needs of ds003020."""
+    _files("verify", study, participants, stories, surfaces, manifest, dest)
+
+
+def _files(command: str, study: str, participants, stories, surfaces, manifest, dest, **more) -> None:  # noqa: ANN001, ANN003
+    from braintuning.datasets import fetch_cli
+
+    settings = load_study(study)
+    if settings.dataset.kind != "lebel" or settings.dataset.simulation:
+        raise InputError(f"study {settings.name}: has nothing to fetch, expected one on ds003020, such as paper")
+    given = {"participants": participants or [], "stories": stories or [], "surfaces": surfaces, **more}
+    given |= {"command": command, "manifest": manifest or fetch_cli.MANIFEST, "dest": dest or settings.root}
+    given["base_url"] = more.get("base_url") or fetch_cli.BASE_URL
+    stories_of = {p: settings.stories_for(p).all for p in settings.participants}
+    raise typer.Exit(fetch_cli.main(SimpleNamespace(**given), stories_of))
+
+
+@app.command(rich_help_panel="Steps, as the workflow calls them")
+def check(study: StudyName = "demo", root: Root = None, device: Device = "cpu", out: Path | None = None) -> None:
+    """Read everything that a study uses and say what is wrong with it."""
+    from braintuning.pipeline.check import check as read_everything
+
+    settings = load_study(study, root)
+    dataset = read_everything(settings)
+    with atomic_path(out or settings.results / "dataset.json") as temporary:
+        temporary.write_text(json.dumps({"root": str(settings.root), "participants": dataset.participants}, indent=1))
+
+
+class Options(SimpleNamespace):
+    """What a step is told on the command line: participant, backbone, condition, device and so on."""
+
+    study: Study
+
+    @property
+    def of(self) -> str:
+        """The participant; raises InputError where the study has no such participant."""
+        self.study.require("participant", self.participant, self.study.participants)
+        return self.participant
+
+    @property
+    def run(self) -> Run:
+        """The run; raises InputError where the study has no such run."""
+        return self.study.run(self.backbone, self.condition, self.participant)
+
+
+def _step(name: str, work: Callable[[Options], object], purpose: str) -> None:
+    """Add a command that runs one step."""
+
+    def command(
+        study: StudyName = "demo",
+        root: Root = None,
+        device: Device = "cpu",
+        participant: Participant = None,
+        backbone: Backbone = None,
+        condition: Condition = None,
+        task: Annotated[str | None, typer.Option(help="of the study's downstream tasks, for `probe`")] = None,
+        first: Annotated[int | None, typer.Option(help="training stories to fit to, for `align`")] = None,
+        recordings: Annotated[bool, typer.Option("--recordings", help="people's words, for `preference`")] = False,
+        max_memory: MaxMemory = None,
+    ) -> None:
+        options = {"device": device, "participant": participant, "backbone": backbone, "condition": condition}
+        options |= {"task": task, "first": first, "recordings": recordings, "max_memory": max_memory}
+        work(Options(study=load_study(study, root), **options))
+
+    app.command(name, help=purpose, rich_help_panel="Steps, as the workflow calls them")(command)
+
+
+def _ceiling(options: Options) -> None:
+    from braintuning.pipeline.ceiling import measure_ceiling
+
+    measure_ceiling(options.study, options.of)
+
+
+def _tune(options: Options) -> None:
+    from braintuning.pipeline.tune import tune_model
+    from braintuning.tuning import processes
+
+    run = options.run
+    with processes.together(options.device):
+        tune_model(options.study, run, options.device, options.max_memory)
+
+
+def _extract(options: Options) -> None:
+    from braintuning.pipeline.extract import extract_layers
+
+    study = options.study
+    study.require("backbone", options.backbone, tuple(study.backbones))
+    every = [run for run in study.runs() if run.backbone == options.backbone]
+    extract_layers(study, every if options.condition is None else [options.run], options.device)
+
+
+def _align(options: Options) -> None:
+    from braintuning.pipeline.align import align, align_first
+
+    given = options.study, options.of, options.run
+    align_first(*given, options.first, options.device) if options.first else align(*given, options.device)
+
+
+def _card(options: Options) -> None:
+    from braintuning.pipeline.card import add_scores
+
+    add_scores(options.study, options.run)
+
+
+def _low_level_features(options: Options) -> None:
+    from braintuning.pipeline.low_level import measure_low_level_features
+
+    measure_low_level_features(options.study, options.of)
+
+
+def _low_level_alone(options: Options) -> None:
+    from braintuning.pipeline.low_level import measure_low_level_alone
+
+    measure_low_level_alone(options.study, options.of, options.device)
+
+
+def _low_level(options: Options) -> None:
+    from braintuning.pipeline.low_level import measure_impact
+
+    measure_impact(options.study, options.of, options.run, options.device)
+
+
+def _words(options: Options) -> None:
+    from braintuning.pipeline.preference import synthesise_words
+
+    synthesise_words(options.study)
+
+
+def _preference(options: Options) -> None:
+    from braintuning.pipeline.preference import semantic_preference
+
+    semantic_preference(options.study, options.run, options.device, options.recordings)
+
+
+def _probe(options: Options) -> None:
+    from braintuning.pipeline.probe import probe
+
+    for task in [options.task] if options.task else options.study.probes.tasks:
+        probe(options.study, options.run, task, options.device)
+
+
+def _leaks(options: Options) -> None:
+    from braintuning.pipeline.probe import measure_leaks
+
+    measure_leaks(options.study, options.device)
+
+
+def _report(options: Options) -> None:
     from braintuning.pipeline.report import write_report
 
-    print(write_report(study))
+    print(write_report(options.study))
 
 
-COMMANDS = {
-    "figures": _figures,
-    "check": _check,
-    "ceiling": _ceiling,
-    "tune": _tune,
-    "extract": _extract,
-    "low-level": _low_level,
-    "preference": _preference,
-    "probe": _probe,
-    "notebook": _notebook,
-    "viewer": _viewer,
-    "report": _report,
-}
+for _name, _work, _purpose in (
+    ("ceiling", _ceiling, "Measure the noise ceiling of a participant."),
+    ("tune", _tune, "Tune one model; under torchrun, on several GPUs or processes at once."),
+    ("extract", _extract, "Layer activations of one model, or without a condition of all of a backbone at once."),
+    ("align", _align, "Fit encoding models from a model's layers to a participant and score them."),
+    ("card", _card, "Write the card of a tuned model with its alignment."),
+    ("low-level-features", _low_level_features, "Measure low-level features of a participant's stories."),
+    ("low-level-alone", _low_level_alone, "Measure what low-level features explain of a participant by themselves."),
+    ("low-level", _low_level, "Residualise a model with low-level features and score its alignment again."),
+    ("words", _words, "Synthesise the words that semantic preference is measured with."),
+    ("preference", _preference, "Measure whether one model prefers meaning to the form of words."),
+    ("probe", _probe, "Measure one model on the study's downstream tasks."),
+    ("leaks", _leaks, "Measure what dividing utterances at random does to the score of phonemes."),
+    ("report", _report, "Gather a study's figures, tables and executed notebooks in one HTML page."),
+):
+    _step(_name, _work, _purpose)

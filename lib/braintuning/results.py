@@ -172,14 +172,7 @@ def arrays_fingerprint(arrays: Iterable[np.ndarray]) -> str:
 
 
 def provenance(recipe: Recipe, **more: str) -> dict[str, Any]:
-    """What a result file carries: its recipe, the code's commit, package versions, and whatever else is given.
-
-    A `device` comes with the precision in which models compute there.
-    """
-    if "device" in more:
-        from braintuning.backbone.precision import precision
-
-        more = {**more, "device": f"{more['device']}, {precision(more['device'])}"}
+    """What a result file carries: its recipe, the code's commit, package versions, and whatever else is given."""
     return {"recipe": recipe, "git_commit": git_commit(), "versions": package_versions(), **more}
 
 

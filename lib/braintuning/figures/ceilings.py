@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from braintuning.cortex.brainplot import Panel, participants_figure
 from braintuning.datasets.base import Dataset
 from braintuning.figures.tables import SMOOTH_MM
-from braintuning.pipeline.steps import measure_ceiling
 from braintuning.results import load_arrays, provenance_columns, provenance_of
 from braintuning.study import Study
 
@@ -23,7 +22,7 @@ def gather(study: Study, dataset: Dataset) -> pd.DataFrame:
     """
     rows = []
     for participant in study.participants:
-        path = measure_ceiling(study, participant)
+        path = study.ceiling_file(participant)
         ceiling, made = load_arrays(path)["ceiling"], provenance_of(path)
         rows.append(
             {

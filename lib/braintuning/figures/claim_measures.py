@@ -7,7 +7,7 @@ from braintuning.figures import impact as figure3
 from braintuning.figures import preference as figure5
 from braintuning.figures import tables as figure2
 from braintuning.figures import tasks as figure4
-from braintuning.figures.joint import MULTI, gather_amounts, held_out
+from braintuning.figures.joint import MULTI, gather_amounts
 from braintuning.figures.paper_claims import ALIGNMENT, FIFTH, IMPACT, LATE, PREFERENCE, RISE, SCORE
 from braintuning.figures.tables import at_layer
 from braintuning.lowlevel.features import TOGETHER
@@ -22,7 +22,7 @@ MODEL = ["backbone", "condition", "participant"]
 Tables = dict[str, pd.DataFrame]
 
 
-def measured(study: Study, device: str = "cpu") -> Tables:
+def measured(study: Study) -> Tables:
     """Every measure of the study's figures that claims are about, one value a participant and model.
 
     Alignment and impact R are those at the figure's layer, preference too; a task score is the mean over the semantic
@@ -35,23 +35,23 @@ def measured(study: Study, device: str = "cpu") -> Tables:
         value; of preference and tasks `spread` too, the value's standard error over pairs of words or test speakers
         (of preference, of the change from pretrained).
     """
-    layer, shown, aligned = study.figures.layer, study.figures.notebooks, figure2.gather(study, device)
+    layer, shown, aligned = study.figures.layer, study.figures.notebooks, figure2.gather(study)
     tables = {ALIGNMENT: at_layer(aligned, layer).assign(value=lambda t: t["alignment"]), RISE: rise(aligned)}
     if "fig3" in shown:
-        impact = figure3.gather(study, device)
+        impact = figure3.gather(study)
         impact = at_layer(impact[impact["feature"] == TOGETHER], layer)
         tables[IMPACT] = impact.assign(value=impact["r_percent"])
     if "fig5" in shown:
-        preference = figure5.gather(study, device)
+        preference = figure5.gather(study)
         preference = at_layer(preference[preference["pair_type"] == PAIR_TYPES[0]], layer)
         changes = at_layer(figure5.compare(study), layer)
         tables[PREFERENCE] = for_everybody(_with_spread(preference, changes), study)
     semantic = [task for task in study.probes.tasks if task not in NOT_SEMANTIC]
     if "fig4" in shown and semantic:
-        scores = figure4.best_layer(figure4.gather(study, device))
+        scores = figure4.best_layer(figure4.gather(study))
         tables[SCORE] = for_everybody(mean_score(scores[scores["task"].isin(semantic)]), study)
-    if "figB1" in shown and held_out(study) and study.figures.story_counts:
-        tables[FIFTH] = a_fifth(gather_amounts(study, device))
+    if "figB1" in shown and study.held_out and study.figures.story_counts:
+        tables[FIFTH] = a_fifth(gather_amounts(study))
     return tables
 
 

@@ -11,7 +11,6 @@ from braintuning.figures import style as plots
 from braintuning.figures.claim_evidence import ANY, evidence
 from braintuning.figures.claim_measures import Tables
 from braintuning.figures.claim_notes import too_small
-from braintuning.figures.joint import held_out
 from braintuning.figures.paper_claims import ALIGNMENT, CLAIMS, Claim
 from braintuning.study import Study
 
@@ -79,7 +78,7 @@ def _models(study: Study, tables: Tables, backbone: str, claim: Claim) -> tuple[
 def _row(study: Study, tables: Tables, dataset: Dataset | None, backbones: tuple[str, str], claim: Claim) -> dict:
     table = tables[claim.measure].set_index(["backbone", "condition", "roi", "participant"]).sort_index()
     table = table[[column for column in ("value", "spread") if column in table]]
-    participants = list(held_out(study) if claim.among == "held out" else study.participants)
+    participants = list(study.held_out if claim.among == "held out" else study.participants)
     first = table.loc[backbones[0], claim.condition, claim.roi].reindex(participants)
     second = table.loc[backbones[1], claim.reference, claim.reference_roi or claim.roi].reindex(participants)
     defined = (first["value"] - second["value"]).notna()

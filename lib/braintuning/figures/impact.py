@@ -10,9 +10,8 @@ from braintuning.alignment import stats
 from braintuning.cortex.brainplot import cortex_figure, group_average
 from braintuning.datasets.base import Dataset
 from braintuning.figures import style as plots
-from braintuning.figures.tables import REGIONS, at_layer, bars_above, on_the_map, reliability
+from braintuning.figures.tables import REGIONS, at_layer, bars_above, on_the_map, read_tables, reliability
 from braintuning.lowlevel.features import FROM_TIER, TOGETHER
-from braintuning.pipeline.low_level import low_level_impact
 from braintuning.results import generator, load_arrays
 from braintuning.study import Run, Study
 
@@ -21,13 +20,10 @@ LEAST_SHARE = 0.25
 """Of a region's voxels that must be above the ceiling for the map to show its R; fewer may be there by chance."""
 
 
-def gather(study: Study, device: str = "cpu") -> pd.DataFrame:
+def gather(study: Study) -> pd.DataFrame:
     """Low-level impact of every participant with every model, by layer, region and feature, with provenance."""
-    paths = [
-        low_level_impact(study, participant, run, device) for participant, run in study.alignments(study.main_runs())
-    ]
-    table = pd.concat([pd.read_csv(path.with_suffix(".csv")) for path in paths], ignore_index=True)
-    return where_r_is_defined(table)
+    compared = study.alignments(study.main_runs())
+    return where_r_is_defined(read_tables(study.low_level_file(participant, run) for participant, run in compared))
 
 
 def where_r_is_defined(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,44 +1,26 @@
 """Figures B1 to B3: what tuning on several participants gives to those whom it never saw."""
 
-import logging
-
 import pandas as pd
 from matplotlib.figure import Figure
 
 from braintuning.figures import style as plots
-from braintuning.figures.tables import REGIONS, at_layer
-from braintuning.pipeline.align import align_first
+from braintuning.figures.tables import REGIONS, at_layer, read_tables
+from braintuning.pipeline import recipes
 from braintuning.study import Study
 
-log = logging.getLogger(__name__)
-
 MULTI = "multi-brain-tuned"
-TRANSFER_CONDITIONS = ("pretrained", "brain-tuned", MULTI)
 YLABEL = "alignment (r / noise ceiling)"
 
 
-def held_out(study: Study) -> tuple[str, ...]:
-    """Participants whom no joint model was tuned on."""
-    return tuple(participant for participant in study.participants if participant not in study.tuned_together)
-
-
-def gather_amounts(study: Study, device: str = "cpu") -> pd.DataFrame:
+def gather_amounts(study: Study) -> pd.DataFrame:
     """Alignment of held-out participants with encoding models fitted to the first stories alone.
 
     Returns
     -------
     DataFrame
-        The columns of `alignment.region_table`, participant, backbone, condition, n_stories, hours, provenance.
+        The columns of `region_table`, participant, backbone, condition, n_stories, hours, provenance.
     """
-    tables, backbone = [], study.figure_backbone
-    for participant in held_out(study):
-        for condition in [c for c in TRANSFER_CONDITIONS if c in study.conditions_of(backbone)]:
-            for n_stories in study.figures.story_counts:
-                run = study.run(backbone, condition, participant)
-                path = align_first(study, participant, run, n_stories, device)
-                tables.append(pd.read_csv(path.with_suffix(".csv")))
-                log.info(f"{participant}: {run.name}, first {n_stories} stories")
-    return pd.concat(tables, ignore_index=True)
+    return read_tables(study.scores_file(*one) for one in recipes.amounts(study))
 
 
 def amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
@@ -62,9 +44,9 @@ def amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
 def transfer(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure B2: joint models on participants whom they were tuned on, and on those whom they never saw."""
     fig = Figure(figsize=(7.2, 2.7), layout="constrained")
-    conditions = [c for c in TRANSFER_CONDITIONS if c in study.conditions]
+    conditions = [c for c in recipes.TRANSFERRED if c in study.conditions]
     chosen = at_layer(table, study.figures.layer)
-    groups = {"tuned together": study.tuned_together, "held out": held_out(study)}
+    groups = {"tuned together": study.tuned_together, "held out": study.held_out}
     chosen = pd.concat(
         [chosen[chosen["participant"].isin(names)].assign(group=group) for group, names in groups.items()]
     )

@@ -1,7 +1,5 @@
 """Figure 5: semantic preference of every layer, and the similarities that it is made of."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from braintuning.figures import style as plots
-from braintuning.pipeline.preference import semantic_preference, words_to_say
+from braintuning.figures.tables import read_tables
+from braintuning.pipeline.preference import words_to_say
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.preference.similarity import preference_change
 from braintuning.results import generator, load_arrays
@@ -24,15 +23,15 @@ READING = (
 )
 
 
-def gather(study: Study, device: str = "cpu", recordings: Path | None = None) -> pd.DataFrame:
-    """Semantic preference of every model, by layer and type of pairs, with provenance; see `semantic_preference`.
+def gather(study: Study, recorded: bool = False) -> pd.DataFrame:
+    """Semantic preference of every model, by layer and type of pairs, with provenance.
 
-    In recordings only of pretrained models: they check the voices, and hold too few pairs to compare models.
+    In words that people `recorded` only of pretrained models: they check the voices, and hold too few pairs to compare
+    models.
     """
-    runs = [run for run in study.main_runs() if recordings is None or run.condition == "pretrained"]
-    paths = [semantic_preference(study, run, device, recordings) for run in runs]
-    tables = [pd.read_csv(path.with_suffix(".csv"), dtype={"participant": "str"}) for path in paths]
-    return pd.concat(tables, ignore_index=True).fillna({"participant": ""})
+    runs = [run for run in study.main_runs() if not recorded or run.condition == "pretrained"]
+    paths = [study.preference_file(run, recorded) for run in runs]
+    return read_tables(paths, dtype={"participant": "str"}).fillna({"participant": ""})
 
 
 def compare(study: Study) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Figure 2: alignment of every model in late language and primary auditory regions, and where tuning changed it."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,9 @@ from matplotlib.figure import Figure
 from braintuning.alignment.stats import FEWEST_PARTICIPANTS
 from braintuning.cortex.brainplot import Reliability, cortex_figure, group_average
 from braintuning.datasets.base import Dataset
+from braintuning.errors import InputError
 from braintuning.figures import style as plots
 from braintuning.figures.compare import EVERYONE, LEVEL, OVER, starred
-from braintuning.pipeline.align import align
 from braintuning.results import load_arrays
 from braintuning.study import Run, Study
 
@@ -24,21 +25,33 @@ FEW_BARS = 8
 
 
 def gather(
-    study: Study,
-    device: str = "cpu",
-    backbones: Collection[str] | None = None,
-    conditions: Collection[str] | None = None,
+    study: Study, backbones: Collection[str] | None = None, conditions: Collection[str] | None = None
 ) -> pd.DataFrame:
     """Alignment of every participant with every model, layer by layer and region by region, with provenance.
 
     With `backbones` or `conditions`, of those alone.
     """
     paths = [
-        align(study, participant, run, device)
+        study.scores_file(participant, run)
         for participant, run in study.alignments()
         if (backbones is None or run.backbone in backbones) and (conditions is None or run.condition in conditions)
     ]
-    return pd.concat([pd.read_csv(path.with_suffix(".csv")) for path in paths], ignore_index=True)
+    return read_tables(paths)
+
+
+def read_tables(results: Iterable[Path], **options: object) -> pd.DataFrame:
+    """Tables that lie beside results, one below the other; `options` are those of `pandas.read_csv`.
+
+    Raises
+    ------
+    InputError
+        A result has not been made.
+    """
+    paths = [path.with_suffix(".csv") for path in results]
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path}: not there, expected the result of an earlier step; `make figures` makes it")
+    return pd.concat([pd.read_csv(path, **options) for path in paths], ignore_index=True)
 
 
 def at_layer(table: pd.DataFrame, layer: int) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from braintuning.alignment import stats
 from braintuning.figures import style as plots
 from braintuning.figures.compare import EVERYONE, OVER
-from braintuning.pipeline.probe import probe
+from braintuning.figures.tables import read_tables
 from braintuning.probes.scores import SCORES, paired_difference
 from braintuning.probes.tasks import TASKS
 from braintuning.results import generator, load_arrays
@@ -30,14 +30,13 @@ WITHIN = "test speakers swapped between models"
 BASELINES = {"baseline": ("commonest answer", "--"), "random_features": ("random features", ":")}
 
 
-def gather(study: Study, device: str = "cpu") -> pd.DataFrame:
+def gather(study: Study) -> pd.DataFrame:
     """Score of every model on every task of the study, layer by layer, with provenance.
 
     `drawn` marks the layer of each model that the figure shows.
     """
-    paths = [probe(study, run, task, device) for task in study.probes.tasks for run in study.main_runs()]
-    tables = [pd.read_csv(path.with_suffix(".csv")) for path in paths]
-    table = pd.concat(tables, ignore_index=True).fillna({"participant": ""})
+    paths = [study.probe_file(task, run) for task in study.probes.tasks for run in study.main_runs()]
+    table = read_tables(paths).fillna({"participant": ""})
     return table.assign(drawn=table.index.isin(best_layer(table).index))
 
 

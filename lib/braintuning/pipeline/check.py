@@ -1,5 +1,6 @@
-"""The stage before all others: everything that a study uses is found and read, so that nothing is missing later."""
+"""Step before all others: everything that a study uses is found and read, so that nothing is missing later."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import numpy as np
 from braintuning.alignment import encoding
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import has_weights, resolve
-from braintuning.datasets.base import Dataset
+from braintuning.datasets import Dataset, open_dataset
 from braintuning.errors import InputError
 from braintuning.lowlevel.acoustic import checked_phones
 from braintuning.lowlevel.features import phones_of
-from braintuning.pipeline.steps import ceiling_story, prepare, pretrained
+from braintuning.pipeline import recipes
+from braintuning.pipeline.steps import pretrained
 from braintuning.study import Run, Study
 from braintuning.timing import to_samples
 from braintuning.tuning import teachers
@@ -29,7 +31,8 @@ def check(study: Study) -> Dataset:
 
     Models and corpora come first, since they are quick to find. Voxels without signal are counted, file by file.
     """
-    dataset = prepare(study)
+    make_listeners(study)
+    dataset = open_dataset(study)
     _check_models(study)
     for task, folder in study.probes.corpora.items():
         if not Path(folder).is_dir():
@@ -42,6 +45,22 @@ def check(study: Study) -> Dataset:
     if "fig3" in study.figures.notebooks:
         _check_phones(study, dataset)
     return dataset
+
+
+def make_listeners(study: Study) -> None:
+    """Make the simulated listeners of a study that has them, where they are not there."""
+    simulation, marker = study.dataset.simulation, study.root / "simulation.json"
+    if simulation is None:
+        return
+    wanted = {"participants": study.participants, "stories": study.stories.all, "tr": study.dataset.tr}
+    wanted |= {"settings": simulation.model_dump()}
+    if marker.is_file() and json.loads(marker.read_text()) == json.loads(json.dumps(wanted)):
+        return
+    from braintuning.demo.dataset import write_dataset
+
+    people, stories = study.participants, study.stories
+    log.info(f"making {len(people)} simulated listeners and {len(stories.all)} stories in {study.root}")
+    write_dataset(study.root, people, stories.all, stories.test, study.dataset.tr, simulation)
 
 
 def _check_models(study: Study) -> None:
@@ -77,7 +96,7 @@ def _check_fits(study: Study, name: str, encoder: SpeechEncoder) -> None:
 
 def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
     """Raise `InputError` where a story's responses are not what the mean of its repeats says."""
-    story = ceiling_story(study, participant)
+    story = recipes.ceiling(study, participant).stored["story"]
     repeats, responses = dataset.repeats(participant, story), dataset.responses(participant, story)
     if len(repeats) < 2:
         path = dataset.responses_file(participant, story)

@@ -1,4 +1,4 @@
-"""The stage that tunes: what each condition learns from, and the model it leaves."""
+"""Step: tune a model; what each condition learns from."""
 
 import json
 import logging
@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
-from braintuning.datasets.base import Dataset
-from braintuning.pipeline.card import write_card
-from braintuning.pipeline.steps import measure_ceiling, prepare, pretrained, require_device, used_voxels
+from braintuning.datasets import Dataset, open_dataset
+from braintuning.pipeline import recipes
+from braintuning.pipeline.card import card_text
+from braintuning.pipeline.steps import made_on, pretrained, recipe_of, require_device, used_voxels
 from braintuning.results import (
     atomic_path,
     fingerprint,
@@ -49,33 +50,29 @@ def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | 
     """Tune a run's model and save it as a folder that plain transformers loads, with its head and loss history.
 
     Inside `processes.together` all processes tune it, each with its share of every batch. `max_memory`: see
-    `tuning.tune`.
+    `loop.tune`.
     """
     require_device(device)
-    with processes.first_one_first():
-        dataset = prepare(study)
-        for participant in study.tuned_on(run) or study.participants[:1]:
-            measure_ceiling(study, participant)
-    path, recipe = study.model_folder(run), tuning_recipe(study, run, dataset)
+    dataset, path = open_dataset(study), study.model_folder(run)
+    recipe = tuning_recipe(study, run, dataset)
     if is_done(path, recipe):
         return path
     encoder = pretrained(study, run).to(device)
-    settings = study.tuning_of(run.condition)
+    settings, condition = study.tuning_of(run.condition), study.base(run.condition)
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
     processes.wait_for_all()
     with scratch_folder(path.with_name(f"{path.name}-{processes.rank()}")) as scratch:
         train, validation = learning_material(
             study, run, dataset, lambda targets, name: on_disk(targets, scratch / f"{name}.npy"), device
         )
-        objective = _objective(study, run, encoder, dataset) if study.base(run.condition) == "stimulus-tuned" else None
+        objective = _objective(study, run, encoder, dataset) if condition == "stimulus-tuned" else None
         model, history = tune(
             encoder, train, validation, settings,
-            device=device, checkpoint=checkpoint, objective=objective, scratch=scratch,
-            max_memory=max_memory,
+            device=device, checkpoint=checkpoint, objective=objective, scratch=scratch, max_memory=max_memory,
         )  # fmt: skip
     if processes.rank() == 0:
-        carried = provenance(recipe, device=device, weights=encoder.weights_from, dataset=study.title)
-        save_model(path, model, _head_columns(study, run, dataset), history, carried, study.base(run.condition))
+        made = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)
+        save_model(path, model, _head_columns(study, run, dataset), history, made, condition)
         checkpoint.unlink(missing_ok=True)
     processes.wait_for_all()
     return path
@@ -83,24 +80,17 @@ def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | 
 
 def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
     """Everything that decides a run's weights."""
-    stories, participants, base = study.tuning_stories(run), study.tuned_on(run), study.base(run.condition)
-    names = stories.train + stories.validation
-    files = [dataset.audio_file(story) for story in names]
-    files += [dataset.responses_file(participant, story) for participant in participants for story in names]
-    backbone = study.backbones[run.backbone]
+    recipe, base, backbone = recipes.tune(study, run).stored, study.base(run.condition), study.backbones[run.backbone]
+    stories = recipe["train"] + recipe["validation"]
+    files = [dataset.audio_file(story) for story in stories]
+    files += [dataset.responses_file(participant, s) for participant in recipe["participants"] for s in stories]
+    spoken = fingerprint([list(map(tuple, dataset.words(s))) for s in stories]) if base == "lm-tuned" else None
     return {
-        "stage": "tune",
-        "run": run.name,
-        "backbone": backbone.model_dump(exclude=set() if base == "bigslm-tuned" else {"teacher"}),
+        **recipe,
         "weights": weights_fingerprint(backbone.name),
         "teacher": weights_fingerprint(backbone.teacher) if base == "bigslm-tuned" else None,
-        "words": fingerprint([list(map(tuple, dataset.words(s))) for s in names]) if base == "lm-tuned" else None,
-        "settings": study.tuning_of(run.condition).model_dump(),
-        "controls": study.controls.model_dump() if base in ("bigslm-tuned", "lm-tuned") else None,
-        "train": stories.train,
-        "validation": stories.validation,
-        "times": fingerprint([dataset.tr_times(story).tolist() for story in names]),
-        "participants": participants,
+        "words": spoken,
+        "times": fingerprint([dataset.tr_times(story).tolist() for story in stories]),
         "head": fingerprint(_head_columns(study, run, dataset).tolist()),
         "inputs": inputs_fingerprint(files, dataset.root),
     }
@@ -155,6 +145,8 @@ def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: C
 def _shared_head(study: Study, run: Run, dataset: Dataset) -> CommonCortex:
     """What the head of a run predicts: the used voxels of its participant, or points that its participants share."""
     participants = study.tuned_on(run)
+    for participant in participants:
+        recipe_of(study.ceiling_file(participant))
     measured = {participant: load_arrays(study.ceiling_file(participant)) for participant in participants}
     return common_cortex(
         {participant: dataset.cortex(participant) for participant in participants},
@@ -223,4 +215,4 @@ def save_model(
         save_file({**head, "voxels": torch.from_numpy(columns)}, folder / "head.safetensors")
         pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
         (folder / "provenance.json").write_text(json.dumps(carried, indent=1, default=str))
-        write_card(folder, carried, history, condition)
+        (folder / "README.md").write_text(card_text(carried, history, condition))

@@ -9,10 +9,10 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from braintuning.errors import InputError, nearest
-from braintuning.results import REPOSITORY
+from braintuning.results import REPOSITORY, fingerprint
 from braintuning.study.check import check_study
 from braintuning.study.settings import (
     Backbone,
@@ -77,6 +77,15 @@ class Study(Section):
     preference: Preference = Field(default_factory=Preference)
     probes: Probes = Field(default_factory=Probes)
     figures: Figures
+    _file: Path | None = PrivateAttr(None)
+    _root: str | None = PrivateAttr(None)
+
+    @property
+    def source(self) -> tuple[Path, str | None]:
+        """The YAML file that the study was read from, and the folder of the dataset where that was given beside it."""
+        if self._file is None:
+            raise InputError(f"study {self.name}: was not read from a file, expected one to run its workflow")
+        return self._file, self._root
 
     @property
     def results(self) -> Path:
@@ -98,6 +107,27 @@ class Study(Section):
         lacking = self.lacks.get(participant, ())
         uses = self.stories.model_dump()
         return Stories(**{use: tuple(s for s in names if s not in lacking) for use, names in uses.items()})
+
+    @property
+    def encoded_stories(self) -> tuple[str, ...]:
+        """Stories that encoding models are fitted to or tested on."""
+        return self.stories.train + self.stories.held_out + self.stories.test
+
+    def low_level_stories(self, participant: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Stories of a participant that low-level residualisation is fitted to, and the test stories."""
+        own = self.stories_for(participant)
+        return tuple(story for story in self.low_level.stories or own.train if story in own.train), own.test
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Participants whom no joint model was tuned on."""
+        return tuple(participant for participant in self.participants if participant not in self.tuned_together)
+
+    @property
+    def recordings(self) -> Path | None:
+        """Folder of recordings of people for a second table of semantic preference; None where there is none here."""
+        folder = self.preference.recordings and REPOSITORY / self.preference.recordings
+        return folder if folder and folder.is_dir() else None
 
     @property
     def figure_backbone(self) -> str:
@@ -179,21 +209,41 @@ class Study(Section):
         """Features of all stories from one model."""
         return self.results / "features" / f"{run.name}.h5"
 
-    def scores_file(self, participant: str, run: Run) -> Path:
-        """Voxel scores of one participant from one model; its ROI table lies beside it as CSV."""
-        return self.results / "alignment" / participant / f"{run.name}.h5"
+    def scores_file(self, participant: str, run: Run, first: int | None = None) -> Path:
+        """Voxel scores of one participant from one model, of all training stories or the `first`; a CSV beside it."""
+        part = "" if first is None else f".first-{first}"
+        return self.results / "alignment" / participant / f"{run.name}{part}.h5"
 
     def low_level_file(self, participant: str, run: Run) -> Path:
         """Alignment of one participant with one model without low-level features; a table by region beside it."""
         return self.results / "low_level" / participant / f"{run.name}.h5"
 
-    def preference_file(self, run: Run) -> Path:
-        """Similarities of word pairs in one model; the table beside it."""
-        return self.results / "preference" / f"{run.name}.h5"
+    def low_level_features_file(self, participant: str) -> Path:
+        """Low-level features of a participant's stories, one file for all who listened to the same."""
+        stories = fingerprint(self.low_level_stories(participant))
+        return self.results / "low_level" / f"features_{stories}.h5"
+
+    def low_level_alone_file(self, participant: str) -> Path:
+        """What low-level features explain of one participant by themselves."""
+        return self.results / "low_level" / participant / "alone.h5"
+
+    @property
+    def words_file(self) -> Path:
+        """Synthesised words of the pairs that semantic preference is measured with."""
+        return self.results / "preference" / "words.h5"
+
+    def preference_file(self, run: Run, recorded: bool = False) -> Path:
+        """Similarities of word pairs in one model, synthesised or from recordings of people; the table beside it."""
+        return self.results / "preference" / f"{run.name}{'.recorded' if recorded else ''}.h5"
 
     def probe_file(self, task: str, run: Run) -> Path:
         """Scores of one model on one downstream task; the table beside it."""
         return self.results / "probes" / task / f"{run.name}.h5"
+
+    @property
+    def leaks_file(self) -> Path:
+        """Scores of phonemes with speakers and prompts kept apart and mixed; the table beside it."""
+        return self.results / "probes" / "leaks.h5"
 
     def ceiling_file(self, participant: str) -> Path:
         """Noise ceiling of one participant."""
@@ -233,6 +283,7 @@ def load_study(name: str | Path, root: str | None = None) -> Study:
     except ValidationError as error:
         raise InputError(f"{path}: {_explain(error)}") from None
     check_study(study, path)
+    study._file, study._root = path.absolute(), root and str(Path(root).absolute())
     return study
 
 
