@@ -50,7 +50,7 @@ def _recipe(study: Study, run: Run, dataset: Dataset) -> dict:
     return {
         **recipe,
         "model": model_recipe(study, run),
-        "times": fingerprint([*times, [max(study.encoding.delays), dataset.tr]]),
+        "times": fingerprint([*times, max(study.encoding.delays), dataset.tr]),
         "inputs": inputs_fingerprint(audio, dataset.root),
     }
 

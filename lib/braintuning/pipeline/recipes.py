@@ -115,7 +115,8 @@ def low_level_features(study: Study, participant: str) -> Recipe:
 def low_level_alone(study: Study, participant: str) -> Recipe:
     """What low-level features explain of a participant by themselves."""
     stored = {"participant": participant, "settings": study.encoding.model_dump()}
-    return Recipe({"stage": "low-level features alone", **stored}, _of_dataset(study, FILES))
+    behind = {"features": low_level_features(study, participant).fingerprint}
+    return Recipe({"stage": "low-level features alone", **stored}, {**_of_dataset(study, FILES), **behind})
 
 
 def words(study: Study) -> Recipe:

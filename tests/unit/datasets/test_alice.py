@@ -10,8 +10,8 @@ from braintuning.alignment.layers import design_matrix
 from braintuning.datasets.alice import REGIONS, AliceDataset
 from braintuning.datasets.textgrid import Interval, write
 from braintuning.pipeline import alice as alice_stage
-from braintuning.pipeline import steps as stages
 from braintuning.pipeline.alice import align_alice, detrend, score_design, word_rate
+from braintuning.pipeline.extract import extract_layers
 from braintuning.results import load_arrays
 from braintuning.study import Run, load_study
 from tiny import refused
@@ -214,7 +214,7 @@ def test_planted_regions_are_predicted_and_others_are_not(study):
 
 
 def test_table_of_the_study_finds_what_was_planted_and_leaves_out_the_broken_file(study, root):
-    features = load_arrays(stages.extract_features(study, RUN))["alice"]
+    features = load_arrays(extract_layers(study, [RUN])[0])["alice"]
     assert features.shape == (3, 2 + N_ROWS, 16)
     design = detrend(design_matrix(features[1], (1, 2)), TR, 128.0)
     evoked = design @ np.random.default_rng(8).standard_normal(design.shape[1])
@@ -226,6 +226,7 @@ def test_table_of_the_study_finds_what_was_planted_and_leaves_out_the_broken_fil
     save(root, "s33", constant())
     lines = []
     with tiny.listening(lines.append):
+        extract_layers(study, [RUN])
         table = pd.read_csv(align_alice(study, RUN))
     assert any(line.startswith("left out:") and "s33" in line and "constant" in line for line in lines)
     assert sorted(set(table.participant)) == sorted((*PEOPLE, "group"))
@@ -241,10 +242,10 @@ def test_table_of_the_study_finds_what_was_planted_and_leaves_out_the_broken_fil
 
 
 def test_features_are_read_again_when_the_scans_have_another_length(study, root):
-    stages.extract_features(study, RUN)
+    extract_layers(study, [RUN])[0]
     for number, participant in enumerate(PEOPLE):
         save(root, participant, courses(number)[:-5])
-    features = load_arrays(stages.extract_features(study, RUN))["alice"]
+    features = load_arrays(extract_layers(study, [RUN])[0])["alice"]
     assert features.shape[1] == 2 + N_ROWS - 5
 
 
@@ -256,6 +257,7 @@ def test_features_lose_the_same_slow_drift_as_the_responses(study, monkeypatch):
         return [(p, roi, 0.0, 1.0) for p in (*people, "group") for roi in REGIONS]
 
     monkeypatch.setattr(alice_stage, "score_design", keep)
+    extract_layers(study, [RUN])
     align_alice(study, RUN)
     features = load_arrays(study.features_file(RUN))["alice"]
     assert len(designs) == len(features)

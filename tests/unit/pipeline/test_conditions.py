@@ -6,17 +6,20 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import steps
 import tiny
+from braintuning.datasets import open_dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.figures import claim_evidence, claims
 from braintuning.figures import compare as comparison
 from braintuning.figures import joint as figure_multi
 from braintuning.figures import panels as figure_appendix
 from braintuning.figures import tables as figure2
-from braintuning.pipeline import steps as stages
-from braintuning.pipeline import tune as tune_stage
+from braintuning.pipeline import recipes
 from braintuning.pipeline.align import align, align_first
-from braintuning.pipeline.card import base_facts, write_scores
+from braintuning.pipeline.card import add_scores, base_facts
+from braintuning.pipeline.steps import used_voxels
+from braintuning.pipeline.tune import learning_material, tune_model
 from braintuning.results import load_arrays
 from braintuning.study import load_study
 from huggingface_hub import ModelCard
@@ -58,11 +61,15 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(study):
-    return {run.name: tune_stage.tune_model(study, run) for run in study.tuned_runs()}
+    return {run.name: steps.tuned(study, run) for run in study.tuned_runs()}
 
 
 @pytest.fixture(scope="module")
 def table(study, models):
+    for participant, run in study.alignments():
+        steps.aligned(study, participant, run)
+    for run in study.tuned_runs():
+        add_scores(study, run)
     return figure2.gather(study)
 
 
@@ -94,9 +101,9 @@ def test_alignment_is_in_the_card_once_for_each_participant_and_the_model_stays_
     align(study, "P2", run)
     assert (folder / "README.md").read_bytes() == before and b"| P2 | late language regions |" in before
     assert (folder / "provenance.json").read_bytes() == made
-    assert tune_stage.tune_model(study, run) == folder
+    assert tune_model(study, run) == folder
     assert (folder / "README.md").read_bytes() == before
-    write_scores(study, run, "of an earlier model")
+    add_scores(study, run)
     assert (folder / "README.md").read_bytes() == before
 
 
@@ -119,7 +126,7 @@ def test_lora_of_a_joint_model_changes_nothing_but_the_four_projections(study, m
 
 
 def test_heads_have_the_size_of_what_they_learn(study, models):
-    used = {p: np.flatnonzero(stages.used_voxels(study, p)) for p in study.participants}
+    used = {p: np.flatnonzero(used_voxels(study, p)) for p in study.participants}
     heads = {name: load_file(folder / "head.safetensors") for name, folder in models.items()}
     np.testing.assert_array_equal(heads["small_brain-tuned_P2"]["voxels"], used["P2"])
     both = np.union1d(used["P1"], used["P2"])
@@ -138,11 +145,11 @@ def test_participants_who_tuned_no_joint_model_are_never_read(study, monkeypatch
 
     monkeypatch.setattr(LebelDataset, "responses", watched)
     alone = study.model_copy(update={"tuned_together": ("P2",)})
-    dataset = stages.prepare(study)
-    tune_stage.learning_material(alone, study.run("small", "multi-brain-tuned"), dataset)
+    dataset = open_dataset(study)
+    learning_material(alone, study.run("small", "multi-brain-tuned"), dataset)
     assert set(read) == {"P2"}
     read.clear()
-    tune_stage.learning_material(study, study.run("small", "lm-tuned"), dataset)
+    learning_material(study, study.run("small", "lm-tuned"), dataset)
     assert not read
 
 
@@ -160,7 +167,7 @@ def test_the_joint_model_is_the_same_for_all(study, models):
 
 
 def test_statistics_name_their_test_and_give_no_star_for_two_participants(study, table):
-    statistics = comparison.compare(study, stages.prepare(study), figure2.REGIONS)
+    statistics = comparison.compare(study, open_dataset(study), figure2.REGIONS)
     assert set(statistics["test"]) == {comparison.WITHIN, comparison.ABOVE_CHANCE, comparison.OVER}
     within = statistics[statistics["participant"] != "all"]
     assert within["p"].between(1 / 51, 1).all() and (within["low"] <= within["difference"]).all()
@@ -246,7 +253,7 @@ def test_figure_says_what_stands_in_for_an_objective_of_whisper(study, models, t
 
 
 def test_a_region_without_voxels_is_a_row_without_numbers_and_the_others_count(study, table, monkeypatch):
-    whole, dataset = comparison.used_voxels, stages.prepare(study)
+    whole, dataset = comparison.used_voxels, open_dataset(study)
     outside = tiny.cortex().voxel_labels != "A1"
     monkeypatch.setattr(comparison, "used_voxels", lambda s, p: whole(s, p) & (outside if p == "P1" else True))
     row = comparison.within_participant(study, dataset, "P1", "small", "brain-tuned", "primary_auditory", "pretrained")
@@ -259,7 +266,7 @@ def test_a_region_without_voxels_is_a_row_without_numbers_and_the_others_count(s
 
 def test_two_participants_are_judged_by_what_is_known_within_them(study, table):
     tables = {"alignment": figure2.at_layer(table, -1).assign(value=lambda t: t["alignment"])}
-    dataset = stages.prepare(study)
+    dataset = open_dataset(study)
     judged = claims.judge(study, tables, dataset=dataset)
     nobody = judged["participants"] == "held out"
     assert set(judged.loc[nobody, "verdict"]) == {"not defined"}
@@ -278,8 +285,8 @@ def test_two_participants_are_judged_by_what_is_known_within_them(study, table):
 
 def test_fewer_stories_are_those_that_come_first(study, models):
     run = study.run("small", "pretrained")
+    all_of_them = load_arrays(steps.aligned(study, "P1", run))["alignment"]
     one, two = (align_first(study, "P1", run, n) for n in (1, 2))
-    all_of_them = load_arrays(align(study, "P1", run))["alignment"]
     np.testing.assert_array_equal(load_arrays(two)["alignment"], all_of_them)
     assert not np.allclose(load_arrays(one)["alignment"], all_of_them, equal_nan=True)
     hours = [pd.read_csv(path.with_suffix(".csv"))["hours"].iloc[0] for path in (one, two)]
@@ -289,11 +296,11 @@ def test_fewer_stories_are_those_that_come_first(study, models):
 def test_held_out_stories_give_a_second_column(study, models):
     stories = study.stories.model_copy(update={"train": TRAIN[:1], "held_out": ("kitchen",)})
     other = study.model_copy(update={"stories": stories, "name": "heldout"})
-    path = align(other, "P1", study.run("small", "pretrained"))
+    path = steps.aligned(other, "P1", study.run("small", "pretrained"))
     table, scores = pd.read_csv(path.with_suffix(".csv")), load_arrays(path)
     assert table["alignment_held_out"].notna().any()
     assert not np.allclose(scores["held_out_r"], scores["r"], equal_nan=True)
-    assert scores["predicted"].shape == (18, stages.used_voxels(study, "P1").sum())
+    assert scores["predicted"].shape == (18, used_voxels(other, "P1").sum())
 
 
 @pytest.mark.parametrize(
@@ -322,6 +329,9 @@ def test_transfer_separates_those_who_tuned_from_those_who_did_not(study, table)
 
 def test_amounts_of_data_have_a_row_for_each_number_of_stories(study, models):
     alone = study.model_copy(update={"tuned_together": ("P2",)})
+    for participant, run, n_stories in recipes.amounts(alone):
+        steps.extracted(alone, run)
+        align_first(alone, participant, run, n_stories)
     table = figure_multi.gather_amounts(alone)
     assert set(table["participant"]) == {"P1"} and set(table["n_stories"]) == {1, 2}
     assert set(table["condition"]) == {"pretrained", "brain-tuned", "multi-brain-tuned"}

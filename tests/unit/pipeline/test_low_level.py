@@ -3,16 +3,21 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import steps
 import tiny
 from braintuning.cortex import regions as rois
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.figures import impact as figure3
 from braintuning.figures import tables as figure2
-from braintuning.pipeline import low_level as low_level_stage
-from braintuning.pipeline import low_level_fit
+from braintuning.lowlevel import impact
+from braintuning.pipeline import low_level as low_level_step
 from braintuning.pipeline.align import align
-from braintuning.pipeline.low_level import impact_table, low_level_impact
-from braintuning.pipeline.low_level_fit import spoken_fingerprint
+from braintuning.pipeline.low_level import (
+    impact_table,
+    measure_impact,
+    measure_low_level_alone,
+    measure_low_level_features,
+)
 from braintuning.results import load_arrays
 from braintuning.study import Run, load_study
 from tiny import refused
@@ -35,7 +40,7 @@ def made(tmp_path_factory):
         study = load_study(tiny.write_yaml(folder / "tiny.yaml", content))
         said = []
         with tiny.listening(said.append):
-            path = low_level_impact(study, "P1", RUN)
+            path = steps.impact(study, "P1", RUN)
         yield study, path, said
 
 
@@ -89,45 +94,55 @@ def test_a_figure_layer_that_is_not_the_last_is_found_among_those_that_are_kept(
         "figures": study.figures.model_copy(update={"layer": -2}),
     }
     subset = study.model_copy(update=changes)
-    kept = low_level_impact(subset, "P1", RUN)
+    kept = steps.impact(subset, "P1", RUN)
     arrays, table = load_arrays(kept), pd.read_csv(kept.with_suffix(".csv")).assign(backbone="small")
     assert arrays["layers"].tolist() == [0, 1] and arrays["n_layers"] == 3
     assert set(figure2.at_layer(table, -2)["layer"]) == {1} and figure2.at_layer(table, -1).empty
     np.testing.assert_allclose(figure3.at_figure_layer(subset, arrays, "alignment"), whole["alignment"][1], atol=1e-5)
 
 
-def test_a_corrected_textgrid_has_another_fingerprint(made, tmp_path):
+def test_a_corrected_textgrid_makes_low_level_features_anew(made, monkeypatch, tmp_path):
     study, _, _ = made
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "results"))
     files = tiny.copy_dataset(tiny.TinyDataset(study.root), tmp_path / "ds")
-    dataset = LebelDataset(files.root, tiny.TR)
-    before = spoken_fingerprint(dataset, tiny.STORIES)
-    assert spoken_fingerprint(LebelDataset(study.root, tiny.TR), tiny.STORIES) == before
+    changed = study.model_copy(update={"dataset": study.dataset.model_copy(update={"root": str(files.root)})})
+    path = measure_low_level_features(changed, "P1")
+    before, when = load_arrays(path)["articulation"], path.stat().st_mtime_ns
+    measure_low_level_features(changed, "P1")
+    assert path.stat().st_mtime_ns == when
     files.write_grid(tiny.STORIES[0], last=20)
-    assert spoken_fingerprint(dataset, tiny.STORIES) != before
+    measure_low_level_features(changed, "P1")
+    after = load_arrays(path)["articulation"]
+    assert not np.array_equal(after[tiny.STORIES[0]], before[tiny.STORIES[0]])
 
 
 def test_a_whole_result_is_kept(made, monkeypatch):
     study, path, _ = made
-    monkeypatch.setattr(low_level_stage, "LowLevelFit", None)
+    monkeypatch.setattr(low_level_step, "LowLevelFit", None)
     monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
     before = path.stat().st_mtime_ns
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(study.results.parent))
-    assert low_level_impact(study, "P1", RUN) == path
+    assert measure_impact(study, "P1", RUN) == path
     assert path.stat().st_mtime_ns == before
 
 
 def test_what_sound_explains_alone_is_measured_once_for_all_models(made, monkeypatch):
     study, path, _ = made
-    (alone,) = path.parents[1].glob("alone_*.h5")
-    calls, measured = [], low_level_fit.explained_by
-    monkeypatch.setattr(low_level_fit, "explained_by", lambda *args: calls.append(1) or measured(*args))
-    table = pd.read_csv(path.with_suffix(".csv"))
-    for expected in ([], [1]):
+    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(study.results.parent))
+    with monkeypatch.context() as patch:
+        tiny.forbid(patch, impact, "explained_by")
+        alone = measure_low_level_alone(study, "P1")
         path.unlink()
-        low_level_impact(study, "P1", RUN)
-        assert calls == expected
-        pd.testing.assert_frame_equal(pd.read_csv(path.with_suffix(".csv")), table)
-        alone.unlink()
+        measure_impact(study, "P1", RUN)
+    table = pd.read_csv(path.with_suffix(".csv"))
+    kept = load_arrays(alone)["explained"]
+    for left_over in (path, alone):
+        left_over.unlink()
+    refused(lambda: measure_impact(study, "P1", RUN), alone, "expected the result of an earlier step")
+    np.testing.assert_array_equal(load_arrays(measure_low_level_alone(study, "P1"))["explained"], kept)
+    measure_impact(study, "P1", RUN)
+    pd.testing.assert_frame_equal(pd.read_csv(path.with_suffix(".csv")), table)
 
 
 def test_r_is_the_loss_of_the_regions_mean_and_a_region_without_a_voxel_is_empty():

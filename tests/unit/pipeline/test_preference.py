@@ -1,16 +1,12 @@
-from concurrent.futures import ThreadPoolExecutor
-from time import sleep
-
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
 from braintuning.figures import preference as figure5
 from braintuning.figures import style as plots
-from braintuning.pipeline import preference as preference_stage
-from braintuning.pipeline.preference import say_words, semantic_preference, words_to_say
+from braintuning.pipeline import preference as preference_step
+from braintuning.pipeline.preference import load_words, semantic_preference, synthesise_words, words_to_say
 from braintuning.preference.pairs import PAIR_TYPES
-from braintuning.preference.words import SpokenWord
 from braintuning.results import load_arrays, save_arrays
 from braintuning.study import Run, load_study
 from tiny import refused
@@ -30,64 +26,58 @@ def study(tmp_path_factory):
         yield load_study(tiny.write_yaml(folder / "tiny.yaml", content))
 
 
-def test_every_word_is_said_by_every_voice_and_kept(study, monkeypatch):
+def test_every_word_is_synthesised_in_every_voice_and_kept(study, monkeypatch):
     pairs, words = words_to_say(study)
     assert pairs["pair_type"].value_counts().to_dict() == dict.fromkeys(PAIR_TYPES, 4)
-    said = say_words(study)
+    synthesise_words(study)
+    said = load_words(study)
     assert [(w.word, w.speaker) for w in said] == [(w, v) for v in study.preference.voices for w in words]
     assert len(study.preference.voices) == 4
-    monkeypatch.setattr(preference_stage, "synthesised", None)
-    again = say_words(study)
-    assert all(np.array_equal(a.audio, b.audio) for a, b in zip(said, again, strict=True))
+    tiny.forbid(monkeypatch, preference_step, "synthesised")
+    synthesise_words(study)
+    assert all(np.array_equal(a.audio, b.audio) for a, b in zip(said, load_words(study), strict=True))
 
 
-def test_jobs_side_by_side_speak_the_words_once(study, tmp_path, monkeypatch):
-    calls = []
-
-    def spoken(words, voices, seed):
-        calls.append(seed)
-        sleep(0.2)
-        return [SpokenWord(word, voice, np.zeros(100, np.float32), 0.3) for voice in voices for word in words]
-
+def test_words_that_are_not_synthesised_yet_are_named(study, tmp_path, monkeypatch):
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path))
-    monkeypatch.setattr(preference_stage, "synthesised", spoken)
-    with ThreadPoolExecutor(2) as jobs:
-        one, other = jobs.map(lambda _: say_words(study), range(2))
-    assert len(calls) == 1 and len(one) == len(other) == 4 * len(words_to_say(study)[1])
+    refused(lambda: semantic_preference(study, Run("small", "pretrained")), "words.h5", "an earlier step")
 
 
 def test_the_table_has_every_layer_and_type_and_a_whole_result_is_kept(study, monkeypatch):
+    synthesise_words(study)
     path = semantic_preference(study, Run("small", "pretrained"))
     table = pd.read_csv(path.with_suffix(".csv"))
     assert [column for column in table.columns if column in COLUMNS] == COLUMNS
     assert len(table) == 3 * len(PAIR_TYPES) and not table.duplicated(["layer", "pair_type"]).any()
     assert load_arrays(path)["similarities"].shape == (3, 4 * len(PAIR_TYPES))
     before = path.stat().st_mtime_ns
-    monkeypatch.setattr(preference_stage, "word_states", None)
+    tiny.forbid(monkeypatch, preference_step, "word_states")
     assert semantic_preference(study, Run("small", "pretrained")).stat().st_mtime_ns == before
 
 
+def with_recordings(study, folder):
+    return study.model_copy(
+        update={"preference": study.preference.model_copy(update={"recordings": folder and str(folder)})}
+    )
+
+
 def test_words_of_recordings_make_a_table_of_their_own(study, tmp_path, monkeypatch):
-    said = say_words(study)
-    monkeypatch.setattr(preference_stage, "recorded", lambda folder, wanted: said)
+    synthesise_words(study)
+    said = load_words(study)
+    monkeypatch.setattr(preference_step, "recorded", lambda folder, wanted: said)
     (tmp_path / "alignments.jsonl").write_text("{}")
-    path = semantic_preference(study, Run("small", "pretrained"), recordings=tmp_path)
+    path = semantic_preference(with_recordings(study, tmp_path), Run("small", "pretrained"), from_recordings=True)
     assert path != study.preference_file(Run("small", "pretrained")) and path.with_suffix(".csv").is_file()
-    table = figure5.gather(study, recordings=tmp_path)
+    table = figure5.gather(study, recorded=True)
     assert set(table["condition"]) == {"pretrained"} and set(table["pair_type"]) == set(PAIR_TYPES)
 
 
-def test_recordings_that_are_not_here_are_left_out_and_said(study, tmp_path):
-    def named(folder):
-        settings = study.preference.model_copy(update={"recordings": folder})
-        return study.model_copy(update={"preference": settings})
-
-    said = []
-    with tiny.listening(said.append):
-        assert preference_stage.recordings_of(study) is None and not said
-        assert preference_stage.recordings_of(named(str(tmp_path))) == tmp_path and not said
-        assert preference_stage.recordings_of(named(str(tmp_path / "none"))) is None
-    assert str(tmp_path / "none") in said[0]
+def test_recordings_that_are_not_here_are_left_out_of_the_study_and_refused_where_asked_for(study, tmp_path):
+    assert with_recordings(study, None).recordings is None
+    assert with_recordings(study, tmp_path).recordings == tmp_path
+    without = with_recordings(study, tmp_path / "none")
+    assert without.recordings is None
+    refused(lambda: semantic_preference(without, Run("small", "pretrained"), from_recordings=True), "no folder")
 
 
 def test_bad_settings_are_named(study, tmp_path):

@@ -4,15 +4,14 @@ import pytest
 import soundfile
 import tiny
 from braintuning.datasets.alice import REGIONS
-from braintuning.pipeline import alice_tuning
-from braintuning.pipeline.alice_tuning import (
+from braintuning.figures.alice import differences, draw
+from braintuning.pipeline import alice
+from braintuning.pipeline.alice import (
     CONDITIONS,
     HELD_OUT,
     MEANS,
     TUNED,
     align_on_last_minutes,
-    differences,
-    draw,
     groups_of,
     parts_of,
     tune_on_alice,
@@ -79,7 +78,7 @@ def test_the_figure_has_a_point_for_each_participant(table):
 def make_study(tmp_path, monkeypatch):
     """A study of four people and 90 volumes, of which 50 fit and 25 test, whose responses can be changed."""
     for name, seconds in (("FITTED_SECONDS", 120.0), ("VALIDATED_SECONDS", 40.0), ("TESTED_SECONDS", 50.0)):
-        monkeypatch.setattr(alice_tuning, name, seconds)
+        monkeypatch.setattr(alice, name, seconds)
     tiny.encoder("hubert").save_pretrained(tmp_path / "backbone")
 
     def make(name, change=lambda participant, values: values):
@@ -145,7 +144,7 @@ def test_everybody_is_scored_with_every_model_and_layer_in_the_tested_minutes(ma
     assert not np.allclose(last["multi-brain-tuned"], last["multi-random-brain-tuned"])
     tested = parts_of((np.arange(N_ROWS) + 10) * TR)["test"]
     first = np.stack([courses(number)[tested, 0] for number in range(len(PEOPLE))])
-    first = np.stack([alice_tuning.detrend(course[:, None], TR, 32.0)[:, 0] for course in first])
+    first = np.stack([alice.detrend(course[:, None], TR, 32.0)[:, 0] for course in first])
     expected = np.corrcoef(first[0], first[1:].mean(axis=0))[0, 1]
     found = table[(table["participant"] == "s18") & (table["roi"] == "LATL")]["noise_ceiling"]
     assert found.to_numpy() == pytest.approx(expected)
