@@ -57,13 +57,7 @@ class SpeechEncoder(torch.nn.Module):
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        preprocessor: Preprocessor,
-        *,
-        name: str,
-        weights_from: str,
-        pad_to_30s: bool = True,
+        self, model: PreTrainedModel, preprocessor: Preprocessor, *, name: str, weights_from: str, pad_to_30s: bool
     ) -> None:
         super().__init__()
         self.family = supported_family(model.config.model_type, name)
@@ -88,9 +82,7 @@ class SpeechEncoder(torch.nn.Module):
         self.eval()
 
     @classmethod
-    def from_pretrained(
-        cls, name_or_folder: str | Path, *, pad_to_30s: bool | None = None, cache: Path | None = None
-    ) -> "SpeechEncoder":
+    def from_pretrained(cls, name_or_folder: str | Path, *, pad_to_30s: bool | None = None) -> "SpeechEncoder":
         """Load a model from a folder, the Hugging Face hub or an installed package (see `weights.resolve`).
 
         Parameters
@@ -99,8 +91,6 @@ class SpeechEncoder(torch.nn.Module):
             Such as `facebook/hubert-base-ls960`, or a folder written by `save_pretrained`.
         pad_to_30s : bool, optional
             By default as saved in the folder, else True.
-        cache : Path, optional
-            Folder for converted embedded weights.
 
         Raises
         ------
@@ -108,7 +98,7 @@ class SpeechEncoder(torch.nn.Module):
             The model is not found, of another architecture or incomplete.
         """
         name = str(name_or_folder)
-        folder, weights_from = resolve(name_or_folder, cache)
+        folder, weights_from = resolve(name)
         model = load_transformers_model(Path(folder), name)
         preprocessor = load_preprocessor(model.config, Path(folder))
         if pad_to_30s is None:

@@ -54,9 +54,8 @@ def hidden_states(
     Parameters
     ----------
     front : (batch, frames, channels) float
-        Convolved; Whisper's with positions added.
     last : int
-        Layer to stop at; the model's last one comes with the final norm where the model has one.
+        The model's last layer includes the final norm where the model has one.
     frames : slice or (n,) int64
         Frames to return, a slice being the leading ones; attention sees every frame.
 

@@ -25,19 +25,10 @@ _kept: ContextVar[Kernels | None] = ContextVar("kept", default=None)
 
 
 def front_convolutions(model: PreTrainedModel, audio: torch.Tensor) -> torch.Tensor:
-    """Output of the model's convolutional feature extractor, to float32 rounding.
-
-    Parameters
-    ----------
-    audio : (batch, samples) float32
-
-    Returns
-    -------
-    hidden : (batch, frames, channels)
-    """
+    """Output `(batch, frames, channels)` of the feature extractor for `(batch, samples)` audio, to float32 rounding."""
     layers = model.feature_extractor.conv_layers
     norm = getattr(layers[0], "layer_norm", None)
-    if not isinstance(norm, torch.nn.GroupNorm) or norm.num_groups != norm.num_channels:
+    if not isinstance(norm, torch.nn.GroupNorm):
         return model.feature_extractor(audio).transpose(1, 2)
     hidden = layers[0].activation(normalised_convolution(audio, layers[0].conv, norm))
     for layer in layers[1:]:
@@ -49,18 +40,8 @@ def normalised_convolution(audio: torch.Tensor, conv: torch.nn.Conv1d, norm: tor
     """`norm(conv(audio))` as one matrix product, where each channel is a group of its own.
 
     A channel is `w . p + b` of the samples p under its kernel w. With the mean m and the covariance C of p over a clip,
-    its mean is `w . m + b` and its variance `w C w`; the convolution's own b drops out.
-
-    Parameters
-    ----------
-    audio : (batch, samples) float
-    conv : Conv1d
-        With one input channel and no padding.
-
-    Returns
-    -------
-    normalised : (batch, channels, frames)
-        In autocast's dtype where that is on.
+    its mean is `w . m + b` and its variance `w C w`; the convolution's own b drops out. `conv` takes `(batch, samples)`
+    audio as its one channel, without padding; the result, `(batch, channels, frames)`, has autocast's dtype under it.
     """
     kind = audio.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else audio.dtype
@@ -92,18 +73,9 @@ def kept_kernels(kernels: Kernels) -> Iterator[None]:
 
 
 def positional_convolution(layer: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-    """Output of transformers' positional embedding layer, to float32 rounding.
+    """Output of a model's `encoder.pos_conv_embed` for `(batch, frames, dim)` input, to float32 rounding.
 
-    Parameters
-    ----------
-    layer : Module
-        The model's `encoder.pos_conv_embed`.
-    hidden : (batch, frames, dim) float
-
-    Returns
-    -------
-    embedded : (batch, frames, dim)
-        In the dtype of `hidden`.
+    Shape and dtype are those of `hidden`.
     """
     kept = None if torch.is_grad_enabled() else _kept.get()
     few = hidden.device.type == "cpu" and len(hidden) < FEWEST_BY_TRANSFORM and not torch.is_grad_enabled()

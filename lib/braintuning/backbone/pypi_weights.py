@@ -55,19 +55,9 @@ class _Cursor:
 def read_ctranslate2(data: bytes, source: str) -> tuple[str, dict[str, np.ndarray]]:
     """Read a whole CTranslate2 `model.bin`; `source` names it in error messages.
 
-    Its layout is that of CTranslate2's own `python/ctranslate2/specs/model_spec.py`.
-
-    Returns
-    -------
-    spec : str
-        Kind of model, such as `WhisperSpec`.
-    variables : dict of str to ndarray
-        Arrays by name, aliases included, in the file's own shapes and dtypes.
-
-    Raises
-    ------
-    InputError
-        The file is truncated, or of an unknown version or number type.
+    Its layout is that of CTranslate2's own `python/ctranslate2/specs/model_spec.py`. Returns the kind of model, such as
+    `WhisperSpec`, and arrays by name, aliases included, in the file's own shapes and dtypes. Raises InputError if the
+    file is truncated, or of an unknown version or number type.
     """
     cursor = _Cursor(data, source)
     version = cursor.number("I")
@@ -142,12 +132,7 @@ def _encoder_state(left: dict[str, np.ndarray], n_layers: int, source: str) -> d
 def encoder_only(config: WhisperConfig, encoder_state: dict[str, torch.Tensor]) -> WhisperModel:
     """Whisper model in eval mode whose decoder has no layers and four tokens, so that its saved folder is small.
 
-    Parameters
-    ----------
-    config : WhisperConfig
-        Of the whole model; not modified.
-    encoder_state : dict of str to Tensor
-        State of its `WhisperEncoder`, not copied.
+    Of a whole model's configuration, which is not modified, and the state of its `WhisperEncoder`, which is not copied.
     """
     config = copy.deepcopy(config)
     config.decoder_layers, config.vocab_size, config.max_target_positions = 0, 4, 1

