@@ -5,7 +5,7 @@ found those in `data/words`; `choose_pairs` draws a study's pairs from them.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -31,7 +31,6 @@ ADJECTIVES = {"3": "a", "5": "a"}
 Phones = tuple[str, ...]
 Pair = tuple[str, str]
 Speakers = Mapping[str, Collection[str]]
-"""The speakers of each word."""
 
 
 class Sense(NamedTuple):
@@ -76,7 +75,7 @@ def unalike(a: Phones, b: Phones) -> bool:
 def candidates(
     senses: Sequence[Sense], pronunciations: Mapping[str, Phones], ranks: Mapping[str, int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Find every pair of synonyms and of near homophones among common words.
+    """Find every pair of synonyms and of near homophones among frequent words.
 
     A word counts if it is among the 15,000 most frequent, has three phones or more, consists of letters only and has a
     sense that was tagged in text. Synonyms: the first sense of both words, in some part of speech, is the same synset,
@@ -174,39 +173,41 @@ def choose_pairs(n_pairs: int, seed: int, speakers: Speakers | None = None) -> p
     """
     words, known = known_words()
     phones = {word: tuple(labels.split()) for word, labels in zip(words["word"], words["phones"], strict=True)}
+    if speakers is None:
+        speakers = dict.fromkeys(phones, ("anyone", "anyone else"))
     rng = np.random.default_rng([seed, n_pairs])
     within = known[[_two_speakers(pair, speakers) for pair in zip(known["a"], known["b"], strict=True)]]
     synonyms, near = (
         list(map(tuple, rng.permutation(within.loc[within["pair_type"] == pair_type, ["a", "b"]]).tolist()))
         for pair_type in ("synonyms", "near homophones")
     )
-    n_phones = {word: len(labels) for word, labels in phones.items()}
-    chosen = _matched(synonyms, near, n_phones, n_pairs, rng)
+    chosen = _matched(synonyms, near, phones, n_pairs, rng)
     for pair_type, pairs in chosen.items():
         if len(pairs) < 2:
             raise InputError(f"word pairs: found {len(pairs)} pairs of {pair_type}, expected at least 2")
-    vocabulary = sorted({word for pairs in chosen.values() for pair in pairs for word in pair})
-    vocabulary = rng.permutation(vocabulary).tolist()
+    vocabulary = rng.permutation(
+        sorted({word for pairs in chosen.values() for pair in pairs for word in pair})
+    ).tolist()
     taken = set(map(tuple, known[["a", "b"]].to_numpy()))
-    chosen["random"] = _random_pairs(chosen["synonyms"], _by_length(vocabulary, n_phones), taken, phones, speakers, rng)
-    left = _by_length([word for word in vocabulary if _two_speakers((word, word), speakers)], n_phones)
-    lengths = [n_phones[word] for word, _ in chosen["near homophones"]]
+    chosen["random"] = _random_pairs(chosen["synonyms"], vocabulary, taken, phones, speakers, rng)
+    left = _by_length([word for word in vocabulary if _two_speakers((word, word), speakers)], phones)
+    lengths = [len(phones[word]) for word, _ in chosen["near homophones"]]
     chosen["same word"] = [(left[length].pop(),) * 2 for length in lengths if left[length]]
     rows = [(pair_type, *pair) for pair_type in PAIR_TYPES for pair in chosen[pair_type]]
     return pd.DataFrame(rows, columns=["pair_type", "a", "b"])
 
 
 def _matched(
-    synonyms: Sequence[Pair], near: Sequence[Pair], n_phones: Mapping[str, int], n_pairs: int, rng: np.random.Generator
+    synonyms: Sequence[Pair], near: Sequence[Pair], phones: Mapping[str, Phones], n_pairs: int, rng: np.random.Generator
 ) -> dict[str, list[Pair]]:
     """Leading pairs of synonyms, each with near homophones of the same length, no word over `USES` times a type."""
     have_synonyms, by_length = {word for pair in synonyms for word in pair}, defaultdict(list)
     for pair in sorted(near, key=lambda pair: -len(have_synonyms & set(pair))):
-        by_length[n_phones[pair[0]]].append(pair)
+        by_length[len(phones[pair[0]])].append(pair)
     uses = {"synonyms": Counter(), "near homophones": Counter()}
     chosen = {pair_type: [] for pair_type in uses}
     for pair in synonyms:
-        length = (sum(map(n_phones.get, pair)) + int(rng.integers(2))) // 2
+        length = (sum(len(phones[word]) for word in pair) + int(rng.integers(2))) // 2
         partner = next((p for p in by_length[length] if max(uses["near homophones"][word] for word in p) < USES), None)
         if partner and len(chosen["synonyms"]) < n_pairs and max(uses["synonyms"][word] for word in pair) < USES:
             by_length[length].remove(partner)
@@ -216,23 +217,23 @@ def _matched(
     return chosen
 
 
-def _by_length(words: Iterable[str], n_phones: Mapping[str, int]) -> dict[int, list[str]]:
+def _by_length(words: Sequence[str], phones: Mapping[str, Phones]) -> dict[int, list[str]]:
     by_length = defaultdict(list)
     for word in words:
-        by_length[n_phones[word]].append(word)
+        by_length[len(phones[word])].append(word)
     return by_length
 
 
 def _random_pairs(
     like: Sequence[Pair],
-    by_length: Mapping[int, Sequence[str]],
+    vocabulary: Sequence[str],
     taken: Collection[Pair],
     phones: Mapping[str, Phones],
-    speakers: Speakers | None,
+    speakers: Speakers,
     rng: np.random.Generator,
 ) -> list[Pair]:
     """For each pair a random one of the same lengths, if `TRIES` draws find one."""
-    pairs = {}
+    pairs, by_length = {}, _by_length(vocabulary, phones)
     for pair in like:
         for _ in range(TRIES):
             a, b = sorted(str(rng.choice(by_length[len(phones[word])])) for word in pair)
@@ -243,9 +244,7 @@ def _random_pairs(
     return list(pairs)
 
 
-def _two_speakers(pair: Pair, speakers: Speakers | None) -> bool:
+def _two_speakers(pair: Pair, speakers: Speakers) -> bool:
     """Whether two different speakers can say the two words of a pair."""
-    if speakers is None:
-        return True
     a, b = (set(speakers.get(word, ())) for word in pair)
     return bool(a and b and len(a | b) > 1)

@@ -46,7 +46,7 @@ def pair_similarities(states: np.ndarray, said: Sequence[SpokenWord], pairs: pd.
     """Cosine similarity of the two words of each pair, as different speakers say them, after centring by speaker.
 
     Without centring nearly all states of speech models are similar (Choi et al. 2024); centring over all speakers would
-    leave each a direction of his own, which would push all pairs apart. With n words the error of a speaker's mean is
+    leave each a direction of their own, which would push all pairs apart. With n words the error of a speaker's mean is
     1/n of the variance of a word, independent between speakers, so that all types of pairs lose about that share of
     their similarity and none is shifted. Averaging over all tokens by two different speakers ensures that no pair, not
     even a word with itself, is similar because of a voice.

@@ -44,7 +44,7 @@ def _window(audio: np.ndarray, start: float, end: float) -> np.ndarray:
 
 
 def synthesised(words: Sequence[str], voices: Sequence[str], seed: int) -> list[SpokenWord]:
-    """Every word said in `SENTENCE` by every voice of `demo.voices.VOICES`; `seed` is that of pauses and voice noise.
+    """Every word said in `SENTENCE` by every voice, names in `demo.voices.VOICES`; `seed` draws pauses and voice noise.
 
     Raises InputError for an unknown voice, or a word that is not spoken as one word.
     """
