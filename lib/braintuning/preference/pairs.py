@@ -185,9 +185,8 @@ def choose_pairs(n_pairs: int, seed: int, speakers: Speakers | None = None) -> p
     for pair_type, pairs in chosen.items():
         if len(pairs) < 2:
             raise InputError(f"word pairs: found {len(pairs)} pairs of {pair_type}, expected at least 2")
-    vocabulary = rng.permutation(
-        sorted({word for pairs in chosen.values() for pair in pairs for word in pair})
-    ).tolist()
+    vocabulary = sorted({word for pairs in chosen.values() for pair in pairs for word in pair})
+    vocabulary = rng.permutation(vocabulary).tolist()
     taken = set(map(tuple, known[["a", "b"]].to_numpy()))
     chosen["random"] = _random_pairs(chosen["synonyms"], vocabulary, taken, phones, speakers, rng)
     left = _by_length([word for word in vocabulary if _two_speakers((word, word), speakers)], phones)
