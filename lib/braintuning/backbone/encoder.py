@@ -28,17 +28,14 @@ LORA_TARGETS = r".*encoder\.layers\.\d+\.(self_attn|attention)\.(q|k|v|out)_proj
 
 
 class SpeechEncoder(torch.nn.Module):
-    """Pretrained wav2vec2, HuBERT, WavLM or Whisper encoder, from audio to the hidden states of every layer.
+    """Encoder of a wav2vec2, HuBERT, WavLM or Whisper model, from audio to the hidden states of every layer.
 
-    >>> encoder = SpeechEncoder.from_pretrained("data/models/hubert-small")
-    >>> encoder(torch.zeros(1, 16_000)).shape  # (layers + 1, batch, frames, dim) for 1 s of audio
-    torch.Size([7, 1, 49, 256])
+    Call it for everything at once, or the frozen `front_end` (normalisation of each clip and convolutions, or log-mel
+    input) and the trainable `trunk` (transformer blocks) separately, to compute the front end once and tune the trunk.
 
-    The frozen `front_end` (normalisation of each clip and convolutions, or log-mel input) feeds the trainable `trunk`
-    (transformer blocks); call them apart to compute the front end once and tune the trunk. Layer 0 is the input of the
-    first block and layer k the output of block k, in every family. The last layer includes the model's final norm where
-    it has one: Whisper, and models with `do_stable_layer_norm`. Dropout, LayerDrop and SpecAugment are always off, so
-    that a clip's states depend on nothing else; `train` turns on only the dropout of LoRA adapters.
+    Layer 0 is the input of the first block and layer k the output of block k, in every family. The last layer includes
+    the final norm where the model has one: Whisper, and models with `do_stable_layer_norm`. Dropout, LayerDrop and
+    SpecAugment are always off; `train` turns on only the dropout of LoRA adapters.
 
     Attributes
     ----------
@@ -54,6 +51,12 @@ class SpeechEncoder(torch.nn.Module):
         Number of transformer blocks, and channels of a hidden state.
     frame_seconds : float
         Time from one frame to the next (0.02).
+
+    Examples
+    --------
+    >>> encoder = SpeechEncoder.from_pretrained("data/models/hubert-small")
+    >>> encoder(torch.zeros(1, 16_000)).shape  # (layers + 1, batch, frames, dim) of 1 s of audio
+    torch.Size([7, 1, 49, 256])
     """
 
     def __init__(
