@@ -24,7 +24,7 @@ import torch
 from braintuning.alignment.encoding import chunked_splits
 from braintuning.alignment.ridge import ridge_predict
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.positional_convolution import kept_kernels
+from braintuning.backbone.fast import kept_kernels
 from braintuning.backbone.precision import activation_dtype, autocast, precision
 from braintuning.figures.style import use_style
 from braintuning.results import atomic_path

@@ -9,7 +9,7 @@ import torch
 
 from braintuning import timing
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.positional_convolution import Kernels, kept_kernels
+from braintuning.backbone.fast import Kernels, kept_kernels
 from braintuning.backbone.precision import autocast
 from braintuning.study.settings import Features
 

@@ -1,18 +1,19 @@
-"""Pairs of words that mean the same, sound nearly the same, or have nothing in common.
+"""Word pairs: synonyms, near homophones, unrelated words, and words with themselves.
 
-The candidates are facts of WordNet 3.0 (Princeton University) and of the CMU Pronouncing Dictionary, found by
-`candidates` and kept in `data/words`; which of them are used depends on the words that can be heard.
+Synonyms come from WordNet 3.0 (Princeton University), near homophones from the CMU Pronouncing Dictionary. `candidates`
+found those in `data/words`; `choose_pairs` draws a study's pairs from them.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from rapidfuzz.distance import Levenshtein
 
 from braintuning.errors import InputError
 from braintuning.lowlevel.phones import without_stress
@@ -29,20 +30,11 @@ ADJECTIVES = {"3": "a", "5": "a"}
 
 Phones = tuple[str, ...]
 Pair = tuple[str, str]
+Speakers = Mapping[str, Collection[str]]
 
 
-@dataclass(frozen=True)
-class Sense:
-    """One meaning of a word in WordNet.
-
-    Attributes
-    ----------
-    word : str
-    synset : str
-        The set of synonyms it belongs to: part of speech and offset.
-    rank, tags : int
-        Its place among the word's meanings of that part of speech, and how often it was tagged in text.
-    """
+class Sense(NamedTuple):
+    """A word's meaning in WordNet: its synset (part of speech and offset), rank among the word's, and tags in text."""
 
     word: str
     synset: str
@@ -51,13 +43,7 @@ class Sense:
 
 
 def read_senses(path: Path) -> list[Sense]:
-    """Read WordNet's `index.sense`: a line `lemma%type:... offset rank tags` a sense.
-
-    Raises
-    ------
-    InputError
-        A line of another form.
-    """
+    """Read WordNet's `index.sense`, lines `lemma%type:... offset rank tags`; raises InputError for another line."""
     senses = []
     for number, line in enumerate(require_file(path).read_text().splitlines(), 1):
         try:
@@ -81,38 +67,26 @@ def read_pronunciations(path: Path) -> dict[str, Phones]:
     return found
 
 
-def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
-    """Fewest phones to insert, delete or replace to get from one word to the other (Levenshtein 1966)."""
-    row = list(range(len(b) + 1))
-    for i, phone in enumerate(a, 1):
-        before, row[0] = row[0], i
-        for j, other in enumerate(b, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (phone != other))
-    return row[-1]
-
-
 def unalike(a: Phones, b: Phones) -> bool:
-    """Whether most phones of two words differ: edit distance at least `UNALIKE` of the longer word's length."""
-    return edit_distance(a, b) >= UNALIKE * max(len(a), len(b))
+    """Whether most phones of two words differ: Levenshtein distance at least `UNALIKE` of the longer word's length."""
+    return Levenshtein.distance(a, b) >= UNALIKE * max(len(a), len(b))
 
 
 def candidates(
     senses: Sequence[Sense], pronunciations: Mapping[str, Phones], ranks: Mapping[str, int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every pair of synonyms and of near homophones among common words.
+    """Find every pair of synonyms and of near homophones among frequent words.
 
-    A word counts if it is among the 15,000 commonest, has a pronunciation of three phones or more, is written in
-    lower-case letters only, and has a sense that was tagged in text. Synonyms: both words' first sense of a part of
-    speech is the same set of synonyms, tagged at least once for either; they sound unalike and do not start with the
-    same three letters, so that they are no forms of one word. Near homophones: the phones differ in exactly one
-    place, and the words share no set of synonyms and are not each other's beginning.
+    A word counts if it is among the 15,000 most frequent, has three phones or more, consists of letters only and has a
+    sense that was tagged in text. Synonyms: the first sense of both words, in some part of speech, is the same synset,
+    tagged at least once for each; they are `unalike` and do not share their first three letters, so that they are not
+    forms of one word. Near homophones: exactly one phone is replaced, and the words share no synset and neither begins
+    with the other.
 
     Parameters
     ----------
-    senses : sequence of Sense
-    pronunciations : mapping of word to phones
     ranks : mapping of word to int
-        0 is the commonest word.
+        0 is the most frequent word.
 
     Returns
     -------
@@ -121,13 +95,9 @@ def candidates(
     pairs : DataFrame
         pair_type (`synonyms` or `near homophones`), a, b.
     """
-    usable = {
-        word
-        for word in {sense.word for sense in senses if sense.tags >= FEWEST_TAGS}
-        if word.isalpha()
-        and ranks.get(word, COMMONEST) < COMMONEST
-        and len(pronunciations.get(word, ())) >= FEWEST_PHONES
-    }
+    tagged = {sense.word for sense in senses if sense.tags >= FEWEST_TAGS and sense.word.isalpha()}
+    common = {word for word in tagged if ranks.get(word, COMMONEST) < COMMONEST}
+    usable = {word for word in common if len(pronunciations.get(word, ())) >= FEWEST_PHONES}
     synsets, first = defaultdict(set), defaultdict(set)
     for sense in (sense for sense in senses if sense.word in usable):
         synsets[sense.word].add(sense.synset)
@@ -151,7 +121,7 @@ def candidates(
 
 
 def write_candidates(senses: Path, dictionary: Path, folder: Path = CANDIDATES) -> None:
-    """Write `words.csv` and `pairs.csv` from WordNet's `index.sense` and `cmudict.dict`; ranks are those of GloVe."""
+    """Write `words.csv` and `pairs.csv` from WordNet's `index.sense` and `cmudict.dict`, with GloVe's ranks."""
     from braintuning.tuning.teachers import glove_table
 
     words, pairs = candidates(read_senses(senses), read_pronunciations(dictionary), glove_table()[0])
@@ -160,7 +130,7 @@ def write_candidates(senses: Path, dictionary: Path, folder: Path = CANDIDATES) 
 
 
 def _one_phone_apart(pronunciations: Mapping[str, Phones]) -> set[Pair]:
-    """Pairs of words of equal length that differ in one phone; words with a phone blanked out meet at what is left."""
+    """Pairs of words that differ in one replaced phone: those that are the same with a phone blanked out."""
     alike = defaultdict(set)
     for word, phones in pronunciations.items():
         for place in range(len(phones)):
@@ -171,28 +141,25 @@ def _one_phone_apart(pronunciations: Mapping[str, Phones]) -> set[Pair]:
 
 @cache
 def known_words() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The candidates that this project carries, as `candidates` gave them."""
+    """Words and pairs in `data/words`, as `candidates` returned them."""
     return tuple(
-        pd.read_csv(require_file(CANDIDATES / name), keep_default_na=False) for name in ("words.csv", "pairs.csv")
+        pd.read_csv(require_file(CANDIDATES / f"{name}.csv"), keep_default_na=False) for name in ("words", "pairs")
     )
 
 
-def choose_pairs(n_pairs: int, seed: int, heard: Mapping[str, Collection[str]] | None = None) -> pd.DataFrame:
-    """Choose pairs of each type among words that can be heard.
+def choose_pairs(n_pairs: int, seed: int, speakers: Speakers | None = None) -> pd.DataFrame:
+    """Choose up to `n_pairs` of each type.
 
-    Synonyms and near homophones are drawn from the candidates, no word more than three times a type. All types are
-    as long: each pair of synonyms comes with a pair of near homophones, and with a word for itself, of half as many
-    phones as both synonyms have together (an odd number is halved up or down by chance), and with a random pair whose
-    two words have as many phones as the synonyms. Near homophones among words that have synonyms come first. The words
-    of both types make up the other two; a random pair sounds unalike and is no candidate for either type.
+    Synonyms and near homophones are drawn from the candidates, each word at most three times a type. The types are
+    matched in length: each pair of synonyms comes with a random pair whose words have as many phones as the synonyms,
+    and with a pair of near homophones and a word paired with itself, of half the phones of both synonyms (odd totals
+    are rounded up or down by chance). Near homophones that also have synonyms come first. The words of both types make
+    up the other two; a random pair is `unalike` and a candidate for neither type.
 
     Parameters
     ----------
-    n_pairs : int
-        Of each type; fewer where there are not as many.
-    seed : int
-    heard : mapping of word to speakers, optional
-        Words to choose from, in pairs that two speakers can say; every known word in every pair by default.
+    speakers : mapping of word to speakers, optional
+        Restricts the choice to these words, in pairs that two different speakers can say.
 
     Returns
     -------
@@ -202,26 +169,29 @@ def choose_pairs(n_pairs: int, seed: int, heard: Mapping[str, Collection[str]] |
     Raises
     ------
     InputError
-        Fewer than two synonyms or near homophones among the words.
+        Fewer than two pairs of synonyms or near homophones.
     """
     words, known = known_words()
     phones = {word: tuple(labels.split()) for word, labels in zip(words["word"], words["phones"], strict=True)}
+    if speakers is None:
+        speakers = dict.fromkeys(phones, ("anyone", "anyone else"))
     rng = np.random.default_rng([seed, n_pairs])
-    within = known[[_said_by_two(pair, heard) for pair in zip(known["a"], known["b"], strict=True)]]
-    of_type = {
-        pair_type: list(map(tuple, rng.permutation(within.loc[within["pair_type"] == pair_type, ["a", "b"]]).tolist()))
+    within = known[[_two_speakers(pair, speakers) for pair in zip(known["a"], known["b"], strict=True)]]
+    synonyms, near = (
+        list(map(tuple, rng.permutation(within.loc[within["pair_type"] == pair_type, ["a", "b"]]).tolist()))
         for pair_type in ("synonyms", "near homophones")
-    }
-    chosen = _matched(of_type["synonyms"], of_type["near homophones"], phones, n_pairs, rng)
+    )
+    chosen = _matched(synonyms, near, phones, n_pairs, rng)
     for pair_type, pairs in chosen.items():
         if len(pairs) < 2:
             raise InputError(f"word pairs: found {len(pairs)} pairs of {pair_type}, expected at least 2")
     vocabulary = sorted({word for pairs in chosen.values() for pair in pairs for word in pair})
     vocabulary = rng.permutation(vocabulary).tolist()
     taken = set(map(tuple, known[["a", "b"]].to_numpy()))
-    chosen["random"] = _random_pairs(chosen["synonyms"], vocabulary, phones, taken, heard, rng)
-    twice = [word for word in vocabulary if _said_by_two((word, word), heard)]
-    chosen["same word"] = _same_words(chosen["near homophones"], twice, phones)
+    chosen["random"] = _random_pairs(chosen["synonyms"], vocabulary, taken, phones, speakers, rng)
+    left = _by_length([word for word in vocabulary if _two_speakers((word, word), speakers)], phones)
+    lengths = [len(phones[word]) for word, _ in chosen["near homophones"]]
+    chosen["same word"] = [(left[length].pop(),) * 2 for length in lengths if left[length]]
     rows = [(pair_type, *pair) for pair_type in PAIR_TYPES for pair in chosen[pair_type]]
     return pd.DataFrame(rows, columns=["pair_type", "a", "b"])
 
@@ -253,38 +223,27 @@ def _by_length(words: Sequence[str], phones: Mapping[str, Phones]) -> dict[int, 
     return by_length
 
 
-def _same_words(like: Sequence[Pair], vocabulary: Sequence[str], phones: Mapping[str, Phones]) -> list[Pair]:
-    """For each pair a word as long as its first, each word once, where there is one left."""
-    by_length, pairs = _by_length(vocabulary, phones), []
-    for word, _ in like:
-        if left := by_length[len(phones[word])]:
-            pairs.append((left[-1], left.pop()))
-    return pairs
-
-
 def _random_pairs(
     like: Sequence[Pair],
     vocabulary: Sequence[str],
-    phones: Mapping[str, Phones],
     taken: Collection[Pair],
-    heard: Mapping[str, Collection[str]] | None,
+    phones: Mapping[str, Phones],
+    speakers: Speakers,
     rng: np.random.Generator,
 ) -> list[Pair]:
-    """For each pair one of the same lengths at random, where `TRIES` find one."""
+    """For each pair a random one of the same lengths, if `TRIES` draws find one."""
     pairs, by_length = {}, _by_length(vocabulary, phones)
     for pair in like:
         for _ in range(TRIES):
             a, b = sorted(str(rng.choice(by_length[len(phones[word])])) for word in pair)
-            usable = (a, b) not in taken and (a, b) not in pairs and _said_by_two((a, b), heard)
+            usable = (a, b) not in taken and (a, b) not in pairs and _two_speakers((a, b), speakers)
             if usable and a[:SAME_START] != b[:SAME_START] and unalike(phones[a], phones[b]):
                 pairs[a, b] = None
                 break
     return list(pairs)
 
 
-def _said_by_two(pair: Pair, heard: Mapping[str, Collection[str]] | None) -> bool:
+def _two_speakers(pair: Pair, speakers: Speakers) -> bool:
     """Whether two different speakers can say the two words of a pair."""
-    if heard is None:
-        return True
-    a, b = (set(heard.get(word, ())) for word in pair)
+    a, b = (set(speakers.get(word, ())) for word in pair)
     return bool(a and b and len(a | b) > 1)

@@ -3,7 +3,8 @@ from itertools import product
 import numpy as np
 import pytest
 from braintuning.preference import pairs as word_pairs
-from braintuning.preference.pairs import PAIR_TYPES, Sense, candidates, choose_pairs, edit_distance, known_words
+from braintuning.preference.pairs import PAIR_TYPES, UNALIKE, Sense, candidates, choose_pairs, known_words, unalike
+from rapidfuzz.distance import Levenshtein
 from tiny import refused
 
 PHONES = {
@@ -53,19 +54,21 @@ def brute_force_distance(a, b):
     )
 
 
-def test_edit_distance_is_that_of_its_definition():
-    words = ["", "a", "ab", "ba", "abc", "cab", "bbca"]
-    for a, b in product(words, words):
-        assert edit_distance(a, b) == brute_force_distance(a, b)
+def test_unalike_words_differ_by_most_phones_in_the_edit_distance_of_its_definition():
+    words = [tuple(word) for word in ("a", "ab", "ba", "abc", "cab", "bbca", "bcaab", "acaab", "bbaac")]
+    distances = {(a, b): brute_force_distance(a, b) for a, b in product(words, words)}
+    assert {pair: unalike(*pair) for pair in distances} == {
+        (a, b): distance >= UNALIKE * max(len(a), len(b)) for (a, b), distance in distances.items()
+    }
 
 
 def test_the_project_carries_pairs_by_its_rule():
     words, pairs = known_words()
     phones = {word: tuple(labels.split()) for word, labels in zip(words["word"], words["phones"], strict=True)}
     for a, b in of_type(pairs, "near homophones"):
-        assert len(phones[a]) == len(phones[b]) and edit_distance(phones[a], phones[b]) == 1
+        assert len(phones[a]) == len(phones[b]) and Levenshtein.distance(phones[a], phones[b]) == 1
     for a, b in of_type(pairs, "synonyms"):
-        assert edit_distance(phones[a], phones[b]) >= 0.6 * max(len(phones[a]), len(phones[b]))
+        assert Levenshtein.distance(phones[a], phones[b]) >= 0.6 * max(len(phones[a]), len(phones[b]))
 
 
 def test_a_study_gets_300_pairs_of_each_type():
@@ -100,16 +103,16 @@ def test_one_seed_gives_one_choice():
     assert not choose_pairs(50, seed=1).equals(choose_pairs(50, seed=2))
 
 
-def test_only_words_that_are_heard_are_chosen():
+def test_only_words_that_two_speakers_can_say_are_chosen():
     known = known_words()[0]["word"][:1500]
-    heard = {word: {"ann"} if number % 3 else {"ann", "bob"} for number, word in enumerate(known)}
-    pairs = choose_pairs(40, seed=0, heard=heard)
-    assert {*pairs["a"], *pairs["b"]} <= set(heard) and set(pairs["pair_type"]) == set(PAIR_TYPES)
-    assert all(len(heard[a] | heard[b]) > 1 for a, b in zip(pairs["a"], pairs["b"], strict=True))
+    speakers = {word: {"ann"} if number % 3 else {"ann", "bob"} for number, word in enumerate(known)}
+    pairs = choose_pairs(40, seed=0, speakers=speakers)
+    assert {*pairs["a"], *pairs["b"]} <= set(speakers) and set(pairs["pair_type"]) == set(PAIR_TYPES)
+    assert all(len(speakers[a] | speakers[b]) > 1 for a, b in zip(pairs["a"], pairs["b"], strict=True))
     three = {word: {"ann", "bob"} for word in ("last", "vast", "cast")}
-    refused(lambda: choose_pairs(40, seed=0, heard=three), "0 pairs of synonyms")
+    refused(lambda: choose_pairs(40, seed=0, speakers=three), "0 pairs of synonyms")
     alone = {word: {"ann"} for word in known}
-    refused(lambda: choose_pairs(40, seed=0, heard=alone), "0 pairs of synonyms")
+    refused(lambda: choose_pairs(40, seed=0, speakers=alone), "0 pairs of synonyms")
 
 
 def test_files_of_wordnet_and_of_the_dictionary(tmp_path):
