@@ -9,6 +9,8 @@ LIB = Path(__file__).resolve().parents[2] / "lib"
 PACKAGE = LIB / "braintuning"
 CORE = {"study", "datasets", "backbone", "tuning", "alignment", "cortex"}
 ABOVE = {"demo", "figures", "pipeline"}
+OPTIONAL = {"cortex", "himalaya", "peft"}
+"""Packages that take long to import, or write to the user's home when they are (pycortex, `cortex`)."""
 ENTRIES = {"braintuning.cli", "braintuning.__main__"}
 STEPS = {f"braintuning.pipeline.{step}" for step in ("ceiling", "tune", "extract", "align", "low_level", "probe")}
 STEPS |= {"braintuning.pipeline.preference", "braintuning.pipeline.alice"}
@@ -45,6 +47,13 @@ def imported(nodes):
             full = {f"{node.module}.{alias.name}" for alias in node.names}
             names |= {name if name in TREES else node.module for name in full}
     return names & set(TREES)
+
+
+def named_in(node):
+    """Modules that a statement imports, by the name that stands there."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) else []
 
 
 def room(name):
@@ -89,11 +98,16 @@ def expect_none(violations):
         pytest.fail("\n".join(["", *violations]), pytrace=False)
 
 
-def forbidden(importers, rooms):
-    """A line for each import, in a function or not, of one of some rooms by one of some modules."""
+def of_rooms(*rooms):
+    """Modules of some rooms."""
+    return {name for name in TREES if room(name) in rooms}
+
+
+def forbidden(importers, targets):
+    """A line for each import, in a function or not, by which one of some modules imports another of some modules."""
     for name in sorted(importers):
-        for other in sorted(ANYWHERE[name]):
-            if room(other) in rooms and room(other) != room(name):
+        for other in sorted(ANYWHERE[name] & targets):
+            if room(other) != room(name):
                 yield f"{PATHS[name]} imports {other}"
 
 
@@ -141,15 +155,26 @@ def test_no_circle_of_rooms():
 
 def test_core_and_root_import_nothing_above_them():
     in_root = {name for name, path in PATHS.items() if path.parent == Path("braintuning")} - ENTRIES
-    expect_none(forbidden(in_root | {name for name in TREES if room(name) in CORE}, ABOVE))
+    expect_none(forbidden(in_root | of_rooms(*CORE), of_rooms(*ABOVE)))
 
 
 def test_figures_compute_no_features_and_tune_nothing():
-    expect_none(forbidden((name for name in TREES if room(name) == "figures"), {"tuning", "backbone"}))
+    features = {"braintuning.alignment.features", "braintuning.lowlevel.acoustic", "braintuning.probes.features"}
+    expect_none(forbidden(of_rooms("figures"), features | of_rooms("tuning", "backbone")))
 
 
 def test_only_the_pipeline_and_the_command_line_import_figures():
-    expect_none(forbidden({name for name in TREES if room(name) != "pipeline"} - ENTRIES, {"figures"}))
+    expect_none(forbidden(set(TREES) - of_rooms("pipeline") - ENTRIES, of_rooms("figures")))
+
+
+def test_optional_packages_are_imported_where_they_are_needed():
+    expect_none(
+        f"{PATHS[name]} imports {module} at its top"
+        for name, tree in TREES.items()
+        for node in top_level(tree)
+        for module in named_in(node)
+        if module.partition(".")[0] in OPTIONAL
+    )
 
 
 def test_steps_call_no_other_step():
