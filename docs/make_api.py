@@ -55,7 +55,8 @@ def markdown(documentation: str | None) -> str:
     text, *sections = re.split(r"^(\w[\w ]*)\n-{3,}\n", inspect.cleandoc(documentation or ""), flags=re.MULTILINE)
     parts = [text.strip()]
     for title, body in zip(sections[::2], sections[1::2], strict=True):
-        parts += [f"**{title}**", entries(body) if title in LISTED else body.strip()]
+        text = f"```pycon\n{body.strip()}\n```" if ">>>" in body else body.strip()
+        parts += [f"**{title}**", entries(body) if title in LISTED else text]
     return "\n\n".join(filter(None, parts))
 
 
@@ -96,14 +97,18 @@ def described(name: str, thing: object) -> Iterator[str]:
         yield f"### {name}.{method}\n\n{code(call)}\n\n{text}"
 
 
-def returned(function: object) -> list[type]:
+def classes(hint: object) -> Iterator[type]:
+    """Classes of this package in an annotation."""
+    if inspect.isclass(hint) and hint.__module__.startswith("braintuning."):
+        yield hint
+    for part in typing.get_args(hint):
+        yield from classes(part)
+
+
+def returned(thing: object) -> Iterator[type]:
     """Classes of this package that a function returns, by its annotation."""
-    try:
-        hint = typing.get_type_hints(function).get("return")
-    except (NameError, TypeError):
-        return []
-    kinds = typing.get_args(hint) or (hint,)
-    return [kind for kind in kinds if inspect.isclass(kind) and kind.__module__.startswith("braintuning.")]
+    if inspect.isfunction(thing):
+        yield from classes(thing.__annotations__.get("return"))
 
 
 def page() -> str:

@@ -18,12 +18,7 @@ TaskName = Literal["phonemes", "sentence_type", "word_identity", "emotion", "int
 DatasetKind = Annotated[str, Field(pattern=r"^(lebel|alice|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-AtLeastTwo = Annotated[int, Field(ge=2)]
 Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 Changes = Mapping[str, float | int | str | None]
 """Keys of `tuning` with other values."""
 
@@ -58,7 +53,7 @@ class Simulation(Section):
     """Simulated listeners."""
 
     seed: int = 0
-    repeats: AtLeastTwo = 5
+    repeats: Annotated[int, Field(ge=2)] = 5
     meaning_components: Count = 10
     words: Count | None = None
 
@@ -74,8 +69,8 @@ class DatasetSettings(Section):
     root: str
     tr: Positive = 2.0045
     row_offset: Annotated[float, Field(ge=0, le=1)] = 0.0
-    unstored_volumes: Natural = 10
-    sound_starts: NotNegative = 10.0
+    unstored_volumes: Annotated[int, Field(ge=0)] = 10
+    sound_starts: Annotated[float, Field(ge=0)] = 10.0
     voxels: Mapping[str, Count] = Field(default_factory=dict)
     fsaverage: str | None = None
     coarse_regions: bool = False
@@ -110,13 +105,13 @@ class Tuning(Section):
     batch_size: Count = 128
     trunk_learning_rate: Positive = 5e-5
     head_learning_rate: Positive = 1e-4
-    warmup_fraction: Share = 0.1
-    weight_decay: NotNegative = 0.0
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
     permutation_block_rows: Count = 10
     loss: Literal["l2", "correlation", "cosine + l2"] = "l2"
     lora_rank: Count | None = None
     lora_alpha: Positive = 32.0
-    lora_dropout: Share = 0.1
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     seed: int = 0
 
 
@@ -154,19 +149,19 @@ class Features(Section):
 class Encoding(Section):
     """Ridge regression from features to responses, and the noise ceiling that its score is divided by."""
 
-    delays: Annotated[tuple[Natural, ...], Field(min_length=1)] = (1, 2, 3, 4)
+    delays: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1, 2, 3, 4)
     log10_alpha_min: float = 1.0
     log10_alpha_max: float = 4.0
     n_alphas: Count = 15
     validation_splits: Count = 3
     validation_chunk_rows: Count = 20
-    validation_fraction: Fraction = 0.25
-    test_skip_rows: Natural = 40
-    ceiling_threshold: Fraction = 0.4
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    test_skip_rows: Annotated[int, Field(ge=0)] = 40
+    ceiling_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.4
     mask_from: Literal["test", "validation"] = "test"
     permutation_block_rows: Count = 10
     permutations: Count = 1000
-    folds: AtLeastTwo | None = None
+    folds: Annotated[int, Field(ge=2)] | None = None
     high_pass_seconds: Positive | None = None
     seed: int = 0
 
@@ -190,7 +185,7 @@ class Preference(Section):
     """Pairs of synthesised words for semantic preference; `recordings`: a folder of speech for a second table."""
 
     voices: Annotated[tuple[str, ...], Field(min_length=2)] = ("clara", "edmund", "rosa", "tobias")
-    n_pairs: AtLeastTwo = 300
+    n_pairs: Annotated[int, Field(ge=2)] = 300
     recordings: str | None = None
     seed: int = 0
 

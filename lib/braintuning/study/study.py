@@ -60,7 +60,7 @@ class Study(Section):
     figures: sections.Figures
 
     @model_validator(mode="after")
-    def _names_stand_once_for_something(self) -> Self:
+    def _names_are_known(self) -> Self:
         for key in ("participants", "conditions", "tuned_together"):
             names = getattr(self, key)
             if len(set(names)) < len(names):
