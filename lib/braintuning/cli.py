@@ -132,11 +132,9 @@ def _extract(study: Study, options: argparse.Namespace) -> None:
 def _tune(study: Study, options: argparse.Namespace) -> None:
     """Tune one model; under torchrun, on several GPUs or processes at once."""
     from braintuning.pipeline.tune import tune_model
-    from braintuning.tuning import processes
 
     run = study.run(options.backbone, options.condition, options.participant)
-    with processes.together(options.device):
-        tune_model(study, run, options.device, max_memory=options.max_memory)
+    tune_model(study, run, options.device, max_memory=options.max_memory)
 
 
 def _low_level(study: Study, options: argparse.Namespace) -> None:
