@@ -106,7 +106,7 @@ def _our_tuning(device: str, audio: torch.Tensor, targets: torch.Tensor, repeats
     front = Front(front.hidden.to(activation_dtype(device)), front.n_frames)
 
     def step() -> None:
-        gradient(model, front, targets, len(targets), device)
+        gradient(model, front, targets, len(targets))
         optimiser.step()
 
     return timed(step, device, repeats)

@@ -22,8 +22,8 @@ from braintuning.tuning.model import Front, Model, SelfTunedModel, StoryTargets,
 
 log = logging.getLogger(__name__)
 
-SHARE_OF_MEMORY = 0.3
-SHARE_OF_GPU = 0.3
+SHARE_OF_MEMORY, SHARE_OF_GPU = 0.3, 0.3
+"""Of what is free, for the front end's output."""
 SHARE_OF_FREE_MEMORY = 0.9
 """Of a GPU's free memory, what a step may take where nobody says."""
 WORKSPACE = 1.5
@@ -52,8 +52,20 @@ def loader(
 ) -> Load:
     """A function from samples to what a model takes, and their targets, (clips, targets) for each participant.
 
-    A model that learns targets takes the cached front end's output, one that goes on with its objective the clips,
-    (clips, samples), with targets of no column. `file` and `spare_memory`: see `cached_fronts`.
+    A model that learns targets takes the cached output of its front end, one that goes on with its own objective the
+    clips, (clips, samples), with targets of no column.
+
+    Parameters
+    ----------
+    file : Path, optional
+        For front-end output that does not fit into memory.
+    spare_memory : bool
+        Whether it may take some of a GPU's memory.
+
+    Raises
+    ------
+    InputError
+        No room for the file.
     """
 
     def clips(samples: Samples) -> torch.Tensor:
@@ -67,9 +79,7 @@ def loader(
 
     if isinstance(model, SelfTunedModel):
         return lambda samples: (clips(samples), targets(samples))
-    fronts = cached_fronts(
-        model, samples_of(stories), clips, settings.batch_size, device=device, file=file, spare_memory=spare_memory
-    )
+    fronts = cached_fronts(model, samples_of(stories), clips, settings.batch_size, device, file, spare_memory)
     return lambda samples: (fronts(samples), targets(samples))
 
 
@@ -78,7 +88,6 @@ def cached_fronts(
     samples: Samples,
     clips_of: Callable[[Samples], torch.Tensor],
     batch_size: int,
-    *,
     device: str = "cpu",
     file: Path | None = None,
     spare_memory: bool = True,
@@ -87,27 +96,8 @@ def cached_fronts(
 
     Kept in the precision in which models compute: on the GPU where that takes less than `SHARE_OF_GPU` of its free
     memory, else in memory where it takes less than `SHARE_OF_MEMORY` of what is available, divided by the processes
-    that tune together, else in `file`. The size is logged first.
-
-    Parameters
-    ----------
-    model : TunedModel
-    samples
-        All of them.
-    clips_of : callable
-        From samples to clips, (clips, samples) float32 on `device`; called from another thread.
-    batch_size : int
-        Clips at a time; no more than `CLIPS_AT_ONCE` are taken.
-    device : str
-    file : Path, optional
-        Without it, what does not fit on the GPU stays in memory.
-    spare_memory : bool
-        Whether some of a GPU's memory may go to it.
-
-    Raises
-    ------
-    InputError
-        No room for the file.
+    that tune together, else in `file` where there is one. The size is logged first. `clips_of` gives clips on `device`,
+    and is called from another thread.
     """
     place = {sample: number for number, sample in enumerate(samples)}
     dtype = activation_dtype(device)
@@ -169,7 +159,10 @@ def micro_batch_size(
     device: str,
     max_memory: float | None = None,
 ) -> int:
-    """Most clips in one pass: the whole batch, or what fits into some GiB or, without them, into the GPU's memory."""
+    """Most clips in one pass: the whole batch, or what fits into `max_memory` GiB, by default into a GPU's memory.
+
+    Raises InputError where not one fits, or a loss over the whole batch would have to be divided.
+    """
     at_once, n_processes = settings.batch_size, PartialState().num_processes
     whole = isinstance(model, SelfTunedModel) or settings.loss in OVER_THE_BATCH
     if max_memory is None and device == "cuda" and not whole:
@@ -178,12 +171,7 @@ def micro_batch_size(
     if max_memory:
         model.eval()
         inputs, targets = two_clips
-
-        def loss_of(n_clips: int) -> torch.Tensor:
-            with autocast(device):
-                return model.loss(inputs[:n_clips], targets[0][:n_clips])
-
-        at_once = clips_within(model, loss_of, max_memory, settings.batch_size)
+        at_once = clips_within(model, lambda n: model.loss(inputs[:n], targets[0][:n]), max_memory, settings.batch_size)
     if whole and (at_once < settings.batch_size or n_processes > 1):
         loss = "objective" if isinstance(model, SelfTunedModel) else f"loss {settings.loss!r}"
         raise InputError(
@@ -220,12 +208,9 @@ def kept_for_backward(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) 
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        held = loss()
-    del held
-    return sum(kept.values())
+        _held = loss()  # else its tensors' places in memory would be used again
+    return sum(size for place, size in kept.items() if place not in known)

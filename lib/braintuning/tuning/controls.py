@@ -61,10 +61,6 @@ def speech_states(
     audio : (samples,) float32
     times : (TRs,) float
         Ends of the clips, in seconds after the audio's start.
-    clip_seconds : float
-    device : str
-    batch_size : int
-        Clips at a time.
 
     Returns
     -------
@@ -92,7 +88,6 @@ def text_states(
     words : sequence of Interval
     times : (TRs,) float
         Ends of the clips, in seconds after the audio's start.
-    clip_seconds : float
     device : str
         Where a text model runs; its states of the last stories are kept for the next call.
 
@@ -129,8 +124,6 @@ def projected(
     states : mapping of story to (TRs, dim) float32
     train : sequence of str
         Stories whose mean and deviation are used.
-    n_targets : int
-    rng : numpy Generator
 
     Returns
     -------

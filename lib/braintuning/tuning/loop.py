@@ -16,7 +16,6 @@ from accelerate.utils import reduce
 from torch.utils.data import BatchSampler
 
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.precision import autocast
 from braintuning.errors import InputError
 from braintuning.results import generator
 from braintuning.study.settings import Tuning
@@ -116,11 +115,11 @@ def brain_tune(
         with seeded(settings, device, "draws", epoch):
             for batch, (inputs, targets) in ahead(BatchSampler(order, settings.batch_size, drop_last=False), load):
                 for participant in range(len(targets)):
-                    loss = gradient(model, inputs, targets[participant], at_once, device)
+                    loss = gradient(model, inputs, targets[participant], at_once)
                     unchecked.append((loss, batch, participant))
                     n_done = len(losses) + len(unchecked)
                     if len(unchecked) == STEPS_BETWEEN_CHECKS[device] or n_done == n_steps:
-                        losses += finite(unchecked, model, load, device, f"epoch {epoch + 1}, step", len(losses) + 1)
+                        losses += finite(unchecked, model, load, f"epoch {epoch + 1}, step", len(losses) + 1)
                         unchecked = []
                     optimiser.step()
                     schedule.step()
@@ -144,36 +143,24 @@ def joined_processes(device: str) -> PartialState:
     return processes
 
 
-def loss_of(model: Model, inputs: torch.Tensor | Front, targets: torch.Tensor, device: str) -> torch.Tensor:
-    """Loss of some clips, in the precision of the device; a scalar."""
-    with autocast(device):
-        return model.loss(inputs, targets)
+def gradient(model: Model, inputs: torch.Tensor | Front, targets: torch.Tensor, at_once: int) -> torch.Tensor:
+    """Put the gradient of a batch's mean loss into the parameters; give back the loss, a scalar on its device.
 
-
-def gradient(
-    model: Model, inputs: torch.Tensor | Front, targets: torch.Tensor, at_once: int, device: str = "cpu"
-) -> torch.Tensor:
-    """Put the gradient of a batch's mean loss into the parameters, in micro-batches and by all processes.
-
-    Each process takes its share of the clips, `at_once` in a pass. The sum of their losses, each weighted by its share
-    of the clips, is the batch's loss where that is a mean over clips, and so is the gradient.
-
-    Returns
-    -------
-    loss : tensor, scalar
-        Of the whole batch, left on its device.
+    Each process takes its share of the clips, in micro-batches of `at_once`. The sum of their losses, each weighted by
+    its share of the clips, is the batch's loss where that is a mean over clips, and so is the gradient. (accelerate's
+    `accumulate` and DDP weight micro-batches and processes alike, whatever their clips.)
     """
-    processes, n_clips, total = PartialState(), len(targets), torch.zeros((), device=device)
+    moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    processes, n_clips, total = PartialState(), len(targets), torch.zeros((), device=moved[0].device)
     rank, n_processes = processes.process_index, processes.num_processes
     first, last = n_clips * rank // n_processes, n_clips * (rank + 1) // n_processes
     model.zero_grad()
     for start in range(first, last, at_once):
         micro = slice(start, min(start + at_once, last))
-        loss = loss_of(model, inputs[micro], targets[micro], device) * ((micro.stop - micro.start) / n_clips)
+        loss = model.loss(inputs[micro], targets[micro]) * ((micro.stop - micro.start) / n_clips)
         loss.backward()
         total += loss.detach()
     if n_processes > 1:
-        moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
         parts = [total, *(torch.zeros_like(p) if p.grad is None else p.grad for p in moved)]
         sums = reduce(torch.cat([part.reshape(-1) for part in parts]), "sum").split([part.numel() for part in parts])
         total = sums[0].squeeze()
@@ -189,9 +176,9 @@ def validation_loss(model: Model, samples: Samples, load: Load, settings: Tuning
     with torch.no_grad(), seeded(settings, device, "validation"):
         for number, batch in enumerate(BatchSampler(samples, settings.batch_size, drop_last=False), 1):
             inputs, targets = load(batch)
-            losses = [(loss_of(model, inputs, targets[p], device), batch, p) for p in range(len(targets))]
+            losses = [(model.loss(inputs, targets[p]), batch, p) for p in range(len(targets))]
             where = f"epoch {epoch + 1}, validation batch {number}, participant"
-            total += float(np.mean(finite(losses, model, load, device, where))) * len(batch)
+            total += float(np.mean(finite(losses, model, load, where))) * len(batch)
     return total / len(samples)
 
 
@@ -199,7 +186,6 @@ def finite(
     losses: Sequence[tuple[torch.Tensor, Samples, int]],
     model: Model,
     load: Load,
-    device: str,
     where: str,
     first: int = 1,
 ) -> list[float]:
@@ -210,7 +196,7 @@ def finite(
             with torch.no_grad():
                 inputs, targets = load(batch)
                 alone = [slice(i, i + 1) for i in range(len(batch))]
-                of_clips = [loss_of(model, inputs[one], targets[participant][one], device) for one in alone]
+                of_clips = [model.loss(inputs[one], targets[participant][one]) for one in alone]
             culprits = {story for (story, _), loss in zip(batch, of_clips, strict=True) if not loss.isfinite()}
             names = ", ".join(sorted(culprits or {story for story, _ in batch}))
             raise InputError(f"tuning: loss {value} at {where} {number} (story {names}), expected a finite number")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.precision import autocast
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 from braintuning.tuning.losses import LOSSES
@@ -30,7 +31,7 @@ class StoryTargets:
     times : (TRs,) float
         Seconds after the audio's start at which each TR was acquired.
     targets : (TRs, targets) float32, or tuple of such
-        What the head has to predict; a tuple holds those of several participants, an empty one none (stimulus-tuning).
+        Those of several participants in a tuple, which is empty in stimulus-tuning.
     """
 
     audio: np.ndarray
@@ -68,14 +69,7 @@ def check_stories(train: Mapping[str, StoryTargets], validation: Mapping[str, St
 
 @dataclass(frozen=True)
 class Front:
-    """Output of an encoder's frozen front end for some clips.
-
-    Attributes
-    ----------
-    hidden : (clips, frames, channels) float
-    n_frames : int
-        Leading frames that the clips cover.
-    """
+    """Output of a frozen front end, (clips, frames, channels), and how many of the frames the clips cover."""
 
     hidden: torch.Tensor
     n_frames: int
@@ -108,8 +102,9 @@ class TunedModel(torch.nn.Module):
         return Front(self.encoder.front_end(audio), self.encoder.n_frames(audio.shape[1]))
 
     def loss(self, inputs: torch.Tensor | Front, targets: torch.Tensor) -> torch.Tensor:
-        """Brain loss of some clips, their targets being (clips, targets); a scalar."""
-        return self._loss(self(inputs), targets)
+        """Brain loss of some clips with (clips, targets), a scalar; computed in `precision` of the model's device."""
+        with autocast(self.head.weight.device.type):
+            return self._loss(self(inputs), targets)
 
 
 class SelfTunedModel(torch.nn.Module):
@@ -121,8 +116,9 @@ class SelfTunedModel(torch.nn.Module):
         self.head = objective
 
     def loss(self, audio: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
-        """The objective's own loss on some clips, which have no targets; a scalar."""
-        return self.head.loss(audio)
+        """The objective's own loss on some clips, which have no targets; a scalar, in `precision` likewise."""
+        with autocast(audio.device.type):
+            return self.head.loss(audio)
 
 
 Model = TunedModel | SelfTunedModel
@@ -168,19 +164,16 @@ def restore(
 ) -> tuple[list[dict], dict[str, torch.Tensor]]:
     """Put model, optimiser and schedule where a checkpoint left them; give back the history and the best epoch's state.
 
-    Raises
-    ------
-    InputError
-        The checkpoint is of a model with other parameters.
+    Raises InputError where the checkpoint is of a model with other parameters.
     """
     state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
     found, expected = (
         {name: tensor.shape for name, tensor in tensors.items()} for tensors in (state["model"], trainable_state(model))
     )
     if found != expected:
-        other = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        other = min(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
         raise InputError(
-            f"{path}: holds another model's parameters (such as {other[0]}), expected those of {model.encoder.family}"
+            f"{path}: holds another model's parameters (such as {other}), expected those of {model.encoder.family}"
         )
     model.load_state_dict(state["model"], strict=False)
     optimiser.load_state_dict(state["optimiser"])

@@ -41,13 +41,7 @@ def mfcc(audio: torch.Tensor) -> torch.Tensor:
 
 
 class MfccUnits(torch.nn.Module):
-    """K-means units of standardised MFCCs.
-
-    Attributes
-    ----------
-    mean, scale : (39,) float32
-    centres : (units, 39) float32
-    """
+    """K-means units of MFCCs, standardised by `mean` and `scale`, (39,); `centres` are (units, 39) float32."""
 
     def __init__(self, mean: torch.Tensor, scale: torch.Tensor, centres: torch.Tensor) -> None:
         super().__init__()
@@ -68,12 +62,7 @@ class MfccUnits(torch.nn.Module):
 
 
 class EncoderUnits(torch.nn.Module):
-    """K-means units of a layer of an encoder as it was when they were fitted.
-
-    Attributes
-    ----------
-    centres : (units, dim) float32
-    """
+    """K-means units of a layer of an encoder as it was when they were fitted; `centres` are (units, dim) float32."""
 
     def __init__(self, encoder: SpeechEncoder, layer: int, centres: torch.Tensor) -> None:
         super().__init__()

@@ -109,9 +109,9 @@ def test_a_limit_of_memory_changes_the_micro_batches_and_not_the_model(family, m
     )
     whole = loop.gradient
 
-    def noting(model, inputs, targets, at_once, device):
+    def noting(model, inputs, targets, at_once):
         sizes.append(at_once)
-        return whole(model, inputs, targets, at_once, device)
+        return whole(model, inputs, targets, at_once)
 
     monkeypatch.setattr("braintuning.tuning.loop.gradient", noting)
     limit = (fixed + 2.5 * for_one) / 2**30
