@@ -181,7 +181,7 @@ class MaskedUnits(Objective):
 
 
 class MaskedReconstruction(Objective):
-    """For Whisper, which has no objective of this kind: reconstruct the log-mel input of masked frames.
+    """For Whisper: reconstruct the log-mel input of masked frames.
 
     A masked frame's convolved input is replaced by a learned vector, its position stays; a linear head on the last
     layer gives both log-mel columns of the frame; the loss is their mean squared error. Padding is neither masked nor
@@ -221,23 +221,10 @@ def span_mask(clips: int, frames: int, start_probability: float, span: int = SPA
 def masked_pass(
     model: PreTrainedModel, front: torch.Tensor, mask: torch.Tensor, vector: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run a wav2vec2, HuBERT or WavLM model with the masked frames replaced after the feature projection.
+    """Run a wav2vec2, HuBERT or WavLM model with a vector in place of masked frames after the feature projection.
 
-    Parameters
-    ----------
-    model : PreTrainedModel
-    front : (batch, frames, channels) float
-        Output of the convolutions.
-    mask : (batch, frames) bool
-    vector : (dim,) float
-        Takes the place of a masked frame.
-
-    Returns
-    -------
-    last : (batch, frames, dim)
-        The last layer, as `SpeechEncoder.trunk` numbers them.
-    latent : (batch, frames, channels)
-        The normalised latents that wav2vec2 quantises; HuBERT gives `front` itself.
+    From the convolutions' output, (batch, frames, channels), and (batch, frames) bool to the last layer, (batch,
+    frames, dim), and the normalised latents that wav2vec2 quantises; HuBERT gives the convolutions' output itself.
     """
     projected = model.feature_projection(front)
     hidden, latent = projected if isinstance(projected, tuple) else (projected, front)

@@ -258,7 +258,7 @@ def test_a_whole_model_is_kept_and_a_half_written_one_is_tuned_again(study, monk
     path = tune_stage.tune_model(study, TUNED)
     weights = (path / "model.safetensors").read_bytes()
     with monkeypatch.context() as patch:
-        forbid(patch, "tune")
+        forbid(patch, "brain_tune")
         assert tune_stage.tune_model(study, TUNED) == path
     halve(path / "model.safetensors")
     (path / "provenance.json").unlink()
