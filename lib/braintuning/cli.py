@@ -218,11 +218,8 @@ def _ceiling(options: Options) -> None:
 
 def _tune(options: Options) -> None:
     from braintuning.pipeline.tune import tune_model
-    from braintuning.tuning import processes
 
-    run = options.run
-    with processes.together(options.device):
-        tune_model(options.study, run, options.device, options.max_memory)
+    tune_model(options.study, options.run, options.device, options.max_memory)
 
 
 def _extract(options: Options) -> None:

@@ -28,7 +28,7 @@ from braintuning.results import (
 )
 from braintuning.study import Run, Study
 from braintuning.tuning.controls import permute_blocks
-from braintuning.tuning.loop import tune
+from braintuning.tuning.loop import brain_tune
 from braintuning.tuning.model import StoryTargets
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
     encoder = pretrained(study, run)
     train, validation = {STORY: material("train")}, {STORY: material("validation")}
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
-    model, history = tune(encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint)
+    model, history = brain_tune(encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint)
     carried = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)
     save_model(path, model, np.arange(len(REGIONS)), history, carried, condition)
     checkpoint.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from braintuning.pipeline import recipes
 from braintuning.pipeline.steps import pretrained
 from braintuning.study import Run, Study
 from braintuning.timing import to_samples
-from braintuning.tuning import teachers
+from braintuning.tuning import controls
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def _check_models(study: Study) -> None:
                 raise InputError(f"{backbone.teacher}, teacher of {name}: found no whole weights, expected a model")
     if any(study.base(condition) == "lm-tuned" for condition in study.conditions):
         for text_model in study.controls.text_models:
-            teachers.require_text_model(text_model)
+            controls.require_text_model(text_model)
 
 
 def _check_fits(study: Study, name: str, encoder: SpeechEncoder) -> None:

@@ -28,10 +28,10 @@ from braintuning.results import (
     scratch_folder,
 )
 from braintuning.study import Run, Study
-from braintuning.tuning import processes, teachers
+from braintuning.tuning import controls
 from braintuning.tuning.controls import permute_blocks
 from braintuning.tuning.joint import CommonCortex, common_cortex
-from braintuning.tuning.loop import tune
+from braintuning.tuning.loop import brain_tune, joined_processes
 from braintuning.tuning.model import Model, StoryTargets
 
 log = logging.getLogger(__name__)
@@ -49,10 +49,10 @@ def in_memory(targets: np.ndarray, name: str) -> np.ndarray:
 def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | None = None) -> Path:
     """Tune a run's model and save it as a folder that plain transformers loads, with its head and loss history.
 
-    Inside `processes.together` all processes tune it, each with its share of every batch. `max_memory`: see
-    `loop.tune`.
+    Processes that `torchrun` started tune it together. `max_memory`: see `brain_tune`.
     """
     require_device(device)
+    processes = joined_processes(device)
     dataset, path = open_dataset(study), study.model_folder(run)
     recipe = tuning_recipe(study, run, dataset)
     if is_done(path, recipe):
@@ -60,21 +60,21 @@ def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | 
     encoder = pretrained(study, run).to(device)
     settings, condition = study.tuning_of(run.condition), study.base(run.condition)
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
-    processes.wait_for_all()
-    with scratch_folder(path.with_name(f"{path.name}-{processes.rank()}")) as scratch:
+    processes.wait_for_everyone()
+    with scratch_folder(path.with_name(f"{path.name}-{processes.process_index}")) as scratch:
         train, validation = learning_material(
             study, run, dataset, lambda targets, name: on_disk(targets, scratch / f"{name}.npy"), device
         )
         objective = _objective(study, run, encoder, dataset) if condition == "stimulus-tuned" else None
-        model, history = tune(
+        model, history = brain_tune(
             encoder, train, validation, settings,
             device=device, checkpoint=checkpoint, objective=objective, scratch=scratch, max_memory=max_memory,
         )  # fmt: skip
-    if processes.rank() == 0:
+    if processes.is_main_process:
         made = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)
         save_model(path, model, _head_columns(study, run, dataset), history, made, condition)
         checkpoint.unlink(missing_ok=True)
-    processes.wait_for_all()
+    processes.wait_for_everyone()
     return path
 
 
@@ -178,7 +178,7 @@ def _taught(study: Study, run: Run, dataset: Dataset, device: str) -> dict[str, 
         teacher = SpeechEncoder.from_pretrained(backbone.teacher, pad_to_30s=backbone.pad_to_30s).to(device)
         log.info(f"{run.name}: states of {teacher.name}, {len(names)} stories")
         states = {
-            story: teachers.speech_states(teacher, dataset.audio(story), dataset.tr_times(story), clip, device)
+            story: controls.speech_states(teacher, dataset.audio(story), dataset.tr_times(story), clip, device)
             for story in names
         }
     else:
@@ -186,7 +186,7 @@ def _taught(study: Study, run: Run, dataset: Dataset, device: str) -> dict[str, 
         states = {
             story: np.concatenate(
                 [
-                    teachers.text_states(model, dataset.words(story), dataset.tr_times(story), clip, device)
+                    controls.text_states(model, dataset.words(story), dataset.tr_times(story), clip, device)
                     for model in study.controls.text_models
                 ],
                 axis=1,
@@ -194,7 +194,7 @@ def _taught(study: Study, run: Run, dataset: Dataset, device: str) -> dict[str, 
             for story in names
         }
     rng = generator(settings.seed, "projection", run.name)
-    return teachers.projected(states, stories.train, len(_head_columns(study, run, dataset)), rng)
+    return controls.projected(states, stories.train, len(_head_columns(study, run, dataset)), rng)
 
 
 def _objective(study: Study, run: Run, encoder: SpeechEncoder, dataset: Dataset) -> torch.nn.Module:

@@ -122,7 +122,7 @@ def candidates(
 
 def write_candidates(senses: Path, dictionary: Path, folder: Path = CANDIDATES) -> None:
     """Write `words.csv` and `pairs.csv` from WordNet's `index.sense` and `cmudict.dict`, with GloVe's ranks."""
-    from braintuning.tuning.teachers import glove_table
+    from braintuning.tuning.controls import glove_table
 
     words, pairs = candidates(read_senses(senses), read_pronunciations(dictionary), glove_table()[0])
     save_table(folder / "words.csv", words)

@@ -64,7 +64,7 @@ def test_a_whole_model_is_kept_and_a_half_written_one_is_tuned_again(study, monk
     path = steps.tuned(study, TUNED)
     weights = (path / "model.safetensors").read_bytes()
     with monkeypatch.context() as patch:
-        forbid(patch, tune_step, "tune")
+        forbid(patch, tune_step, "brain_tune")
         assert steps.tuned(study, TUNED) == path
     halve(path / "model.safetensors")
     (path / "provenance.json").unlink()
