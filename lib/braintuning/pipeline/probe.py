@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.demo.corpora import stand_in_corpus
 from braintuning.pipeline.steps import load_model, model_recipe, require_device, weights_from
 from braintuning.probes.asr import BLANK_BIASES, ORDERS
 from braintuning.probes.base import Result
@@ -36,7 +37,7 @@ def probe(study: Study, run: Run, task: str, device: str = "cpu") -> Path:
     study.require("task", task, study.probes.tasks)
     settings, path = study.probes, study.probe_file(task, run)
     folder = settings.corpora.get(task)
-    corpus, parts = material(task, Path(folder) if folder else None, settings.seed)
+    corpus, parts = material(task, Path(folder) if folder else None, settings.seed, stand_in_corpus)
     recipe = {
         "stage": "probe",
         "task": task,

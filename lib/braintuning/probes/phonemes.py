@@ -1,4 +1,4 @@
-"""Which of the 39 phones occur in an utterance."""
+"""Phonemes: which of the 39 phones of English occur in an utterance."""
 
 from collections.abc import Sequence
 

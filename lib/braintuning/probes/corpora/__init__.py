@@ -1,4 +1,4 @@
-"""Corpora in their official layouts, and the project's own; each knows its folder."""
+"""Loaders of corpora in their official layouts, recognised by their files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,17 +11,7 @@ from braintuning.probes.utterance import Utterance
 
 @dataclass(frozen=True)
 class Corpus:
-    """A layout of files.
-
-    Attributes
-    ----------
-    marks : tuple of str
-        Paths that a folder of this corpus has.
-    read : callable
-        From a folder to its utterances.
-    obtained : str
-        Where one gets it.
-    """
+    """A corpus: paths that its folder has (`marks`), its reader, and where it is obtained."""
 
     marks: tuple[str, ...]
     read: Callable[[Path], list[Utterance]]
@@ -40,18 +30,12 @@ CORPORA = {
 
 
 def open_corpus(folder: Path, expected: tuple[str, ...]) -> tuple[str, list[Utterance]]:
-    """Name and utterances of the corpus in a folder.
-
-    Parameters
-    ----------
-    folder : Path
-    expected : tuple of str
-        Names in `CORPORA` that will do.
+    """Name and utterances of the corpus in a folder, one of those `expected` (keys of `CORPORA`).
 
     Raises
     ------
     InputError
-        No such folder, a folder of no corpus or of another one, or a corpus of which something is missing.
+        No such folder, no corpus or another one in it, or an incomplete corpus.
     """
     folder = Path(folder)
     wanted = " or ".join(f"{name} (obtained from {CORPORA[name].obtained})" for name in expected)

@@ -1,4 +1,4 @@
-"""TIMIT (Garofolo et al. 1993): 630 speakers of eight dialects, ten sentences each, phones marked by hand."""
+"""TIMIT (Garofolo et al. 1993): ten sentences by each of 630 speakers, phones aligned by hand."""
 
 from pathlib import Path
 
@@ -17,22 +17,20 @@ FOLDED = {
     **{"nx": "N", "eng": "NG", "ux": "UW", "dx": "T"},
     **dict.fromkeys(("pcl", "tcl", "kcl", "bcl", "dcl", "gcl", "h#", "pau", "epi", "q"), SILENCE),
 }
-"""Phones of TIMIT that are folded into the 39 of ARPAbet that dictionaries use: as Lee & Hon (1989) fold them, but AO
-and ZH stay, a flap is T, and silence is no class."""
+"""Phones of TIMIT that are mapped to the 39 ARPAbet phones of dictionaries: as in Lee & Hon (1989), except that AO and
+ZH stay, a flap is T, and silence is no class."""
 
 
 def read(folder: Path) -> list[Utterance]:
-    """Every sentence of the official parts; those to test on are the complete test set, 168 speakers.
+    """Every sentence of the official parts, with the complete test set of 168 speakers.
 
-    The official parts share no speaker and no text but SA1 and SA2. There is none to validate on: `utterance.divide`
-    takes it out of TRAIN. Times of words (.WRD) are not needed. Where a sentence is there twice, as `SA1.WAV` and as a
-    converted `SA1.WAV.wav`, the first of the two is read.
+    The parts share no speaker and no text but SA1 and SA2. `utterance.divide` takes a validation part out of TRAIN.
+    Where a sentence exists twice, as `SA1.WAV` and converted `SA1.WAV.wav`, the first is read.
 
     Raises
     ------
     InputError
-        A sentence without its .PHN or .TXT file, of no kind of TIMIT, or with a phone that TIMIT does not have; a part
-        without sounds.
+        A sentence without its .PHN or .TXT file, of no kind of TIMIT, or with an unknown phone; a part without audio.
     """
     utterances = []
     for part in MARKS:
