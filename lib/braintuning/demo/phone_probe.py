@@ -5,7 +5,7 @@ A linear classifier decodes the phone of single frames, in speakers that neither
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -152,20 +152,21 @@ def _chosen_frames(recordings: Sequence[Recording], count: int, seed: int) -> li
 
 
 @torch.no_grad()
-def layer_states(encoder: SpeechEncoder, recordings: Sequence[Recording], frames: Sequence[np.ndarray]) -> np.ndarray:
-    """States of every layer at the given frames of each recording; (layers + 1, all frames, dim) float32."""
-    states = [
-        encoder(torch.from_numpy(recording.audio)[None])[:, 0].float().cpu().numpy()[:, chosen]
-        for recording, chosen in zip(recordings, frames, strict=True)
-        if len(chosen)
-    ]
-    return np.concatenate(states, axis=1)
+def states_at(
+    frames: Sequence[np.ndarray], recordings: Sequence[Recording], model: Callable[[torch.Tensor], torch.Tensor]
+) -> np.ndarray:
+    """States at the given frames of each recording, (layers, all frames, dim) float32.
 
-
-def mfcc_states(recordings: Sequence[Recording], frames: Sequence[np.ndarray]) -> np.ndarray:
-    """MFCCs with deltas at the given frames of each recording, as one layer; (1, all frames, 39) float32."""
-    pairs = zip(recordings, frames, strict=True)
-    return np.concatenate([mfcc(torch.from_numpy(r.audio)[None])[0].numpy()[chosen] for r, chosen in pairs])[None]
+    `model` returns (layers, batch, frames, dim) for audio (batch, samples).
+    """
+    return np.concatenate(
+        [
+            model(torch.from_numpy(recording.audio)[None])[:, 0].float().cpu().numpy()[:, chosen]
+            for recording, chosen in zip(recordings, frames, strict=True)
+            if len(chosen)
+        ],
+        axis=1,
+    )
 
 
 def accuracy(train: np.ndarray, train_phones: np.ndarray, test: np.ndarray, test_phones: np.ndarray) -> float:
@@ -209,25 +210,21 @@ def probe_table(
     """
     if both := {r.speaker for r in train} & {r.speaker for r in test}:
         raise InputError(f"probe: speaker {min(both)} in training and in test, expected different speakers")
-    used = {"train": (train, _chosen_frames(train, n_train, seed)), "test": (test, _chosen_frames(test, n_test, seed))}
-    phones = {
-        use: np.concatenate([r.phones[chosen] for r, chosen in zip(recordings, frames, strict=True)] or [np.empty(0)])
-        for use, (recordings, frames) in used.items()
-    }
-    if not len(phones["train"]) or not len(phones["test"]):
+    frames = [_chosen_frames(recordings, count, seed) for recordings, count in ((train, n_train), (test, n_test))]
+    phones = [
+        np.concatenate([r.phones[chosen] for r, chosen in zip(recordings, some, strict=True)] or [np.empty(0)])
+        for recordings, some in zip((train, test), frames, strict=True)
+    ]
+    if not len(phones[0]) or not len(phones[1]):
         raise InputError("probe: found no frame with a phone in the training or test recordings, expected some")
-    commonest = np.bincount(phones["train"]).argmax()
-    rows = [("commonest phone", -1, float((phones["test"] == commonest).mean()))]
-    states = {"MFCC and deltas": [mfcc_states(*used[use]) for use in ("train", "test")]}
-    for name, encoder in encoders.items():
-        states[name] = [layer_states(encoder, *used[use]) for use in ("train", "test")]
-    for name, (train_states, test_states) in states.items():
-        for layer, (seen, unseen) in enumerate(zip(train_states, test_states, strict=True)):
-            score = accuracy(seen, phones["train"], unseen, phones["test"])
-            rows.append((name, layer if name in encoders else -1, score))
+    rows = [("commonest phone", -1, float((phones[1] == np.bincount(phones[0]).argmax()).mean()))]
+    for name, model in {"MFCC and deltas": lambda audio: mfcc(audio)[None], **encoders}.items():
+        states = states_at(frames[0], train, model), states_at(frames[1], test, model)
+        for layer, (seen, unseen) in enumerate(zip(*states, strict=True)):
+            rows.append((name, layer if name in encoders else -1, accuracy(seen, phones[0], unseen, phones[1])))
     table = pd.DataFrame(rows, columns=["features", "layer", "accuracy"])
     speakers = len({recording.speaker for recording in test})
-    return table.assign(train_frames=len(phones["train"]), test_frames=len(phones["test"]), test_speakers=speakers)
+    return table.assign(train_frames=len(phones[0]), test_frames=len(phones[1]), test_speakers=speakers)
 
 
 def write_card(

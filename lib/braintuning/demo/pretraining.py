@@ -38,13 +38,13 @@ class Pretraining:
     family
         hubert or wav2vec2.
     layers, dim, conv_dim
-        Transformer blocks, their channels, and channels of the seven convolutions.
+        Transformer blocks, their channels, and those of the seven convolutions.
     clip_seconds, batch_size
         Length of a clip, and clips per step.
     real_share
         Share of clips from real speech, where there is any.
     steps
-        Of each round. The first learns MFCC units. In the second HuBERT learns units of its own layer, and wav2vec2 its
+        Of each round. The first learns MFCC units; in the second HuBERT learns units of its own layer, and wav2vec2 its
         contrastive objective on frozen convolutions, which would take more steps to learn than a CPU has time for.
     units, unit_layer
         Clusters in each round, and the layer that is clustered in the second.
@@ -54,8 +54,6 @@ class Pretraining:
         Frames in a masked span of wav2vec2's contrastive round; 10 in the paper, which takes longer to learn.
     learning_rate, warmup_fraction, weight_decay, clip_norm
         AdamW with linear warm-up and decay in each round, and the largest norm of the gradient.
-    log_every, checkpoint_every
-        Steps.
     """
 
     family: str

@@ -4,7 +4,8 @@ The trunk is frozen (`measure`) or tuned along with the head (`measure_tuned`).
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jiwer
 import numpy as np
@@ -45,11 +46,9 @@ def encoded(text: str) -> torch.Tensor:
     return torch.tensor([CHARACTERS.index(character) + 1 for character in written(text)])
 
 
-def decoded(numbers: Sequence[int]) -> str:
+def decoded(numbers: Iterable[int]) -> str:
     """Text of the best number of each frame: repeats are merged, blanks removed."""
-    numbers = np.asarray(numbers)
-    starts = np.append(True, numbers[1:] != numbers[:-1])[: len(numbers)]
-    return "".join(CHARACTERS[n - 1] for n in numbers[starts & (numbers != BLANK)])
+    return "".join(CHARACTERS[number - 1] for number, _ in itertools.groupby(numbers) if number != BLANK)
 
 
 def errors_and_words(truth: Sequence[str], recognised: Sequence[str]) -> np.ndarray:
@@ -84,14 +83,12 @@ def fit_head(
     ----------
     frames, texts : mapping of part
         Frames of the training part may carry a gradient.
-    dim : int
     groups : list of dict
         Further parameters to optimise, with their learning rates; they are left as in the chosen epoch.
     epochs : int
         At most.
     seed : int
         Of the order of the training utterances.
-    device : str
 
     Returns
     -------

@@ -1,5 +1,6 @@
 """Task interface, and tasks that classify whole utterances."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,22 +22,12 @@ QUIETEST = 1e-12
 
 
 class Result(NamedTuple):
-    """Score of one layer.
+    """Score of one layer on the test part, with its 95 % interval over speakers, and on the `validation` part.
 
-    Attributes
-    ----------
-    layer : int
-    validation : float
-        Score on the validation part, by which a layer can be chosen.
-    value, low, high : float
-        Score on the test part and its 95 % interval over speakers.
-    baseline, random_features, duration_loudness : float
-        Score of the commonest answer, and of the probe on random numbers and on the duration and loudness of the
-        utterances (NaN for tasks that are not about whole utterances).
-    penalty, at_edge, converged
-        As in `linear.Fitted`.
-    sums : (speakers, ...) float64
-        What each test speaker, in alphabetical order, adds to the score.
+    `baseline`, `random_features` and `duration_loudness` are scores of the commonest answer, and of the probe on random
+    numbers and on the duration and loudness of utterances (NaN for tasks that are not about whole utterances).
+    `penalty`, `at_edge` and `converged` are those of `linear.Fitted`, and `sums` (speakers, ...) is what each test
+    speaker, in alphabetical order, adds to the score.
     """
 
     layer: int
@@ -63,19 +54,18 @@ class Task:
 
     Attributes
     ----------
-    title, metric : str
-        The metric is a key of `scores.SCORES`.
+    metric : str
+        Key of `scores.SCORES`.
     corpora : tuple of str
         Keys of `corpora.CORPORA` that suit the task.
     stand_in : str
         Name of the synthesised corpus that is used without one of these.
-    measure : Measure
     keep : callable
         Which utterances take part.
     by_prompt : bool
         Whether parts share no prompt, apart from those `said_by_all`.
     rare_allowed : bool
-        Whether a class may have fewer than two examples to train on.
+        Whether a class may have fewer than two training examples.
     """
 
     title: str
@@ -98,7 +88,7 @@ def result(
     baselines: tuple[float, float, float],
     seed: int,
 ) -> Result:
-    """A layer's `Result` from what each test sample, said by `speakers`, adds to the score."""
+    """A layer's `Result` from what each test sample, of `speakers`, adds to the score."""
     interval = interval_over_speakers(score, sums, speakers, generator(seed, "speakers", layer))
     chosen = (fitted.penalty, fitted.at_edge, fitted.converged)
     return Result(layer, fitted.validation, *interval, *baselines, *chosen, sums_of_speakers(sums, speakers))
@@ -118,17 +108,12 @@ def layer_results(
 
     Parameters
     ----------
-    features : three arrays (layers, samples, dim)
-        Training, validation and test part, as are `answers` and `controls`.
-    answers : three arrays (samples, ...)
-    constant : array
-        The baseline's answers (samples, ...) for the test part.
+    features, answers, controls : three arrays each
+        Training, validation and test part: (layers, samples, dim), (samples, ...), and duration and loudness.
+    constant : (samples, ...) array
+        Answers of the baseline for the test part.
     speakers : sequence of str
         Of the test samples.
-    fit : callable
-        From features and answers to a probe.
-    controls : three arrays (samples, 2), optional
-        Duration and loudness.
     """
     rng = generator(seed, "random features")
     random = [rng.standard_normal((len(some), RANDOM_DIM)) for some in answers]
@@ -145,18 +130,15 @@ def layer_results(
     return results
 
 
-def labels_of(utterances: Sequence[Utterance]) -> list[set[str]]:
-    """The label of each utterance, as a set of one; `InputError` for one without."""
-    for utterance in utterances:
-        if utterance.label is None:
-            raise InputError(f"{utterance.file}: found no label, expected the class of the utterance")
-    return [{utterance.label} for utterance in utterances]
+def label_of(utterance: Utterance) -> set[str]:
+    """The label of an utterance as a set of one; `InputError` if it has none."""
+    if utterance.label is None:
+        raise InputError(f"{utterance.file}: found no label, expected the class of the utterance")
+    return {utterance.label}
 
 
 def truth_of(
-    parts: Parts,
-    label_sets: Callable[[Sequence[Utterance]], list[set[str]]] = labels_of,
-    classes: Sequence[str] | None = None,
+    parts: Parts, labels_of: Callable[[Utterance], set[str]] = label_of, classes: Sequence[str] | None = None
 ) -> tuple[list[str], dict[str, np.ndarray]]:
     """Names of the classes, by default those that occur, and for each part which are true: (utterances, classes) bool.
 
@@ -165,8 +147,8 @@ def truth_of(
     InputError
         A label outside the classes.
     """
-    labels = {part: label_sets(parts[part]) for part in PARTS}
-    names = list(classes) if classes else sorted(set().union(*(one for found in labels.values() for one in found)))
+    labels = {part: [labels_of(utterance) for utterance in parts[part]] for part in PARTS}
+    names = list(classes or sorted(set().union(*itertools.chain.from_iterable(labels.values()))))
     for part, found in labels.items():
         for utterance, one in zip(parts[part], found, strict=True):
             if outside := sorted(one - set(names)):
@@ -181,21 +163,21 @@ def rare_classes(names: Sequence[str], truth: np.ndarray) -> list[str]:
 
 
 def classification(
-    label_sets: Callable[[Sequence[Utterance]], list[set[str]]] = labels_of,
+    labels_of: Callable[[Utterance], set[str]] = label_of,
     classes: Sequence[str] | None = None,
     one_of_many: bool = True,
     rare_allowed: bool = False,
 ) -> Measure:
-    """Macro F1 of logistic regression from each layer's mean over frames to the classes of utterances.
+    """Measure of macro F1: logistic regression from each layer's mean over frames to the classes of utterances.
 
-    Where exactly one class is true (`one_of_many`), a class with fewer than two training examples is refused before
-    any audio is read. With `rare_allowed` it stays in the score and is never predicted: its F1 is 0.
+    Where exactly one class is true (`one_of_many`), one with fewer than two training examples is refused before any
+    audio is read. With `rare_allowed` it stays in the score and is never predicted: its F1 is 0.
     """
 
     def measure(
         parts: Parts, encoder: SpeechEncoder, device: str, seed: int, store: Store | None = None
     ) -> list[Result]:
-        names, truth = truth_of(parts, label_sets, classes)
+        names, truth = truth_of(parts, labels_of, classes)
         rare = rare_classes(names, truth["train"])
         if one_of_many and (len(names) - len(rare) < 2 or (rare and not rare_allowed)):
             found = f"class {rare[0]!r} with fewer than two examples" if rare else f"{len(names)} class"

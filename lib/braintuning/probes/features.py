@@ -37,14 +37,8 @@ KINDS: dict[str, Reduce] = {
 class Store:
     """Activations of one model on disk, so that a set of utterances passes through it once.
 
-    Attributes
-    ----------
-    folder : Path
-        Of one or several models. It is kept below `MOST_BYTES` by deleting the least recently used files.
-    model : object
-        What the model's activations depend on; anything that JSON can hold.
-    kinds : tuple of str
-        Keys of `KINDS` that every pass keeps.
+    `folder` can be that of several models, and is kept below `MOST_BYTES` by deleting the least recently used files;
+    `model` is anything JSON can hold that the activations depend on, and `kinds` are those that every pass keeps.
     """
 
     folder: Path

@@ -20,19 +20,16 @@ FEWEST_EXAMPLES = 2
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted probe's predictions and how it was chosen.
+    """Predictions of a probe for the test part, (samples, classes) bool or (samples, columns) float, and its choice.
 
     Attributes
     ----------
-    predicted : ndarray
-        Of the test part: (samples, classes) bool, or (samples, columns) float for a regression.
     validation : float
         Score on the validation part.
     penalty : float
         The strongest of those with the best validation score.
     at_edge : bool
         Whether the penalty is the first or last of the grid and its neighbour is worse.
-    converged : bool
     """
 
     predicted: np.ndarray
@@ -45,15 +42,13 @@ class Fitted:
 def fit_classes(features: Sequence[np.ndarray], truth: Sequence[np.ndarray], one_of_many: bool) -> Fitted:
     """Logistic regression: multinomial, or binary for each class where several can be true at once.
 
-    In the binary case a class is not learnt if fewer than two training samples have it or lack it; its majority answer
-    is then always predicted. A class that the training part lacks is never predicted, so all its samples are misses.
+    In the binary case a class that fewer than two training samples have or lack is not learnt; its majority answer is
+    always predicted. A class that the training part lacks is never predicted, so all its samples are misses.
 
     Parameters
     ----------
-    features : three arrays (samples, dim) float
-        Training, validation and test part.
-    truth : three arrays (samples, classes) bool
-        The test part's is not used.
+    features, truth : three arrays (samples, dim) float, and (samples, classes) bool
+        Training, validation and test part. The truth of the test part is not used.
     one_of_many : bool
         Whether exactly one class is true in each sample.
 

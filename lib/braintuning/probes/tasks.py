@@ -40,15 +40,13 @@ def material(
 
     Parameters
     ----------
-    name : str
-        Of the task.
     folder : Path, optional
         Of a corpus that suits the task.
     seed : int
         Of the division, where the corpus has none.
     stand_in : callable, optional
-        Without `folder`: from the name of the task's stand-in corpus and the seed to a folder of aligned speech, for
-        instance `demo.corpora.stand_in_corpus`.
+        Without `folder`: from the name of the task's stand-in corpus and the seed to a folder of aligned speech, such
+        as `demo.corpora.stand_in_corpus`.
 
     Raises
     ------

@@ -20,16 +20,8 @@ Parts = Mapping[str, Sequence["Utterance"]]
 class Utterance:
     """One utterance of a corpus.
 
-    Attributes
-    ----------
-    prompt : str
-        Utterances with the same prompt have the same words.
-    part : str, optional
-        One of `PARTS`, where the corpus defines them.
-    label : str, optional
-        Class, where the corpus has one.
-    phones : tuple of Interval
-        Including silences; empty where the corpus has none.
+    Utterances with the same `prompt` have the same words. `part` (one of `PARTS`), `label` (the class) and `phones`
+    (including silences) are there where the corpus has them.
     """
 
     speaker: str
@@ -57,12 +49,9 @@ def divide(
 
     Parameters
     ----------
-    utterances : sequence of Utterance
-    rng : numpy Generator
-        Draws the part of each speaker and prompt.
     by_prompt : bool
-        Also draw a part for each prompt that several speakers say, and leave out their utterances of other parts'
-        prompts.
+        Also draw a part for each prompt that several speakers say, and leave out utterances whose speaker belongs to
+        another part.
     said_by_all : frozenset of str
         Prompts that stay in every part.
 

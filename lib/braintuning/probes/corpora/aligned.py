@@ -9,6 +9,7 @@ from braintuning.probes.utterance import PARTS, Utterance
 from braintuning.results import require_file
 
 MARKS = ("alignments.jsonl",)
+SOURCE = "anywhere: see data/README.md"
 KEYS = ("file", "speaker", "text")
 
 

@@ -6,6 +6,7 @@ from braintuning.errors import InputError
 from braintuning.probes.utterance import Utterance
 
 MARKS = ("AudioWAV",)
+SOURCE = "github.com/CheyneyComputerScience/CREMA-D"
 EMOTIONS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness"}
 
 

@@ -8,6 +8,7 @@ from braintuning.probes.utterance import Utterance, drawn
 from braintuning.results import generator, require_file
 
 MARKS = ("dataset/slurp", "audio/slurp_real")
+SOURCE = "github.com/pswietojanski/slurp and zenodo.org/record/4274930"
 METADATA = "dataset/slurp/metadata.json"
 FILES = {"train": "train.jsonl", "validation": "devel.jsonl", "test": "test.jsonl"}
 

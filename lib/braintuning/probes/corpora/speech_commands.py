@@ -7,6 +7,7 @@ from braintuning.probes.utterance import Utterance
 from braintuning.results import require_file
 
 MARKS = ("validation_list.txt", "testing_list.txt")
+SOURCE = "tensorflow.org/datasets, speech_commands v2"
 SPEAKER_ENDS = "_nohash_"
 WORDS = (
     "backward bed bird cat dog down eight five follow forward four go happy house learn left marvin nine no off on one "

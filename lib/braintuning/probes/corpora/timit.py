@@ -8,6 +8,7 @@ from braintuning.lowlevel.phones import PHONES
 from braintuning.probes.utterance import Utterance
 
 MARKS = ("TRAIN", "TEST")
+SOURCE = "the Linguistic Data Consortium, LDC93S1"
 RATE = 16_000
 KINDS = ("SA", "SX", "SI")
 SAID_BY_ALL = frozenset(("SA1", "SA2"))
