@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import cycle, islice, product
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 3
 SPEAKERS_OF_PART = {"train": 9, "validation": 3, "test": 6}
+SENTENCES = REPOSITORY / "data" / "sentences.yaml"
 COMMANDS = REPOSITORY / "data" / "commands.yaml"
 PHRASINGS = {"train": slice(0, 5), "validation": slice(5, 6), "test": slice(6, 8)}
 HELD_OUT_STORIES = {"validation": ("bakery", "nightbus"), "test": ("theferry",)}
@@ -45,20 +46,6 @@ PROSODY = {
     "low": {"pitch": 0.77},
     "raised": {"tilt": 6.0},
 }
-SUBJECTS = (
-    "the baker, my neighbour, a sailor, her brother, the old teacher, our doctor, the driver, a young nurse".split(", ")
-)
-ACTIONS = (
-    "sold the boat; found a letter; painted the door; lost the key; carried the basket; cooked some soup; opened the "
-    "shop; mended the roof"
-).split("; ")
-THINGS = "apples, ropes, candles, bricks, spoons, blankets, pencils, onions, ribbons, lanterns, buttons, nails".split(
-    ", "
-)
-CIRCUMSTANCES = (
-    "", "by the river", "last night", "on monday morning", "after the storm", "in the old harbour", "before breakfast",
-    "without a word to anybody",
-)  # fmt: skip
 COMMA_LENGTH = 1.6
 CANDIDATES = 100
 
@@ -76,35 +63,32 @@ class Line:
     noisy: bool = False
 
 
-def speakers(seed: int = 0) -> dict[str, list[Voice]]:
-    """Speakers of each part: vocal tracts from long to short, with matching pitch and individual speed."""
-    rng, made = generator(seed, "probe voices"), {}
-    places = rng.permutation(np.linspace(0, 1, sum(SPEAKERS_OF_PART.values())))
-    drawn = [
+def speakers(seed: int = 0) -> list[tuple[str, Voice]]:
+    """Part and voice of each speaker: vocal tracts of many lengths, with matching pitch and individual speed."""
+    rng, parts = generator(seed, "probe voices"), [part for part, n in SPEAKERS_OF_PART.items() for _ in range(n)]
+    voices = [
         Voice(
             f"voice{number:02d}",
             speed=float(rng.uniform(0.9, 1.1)),
             pitch=float(0.58 * 2.4**place * np.exp(rng.normal(0, 0.06))),
             warp=float(0.86 + 0.3 * place + rng.normal(0, 0.015)),
         )
-        for number, place in enumerate(places)
+        for number, place in enumerate(rng.permutation(np.linspace(0, 1, len(parts))))
     ]
-    for part, count in SPEAKERS_OF_PART.items():
-        made[part], drawn = drawn[:count], drawn[count:]
-    return made
+    return list(zip(parts, voices, strict=True))
 
 
 def sentences(seed: int) -> Iterator[Line]:
     """Sentences of the project's stories; each part has its own stories, each speaker other sentences."""
     stories = sorted(path.stem for path in STORY_TEXTS.glob("*.txt"))
     held_out = {story for some in HELD_OUT_STORIES.values() for story in some}
-    stories_of = {"train": [story for story in stories if story not in held_out], **HELD_OUT_STORIES}
-    for part, voices in speakers(seed).items():
-        pool = [s for story in stories_of[part] for s in short_sentences(story_text(story))]
-        order = generator(seed, "sentences", part).permutation(len(pool))
-        for place in range(len(voices) * SENTENCES_PER_SPEAKER):
-            text = pool[order[place % len(pool)]]
-            yield Line(voices[place // SENTENCES_PER_SPEAKER], part, text, text)
+    texts = {}
+    for part, names in {"train": [name for name in stories if name not in held_out], **HELD_OUT_STORIES}.items():
+        pool = [sentence for name in names for sentence in short_sentences(story_text(name))]
+        texts[part] = cycle([pool[i] for i in generator(seed, "sentences", part).permutation(len(pool))])
+    for part, voice in speakers(seed):
+        for text in islice(texts[part], SENTENCES_PER_SPEAKER):
+            yield Line(voice, part, text, text)
 
 
 def short_sentences(text: str) -> list[str]:
@@ -115,10 +99,12 @@ def short_sentences(text: str) -> list[str]:
 
 def words(seed: int) -> Iterator[Line]:
     """The 35 words of Speech Commands, once by every speaker; in noise, since every model knows them all without it."""
-    for part, voices in speakers(seed).items():
-        for voice in voices:
-            for word in WORDS:
-                yield Line(voice, part, word, word, word, noisy=True)
+    for (part, voice), word in product(speakers(seed), WORDS):
+        yield Line(voice, part, word, word, word, noisy=True)
+
+
+def _sentence_parts() -> dict[str, list[str]]:
+    return yaml.safe_load(SENTENCES.read_text(encoding="utf-8"))
 
 
 def sentence_types(seed: int) -> Iterator[Line]:
@@ -126,32 +112,31 @@ def sentence_types(seed: int) -> Iterator[Line]:
 
     Each statement has a question and a list that take as long to say, so that duration does not tell them apart.
     """
-    rng = generator(seed, "sentence types")
-    subjects = {"train": SUBJECTS[:4], "validation": SUBJECTS[4:6], "test": SUBJECTS[6:]}
-    for part, voices in speakers(seed).items():
-        own = subjects[part]
-        for voice in voices:
-            for _ in range(4):
-                statement = next(_statements(own, CIRCUMSTANCES[1:], rng))
-                questions = (f"is it true that {asked}?" for asked in _statements(own, CIRCUMSTANCES, rng))
-                texts = {
-                    "statement": f"{statement}.",
-                    "question": _as_long(statement, questions),
-                    "list": _as_long(statement, _lists(own, rng)),
-                }
-                for label, text in texts.items():
-                    yield Line(voice, part, text, text, label, noisy=True)
+    rng, known = generator(seed, "sentence types"), _sentence_parts()
+    subjects, circumstances = known["subjects"], known["circumstances"]
+    subjects_of = {"train": subjects[:4], "validation": subjects[4:6], "test": subjects[6:]}
+    for (part, voice), _ in product(speakers(seed), range(4)):
+        own = subjects_of[part]
+        statement = next(_statements(rng, own, known["actions"], circumstances[1:]))
+        questions = (f"is it true that {asked}?" for asked in _statements(rng, own, known["actions"], circumstances))
+        texts = {
+            "statement": f"{statement}.",
+            "question": _as_long(statement, questions),
+            "list": _as_long(statement, _lists(rng, own, known["things"])),
+        }
+        for label, text in texts.items():
+            yield Line(voice, part, text, text, label, noisy=True)
 
 
-def _statements(subjects: Sequence[str], circumstances: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
+def _statements(rng: np.random.Generator, *phrases: Sequence[str]) -> Iterator[str]:
     while True:
-        yield " ".join(some[rng.integers(len(some))] for some in (subjects, ACTIONS, circumstances)).strip()
+        yield " ".join(some[rng.integers(len(some))] for some in phrases).strip()
 
 
-def _lists(subjects: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
+def _lists(rng: np.random.Generator, subjects: Sequence[str], things: Sequence[str]) -> Iterator[str]:
     while True:
-        *things, last = rng.permutation(THINGS)[: rng.integers(2, 5)].tolist()
-        yield f"{subjects[rng.integers(len(subjects))]}, {', '.join(things)} and {last}."
+        *first, last = rng.permutation(things)[: rng.integers(2, 5)].tolist()
+        yield f"{subjects[rng.integers(len(subjects))]}, {', '.join(first)} and {last}."
 
 
 def _as_long(text: str, others: Iterator[str]) -> str:
@@ -172,27 +157,24 @@ def _n_phones(word: str) -> int:
 
 def prosody(seed: int) -> Iterator[Line]:
     """Six ways of speaking (rate, pitch, vocal effort), each for the same four sentences of a speaker."""
-    pool = [f"{who} {what} {how}".strip() + "." for who in SUBJECTS for what in ACTIONS for how in CIRCUMSTANCES]
-    order = generator(seed, "prosody").permutation(len(pool)).tolist()
-    first = {"train": 0, "validation": 36, "test": 48}
-    for part, voices in speakers(seed).items():
-        for place in range(4 * len(voices)):
-            voice, text = voices[place // 4], pool[order[first[part] + place]]
-            for label, change in PROSODY.items():
-                scaled = {name: getattr(voice, name) * change.get(name, 1.0) for name in ("speed", "pitch")}
-                yield Line(replace(voice, **scaled), part, text, text, label, change.get("tilt", 0.0))
+    known = _sentence_parts()
+    phrases = product(known["subjects"], known["actions"], known["circumstances"])
+    pool = [f"{' '.join(some).strip()}." for some in phrases]
+    texts = (pool[i] for i in generator(seed, "prosody").permutation(len(pool)))
+    for part, voice in speakers(seed):
+        for text, (label, change) in product(islice(texts, 4), PROSODY.items()):
+            scaled = {name: getattr(voice, name) * change.get(name, 1.0) for name in ("speed", "pitch")}
+            yield Line(replace(voice, **scaled), part, text, text, label, change.get("tilt", 0.0))
 
 
 def commands(seed: int) -> Iterator[Line]:
     """Every intent once by every speaker, in phrasings that belong to the speaker's part."""
     phrasings = yaml.safe_load(COMMANDS.read_text(encoding="utf-8"))
     rng = generator(seed, "commands")
-    for part, voices in speakers(seed).items():
-        for voice in voices:
-            for intent, every in phrasings.items():
-                own = every[PHRASINGS[part]]
-                text = own[rng.integers(len(own))]
-                yield Line(voice, part, text, text, intent)
+    for (part, voice), (intent, every) in product(speakers(seed), phrasings.items()):
+        own = every[PHRASINGS[part]]
+        text = own[rng.integers(len(own))]
+        yield Line(voice, part, text, text, intent)
 
 
 STAND_INS: dict[str, Callable[[int], Iterator[Line]]] = {

@@ -9,7 +9,7 @@ begins and ends.
 """
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 
 import numpy as np
 import onnx
@@ -34,6 +34,7 @@ _MARGIN_SECONDS = (0.05, 0.10)
 _FADE_SECONDS = 0.01
 _LOWEST_F0 = 60.0
 _UNVOICED_HZ = 200.0
+_PHASE_BINS = 24
 _LOUDNESS = 0.06
 _PEAK = 0.9
 _STRESS = {"ˈ": "1", "ˌ": "2"}
@@ -43,15 +44,9 @@ _STRESS = {"ˈ": "1", "ˌ": "2"}
 class Voice:
     """A speaker, made from the one voice in the hibari-tts package (it downloads its others).
 
-    Attributes
-    ----------
-    speed
-        Words per second relative to the original voice; since the network rounds durations to 25 ms, 1.05 can come out
-        as 0.95.
-    pitch
-        Fundamental frequency relative to the original voice, a woman's of about 190 Hz.
-    warp
-        Resonances of the vocal tract relative to the original voice; the longer the tract, the lower they are.
+    All is relative to the original, a woman's voice of about 190 Hz: `speed` in words per second (since the network
+    rounds durations to 25 ms, 1.05 can come out as 0.95), `pitch` as fundamental frequency, and `warp` as resonances of
+    the vocal tract, which are lower the longer it is.
     """
 
     name: str
@@ -75,14 +70,10 @@ VOICES = {
 
 @dataclass(frozen=True)
 class Speech:
-    """A spoken text: audio (samples,) float32 within -1 and 1, and times in seconds from the first sample.
+    """Audio (samples,) float32 within -1 and 1 of a text, with times in seconds from the first sample.
 
-    Attributes
-    ----------
-    words
-        Every word of the text in order, lower case, without the punctuation around it.
-    phones
-        ARPAbet phones with stress digits on the vowels, each within its word.
+    `words` are lower case and without the punctuation around them; `phones` are ARPAbet with stress digits on the
+    vowels, each within its word.
     """
 
     audio: np.ndarray
@@ -180,19 +171,8 @@ def _fit_to_audio(timeline: _Timeline, audio: np.ndarray) -> None:
     end[-1] = min(end[-1], len(audio) / RATE)
 
 
-@lru_cache(maxsize=1024)
-def _window(half: int) -> np.ndarray:
-    return np.hanning(2 * half + 1).astype(np.float32)
-
-
 def _whole_cycles(phase: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.diff(np.floor(phase))) + 1
-
-
-def _loudest_phase(audio: np.ndarray, phase: np.ndarray, voiced: np.ndarray, n_bins: int = 24) -> float:
-    bins = (phase[voiced] % 1 * n_bins).astype(int)
-    energy = np.bincount(bins, weights=audio[voiced].astype(np.float64) ** 2, minlength=n_bins)
-    return (energy.argmax() + 0.5) / n_bins
 
 
 def scale_pitch(audio: np.ndarray, f0: np.ndarray, rate: int, factor: float) -> np.ndarray:
@@ -203,10 +183,8 @@ def scale_pitch(audio: np.ndarray, f0: np.ndarray, rate: int, factor: float) -> 
 
     Parameters
     ----------
-    audio
-        `(samples,)` float32, as is what is returned.
-    f0
-        `(samples,)` fundamental frequency in Hz, 0 where the voice is silent or whispers.
+    audio, f0
+        `(samples,)` float32, and its fundamental frequency in Hz, 0 where the voice is silent or whispers.
     rate
         Samples per second.
     factor
@@ -214,15 +192,17 @@ def scale_pitch(audio: np.ndarray, f0: np.ndarray, rate: int, factor: float) -> 
     """
     voiced = f0 > 0
     phase = np.cumsum(np.where(voiced, f0, _UNVOICED_HZ)) / rate
-    centres = _whole_cycles(phase - _loudest_phase(audio, phase, voiced))
+    bins = (phase[voiced] % 1 * _PHASE_BINS).astype(int)
+    energy = np.bincount(bins, weights=audio[voiced].astype(np.float64) ** 2, minlength=_PHASE_BINS)
+    centres = _whole_cycles(phase - (energy.argmax() + 0.5) / _PHASE_BINS)
     targets = _whole_cycles(np.cumsum(np.where(voiced, f0 * factor, _UNVOICED_HZ)) / rate)
     closest = np.searchsorted((centres[:-1] + centres[1:]) / 2, targets)
     halves = np.round(rate / np.where(voiced, f0, _UNVOICED_HZ)[centres]).astype(int)
     reach = int(halves.max())
     padded, moved = np.pad(audio, reach), np.zeros(len(audio) + 2 * reach, np.float32)
     for target, centre, half in zip(targets.tolist(), centres[closest].tolist(), halves[closest].tolist(), strict=True):
-        grain = padded[centre + reach - half : centre + reach + half + 1] * _window(half)
-        moved[target + reach - half : target + reach + half + 1] += grain
+        grain = padded[centre + reach - half : centre + reach + half + 1]
+        moved[target + reach - half : target + reach + half + 1] += grain * np.hanning(2 * half + 1).astype(np.float32)
     return moved[reach:-reach]
 
 
