@@ -28,7 +28,7 @@ from braintuning.errors import InputError
 from braintuning.lowlevel.phones import PHONES, without_stress
 from braintuning.probes.corpora import aligned
 from braintuning.probes.utterance import Utterance
-from braintuning.results import atomic_path, generator
+from braintuning.results import REPOSITORY, atomic_path, generator
 from braintuning.timing import SAMPLE_RATE
 from braintuning.tuning.units import mfcc
 
@@ -42,43 +42,7 @@ LEARNT = {
     "convolutions, then, on these, its own contrastive prediction of quantised latents (Baevski et al. 2020) in masked "
     "spans of {contrast_span} frames, 10 in the paper",
 }
-CARD = """---
-license: mit
-library_name: transformers
-pipeline_tag: feature-extraction
-language: en
-tags: [speech, {family}, self-supervised]
----
-
-# {name}
-
-A {family} model of {millions:.1f} M parameters ({layers} blocks of {dim} channels, frames of 20 ms, 16 kHz), pretrained
-from random weights by `braintuning` (notebook `pretrain_small`) for demonstrations without a network. It is far smaller
-and has heard far less than the published models of its family: use those for science.
-
-- Objective: {learnt}. Of a loss on units, {seen:.0%} is on frames that are not masked.
-- Data: {data}
-- Heard: {heard:.1f} h of sound in clips, in {minutes:.0f} min of training steps on the machine that made it.
-- Weights: half precision; load them in float32.
-
-| round | steps | first loss | last loss |
-|---|---|---|---|
-{rounds}
-
-## What it knows of phones
-
-Share of single frames that a linear probe (multinomial logistic regression on standardised states) names rightly, out
-of the 39 phones of English, in speakers that neither the model nor the probe heard. Real speech: LibriSpeech (Panayotov
-et al. 2015, CC BY 4.0), its phone times from forced alignment, not checked by hand. Synthesised speech: a held-out
-voice telling a held-out story, its phone times exact. Layer 0 is what enters the first block. Random weights: the same
-architecture, untrained.
-
-{heading}
-{rule}
-{scores}
-
-Settings: `{settings}`
-"""
+CARD = REPOSITORY / "data" / "models" / "card.md"
 
 
 @dataclass(frozen=True)
@@ -159,14 +123,12 @@ def states_at(
 
     `model` returns (layers, batch, frames, dim) for audio (batch, samples).
     """
-    return np.concatenate(
-        [
-            model(torch.from_numpy(recording.audio)[None])[:, 0].float().cpu().numpy()[:, chosen]
-            for recording, chosen in zip(recordings, frames, strict=True)
-            if len(chosen)
-        ],
-        axis=1,
-    )
+    states = [
+        model(torch.from_numpy(recording.audio)[None])[:, 0].float().cpu().numpy()[:, chosen]
+        for recording, chosen in zip(recordings, frames, strict=True)
+        if len(chosen)
+    ]
+    return np.concatenate(states, axis=1)
 
 
 def accuracy(train: np.ndarray, train_phones: np.ndarray, test: np.ndarray, test_phones: np.ndarray) -> float:
@@ -261,7 +223,7 @@ def write_card(
         "| " + " | ".join([name, "" if layer < 0 else str(layer), *map(str, row)]) + " |"
         for (name, layer), row in zip(ways.index, ways.values.tolist(), strict=True)
     ]
-    text = CARD.format(
+    text = CARD.read_text(encoding="utf-8").format(
         name=folder.name, family=settings.family, layers=settings.layers, dim=settings.dim, data=data,
         millions=n_parameters / 1e6, heard=heard, minutes=losses.seconds.sum() / 60,
         settings=json.dumps(asdict(settings)),

@@ -32,8 +32,8 @@ BLANK_BIASES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 1e6)
 FLAT = 1e-6
 """Dimensions whose standard deviation is below this share of the largest are not scaled."""
 
-Frames = Callable[[int], torch.Tensor]
-"""From the number of an utterance to its frames (frames, dim)."""
+Frames = Callable[[str, int], torch.Tensor]
+"""From a part and the number of an utterance in it to frames (frames, dim)."""
 
 
 def written(text: str) -> str:
@@ -67,7 +67,7 @@ def _loss(head: torch.nn.Module, frames: torch.Tensor, text: torch.Tensor) -> to
 
 
 def fit_head(
-    frames: Mapping[str, Frames],
+    frames: Frames,
     texts: Mapping[str, Sequence[str]],
     dim: int,
     groups: list[dict],
@@ -81,8 +81,9 @@ def fit_head(
 
     Parameters
     ----------
-    frames, texts : mapping of part
-        Frames of the training part may carry a gradient.
+    frames : Frames
+        Those of the training part may carry a gradient.
+    texts : mapping of part to sequence of str
     groups : list of dict
         Further parameters to optimise, with their learning rates; they are left as in the chosen epoch.
     epochs : int
@@ -106,11 +107,11 @@ def fit_head(
     for epoch in range(epochs):
         order = generator(seed, "asr epoch", epoch).permutation(len(numbers["train"]))
         for start in range(0, len(order), BATCH):
-            batch = [_loss(head, frames["train"](i), numbers["train"][i]) for i in order[start : start + BATCH]]
+            batch = [_loss(head, frames("train", i), numbers["train"][i]) for i in order[start : start + BATCH]]
             optimiser.zero_grad()
             torch.stack(batch).mean().backward()
             optimiser.step()
-        loss, errors = _validated(head, frames["validation"], texts["validation"], numbers["validation"])
+        loss, errors = _validated(head, frames, texts["validation"], numbers["validation"])
         bias = min(errors, key=errors.get)
         since += 1
         if (errors[bias], loss) < best:
@@ -134,7 +135,7 @@ def _validated(
     """Mean loss, and word errors with each bias of the blank."""
     losses, errors = [], dict.fromkeys(BLANK_BIASES, 0.0)
     for number, text in enumerate(texts):
-        found = frames(number)
+        found = frames("validation", number)
         losses.append(_loss(head, found, numbers[number]).item())
         scores = head(found).cpu().numpy()
         character = 1 + scores[:, 1:].argmax(axis=1)
@@ -146,23 +147,29 @@ def _validated(
 
 
 @torch.no_grad()
-def _recognised(head: torch.nn.Module, frames: Frames, texts: Sequence[str]) -> np.ndarray:
-    """Word errors and words of each utterance."""
-    found = [decoded(head(frames(i)).argmax(dim=-1).tolist()) for i in range(len(texts))]
-    return errors_and_words(texts, found)
+def _recognised(head: torch.nn.Module, frames: Frames, part: str, texts: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """Word errors and words of each utterance of a part."""
+    found = [decoded(head(frames(part, i)).argmax(dim=-1).tolist()) for i in range(len(texts[part]))]
+    return errors_and_words(texts[part], found)
 
 
 def _measured(
-    parts: Parts, frames: Mapping[str, Frames], encoder: SpeechEncoder, groups: list[dict], epochs: int, seed: int,
-    device: str, orders: int = 1,
+    parts: Parts, frames: Frames, encoder: SpeechEncoder, groups: list[dict], epochs: int, seed: int, device: str,
+    orders: int = 1,
 ) -> list[Result]:  # fmt: skip
     """The last layer's result; its baselines are empty text and noise of the same number of frames."""
     texts = {part: [written(utterance.text) for utterance in parts[part]] for part in PARTS}
-    noise = {part: _noise(frames[part], len(texts[part]), seed, part, device) for part in PARTS}
+    with torch.no_grad():
+        n_frames = {part: [len(frames(part, i)) for i in range(len(texts[part]))] for part in PARTS}
+
+    def noise(part: str, i: int) -> torch.Tensor:
+        drawn = generator(seed, "random frames", part, i).standard_normal((n_frames[part][i], RANDOM_DIM))
+        return torch.from_numpy(drawn.astype(np.float32)).to(device)
+
     of_noise, _ = fit_head(noise, texts, RANDOM_DIM, [], epochs, seed, device)
-    random_features = float(word_accuracy(_recognised(of_noise, noise["test"], texts["test"]).sum(axis=0)))
+    random_features = float(word_accuracy(_recognised(of_noise, noise, "test", texts).sum(axis=0)))
     fits = [fit_head(frames, texts, encoder.dim, groups, epochs, seed + order, device) for order in range(orders)]
-    validation, test = (sum(_recognised(head, frames[p], texts[p]) for head, _ in fits) for p in PARTS[1:])
+    validation, test = (sum(_recognised(head, frames, part, texts) for head, _ in fits) for part in PARTS[1:])
     converged = all(of_one for _, of_one in fits)
     fitted = Fitted(np.empty(0), float(word_accuracy(validation.sum(axis=0))), np.nan, False, converged)
     empty_text = float(word_accuracy(errors_and_words(texts["test"], [""] * len(texts["test"])).sum(axis=0)))
@@ -171,26 +178,15 @@ def _measured(
     return [result(encoder.n_layers, fitted, word_accuracy, test, speakers, baselines, seed)]
 
 
-@torch.no_grad()
-def _noise(frames: Frames, n_utterances: int, seed: int, part: str, device: str) -> Frames:
-    n_frames = [len(frames(number)) for number in range(n_utterances)]
-
-    def noise(number: int) -> torch.Tensor:
-        drawn = generator(seed, "random frames", part, number).standard_normal((n_frames[number], RANDOM_DIM))
-        return torch.from_numpy(drawn.astype(np.float32)).to(device)
-
-    return noise
-
-
 def measure(parts: Parts, encoder: SpeechEncoder, device: str, seed: int, store: Store | None = None) -> list[Result]:
     """1 - word error rate of the last layer, with the trunk frozen."""
     last = states(encoder, parts, "last layer", device, store)
     mean, scale = (torch.from_numpy(found).to(device) for found in standardisation(last["train"]))
 
-    def frames_of(part: str) -> Frames:
-        return lambda i: (torch.from_numpy(last[part][i][0]).to(device) - mean) / scale
+    def frames(part: str, i: int) -> torch.Tensor:
+        return (torch.from_numpy(last[part][i][0]).to(device) - mean) / scale
 
-    return _measured(parts, {part: frames_of(part) for part in PARTS}, encoder, [], EPOCHS, seed, device, ORDERS)
+    return _measured(parts, frames, encoder, [], EPOCHS, seed, device, ORDERS)
 
 
 def standardisation(utterances: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -211,11 +207,10 @@ def measure_tuned(
     """As `measure`, with a copy of the trunk tuned at a lower learning rate."""
     tuned = copy.deepcopy(encoder).train()
 
-    def frames_of(part: str) -> Frames:
-        return lambda i: tuned(torch.from_numpy(parts[part][i].audio())[None].to(device), layers=[-1])[0, 0]
+    def frames(part: str, i: int) -> torch.Tensor:
+        return tuned(torch.from_numpy(parts[part][i].audio())[None].to(device), layers=[-1])[0, 0]
 
     groups = [{"params": tuned.trainable_parameters(), "lr": TRUNK_LEARNING_RATE}]
-    frames = {part: frames_of(part) for part in PARTS}
     return _measured(parts, frames, encoder, groups, TUNED_EPOCHS, seed, device)
 
 

@@ -35,35 +35,35 @@ def read(folder: Path) -> list[Utterance]:
     """
     utterances = []
     for part in MARKS:
-        root, sounds = _either(folder, part), {}
-        for sound in sorted(path for path in root.rglob("*") if path.name.lower().endswith(".wav")):
-            sounds.setdefault((sound.parent, _prompt(sound)), sound)
-        if not sounds:
+        root, files = _either(folder, part), {}
+        for file in sorted(path for path in root.rglob("*") if path.name.lower().endswith(".wav")):
+            files.setdefault((file.parent, _prompt(file)), file)
+        if not files:
             raise InputError(f"{root}: found no .WAV file, expected those of TIMIT")
-        for (_, prompt), sound in sounds.items():
+        for (_, prompt), file in files.items():
             if prompt[:2] not in KINDS:
-                raise InputError(f"{sound}: found sentence {prompt}, expected one of {', '.join(KINDS)} and a number")
-            text = " ".join(_beside(sound, ".TXT").read_text().split()[2:])
-            phones = tuple(_phones(_beside(sound, ".PHN")))
-            speaker = sound.parent.name.upper()
-            utterances.append(Utterance(speaker, prompt, sound, part.lower(), prompt[:2], text, phones))
+                raise InputError(f"{file}: found sentence {prompt}, expected one of {', '.join(KINDS)} and a number")
+            text = " ".join(_beside(file, ".TXT").read_text().split()[2:])
+            phones = tuple(_phones(_beside(file, ".PHN")))
+            speaker = file.parent.name.upper()
+            utterances.append(Utterance(speaker, prompt, file, part.lower(), prompt[:2], text, phones))
     return utterances
 
 
-def _prompt(sound: Path) -> str:
-    return sound.name.split(".")[0].upper()
+def _prompt(file: Path) -> str:
+    return file.name.split(".")[0].upper()
 
 
 def _either(folder: Path, name: str) -> Path:
     return folder / name if (folder / name).exists() else folder / name.lower()
 
 
-def _beside(sound: Path, ending: str) -> Path:
-    stem = sound.name.split(".")[0]
+def _beside(file: Path, ending: str) -> Path:
+    stem = file.name.split(".")[0]
     for name in (stem + ending, stem + ending.lower(), stem.lower() + ending.lower()):
-        if (sound.parent / name).is_file():
-            return sound.parent / name
-    raise InputError(f"{sound}: found no {stem}{ending} beside it, expected one as in TIMIT")
+        if (file.parent / name).is_file():
+            return file.parent / name
+    raise InputError(f"{file}: found no {stem}{ending} beside it, expected one as in TIMIT")
 
 
 def _phones(path: Path) -> list[Interval]:
