@@ -58,7 +58,7 @@ def fit_classes(features: Sequence[np.ndarray], truth: Sequence[np.ndarray], one
         With `one_of_many`, fewer than two classes, or one with a single example, in the training part.
     """
     if one_of_many:
-        require_examples(truth[0])
+        _require_examples(truth[0])
     train, validation, test = _in_the_span_of_the_first(_standardised(features))
     fit = _multinomial if one_of_many else _one_by_one
     tried = fit(train, truth[0], (validation, test))
@@ -85,8 +85,8 @@ def _at_edge(scores: Sequence[float]) -> bool:
     return bool(scores[best] > scores[1] if best == 0 else best == len(scores) - 1)
 
 
-def require_examples(truth: np.ndarray) -> None:
-    """Raise `InputError` for fewer than two classes in (samples, classes) bool, or one with a single example."""
+def _require_examples(truth: np.ndarray) -> None:
+    """Raise for fewer than two classes in (samples, classes) bool, or one with a single example."""
     examples = truth.sum(axis=0)
     if (examples > 0).sum() < 2:
         raise InputError(f"probe: found {(examples > 0).sum()} class to train on, expected at least two")

@@ -91,23 +91,18 @@ def paired_difference(
     """
     difference = float(score(first.sum(axis=0)) - score(second.sum(axis=0)))
     a, b = _resampled(score, [first, second], rng)
-    return difference, *_interval(a - b), _swapped_p(score, first, second, rng)
-
-
-def _swapped_p(score: Score, first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> float:
-    n_speakers = len(first)
-    if n_speakers < FEWEST_PARTICIPANTS:
-        return float("nan")
-    exact = 2**n_speakers <= N_RESAMPLES
-    if exact:
-        swapped = np.arange(2**n_speakers)[:, None] >> np.arange(n_speakers) & 1
-    else:
-        swapped = rng.integers(2, size=(N_RESAMPLES, n_speakers))
-    gap = np.tensordot(swapped.astype(np.float64), second - first, axes=1)
-    null = np.abs(score(first.sum(axis=0) + gap) - score(second.sum(axis=0) - gap))
-    observed = abs(score(first.sum(axis=0)) - score(second.sum(axis=0)))
-    as_large = np.sum(null >= observed - 1e-12)
-    return float(as_large / len(null) if exact else (1 + as_large) / (1 + len(null)))
+    n_speakers, p = len(first), float("nan")
+    if n_speakers >= FEWEST_PARTICIPANTS:
+        exact = 2**n_speakers <= N_RESAMPLES
+        if exact:
+            swapped = np.arange(2**n_speakers)[:, None] >> np.arange(n_speakers) & 1
+        else:
+            swapped = rng.integers(2, size=(N_RESAMPLES, n_speakers))
+        gap = np.tensordot(swapped.astype(np.float64), second - first, axes=1)
+        null = np.abs(score(first.sum(axis=0) + gap) - score(second.sum(axis=0) - gap))
+        as_large = np.sum(null >= abs(difference) - 1e-12)
+        p = float(as_large / len(null) if exact else (1 + as_large) / (1 + len(null)))
+    return difference, *_interval(a - b), p
 
 
 def _resampled(score: Score, totals: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
