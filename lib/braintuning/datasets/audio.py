@@ -1,6 +1,5 @@
-"""Sound: files in and out (everything inside the library is mono at 16 kHz), and moving the pitch of a voice."""
+"""Audio files in and out; everything inside the library is mono at 16 kHz."""
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from braintuning.results import atomic_path, require_file
 
 RATE = 16_000
 _CONSTANT = 1e-6
-_UNVOICED_HZ = 200.0
 
 
 def read_audio(path: Path) -> np.ndarray:
@@ -103,54 +101,3 @@ def require_signal(
     if len(holes):
         start, end = edges[holes[0]], edges[holes[0] + 1]
         raise InputError(f"{path}: digital silence from {start:.2f} s to {end:.2f} s, expected sound throughout")
-
-
-@lru_cache(maxsize=1024)
-def _window(half: int) -> np.ndarray:
-    return np.hanning(2 * half + 1).astype(np.float32)
-
-
-def _whole_cycles(phase: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(np.diff(np.floor(phase))) + 1
-
-
-def _loudest_phase(audio: np.ndarray, phase: np.ndarray, voiced: np.ndarray, n_bins: int = 24) -> float:
-    bins = (phase[voiced] % 1 * n_bins).astype(int)
-    energy = np.bincount(bins, weights=audio[voiced].astype(np.float64) ** 2, minlength=n_bins)
-    return (energy.argmax() + 0.5) / n_bins
-
-
-def scale_pitch(audio: np.ndarray, f0: np.ndarray, rate: int, factor: float) -> np.ndarray:
-    """Raise or lower a voice and leave its resonances and its timing as they are.
-
-    Time-domain pitch-synchronous overlap-add (Moulines & Charpentier 1990, Speech Communication 9:453-467): the sound
-    is cut into grains of two periods around the loudest part of each, and these are laid down at the new periods.
-
-    Parameters
-    ----------
-    audio
-        `(samples,)` float32.
-    f0
-        `(samples,)` fundamental frequency in Hz, 0 where the voice is silent or whispers.
-    rate
-        Samples per second.
-    factor
-        New fundamental frequency over the old, within about 0.5 to 2.
-
-    Returns
-    -------
-    numpy.ndarray
-        `(samples,)` float32.
-    """
-    voiced = f0 > 0
-    phase = np.cumsum(np.where(voiced, f0, _UNVOICED_HZ)) / rate
-    centres = _whole_cycles(phase - _loudest_phase(audio, phase, voiced))
-    targets = _whole_cycles(np.cumsum(np.where(voiced, f0 * factor, _UNVOICED_HZ)) / rate)
-    nearest = np.searchsorted((centres[:-1] + centres[1:]) / 2, targets)
-    halves = np.round(rate / np.where(voiced, f0, _UNVOICED_HZ)[centres]).astype(int)
-    reach = int(halves.max())
-    padded, moved = np.pad(audio, reach), np.zeros(len(audio) + 2 * reach, np.float32)
-    for target, centre, half in zip(targets.tolist(), centres[nearest].tolist(), halves[nearest].tolist(), strict=True):
-        grain = padded[centre + reach - half : centre + reach + half + 1] * _window(half)
-        moved[target + reach - half : target + reach + half + 1] += grain
-    return moved[reach:-reach]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.demo.corpora import spoken_corpus
+from braintuning.demo.corpora import stand_in_corpus
 from braintuning.pipeline import recipes
 from braintuning.pipeline.steps import load_encoder, made_on, model_recipe, require_device, save_result, weights_from
 from braintuning.probes.asr import BLANK_BIASES, ORDERS
@@ -38,7 +38,7 @@ def probe(study: Study, run: Run, task: str, device: str = "cpu") -> Path:
     study.require("task", task, study.probes.tasks)
     settings, path = study.probes, study.probe_file(task, run)
     folder = settings.corpora.get(task)
-    corpus, parts = material(task, Path(folder) if folder else None, settings.seed)
+    corpus, parts = material(task, Path(folder) if folder else None, settings.seed, stand_in_corpus)
     recipe = {
         **recipes.probe(study, run, task).stored,
         "model": model_recipe(study, run),
@@ -128,7 +128,7 @@ def measure_leaks(study: Study, device: str = "cpu") -> Path:
     """
     require_device(device)
     run, seed, path = Run(study.figure_backbone, "pretrained"), study.probes.seed, study.leaks_file
-    _, parts = material("phonemes", spoken_corpus("sentence types", seed), seed)
+    _, parts = material("phonemes", stand_in_corpus("sentence types", seed), seed)
     recipe = {**recipes.leaks(study).stored, "model": model_recipe(study, run)}
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path

@@ -1,4 +1,7 @@
-"""Which of six emotions it is said in; the stand-in has six ways of speaking, which are no emotions."""
+"""Emotion: in which of six emotions a sentence is said, by actors and in sentences that were not trained on.
+
+The stand-in has six ways of speaking (rate, pitch, vocal effort), which are not emotions.
+"""
 
 from braintuning.probes.base import Task, classification
 

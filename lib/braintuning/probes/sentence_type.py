@@ -1,6 +1,6 @@
-"""What kind of sentence it is: in TIMIT dialect (SA), compact (SX) or diverse (SI); else statement, question or list.
+"""Sentence type: dialect (SA), compact (SX) or diverse (SI) in TIMIT; statement, question or list in the stand-in.
 
-Everybody in TIMIT reads the same two SA sentences, so these prompts cannot be divided; all others are.
+Everybody in TIMIT reads the same two SA sentences, so these prompts are in all parts; the others are divided.
 """
 
 from braintuning.probes.base import Task, classification

@@ -1,4 +1,4 @@
-"""Which of the 35 words of Speech Commands it is, by speakers who were not trained on."""
+"""Word identity: which of the 35 words of Speech Commands is said, by speakers that were not trained on."""
 
 from braintuning.probes.base import Task, classification
 from braintuning.probes.corpora.speech_commands import WORDS

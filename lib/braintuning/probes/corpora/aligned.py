@@ -1,4 +1,4 @@
-"""Speech with aligned words and phones: a folder of sound files and `alignments.jsonl`, one recording a line."""
+"""Aligned speech: a folder of audio files and `alignments.jsonl`, one recording per line."""
 
 import json
 from pathlib import Path
@@ -9,19 +9,20 @@ from braintuning.probes.utterance import PARTS, Utterance
 from braintuning.results import require_file
 
 MARKS = ("alignments.jsonl",)
+SOURCE = "anywhere: see data/README.md"
 KEYS = ("file", "speaker", "text")
 
 
 def read(folder: Path) -> list[Utterance]:
     """Every recording that has phones or a label.
 
-    A line has `file`, `speaker`, `text` and, where known, `prompt`, `part`, `label`,
-    `phones` as [label, start, end] in seconds.
+    A line has `file`, `speaker`, `text` and optionally `prompt`, `part`, `label` and `phones`, which are
+    [label, start, end] in seconds.
 
     Raises
     ------
     InputError
-        A line without one of the keys, or of an unknown part; a file that is not there.
+        A line without one of the keys, or with an unknown part; a missing file.
     """
     path, utterances = require_file(folder / MARKS[0]), []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

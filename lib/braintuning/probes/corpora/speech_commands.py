@@ -1,4 +1,4 @@
-"""Speech Commands, version 2 (Warden 2018): 35 words, each said by many people, a second a file."""
+"""Speech Commands, version 2 (Warden 2018): 35 words by many speakers, one second per file."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from braintuning.probes.utterance import Utterance
 from braintuning.results import require_file
 
 MARKS = ("validation_list.txt", "testing_list.txt")
+SOURCE = "tensorflow.org/datasets, speech_commands v2"
 SPEAKER_ENDS = "_nohash_"
 WORDS = (
     "backward bed bird cat dog down eight five follow forward four go happy house learn left marvin nine no off on one "
@@ -15,12 +16,12 @@ WORDS = (
 
 
 def read(folder: Path) -> list[Utterance]:
-    """Every recording of the 35 words; the corpus's own lists say what validates and what tests.
+    """Every recording of the 35 words, divided by the corpus's own lists of validation and test files.
 
     Raises
     ------
     InputError
-        A file of the lists that is not there, a folder without one of the words, or a file name of another form.
+        A missing word or file of the lists, or a file name of another form.
     """
     listed = {
         name: part
