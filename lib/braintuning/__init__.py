@@ -14,7 +14,7 @@ _HOMES = {
     "extract_features": "alignment.features",
     "EncodingModel": "alignment.encoding",
     "noise_ceiling": "alignment.ceiling",
-    "low_level_impact": "pipeline.low_level",
+    "low_level_impact": "lowlevel.impact",
     "plot_flatmap": "cortex.flatmap",
 }
 """The public names, and the module that each is imported from when it is first asked for."""

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated
@@ -11,7 +11,7 @@ import typer
 
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
-from braintuning.study import Run, Study, load_study
+from braintuning.study import load_study
 
 app = typer.Typer(
     help="Brain-tuning: speech models fine-tuned on fMRI of people listening to stories.",
@@ -171,24 +171,33 @@ def check(study: StudyName = "demo", root: Root = None, device: Device = "cpu", 
         temporary.write_text(json.dumps({"root": str(settings.root), "participants": dataset.participants}, indent=1))
 
 
-class Options(SimpleNamespace):
-    """What a step is told on the command line: participant, backbone, condition, device and so on."""
+STEPS = {
+    "ceiling": ("ceiling.measure_ceiling", "participant", "Measure the noise ceiling of a participant."),
+    "tune": ("tune.tune_model", "run device max_memory", "Tune one model; under torchrun, by several processes."),
+    "extract": ("extract.extract_layers", "runs device", "Layer activations of one model, or of all of a backbone."),
+    "align": ("align.align", "participant run device first", "Fit encoding models to a participant and score them."),
+    "card": ("card.add_scores", "run", "Write the card of a tuned model with its alignment."),
+    "low-level-features": ("low_level.measure_low_level_features", "participant", "Measure low-level features."),
+    "low-level-alone": ("low_level.measure_low_level_alone", "participant device", "What low-level features explain."),
+    "low-level": (
+        "low_level.measure_impact",
+        "participant run device",
+        "Alignment of a residualised model.",
+    ),
+    "words": ("preference.synthesise_words", "", "Synthesise the words that semantic preference is measured with."),
+    "preference": (
+        "preference.semantic_preference",
+        "run device recordings",
+        "Semantic preference of a model.",
+    ),
+    "probe": ("probe.probe_tasks", "run device task", "Measure a model on the study's downstream tasks, or on one."),
+    "leaks": ("probe.measure_leaks", "device", "Measure what dividing utterances at random does to a score."),
+    "report": ("report.write_report", "", "Gather figures, tables and executed notebooks in one HTML page."),
+}
+"""Function in `pipeline`, what it takes after the study, and what it is for."""
 
-    study: Study
 
-    @property
-    def of(self) -> str:
-        """The participant; raises InputError where the study has no such participant."""
-        self.study.require("participant", self.participant, self.study.participants)
-        return self.participant
-
-    @property
-    def run(self) -> Run:
-        """The run; raises InputError where the study has no such run."""
-        return self.study.run(self.backbone, self.condition, self.participant)
-
-
-def _step(name: str, work: Callable[[Options], object], purpose: str) -> None:
+def _add_step(name: str, function: str, takes: str, purpose: str) -> None:
     """Add a command that runs one step."""
 
     def command(
@@ -203,109 +212,23 @@ def _step(name: str, work: Callable[[Options], object], purpose: str) -> None:
         recordings: Annotated[bool, typer.Option("--recordings", help="people's words, for `preference`")] = False,
         max_memory: MaxMemory = None,
     ) -> None:
-        options = {"device": device, "participant": participant, "backbone": backbone, "condition": condition}
-        options |= {"task": task, "first": first, "recordings": recordings, "max_memory": max_memory}
-        work(Options(study=load_study(study, root), **options))
+        settings = load_study(study, root)
+        given = {"device": device, "task": task, "first": first, "recordings": recordings, "max_memory": max_memory}
+        if "participant" in takes.split():
+            settings.require("participant", participant, settings.participants)
+            given["participant"] = participant
+        if "runs" in takes.split() and condition is None:
+            settings.require("backbone", backbone, tuple(settings.backbones))
+            given["runs"] = [run for run in settings.runs() if run.backbone == backbone]
+        elif "run" in takes:
+            given["run"] = settings.run(backbone, condition, participant)
+            given["runs"] = [given["run"]]
+        module, _, work = function.partition(".")
+        step = getattr(import_module(f"braintuning.pipeline.{module}"), work)
+        step(settings, *(given[argument] for argument in takes.split()))
 
     app.command(name, help=purpose, rich_help_panel="Steps, as the workflow calls them")(command)
 
 
-def _ceiling(options: Options) -> None:
-    from braintuning.pipeline.ceiling import measure_ceiling
-
-    measure_ceiling(options.study, options.of)
-
-
-def _tune(options: Options) -> None:
-    from braintuning.pipeline.tune import tune_model
-
-    tune_model(options.study, options.run, options.device, options.max_memory)
-
-
-def _extract(options: Options) -> None:
-    from braintuning.pipeline.extract import extract_layers
-
-    study = options.study
-    study.require("backbone", options.backbone, tuple(study.backbones))
-    every = [run for run in study.runs() if run.backbone == options.backbone]
-    extract_layers(study, every if options.condition is None else [options.run], options.device)
-
-
-def _align(options: Options) -> None:
-    from braintuning.pipeline.align import align, align_first
-
-    given = options.study, options.of, options.run
-    align_first(*given, options.first, options.device) if options.first else align(*given, options.device)
-
-
-def _card(options: Options) -> None:
-    from braintuning.pipeline.card import add_scores
-
-    add_scores(options.study, options.run)
-
-
-def _low_level_features(options: Options) -> None:
-    from braintuning.pipeline.low_level import measure_low_level_features
-
-    measure_low_level_features(options.study, options.of)
-
-
-def _low_level_alone(options: Options) -> None:
-    from braintuning.pipeline.low_level import measure_low_level_alone
-
-    measure_low_level_alone(options.study, options.of, options.device)
-
-
-def _low_level(options: Options) -> None:
-    from braintuning.pipeline.low_level import measure_impact
-
-    measure_impact(options.study, options.of, options.run, options.device)
-
-
-def _words(options: Options) -> None:
-    from braintuning.pipeline.preference import synthesise_words
-
-    synthesise_words(options.study)
-
-
-def _preference(options: Options) -> None:
-    from braintuning.pipeline.preference import semantic_preference
-
-    semantic_preference(options.study, options.run, options.device, options.recordings)
-
-
-def _probe(options: Options) -> None:
-    from braintuning.pipeline.probe import probe
-
-    for task in [options.task] if options.task else options.study.probes.tasks:
-        probe(options.study, options.run, task, options.device)
-
-
-def _leaks(options: Options) -> None:
-    from braintuning.pipeline.probe import measure_leaks
-
-    measure_leaks(options.study, options.device)
-
-
-def _report(options: Options) -> None:
-    from braintuning.pipeline.report import write_report
-
-    print(write_report(options.study))
-
-
-for _name, _work, _purpose in (
-    ("ceiling", _ceiling, "Measure the noise ceiling of a participant."),
-    ("tune", _tune, "Tune one model; under torchrun, on several GPUs or processes at once."),
-    ("extract", _extract, "Layer activations of one model, or without a condition of all of a backbone at once."),
-    ("align", _align, "Fit encoding models from a model's layers to a participant and score them."),
-    ("card", _card, "Write the card of a tuned model with its alignment."),
-    ("low-level-features", _low_level_features, "Measure low-level features of a participant's stories."),
-    ("low-level-alone", _low_level_alone, "Measure what low-level features explain of a participant by themselves."),
-    ("low-level", _low_level, "Residualise a model with low-level features and score its alignment again."),
-    ("words", _words, "Synthesise the words that semantic preference is measured with."),
-    ("preference", _preference, "Measure whether one model prefers meaning to the form of words."),
-    ("probe", _probe, "Measure one model on the study's downstream tasks."),
-    ("leaks", _leaks, "Measure what dividing utterances at random does to the score of phonemes."),
-    ("report", _report, "Gather a study's figures, tables and executed notebooks in one HTML page."),
-):
-    _step(_name, _work, _purpose)
+for _name, _step in STEPS.items():
+    _add_step(_name, *_step)

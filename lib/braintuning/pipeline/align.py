@@ -48,15 +48,19 @@ class _Comparison:
         return {"r": r, "alignment": alignment, "predicted": kept}
 
 
-def align(study: Study, participant: str, run: Run, device: str = "cpu") -> Path:
+def align(study: Study, participant: str, run: Run, device: str = "cpu", first: int | None = None) -> Path:
     """Score every layer of a run's model on a participant's responses to the test story, voxel by voxel and by region.
 
     The scores file holds `r` and `alignment` (r over the noise ceiling), (layers + 1, voxels) float32, NaN where the
     ceiling is below the threshold; `predicted`, (TRs, used voxels) float16, responses to the test story predicted at
     the figure's layer; and, where the study has held-out stories, the same from encoding models fitted to those
     (`held_out_r` and so on). The CSV beside it holds the means over each region group.
+
+    With `first`, encoding models are fitted to so many training stories alone, and the file holds just `alignment`.
     """
     require_device(device)
+    if first is not None:
+        return _align_first(study, participant, run, first, device)
     dataset, path, stories = open_dataset(study), study.scores_file(participant, run), study.stories_for(participant)
     recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant))
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
@@ -76,9 +80,7 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu") -> Path
     return path
 
 
-def align_first(study: Study, participant: str, run: Run, n_stories: int, device: str = "cpu") -> Path:
-    """As `align`, with encoding models fitted to the first `n_stories` training stories alone; a table by region."""
-    require_device(device)
+def _align_first(study: Study, participant: str, run: Run, n_stories: int, device: str) -> Path:
     dataset, path = open_dataset(study), study.scores_file(participant, run, n_stories)
     first = study.stories_for(participant).train[:n_stories]
     recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant, first))

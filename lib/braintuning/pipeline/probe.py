@@ -32,6 +32,11 @@ COLUMNS = (
 )
 
 
+def probe_tasks(study: Study, run: Run, device: str = "cpu", task: str | None = None) -> list[Path]:
+    """Scores of a run's model on all of the study's downstream tasks, or on one."""
+    return [probe(study, run, name, device) for name in ([task] if task else study.probes.tasks)]
+
+
 def probe(study: Study, run: Run, task: str, device: str = "cpu") -> Path:
     """Score of every layer of a run's model on one of the study's downstream tasks; a table."""
     require_device(device)

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import logging
 import os
 import platform
 from pathlib import Path
@@ -13,6 +14,8 @@ from nbconvert import HTMLExporter
 
 from braintuning.results import atomic_path, git_commit, package_versions, save_table
 from braintuning.study import Study
+
+log = logging.getLogger(__name__)
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font-family: sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
@@ -47,6 +50,7 @@ def write_report(study: Study) -> Path:
                 title=html.escape(study.title), figures=figures, times=_shown(times), notebooks=notebooks, made=made
             )
         )
+    log.info(f"{path}")
     return path
 
 

@@ -16,7 +16,7 @@ from braintuning.figures import joint as figure_multi
 from braintuning.figures import panels as figure_appendix
 from braintuning.figures import tables as figure2
 from braintuning.pipeline import recipes
-from braintuning.pipeline.align import align, align_first
+from braintuning.pipeline.align import align
 from braintuning.pipeline.card import add_scores, base_facts
 from braintuning.pipeline.steps import used_voxels
 from braintuning.pipeline.tune import learning_material, tune_model
@@ -286,7 +286,7 @@ def test_two_participants_are_judged_by_what_is_known_within_them(study, table):
 def test_fewer_stories_are_those_that_come_first(study, models):
     run = study.run("small", "pretrained")
     all_of_them = load_arrays(steps.aligned(study, "P1", run))["alignment"]
-    one, two = (align_first(study, "P1", run, n) for n in (1, 2))
+    one, two = (align(study, "P1", run, first=n) for n in (1, 2))
     np.testing.assert_array_equal(load_arrays(two)["alignment"], all_of_them)
     assert not np.allclose(load_arrays(one)["alignment"], all_of_them, equal_nan=True)
     hours = [pd.read_csv(path.with_suffix(".csv"))["hours"].iloc[0] for path in (one, two)]
@@ -331,7 +331,7 @@ def test_amounts_of_data_have_a_row_for_each_number_of_stories(study, models):
     alone = study.model_copy(update={"tuned_together": ("P2",)})
     for participant, run, n_stories in recipes.amounts(alone):
         steps.extracted(alone, run)
-        align_first(alone, participant, run, n_stories)
+        align(alone, participant, run, first=n_stories)
     table = figure_multi.gather_amounts(alone)
     assert set(table["participant"]) == {"P1"} and set(table["n_stories"]) == {1, 2}
     assert set(table["condition"]) == {"pretrained", "brain-tuned", "multi-brain-tuned"}
