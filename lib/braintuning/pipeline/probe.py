@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 KIND_OF_TASK = {"asr": "last layer", "mfcc": "every tenth frame"}
 UNKEPT = ("asr_tuned",)  # its trunk changes
 HEADS = {"asr": (ORDERS,), "asr_tuned": (1,)}
-"""Heads that a task of recognition fits; results of other tasks do not hang on it."""
+"""Heads that a task of recognition fits; results of other tasks do not depend on it."""
 COLUMNS = (
     *("task", "corpus", "family", "layer", "metric", "value", "low", "high", "n_train", "n_test", "baseline"),
     *("random_features", "duration_loudness", "n_test_speakers", "validation", "penalty", "at_edge", "converged"),
