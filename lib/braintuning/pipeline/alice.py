@@ -10,11 +10,20 @@ from nilearn.signal import clean
 
 from braintuning.alignment import encoding
 from braintuning.alignment.ceiling import group_mean_ceiling, leave_one_out_correlation
+from braintuning.alignment.features import story_features
 from braintuning.alignment.layers import design_matrix
+from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
-from braintuning.pipeline.extract import extract_layers
-from braintuning.pipeline.steps import made_on, pretrained, recipe_of, require_device
-from braintuning.pipeline.tune import save_model
+from braintuning.pipeline.card import save_model
+from braintuning.pipeline.steps import (
+    load_encoder,
+    made_on,
+    model_recipe,
+    pretrained,
+    recipe_of,
+    require_device,
+    weights_from,
+)
 from braintuning.results import (
     fingerprint,
     generator,
@@ -215,12 +224,18 @@ def align_on_last_minutes(study: Study, device: str = "cpu") -> pd.DataFrame:
     for condition in CONDITIONS:
         if condition != "pretrained":
             tune_on_alice(study, condition, device)
-        features_file = _features(study, _run(study, condition), device)
-        for layer, features in enumerate(load_arrays(features_file)[STORY]):
+        run = _run(study, condition)
+        encoder = load_encoder(study, run)
+        recipe = {"stage": "alice jointly", "model": model_recipe(study, run), "encoding": study.encoding.model_dump()}
+        recipe |= {"features": study.features.model_dump()}
+        recipe |= {
+            "inputs": inputs_fingerprint([dataset.audio_file(), *dataset.files(dataset.participants)], dataset.root)
+        }
+        carried = provenance(recipe, device=made_on(device), weights=weights_from(study, run, encoder))
+        for layer, features in enumerate(_features(study, encoder.to(device), dataset, device)):
             predicted = _predict(study, design_matrix(features, study.encoding.delays), parts, fitted, device)
             r = encoding.correlation(predicted, tested.reshape(len(tested), -1))
             scores = pd.DataFrame({"r": r, "noise_ceiling": ceiling.ravel()}, index=index).reset_index()
-            carried = provenance_of(features_file)
             tables.append(scores.assign(condition=condition, layer=layer, **provenance_columns(study.name, carried)))
     table = pd.concat(tables, ignore_index=True)
     group_of_name = {name: group for group, names in group_of.items() for name in names}
@@ -229,9 +244,12 @@ def align_on_last_minutes(study: Study, device: str = "cpu") -> pd.DataFrame:
     return table
 
 
-def _features(study: Study, run: Run, device: str) -> Path:
-    """Features of the story from a model that this step may have tuned itself."""
-    return extract_layers(study, [run], device)[0]
+def _features(study: Study, encoder: SpeechEncoder, dataset: AliceDataset, device: str) -> np.ndarray:
+    """Features of the story; (layers + 1, lead + TRs, dim) float32."""
+    times, tr = dataset.tr_times(), dataset.tr
+    lead = times[0] + tr * np.arange(-max(study.encoding.delays), 0)
+    read = story_features([encoder], [dataset.audio()], [np.concatenate([lead, times])], tr, study.features, device)
+    return next(read)[0]
 
 
 def _with_means(responses: np.ndarray, members: Sequence[np.ndarray]) -> np.ndarray:

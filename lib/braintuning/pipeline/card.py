@@ -1,13 +1,18 @@
-"""The model card of a tuned model, as the Hugging Face hub reads it."""
+"""The folder of a tuned model, and its card as the Hugging Face hub reads it."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
+from safetensors.torch import save_file
 
 from braintuning.results import REPOSITORY, atomic_path, provenance_of
 from braintuning.study import Run, Study
+from braintuning.tuning.model import Model
 
 REGIONS = {"late_language": "late language regions", "primary_auditory": "primary auditory cortex"}
 CARD = """---
@@ -74,6 +79,19 @@ def card_text(carried: dict, history: list[dict], condition: str) -> str:
         best=min(losses),
         n_epochs=len(losses),
     )
+
+
+def save_model(
+    path: Path, model: Model, columns: np.ndarray, history: list[dict], carried: dict, condition: str
+) -> None:
+    """Write a tuned model as a folder that plain transformers loads, with head, losses, provenance and card."""
+    with atomic_path(path) as folder:
+        model.cpu().encoder.save_pretrained(folder)
+        head = {name: tensor.detach().contiguous() for name, tensor in model.head.state_dict().items()}
+        save_file({**head, "voxels": torch.from_numpy(columns)}, folder / "head.safetensors")
+        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+        (folder / "provenance.json").write_text(json.dumps(carried, indent=1, default=str))
+        (folder / "README.md").write_text(card_text(carried, history, condition))
 
 
 def add_scores(study: Study, run: Run) -> Path:

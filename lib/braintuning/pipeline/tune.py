@@ -1,23 +1,19 @@
 """Step: tune a model; what each condition learns from."""
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.pipeline import recipes
-from braintuning.pipeline.card import card_text
+from braintuning.pipeline.card import save_model
 from braintuning.pipeline.steps import made_on, pretrained, recipe_of, require_device, used_voxels
 from braintuning.results import (
-    atomic_path,
     fingerprint,
     generator,
     inputs_fingerprint,
@@ -32,7 +28,7 @@ from braintuning.tuning import controls
 from braintuning.tuning.controls import permute_blocks
 from braintuning.tuning.joint import CommonCortex, common_cortex
 from braintuning.tuning.loop import brain_tune, joined_processes
-from braintuning.tuning.model import Model, StoryTargets
+from braintuning.tuning.model import StoryTargets
 
 log = logging.getLogger(__name__)
 
@@ -203,16 +199,3 @@ def _objective(study: Study, run: Run, encoder: SpeechEncoder, dataset: Dataset)
 
     sounds = [dataset.audio(story) for story in study.tuning_stories(run).train]
     return objective(encoder, sounds, seed=study.tuning_of(run.condition).seed)
-
-
-def save_model(
-    path: Path, model: Model, columns: np.ndarray, history: list[dict], carried: dict, condition: str
-) -> None:
-    """Write a tuned model as a folder that plain transformers loads, with head, losses, provenance and card."""
-    with atomic_path(path) as folder:
-        model.cpu().encoder.save_pretrained(folder)
-        head = {name: tensor.detach().contiguous() for name, tensor in model.head.state_dict().items()}
-        save_file({**head, "voxels": torch.from_numpy(columns)}, folder / "head.safetensors")
-        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
-        (folder / "provenance.json").write_text(json.dumps(carried, indent=1, default=str))
-        (folder / "README.md").write_text(card_text(carried, history, condition))
