@@ -8,7 +8,8 @@ import pandas as pd
 from nilearn.signal import clean
 
 from braintuning.alignment import encoding
-from braintuning.alignment.layers import design_matrix
+from braintuning.alignment.ceiling import group_mean_ceiling, leave_one_out_correlation
+from braintuning.alignment.encoding import design_matrix
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
 from braintuning.pipeline.steps import extract_features
 from braintuning.results import generator, load_arrays, provenance, provenance_columns, provenance_of, save_table
@@ -89,9 +90,7 @@ def score_design(
     rows : list of (participant or `group`, roi, r, noise_ceiling)
     """
     everyone = np.concatenate([responses, responses.mean(axis=0)[None]])
-    ceilings = np.concatenate(
-        [encoding.leave_one_out_correlation(responses), encoding.group_mean_ceiling(responses)[None]]
-    )
+    ceilings = np.concatenate([leave_one_out_correlation(responses), group_mean_ceiling(responses)[None]])
     together = everyone.transpose(1, 0, 2).reshape(len(design), -1)
     rng = generator(study.encoding.seed, "splits")
     gap = max(study.encoding.delays)

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from braintuning.alignment import encoding, stats
-from braintuning.alignment.layers import design_matrix
+from braintuning.alignment.ceiling import leave_one_out_correlation
+from braintuning.alignment.encoding import design_matrix
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
 from braintuning.figures import style as plots
 from braintuning.pipeline.alice import detrend
@@ -121,7 +122,7 @@ def align_on_last_minutes(study: Study, device: str = "cpu") -> pd.DataFrame:
         np.stack([_detrended(study, dataset, p, parts[part]) for p in dataset.participants], axis=1)
         for part in ("fitted", "test")
     )
-    ceiling = encoding.leave_one_out_correlation(tested.transpose(1, 0, 2))
+    ceiling = leave_one_out_correlation(tested.transpose(1, 0, 2))
     members = [np.isin(dataset.participants, names) for names in group_of.values()]
     fitted, tested = (_with_means(responses, members) for responses in (fitted, tested))
     ceiling = np.vstack([ceiling, *[encoding.correlation(tested[:, -2], tested[:, -1])] * 2])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from braintuning.alignment import encoding
-from braintuning.alignment.layers import measured, predict_layers, region_table
+from braintuning.alignment.encoding import predict_layers, region_table, scored_trs
 from braintuning.datasets.base import Dataset
 from braintuning.pipeline.card import write_scores
 from braintuning.pipeline.steps import extract_features, measure_ceiling, prepare, require_device, used_voxels
@@ -43,7 +43,7 @@ class _Comparison:
     def score(self, train: Sequence[str]) -> dict[str, np.ndarray]:
         """Correlations, alignment and, at the figure's layer, predictions, of encoding models fitted to `train`."""
         settings = self.study.encoding
-        truth, scores, kept = measured(self.responses, self.test, settings), [], []
+        truth, scores, kept = scored_trs(self.responses, self.test, settings), [], []
         layers = predict_layers(self.features, self.responses, train, self.test, settings, self.device)
         n_layers = len(self.features[train[0]])
         for layer, predicted in enumerate(layers):

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from braintuning.alignment import encoding
-from braintuning.alignment.layers import design_matrix, measured, standard_responses
+from braintuning.alignment.encoding import design_matrix, scored_trs, standard_responses
 from braintuning.cortex import regions as rois
 from braintuning.datasets.base import Dataset
 from braintuning.lowlevel import removal
@@ -96,7 +96,7 @@ class LowLevelFit:
             kind: {story: design_matrix(rows, self.settings.delays) for story, rows in of_kind.items()}
             for kind, of_kind in found.items()
         }
-        self.truth = measured(responses, test, self.settings)
+        self.truth = scored_trs(responses, test, self.settings)
         fitted = standard_responses(responses, train)
         self.voxels = fitted.shape[1]
         self.fitted = np.hstack([fitted, *(_joined(rows, train) for rows in self.low_level.values())])

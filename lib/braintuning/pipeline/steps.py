@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from braintuning.alignment import encoding
+from braintuning.alignment.ceiling import noise_ceiling
 from braintuning.alignment.features import story_features
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
@@ -83,7 +83,7 @@ def measure_ceiling(study: Study, participant: str) -> Path:
     }
     if not is_done(path, recipe):
         repeats = dataset.repeats(participant, story)
-        ceiling = encoding.noise_ceiling(repeats[:, _skipped(study, story) :])
+        ceiling = noise_ceiling(repeats[:, _skipped(study, story) :])
         broken = np.any([broken_columns(repeat) for repeat in repeats], axis=0)
         del repeats
         for name in stories:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from braintuning.alignment.encoding import design_matrix, region_table
 from braintuning.alignment.features import story_features
-from braintuning.alignment.layers import design_matrix, region_table
 from braintuning.cortex import regions as rois
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.demo import dataset as simulated_dataset
