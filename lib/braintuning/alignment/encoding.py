@@ -48,12 +48,10 @@ def chunked_splits(n_trs: int, n_splits: int, chunk_trs: int, fraction: float, r
 
     Parameters
     ----------
-    n_trs, n_splits : int
     chunk_trs : int
         Consecutive TRs that stay together; the last chunk takes what is left over.
     fraction : float
         Share of the TRs that validates.
-    rng : numpy Generator
 
     Returns
     -------
@@ -167,11 +165,8 @@ def score_blocks(
     ----------
     x, y : (TRs, features), (TRs, columns) float32
         Z-scored over all TRs.
-    settings : Encoding
-    rng : numpy Generator
     gap : int
         TRs left out of training on either side of the predicted block, so that no delay reaches across.
-    device : str
 
     Returns
     -------
@@ -191,7 +186,6 @@ def design_matrix(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
     ----------
     features : (lead + TRs, dim) float32
         With as many leading TRs as the longest delay.
-    delays : tuple of int
 
     Returns
     -------
@@ -220,8 +214,6 @@ def predict_layers(
         At least of the training stories.
     train, test : sequence of str
         Stories to fit and to predict.
-    settings : Encoding
-    device : str
 
     Yields
     ------

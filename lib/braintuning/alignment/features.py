@@ -72,8 +72,6 @@ def tokens(
         With the same front end, see `SpeechEncoder.same_front_end`.
     sounds : sequence of (samples,) float32
         Audio of each story; mono, 16 kHz.
-    settings : Features
-    device : str
 
     Yields
     ------
@@ -160,13 +158,10 @@ def extract_features(
         On `device`.
     audio : (samples,) float32
         Mono, 16 kHz.
-    times : (TRs,) float
+    times, tr : (TRs,) float, float
         Seconds after the start of the audio, `tr` apart.
-    tr : float
-        Seconds.
     settings : Features
         Length, hop and step of the windows in seconds, and how many make a batch; by default as in the paper.
-    device : str
 
     Returns
     -------

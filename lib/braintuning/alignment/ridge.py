@@ -1,4 +1,9 @@
-"""Ridge regression for many voxels: one decomposition for all of them, and predictions instead of weights."""
+"""Ridge regression for many voxels: one decomposition for all of them, and predictions instead of weights.
+
+Himalaya 0.4.11 chooses the same penalties in over 99.9 % of voxels and predicts the same to 2e-5, but takes, on two
+threads of an AMD EPYC, 2.8 times the processor time for 550 training TRs, 1,536 features and 13,700 voxels; 1.8 times
+for 2,000, 3,072 and 5,000; and 4.0 times for 4,000, 1,536 and 10,000: `benchmarks/ridge.py`.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -135,7 +140,7 @@ def _decomposed(
     train_x: np.ndarray, test_x: np.ndarray, splits: Sequence[Split], alphas: np.ndarray, device: str
 ) -> tuple[Factors, list[Errors]]:
     """Factors of the whole design and errors of each split, in float64, over TRs or features, whichever are fewer."""
-    x, held_out = (torch.as_tensor(a, dtype=torch.float64, device=device) for a in (train_x, test_x))
+    x, held_out = (torch.tensor(a, dtype=torch.float64, device=device) for a in (train_x, test_x))
     if len(x) < x.shape[1]:
         products = x @ x.T
         whole = _over_rows(products, held_out @ x.T)

@@ -42,16 +42,14 @@ def power_spectrum(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def power_spectrum_by_tr(audio: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
-    """`power_spectrum` resampled to the TRs by a three-lobed Lanczos filter; before and after the audio is silence.
+    """`power_spectrum` resampled to the TRs by a three-lobed Lanczos filter, with silence before and after the audio.
 
     Parameters
     ----------
     audio : (samples,) float32
         Mono, 16 kHz.
-    times : (TRs,) float
+    times, tr : (TRs,) float, float
         Seconds after the start of the audio, `tr` apart.
-    tr : float
-        Seconds.
 
     Returns
     -------
@@ -65,7 +63,7 @@ def power_spectrum_by_tr(audio: np.ndarray, times: np.ndarray, tr: float) -> np.
 def sums_by_tr(events: Sequence[Interval], vectors: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
     """Sum the vectors, (events, features), of the events whose middle falls in each TR; (TRs, features) float32.
 
-    A TR is the last `tr` seconds up to its time; events in none of them are left out.
+    A TR is the last `tr` seconds up to its time, (TRs,) in seconds; events in none of them are left out.
     """
     middles = np.array([(event.start + event.end) / 2 for event in events], float)
     trs = np.ceil((middles - times[0]) / tr - 1e-9).astype(np.int64)
@@ -76,26 +74,9 @@ def sums_by_tr(events: Sequence[Interval], vectors: np.ndarray, times: np.ndarra
 
 
 def articulation_counts(phones: Sequence[Interval], times: np.ndarray, tr: float) -> np.ndarray:
-    """Number of phones with each articulatory feature in each TR (de Heer et al. 2017).
+    """Number of ARPAbet phones with each of `phones.FEATURES` in each TR (de Heer et al. 2017); (TRs, 22) float32.
 
-    Parameters
-    ----------
-    phones : sequence of Interval
-        ARPAbet.
-    times : (TRs,) float
-        Seconds, `tr` apart.
-    tr : float
-        Seconds.
-
-    Returns
-    -------
-    counts : (TRs, 22) float32
-        Features as in `phones.FEATURES`.
-
-    Raises
-    ------
-    InputError
-        A phone that is none of the 39, with its time.
+    Times as in `sums_by_tr`, errors as in `checked_phones`.
     """
     return sums_by_tr(phones, np.stack([articulation(label) for label in checked_phones(phones)]), times, tr)
 

@@ -50,7 +50,6 @@ def low_level_features(
 
     Parameters
     ----------
-    dataset : Dataset
     times : mapping of story to (TRs,) float
         Seconds after the start of the audio, a TR apart.
     train : sequence of str

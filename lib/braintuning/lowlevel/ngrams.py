@@ -17,19 +17,8 @@ RARE = "rare"
 def ngrams(phones: Sequence[Interval], n: int) -> list[Interval]:
     """Every `n` consecutive phones, within words and across them, as one interval with the label `K-AE-T`.
 
-    A gap of more than 0.05 s between the end of a phone and the start of the next breaks the sequence.
-
-    Parameters
-    ----------
-    phones : sequence of Interval
-        ARPAbet, in order.
-    n : int
-        2 for diphones, 3 for triphones.
-
-    Raises
-    ------
-    InputError
-        No phones, or one that is none of the 39, with its time.
+    A gap of more than 0.05 s between the end of an ARPAbet phone and the start of the next breaks the sequence. Errors
+    as in `checked_phones`.
     """
     labels = checked_phones(phones)
     stretch = np.array([0, *(b.start - a.end > LONGEST_GAP for a, b in pairwise(phones))]).cumsum()
@@ -53,22 +42,9 @@ def vocabulary(stories: Iterable[Sequence[Interval]], n: int, fewest: int = FEWE
 
 
 def ngram_counts(phones: Sequence[Interval], n: int, known: Sequence[str], times: np.ndarray, tr: float) -> np.ndarray:
-    """Occurrences of each n-gram of a vocabulary in each TR.
+    """Occurrences of each n-gram of a vocabulary in each TR; (TRs, len(known)) float32.
 
-    Parameters
-    ----------
-    phones : sequence of Interval
-    n : int
-    known : sequence of str
-        From `vocabulary`; what is not in it counts as the last, `rare`.
-    times : (TRs,) float
-        Seconds, `tr` apart.
-    tr : float
-        Seconds.
-
-    Returns
-    -------
-    counts : (TRs, len(known)) float32
+    `known` is from `vocabulary`, and what is not in it counts as its last, `rare`. Times as in `sums_by_tr`.
     """
     column_of = {label: column for column, label in enumerate(known)}
     found = ngrams(phones, n)
@@ -78,15 +54,7 @@ def ngram_counts(phones: Sequence[Interval], n: int, known: Sequence[str], times
 
 
 def textual_counts(words: Sequence[Interval], phones: Sequence[Interval], times: np.ndarray, tr: float) -> np.ndarray:
-    """Textual low-level features in each TR (Oota, Celik, Deniz & Toneva 2024).
-
-    Parameters
-    ----------
-    words, phones : sequence of Interval
-    times : (TRs,) float
-        Seconds, `tr` apart.
-    tr : float
-        Seconds.
+    """Textual low-level features in each TR (Oota, Celik, Deniz & Toneva 2024); times as in `sums_by_tr`.
 
     Returns
     -------

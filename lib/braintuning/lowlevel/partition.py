@@ -46,10 +46,8 @@ def banded_predict(
     ----------
     train_xs, test_xs : sequences of (TRs, features) float32
     train_y : (TRs, voxels) float32
-    settings : Encoding
     rng : numpy Generator
         Draws the splits, and some of the mixtures.
-    device : str
 
     Returns
     -------
@@ -141,10 +139,8 @@ def partition(
     model : pair of (train TRs, features), (test TRs, features) float32
     train_y : (train TRs, voxels) float32
     measured : (test TRs, voxels) float32
-    settings : Encoding
     seed : int
         Splits and mixtures are drawn from it anew in every fit.
-    device : str
 
     Returns
     -------

@@ -46,11 +46,9 @@ def remove(
     low_level : sequence of mapping of story to (TRs, dim) float32
         TRs and delays as in `design`.
     train : sequence of str
-    settings : Encoding
-        Its validation splits.
+        Training stories.
     rng : numpy Generator
-        Draws the splits.
-    device : str
+        Draws the validation splits.
 
     Returns
     -------
