@@ -1,8 +1,8 @@
 """Ridge regression for many voxels: one decomposition for all of them, and predictions instead of weights.
 
 Himalaya 0.4.11 chooses the same penalties in over 99.9 % of voxels and predicts the same to 2e-5, but takes, on two
-threads of an AMD EPYC, 2.8 times the processor time for 550 training TRs, 1,536 features and 13,700 voxels; 1.8 times
-for 2,000, 3,072 and 5,000; and 4.0 times for 4,000, 1,536 and 10,000: `benchmarks/ridge.py`.
+threads of an AMD EPYC, 2.8 times the processor time for 550 training TRs, 1,536 features and 13,700 voxels; 2.5 times
+for 2,000, 3,072 and 20,000; and 4.0 times for 4,000, 1,536 and 10,000: `benchmarks/ridge.py`.
 """
 
 from collections.abc import Sequence
