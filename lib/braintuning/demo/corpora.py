@@ -20,7 +20,7 @@ import yaml
 from braintuning.demo.stories import STORY_TEXTS, story_text
 from braintuning.demo.voices import RATE, Voice, speak
 from braintuning.errors import InputError
-from braintuning.lowlevel.pronunciation import PHONE_OF_SYMBOL, pronounce, words_of
+from braintuning.lowlevel.phones import PHONE_OF_SYMBOL, pronounce, words_of
 from braintuning.probes.corpora.speech_commands import WORDS
 from braintuning.results import CACHE, REPOSITORY, atomic_path, fingerprint, generator
 from braintuning.timing import SAMPLE_RATE

@@ -8,7 +8,7 @@ import numpy as np
 
 from braintuning.alignment.encoding import zscore
 from braintuning.errors import InputError
-from braintuning.lowlevel.pronunciation import words_of
+from braintuning.lowlevel.phones import words_of
 from braintuning.results import REPOSITORY
 
 STORY_TEXTS = REPOSITORY / "data" / "stories"

@@ -20,8 +20,14 @@ from hibari.voices import voice_path
 
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
-from braintuning.lowlevel.phones import VOWEL_SYMBOLS
-from braintuning.lowlevel.pronunciation import PHONE_OF_SYMBOL, pronounce, sentences_of, vocabulary, words_of
+from braintuning.lowlevel.phones import (
+    PHONE_OF_SYMBOL,
+    VOWEL_SYMBOLS,
+    pronounce,
+    sentences_of,
+    symbol_numbers,
+    words_of,
+)
 
 RATE = dsp.SR
 _DURATIONS = "/Clip_output_0"
@@ -105,7 +111,7 @@ def _network() -> onnxruntime.InferenceSession:
 
 def _synthesise(symbols: str, voice: Voice, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Audio before the vocal tract is scaled, and the end of each symbol in seconds, beginning with the padding."""
-    ids = np.array([[0, *(vocabulary()[symbol] for symbol in symbols), 0]], np.int64)
+    ids = np.array([[0, *(symbol_numbers()[symbol] for symbol in symbols), 0]], np.int64)
     *spectra, frames = _network().run(None, {"ids": ids, "speed": np.array([voice.speed / voice.warp], np.float32)})
     *parts, f0 = (part[0] for part in spectra)
     audio = dsp.synth(*parts, f0, rng)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from braintuning.alignment import stats
-from braintuning.alignment.layers import measured
+from braintuning.alignment.encoding import scored_trs
 from braintuning.cortex import regions as rois
 from braintuning.datasets.base import Dataset
 from braintuning.pipeline.steps import used_voxels
@@ -131,7 +131,7 @@ def _compared(
     used = used_voxels(study, participant)
     test, voxels = study.stories_for(participant).test, np.zeros(len(used), bool)
     voxels[np.flatnonzero(used)[inside]] = True
-    truth = measured({story: dataset.responses(participant, story, voxels) for story in test}, test, study.encoding)
+    truth = scored_trs({story: dataset.responses(participant, story, voxels) for story in test}, test, study.encoding)
     first = _scores(study, participant, study.run(*model, participant), voxels, inside)
     if other[1] == "chance":
         return first, None, truth, first["alignment"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from braintuning.alignment import encoding
-from braintuning.alignment.layers import design_matrix, measured, standard_responses
+from braintuning.alignment.encoding import design_matrix, scored_trs, standard_responses
 from braintuning.cortex import regions
 from braintuning.lowlevel import removal
 from braintuning.lowlevel.features import TOGETHER
@@ -45,7 +45,7 @@ class LowLevelFit:
             kind: {story: design_matrix(of_kind[story], settings.delays) for story in self.stories}
             for kind, of_kind in low_level.items()
         }
-        self.truth = measured(responses, test, settings)
+        self.truth = scored_trs(responses, test, settings)
         fitted = standard_responses(responses, train)
         self.voxels = fitted.shape[1]
         self.fitted = np.hstack([fitted, *(_joined(rows, train) for rows in self.low_level.values())])

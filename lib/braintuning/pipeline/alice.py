@@ -10,8 +10,8 @@ from nilearn.signal import clean
 
 from braintuning.alignment import encoding
 from braintuning.alignment.ceiling import group_mean_ceiling, leave_one_out_correlation
+from braintuning.alignment.encoding import design_matrix
 from braintuning.alignment.features import story_features
-from braintuning.alignment.layers import design_matrix
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
 from braintuning.pipeline.card import save_model

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from braintuning.alignment.encoding import correlation
-from braintuning.alignment.layers import measured, predict_layers, region_table
+from braintuning.alignment.encoding import correlation, predict_layers, region_table, scored_trs
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.pipeline import recipes
 from braintuning.pipeline.steps import made_on, recipe_of, require_device, save_result, used_voxels
@@ -35,7 +34,7 @@ class _Comparison:
     def score(self, train: Sequence[str]) -> dict[str, np.ndarray]:
         """Correlations, alignment and, at the figure's layer, predictions, of encoding models fitted to `train`."""
         settings = self.study.encoding
-        truth, scores, kept = measured(self.responses, self.test, settings), [], []
+        truth, scores, kept = scored_trs(self.responses, self.test, settings), [], []
         layers = predict_layers(self.features, self.responses, train, self.test, settings, self.device)
         n_layers = len(self.features[train[0]])
         for layer, predicted in enumerate(layers):

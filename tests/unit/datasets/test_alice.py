@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import soundfile
 import tiny
-from braintuning.alignment import encoding
-from braintuning.alignment.layers import design_matrix
+from braintuning.alignment.ceiling import leave_one_out_correlation
+from braintuning.alignment.encoding import design_matrix
 from braintuning.datasets.alice import REGIONS, AliceDataset
 from braintuning.datasets.textgrid import Interval, write
 from braintuning.pipeline import alice as alice_stage
@@ -273,7 +273,7 @@ def test_real_folder_gives_17_participants_without_s33_and_the_correlations_of_i
     tiny.one_sentence(dataset.left_out["s33"], "s33-timecourses.txt", "a constant value")
     kept = np.stack([detrend(dataset.responses(p), TR, 128.0) for p in dataset.participants])
     assert kept.shape == (17, 362, 6)
-    found = encoding.leave_one_out_correlation(kept)
+    found = leave_one_out_correlation(kept)
     by_hand = np.stack([high_passed_by_hand(dataset.responses(p), TR, 128.0) for p in dataset.participants])
     np.testing.assert_allclose(found, leave_one_out_by_hand(by_hand), atol=1e-6)
     of_all_27 = np.array([0.25, 0.20, 0.38, 0.23, 0.22, 0.18])
