@@ -1,4 +1,4 @@
-"""What colour a vertex has: its value over the grey of the folds, the paler the less it is to be trusted."""
+"""Colours of vertices: values over the grey of the folds, faded where they are unreliable."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +11,26 @@ from scipy import sparse
 from braintuning.cortex.surface import HEMISPHERES, Surface
 from braintuning.errors import InputError
 
+GROUP_COLOURS = {
+    "primary_auditory": "#22d3ff",
+    "early_auditory": "#ffffff",
+    "late_language": "#7cfc00",
+    "angular_gyrus": "#7cfc00",
+    "lateral_temporal": "#ffb3e6",
+    "inferior_middle_frontal": "#ffe14d",
+}
+CASING = "#111111"
+"""Colour of the dark edges of outlines and names."""
+GROUP_COLOURS = {
+    "primary_auditory": "#22d3ff",
+    "early_auditory": "#ffffff",
+    "late_language": "#7cfc00",
+    "angular_gyrus": "#7cfc00",
+    "lateral_temporal": "#ffb3e6",
+    "inferior_middle_frontal": "#ffe14d",
+}
+CASING = "#111111"
+"""Dark edge of outlines and names."""
 DARKEST_FOLD, LIGHTEST_FOLD = 0.40, 0.87
 MIDDLE_FOLD = 0.7
 DARKEST_SHADE = 0.62
@@ -31,12 +51,12 @@ colormaps.register(
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """How far each value is to be trusted: the second dimension of a two-dimensional colour map.
+    """How reliable each value is: the second dimension of a two-dimensional colour map.
 
     Attributes
     ----------
     values : ndarray, (n_vertices,)
-        The measure, a noise ceiling for example; NaN counts as not to be trusted.
+        The measure, a noise ceiling for example; NaN counts as unreliable.
     label : str
         What it is, written beside the colour legend.
     low, high : float
@@ -89,13 +109,12 @@ def vertex_colours(
     Parameters
     ----------
     surface : Surface
-        Gives the sulcal depth: gyri are light, sulci dark.
     values : ndarray, (n_vertices,)
         NaN shows the folds alone.
-    cmap, vmin, vmax : str, float, float
+    cmap, vmin, vmax
         Colour map and the values at its ends.
     alpha : ndarray, (n_vertices,), optional
-        Share of the value's colour, 0 to 1; 1 without it.
+        Share of the value's colour, 0 to 1; by default 1.
     light : ndarray, (n_vertices,), optional
         Light that each vertex catches, 0 to 1, as `raster.facing_light` gives it. It shades the folds alone, so that a
         value has the colour of the colour bar wherever it lies.
@@ -122,7 +141,7 @@ def vertex_colours(
 
 
 def fold_grey(surface: Surface) -> np.ndarray:
-    """Grey of each vertex, (n_vertices,) from 0 to 1: light on gyri, dark in sulci."""
+    """Grey of each vertex by its sulcal depth, (n_vertices,) from 0 to 1: light on gyri, dark in sulci."""
     depth = surface.sulcal_depth
     low, high = np.percentile(depth[surface.cortex], [1, 99])
     return DARKEST_FOLD + (LIGHTEST_FOLD - DARKEST_FOLD) * np.clip((depth - low) / (high - low), 0, 1)
@@ -131,13 +150,10 @@ def fold_grey(surface: Surface) -> np.ndarray:
 def limits(
     surface: Surface, values: np.ndarray, vmin: float | None, vmax: float | None, symmetric: bool
 ) -> tuple[float, float]:
-    """The ends of the colour map, those that the caller left out (None) chosen from the values.
+    """The ends of the colour map, `vmin` and `vmax`, those that are None chosen from the values.
 
-    Returns
-    -------
-    vmin, vmax : float
-        Left out, they are 0 (the 1st percentile if that is negative) and the 99th percentile; if `symmetric`, minus
-        and plus the 99th percentile of the absolute values.
+    They are 0 (the 1st percentile if that is negative) and the 99th percentile; if `symmetric`, minus and plus the
+    99th percentile of the absolute values.
 
     Raises
     ------
@@ -161,9 +177,9 @@ def limits(
 def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
     """Values averaged over a neighbourhood on the surface, for display.
 
-    Each vertex is averaged with its neighbours on the mesh, over and over: n times on a mesh with edges of length d
-    and six neighbours a vertex spread a value over a standard deviation of d sqrt(3 n / 7). Unknown values take no
-    part: the sum is divided by the weight of those that are known (normalised convolution, Knutsson & Westin 1993).
+    Each vertex is averaged repeatedly with its neighbours on the mesh: n times, on a mesh with edges of length d and
+    six neighbours a vertex, spread a value over a standard deviation of d sqrt(3 n / 7). Unknown values take no part:
+    the sum is divided by the weight of those that are known (normalised convolution, Knutsson & Westin 1993).
 
     Parameters
     ----------
@@ -171,7 +187,7 @@ def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
     values : ndarray, (n_vertices,)
         NaN where unknown.
     mm : float
-        Standard deviation; the nearest that a whole number of times has.
+        Standard deviation, as close as a whole number of repetitions comes to it.
 
     Returns
     -------
@@ -205,32 +221,28 @@ def _neighbours(surface: Surface) -> tuple[sparse.csr_array, float]:
     return sparse.csr_array(joined / joined.sum(axis=1)[:, None]), float(np.median(np.concatenate(lengths)))
 
 
-def group_average(maps: np.ndarray, minimum: int = 1) -> np.ndarray:
-    """Mean over the participants in whom a vertex is measured.
+def group_average(maps: np.ndarray) -> np.ndarray:
+    """Mean over the participants in whom a vertex has a value.
 
     Parameters
     ----------
     maps : array_like, (participants, n_vertices)
         One map per participant on the same surface; NaN where a participant has no value.
-    minimum : int
-        A vertex measured in fewer participants is NaN.
 
     Returns
     -------
     ndarray of float64, (n_vertices,)
+        NaN where no participant has a value.
 
     Raises
     ------
     InputError
-        If the maps differ in length, or `minimum` is not between 1 and the number of participants.
+        If the maps differ in length.
     """
     lengths = [len(one) for one in maps]
     if len(set(lengths)) > 1:
         raise InputError(f"maps of participants: found {', '.join(map(str, lengths))} vertices, expected equal numbers")
-    if not 1 <= minimum <= len(lengths):
-        raise InputError(f"minimum of participants: found {minimum}, expected 1 to {len(lengths)}")
     stacked = np.asarray(maps, dtype=np.float64)
-    measured = np.isfinite(stacked)
-    count = measured.sum(axis=0)
-    total = np.where(measured, stacked, 0).sum(axis=0)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count >= minimum)
+    known = np.isfinite(stacked)
+    count, total = known.sum(axis=0), np.where(known, stacked, 0).sum(axis=0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

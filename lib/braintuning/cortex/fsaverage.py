@@ -1,10 +1,8 @@
-"""The HCP-MMP1.0 parcellation on FreeSurfer's average surface, and its way to a participant's own."""
+"""HCP-MMP1.0 on FreeSurfer's average surface, and its transfer to a participant's own."""
 
 import re
 import warnings
-from collections.abc import Iterable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -27,33 +25,6 @@ ANNOTATIONS = {
 FIGSHARE = "https://figshare.com/articles/dataset/HCP-MMP1_0_projected_on_fsaverage/3498446"
 N_FSAVERAGE, N_FSAVERAGE5 = 163_842, 10_242
 SPHERE_TOLERANCE = 0.01
-
-
-@dataclass(frozen=True)
-class ReferenceFiles:
-    """Where the parcellation and the registration sphere of fsaverage lie, for 'left' and 'right'."""
-
-    annotations: dict[str, Path]
-    spheres: dict[str, Path]
-
-    def __iter__(self) -> Iterable[Path]:
-        return iter((*self.annotations.values(), *self.spheres.values()))
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """The parcellation of an average brain.
-
-    Attributes
-    ----------
-    sphere : dict of str to ndarray
-        For 'left' and 'right', coordinates (n, 3) float64 on the registration sphere.
-    labels : dict of str to ndarray
-        For 'left' and 'right', region (n,) str at each vertex, '' where there is none.
-    """
-
-    sphere: dict[str, np.ndarray]
-    labels: dict[str, np.ndarray]
 
 
 def transfer_labels(source_sphere: np.ndarray, labels: np.ndarray, target_sphere: np.ndarray) -> np.ndarray:
@@ -142,8 +113,8 @@ def _kind(error: Exception) -> str:
 
 def reference_files(
     folder: Path | None = None, cache: Path = CACHE / "fsaverage", coarse: bool = False
-) -> ReferenceFiles:
-    """Files of fsaverage: in a user's folder, else downloaded once.
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """HCP-MMP1.0 annotations and registration spheres of fsaverage: in a user's folder, else downloaded once.
 
     Parameters
     ----------
@@ -155,6 +126,11 @@ def reference_files(
         Where that sphere cannot be had, take that of fsaverage5, which nilearn carries and whose vertices are the first
         of fsaverage and lie 3 mm apart, and warn. Regions then have other borders.
 
+    Returns
+    -------
+    annotations, spheres : dict of str to Path
+        For 'left' and 'right'.
+
     Raises
     ------
     InputError
@@ -162,7 +138,7 @@ def reference_files(
     """
     if folder is None:
         annotations = {hemisphere: _downloaded_annotation(hemisphere, Path(cache)) for hemisphere in HEMISPHERES}
-        return ReferenceFiles(annotations, _downloaded_spheres(Path(cache), coarse))
+        return annotations, _downloaded_spheres(Path(cache), coarse)
     folder, annotations = Path(folder), {}
     for hemisphere, prefix in PREFIX.items():
         choices = [folder / "label" / f"{prefix}.{name}.annot" for name in ("HCPMMP1", "HCP-MMP1", "HCP-MMP1_0")]
@@ -171,7 +147,7 @@ def reference_files(
             raise InputError(f"{choices[0]}: not found, nor as {choices[1].name}; expected the HCP-MMP1.0 annotation")
         annotations[hemisphere] = require_file(found[0])
     spheres = {h: require_file(folder / "surf" / f"{prefix}.sphere.reg") for h, prefix in PREFIX.items()}
-    return ReferenceFiles(annotations, spheres)
+    return annotations, spheres
 
 
 def _downloaded_annotation(hemisphere: str, cache: Path) -> Path:
@@ -226,8 +202,17 @@ def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
     return spheres
 
 
-def read_reference(files: ReferenceFiles) -> Reference:
-    """Read the parcellation of fsaverage.
+def read_reference(
+    annotations: dict[str, Path], spheres: dict[str, Path]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Read the parcellation of fsaverage, each hemisphere's files as `reference_files` gives them.
+
+    Returns
+    -------
+    labels : dict of str to ndarray
+        For 'left' and 'right', region (n,) str at each vertex, '' where there is none.
+    spheres : dict of str to ndarray
+        Coordinates (n, 3) float64 on the registration sphere.
 
     Raises
     ------
@@ -239,26 +224,18 @@ def read_reference(files: ReferenceFiles) -> Reference:
     Glasser et al. 2016, Nature 536:171; Mills 2016, HCP-MMP1.0 projected on fsaverage, figshare 3498446. Each
     icosahedral mesh of FreeSurfer begins with the vertices of the coarser ones, so fsaverage5 has the first labels.
     """
-    spheres, labels = {}, {}
+    labels, coordinates = {}, {}
     for hemisphere in HEMISPHERES:
-        path = files.annotations[hemisphere]
-        names = read_annotation(path)
-        sphere = read_sphere(files.spheres[hemisphere])
+        path, names = annotations[hemisphere], read_annotation(annotations[hemisphere])
+        sphere = read_sphere(spheres[hemisphere])
         if len(sphere) == N_FSAVERAGE5 and len(names) == N_FSAVERAGE:
             names = names[:N_FSAVERAGE5]
         if len(names) != len(sphere):
-            raise InputError(
-                f"{path}: found {len(names)} vertices, expected {len(sphere)} as {files.spheres[hemisphere]}"
-            )
+            raise InputError(f"{path}: found {len(names)} vertices, expected {len(sphere)} as {spheres[hemisphere]}")
         short = {name: region_name(name, hemisphere) for name in np.unique(names).tolist()}
         labels[hemisphere] = np.array([short[name] for name in names.tolist()])
-        spheres[hemisphere] = sphere
-    return Reference(spheres, labels)
-
-
-def reference(folder: Path | None = None, cache: Path = CACHE / "fsaverage", coarse: bool = False) -> Reference:
-    """The parcellation of fsaverage, from a user's folder or downloaded; arguments and errors as `reference_files`."""
-    return read_reference(reference_files(folder, cache, coarse))
+        coordinates[hemisphere] = sphere
+    return labels, coordinates
 
 
 def participant_spheres(freesurfer: Path) -> dict[str, np.ndarray]:

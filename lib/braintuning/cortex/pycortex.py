@@ -1,16 +1,22 @@
-"""A participant's own cortex, out of a pycortex database and the FreeSurfer files beside it."""
+"""A participant's own cortex from a pycortex database and FreeSurfer files, and pycortex kept to our own folders."""
 
 import hashlib
 import json
+import os
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
 
 import nibabel
 import numpy as np
-from scipy.sparse import coo_matrix, csr_matrix, diags
+from scipy.sparse import coo_matrix, csr_matrix, diags, vstack
 
 from braintuning.cortex import fsaverage
-from braintuning.cortex.pycortex_mapper import voxel_shares
 from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices, load_cortex, regions_of_voxels, save_cortex
 from braintuning.cortex.surface import HEMISPHERES, Surface, side_by_side
 from braintuning.errors import InputError
@@ -34,14 +40,14 @@ def participant_cortex(
     ----------
     derivative : Path
         Folder with `pycortex-db/<participant>/` and `freesurfer_subjdir/<participant>/`. Simulated listeners have
-        `space.json` in the former, which names the space that their responses lie in, and nothing else.
+        only `space.json` in the former, which names the space of their responses.
     participant : str
     fsaverage_folder : Path, optional
         FreeSurfer's fsaverage with the HCP-MMP1.0 annotation; without it both are downloaded.
     cache : Path
-        Folder in which the result is kept, under a name that changes with the size or time of any file it came from.
+        Folder in which the result is kept, under a name that changes with the size or time of any source file.
     coarse_regions : bool
-        Whether the sphere of fsaverage5 will do where that of fsaverage cannot be had.
+        Whether the sphere of fsaverage5 will do where that of fsaverage cannot be downloaded.
 
     Returns
     -------
@@ -65,14 +71,15 @@ def participant_cortex(
             f"(ds003020 has them for UTS01 to UTS08)"
         )
     transform = f"{participant}_auto"
-    files = fsaverage.reference_files(fsaverage_folder, Path(cache) / "fsaverage", coarse_regions)
-    sources = [*subject_files(subject, transform), *_freesurfer_files(freesurfer), *files]
+    annotations, average = fsaverage.reference_files(fsaverage_folder, Path(cache) / "fsaverage", coarse_regions)
+    sources = [*subject_files(subject, transform), *_freesurfer_files(freesurfer)]
+    sources += [*annotations.values(), *average.values()]
     stored = Path(cache) / "cortex" / f"{participant}-{_fingerprint(sources)}.h5"
     if stored.is_file():
         return load_cortex(stored)
     spheres = fsaverage.participant_spheres(freesurfer)
-    reference = fsaverage.read_reference(files)
-    labels = [fsaverage.transfer_labels(reference.sphere[h], reference.labels[h], spheres[h]) for h in HEMISPHERES]
+    regions, reference = fsaverage.read_reference(annotations, average)
+    labels = [fsaverage.transfer_labels(reference[h], regions[h], spheres[h]) for h in HEMISPHERES]
     on_cortex = fsaverage.cortex_mask(freesurfer, tuple(len(names) for names in labels))
     cortex = subject_cortex(subject, transform, np.concatenate(labels), spheres, on_cortex, Path(cache) / "pycortex")
     save_cortex(cortex, stored)
@@ -90,7 +97,7 @@ def _simulated(space_file: Path) -> Cortex:
 
 
 def subject_files(subject: Path, transform: str) -> tuple[Path, ...]:
-    """Files of a pycortex subject that a cortex is made of; `InputError` naming the first that is missing."""
+    """Files of a pycortex subject from which a cortex is made; `InputError` naming the first that is missing."""
     folder = subject / "transforms" / transform
     kinds = [f"{kind}_{prefix}" for kind in ("flat", "inflated", "pia", "wm") for prefix in ("lh", "rh")]
     surfaces = [_surface_file(subject, kind) for kind in kinds]
@@ -135,7 +142,6 @@ def subject_cortex(
     transform : str
         Name under `transforms/`, with `mask_thick.nii.gz`.
     vertex_labels : ndarray of str, (n_vertices,)
-        Region at each vertex, left hemisphere first.
     spheres : dict of str to ndarray
         Registration spheres of 'left' and 'right'; may be empty.
     on_cortex : ndarray of bool, (n_vertices,), optional
@@ -251,3 +257,99 @@ def _sulcal_depth(path: Path, folds: np.ndarray) -> np.ndarray:
     if depth.shape != folds.shape:
         raise InputError(f"{path}: found {depth.shape} values, expected {folds.shape}, one per vertex")
     return depth if depth @ (folds - folds.mean()) >= 0 else -depth
+
+
+def voxel_shares(subject: Path, transform: str, store: Path) -> csr_matrix:
+    """Share of each voxel of `mask_thick` in each vertex.
+
+    Pycortex's `line_nearest`: 64 points from white matter to pia under each vertex, each taking the voxel that it lies
+    in. So a vertex averages its whole depth of grey matter, no voxel outside it is blended in as with interpolation,
+    and a voxel's weight is the length of cortex in it, which is what its region is decided by.
+
+    Returns
+    -------
+    csr_matrix of float64, (n_vertices, n_voxels)
+        Voxels in C order of the (z, y, x) mask. Rows sum to 1, or less where the line leaves the mask.
+
+    Raises
+    ------
+    InputError
+        If the mask has another shape than the transform's reference, or no voxel.
+    """
+    mask_file = subject / "transforms" / transform / "mask_thick.nii.gz"
+    try:
+        mask = np.asarray(nibabel.load(require_file(mask_file)).dataobj).T != 0
+    except (OSError, nibabel.filebasedimages.ImageFileError) as error:
+        raise InputError(f"{mask_file}: found {type(error).__name__}, expected a NIfTI mask") from None
+    with _linked_subject(subject, store) as (cortex, name), redirect_stdout(StringIO()):
+        try:
+            mapper = cortex.get_mapper(name, transform, "line_nearest")
+        except (OSError, ValueError, KeyError) as error:
+            where = mask_file.parent / "matrices.xfm"
+            raise InputError(f"{where}: pycortex cannot map with it ({error}), expected its transform") from None
+    shape = tuple(int(n) for n in mapper.shape)
+    if mask.shape != shape or not mask.any():
+        raise InputError(
+            f"{mask_file}: found {int(mask.sum())} voxels in shape {mask.shape}, expected some in {shape} (z, y, x)"
+        )
+    return csr_matrix(vstack(mapper.masks).tocsc()[:, np.flatnonzero(mask.ravel())])
+
+
+@contextmanager
+def _linked_subject(subject: Path, store: Path) -> Iterator[tuple[ModuleType, str]]:
+    """Show pycortex a subject in a folder of our own, as it writes into the folder of every subject it is asked for."""
+    Path(store).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=store) as folder:
+        name = f"{subject.name}-{Path(folder).name}"
+        (Path(folder) / name).mkdir()
+        for part in ("surfaces", "transforms"):
+            (Path(folder) / name / part).symlink_to((subject / part).resolve(), target_is_directory=True)
+        with pycortex_with_subjects(Path(folder), store) as cortex:
+            yield cortex, name
+
+
+@contextmanager
+def pycortex_with_subjects(folder: Path, store: Path) -> Iterator[ModuleType]:
+    """Pycortex with the subjects in `folder`; its database is restored at the end. `store` as in `import_pycortex`."""
+    cortex = import_pycortex(store)
+    before, config = cortex.db.filestore, cortex.options.config
+    cached = config.get("basic", "cache", fallback=None)
+    try:
+        config.remove_option("basic", "cache")
+        cortex.db.filestore = str(folder)
+        cortex.db.reload_subjects()
+        yield cortex
+    finally:
+        cortex.db.filestore = before
+        if cached is not None:
+            config.set("basic", "cache", cached)
+        if Path(before).is_dir():
+            cortex.db.reload_subjects()
+
+
+def import_pycortex(store: Path) -> ModuleType:
+    """Import pycortex with its options under `store`, as it writes them where the environment says when imported.
+
+    Raises
+    ------
+    InputError
+        If pycortex is not installed.
+    """
+    options = Path(store).resolve() / "options"
+    options.mkdir(parents=True, exist_ok=True)
+    import matplotlib.pyplot  # noqa: F401 (it keeps its own folders where the user has them)
+
+    variables = ("HOME",) if sys.platform == "darwin" else ("XDG_CONFIG_HOME", "XDG_DATA_HOME")
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(dict.fromkeys(variables, str(options)))
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            import cortex
+    except ImportError as error:
+        raise InputError(
+            f"package pycortex: not to be imported ({error}), expected it; `pip install pycortex`"
+        ) from None
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return cortex

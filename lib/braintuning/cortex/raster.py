@@ -1,4 +1,4 @@
-"""The cortex as seen on a page: which vertices each pixel of a flat map or of an inflated view shows."""
+"""Pixels of a flat map or an inflated view: which vertices each of them shows."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -53,7 +53,7 @@ class Raster:
         Parameters
         ----------
         colours : ndarray, (n_vertices, 3 or more)
-            Red, green and blue from 0 to 1; more columns are not looked at.
+            Red, green and blue from 0 to 1; further columns are ignored.
 
         Returns
         -------
@@ -68,25 +68,15 @@ class Raster:
         return image.view(np.uint8).reshape(*self.vertex.shape, 4)
 
 
-def flat_image(surface: Surface) -> Raster:
-    """Pixels of the flat map of a surface; `InputError` when it has no flat mesh."""
-    return view_image(surface, FLAT)
-
-
 @lru_cache(maxsize=64)
-def view_image(surface: Surface, view: View) -> Raster:
+def view_image(surface: Surface, view: View = FLAT) -> Raster:
     """Pixels of one view of a surface; kept in memory.
 
     Parameters
     ----------
     surface : Surface
-        The brain.
     view : str or tuple of str
         'flat', or hemisphere and side such as ('left', 'lateral'), seen from far away (orthographic).
-
-    Returns
-    -------
-    Raster
 
     Raises
     ------

