@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from scipy import sparse
 
-from braintuning.cortex.surface import HEMISPHERES, Surface
+from braintuning.cortex.surface import HEMISPHERES, Surface, mesh_adjacency
 from braintuning.errors import InputError
 
 GROUP_COLOURS = {
@@ -69,13 +69,7 @@ class Reliability:
     high: float
 
     def alpha(self, surface: Surface) -> np.ndarray:
-        """Share of the value's colour at each vertex, (n_vertices,) from 0 to 1.
-
-        Raises
-        ------
-        InputError
-            If there is not one value per vertex, or `low` is not below `high`.
-        """
+        """Share of the value's colour at each vertex, 0 to 1; `InputError` if values or limits do not fit."""
         if not self.low < self.high:
             found = f"found low {self.low:g} and high {self.high:g}"
             raise InputError(f"reliability limits: {found}, expected low below high")
@@ -87,10 +81,7 @@ def per_vertex(surface: Surface, values: np.ndarray, what: str) -> np.ndarray:
     """`values` as (n_vertices,) float64; `InputError` that names both lengths when there is not one per vertex."""
     values = np.asarray(values, dtype=np.float64)
     if values.shape != (surface.n_vertices,):
-        raise InputError(
-            f"{what} on {surface.name}: found shape {values.shape}, expected ({surface.n_vertices},); "
-            f"Surface.expand spreads {int(surface.cortex.sum())} cortex values over them"
-        )
+        raise InputError(f"{what} on {surface.name}: found shape {values.shape}, expected ({surface.n_vertices},)")
     return values
 
 
@@ -116,8 +107,8 @@ def vertex_colours(
     alpha : ndarray, (n_vertices,), optional
         Share of the value's colour, 0 to 1; by default 1.
     light : ndarray, (n_vertices,), optional
-        Light that each vertex catches, 0 to 1, as `raster.facing_light` gives it. It shades the folds alone, so that a
-        value has the colour of the colour bar wherever it lies.
+        As from `raster.facing_light`. It shades the folds alone, so that a value has the colour of the colour bar
+        wherever it lies.
 
     Returns
     -------
@@ -192,7 +183,7 @@ def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
     Returns
     -------
     ndarray of float64, (n_vertices,)
-        NaN where nothing is known near by, and off the cortex.
+        NaN where nothing nearby is known, and off the cortex.
     """
     known = np.isfinite(values) & surface.cortex
     total, weight = np.where(known, values, 0.0), known.astype(float)
@@ -206,38 +197,19 @@ def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
 @lru_cache(maxsize=16)
 def _neighbours(surface: Surface) -> tuple[sparse.csr_array, float]:
     """Mean of each vertex and its neighbours as a matrix, and the median length of an edge in mm."""
-    starts, ends, lengths = [], [], []
-    for hemisphere in HEMISPHERES:
-        points, faces = surface.inflated[hemisphere]
-        first, second = np.unique(
-            np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [0, 2]]])), axis=0
-        ).T
-        offset = surface.vertices(hemisphere).start
+    adjacent, lengths = [], []
+    for points, faces in (surface.inflated[hemisphere] for hemisphere in HEMISPHERES):
+        adjacent.append(mesh_adjacency(faces, len(points)))
+        first, second = sparse.triu(adjacent[-1]).nonzero()
         lengths.append(np.linalg.norm(points[first] - points[second], axis=1))
-        starts += [first + offset, second + offset]
-        ends += [second + offset, first + offset]
-    rows, columns, n = np.concatenate(starts), np.concatenate(ends), surface.n_vertices
-    joined = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n, n)) + sparse.eye_array(n, format="csr")
+    joined = sparse.block_diag(adjacent, format="csr") + sparse.eye_array(surface.n_vertices, format="csr")
     return sparse.csr_array(joined / joined.sum(axis=1)[:, None]), float(np.median(np.concatenate(lengths)))
 
 
 def group_average(maps: np.ndarray) -> np.ndarray:
-    """Mean over the participants in whom a vertex has a value.
+    """Mean (n_vertices,) float64 over the participants in whom a vertex has a value, NaN where none has.
 
-    Parameters
-    ----------
-    maps : array_like, (participants, n_vertices)
-        One map per participant on the same surface; NaN where a participant has no value.
-
-    Returns
-    -------
-    ndarray of float64, (n_vertices,)
-        NaN where no participant has a value.
-
-    Raises
-    ------
-    InputError
-        If the maps differ in length.
+    `maps` (participants, n_vertices) lie on the same surface; maps of different lengths are an `InputError`.
     """
     lengths = [len(one) for one in maps]
     if len(set(lengths)) > 1:

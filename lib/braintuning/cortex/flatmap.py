@@ -18,7 +18,7 @@ from braintuning.cortex.outlines import Box, Name, Outline, group_outline, outli
 from braintuning.cortex.page import colour_bar
 from braintuning.cortex.raster import FLAT, Raster, View, facing_light, view_image
 from braintuning.cortex.regions import GROUPS, members
-from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices
+from braintuning.cortex.subject import Cortex, fs_lr_cortex
 from braintuning.cortex.surface import Surface
 from braintuning.errors import InputError
 
@@ -162,7 +162,7 @@ def _on_surface(
     if isinstance(cortex, str):
         if cortex != "fs_LR":
             raise InputError(f"cortex {cortex!r}: expected 'fs_LR', a Cortex or a Surface")
-        cortex = fs_lr_cortex_of_vertices()
+        cortex = fs_lr_cortex()
     if isinstance(cortex, Surface):
         return cortex, values, alpha, labels
     values, alpha = (
@@ -187,13 +187,7 @@ def show_image(ax: Axes, image: Raster, colours: np.ndarray, window: Box | None 
 
 
 def region_colours(labels: np.ndarray, groups: Sequence[str]) -> dict[str, str]:
-    """Colour of each region of the groups; a region that two of them have takes the colour of the first.
-
-    Raises
-    ------
-    InputError
-        If a group is unknown or none of its regions occurs in `labels`.
-    """
+    """Colour of each region of the groups, by the first that has it; `InputError` as from `regions.members`."""
     colours: dict[str, str] = {}
     for group in groups:
         members(np.asarray(labels), group)

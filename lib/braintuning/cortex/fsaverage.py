@@ -28,17 +28,13 @@ SPHERE_TOLERANCE = 0.01
 
 
 def transfer_labels(source_sphere: np.ndarray, labels: np.ndarray, target_sphere: np.ndarray) -> np.ndarray:
-    """Give each vertex the label of the nearest vertex on the registration sphere.
+    """Labels (m,) of the target's vertices: each has that of the nearest source vertex on the registration sphere.
 
     Parameters
     ----------
     source_sphere, target_sphere : ndarray, (n, 3) and (m, 3)
         Coordinates on spheres around the origin; their radii need not agree.
     labels : ndarray of str, (n,)
-
-    Returns
-    -------
-    ndarray of str, (m,)
 
     Raises
     ------
@@ -61,10 +57,7 @@ def _unit(sphere: np.ndarray) -> np.ndarray:
 def region_name(name: str, hemisphere: str) -> str:
     """Region without hemisphere and ending: 'A1' for 'L_A1_ROI', '' for the medial wall.
 
-    Raises
-    ------
-    InputError
-        If the name is of the other hemisphere.
+    A name of the other hemisphere is an `InputError`.
     """
     if name in ("???", "unknown", "Medial_wall", "Medial_Wall", ""):
         return ""
@@ -75,13 +68,7 @@ def region_name(name: str, hemisphere: str) -> str:
 
 
 def read_annotation(path: Path) -> np.ndarray:
-    """Name at each vertex of a FreeSurfer annotation, (n,) str, '' where it has none.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or is no annotation.
-    """
+    """Name at each vertex of a FreeSurfer annotation, (n,) str, '' where it has none; `InputError` if it is none."""
     require_file(path)
     try:
         numbers, _, names = read_annot(path)
@@ -91,13 +78,7 @@ def read_annotation(path: Path) -> np.ndarray:
 
 
 def read_sphere(path: Path) -> np.ndarray:
-    """Coordinates (n, 3) float64 of a sphere in FreeSurfer's or GIFTI's format.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or is no surface.
-    """
+    """Coordinates (n, 3) float64 of a sphere in FreeSurfer's or GIFTI's format; `InputError` if it is none."""
     path = require_file(path)
     try:
         if path.name.endswith((".gii", ".gii.gz")):
@@ -123,8 +104,8 @@ def reference_files(
     cache : Path
         Where downloads are kept. The annotations are checked by MD5; the sphere is nilearn's.
     coarse : bool
-        Where that sphere cannot be had, take that of fsaverage5, which nilearn carries and whose vertices are the first
-        of fsaverage and lie 3 mm apart, and warn. Regions then have other borders.
+        Where that sphere cannot be downloaded, warn and take that of fsaverage5, which nilearn carries and whose
+        vertices are the first of fsaverage and lie 3 mm apart. Regions then have other borders.
 
     Returns
     -------
@@ -158,7 +139,7 @@ def _downloaded_annotation(hemisphere: str, cache: Path) -> Path:
     try:
         return Path(pooch.retrieve(address, f"md5:{md5}", fname=name, path=cache))
     except Exception as error:
-        problem = "its MD5 is another" if "hash" in str(error) else f"not to be had ({type(error).__name__})"
+        problem = "its MD5 is another" if "hash" in str(error) else f"cannot be downloaded ({type(error).__name__})"
         raise InputError(
             f"{address}: {problem}, expected the HCP-MMP1.0 annotation of fsaverage; get {FIGSHARE} elsewhere, "
             f"put both files as label/lh.HCPMMP1.annot and rh.HCPMMP1.annot into a folder of FreeSurfer's fsaverage "
@@ -168,7 +149,7 @@ def _downloaded_annotation(hemisphere: str, cache: Path) -> Path:
 
 @cache
 def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
-    """Nilearn's full sphere if it is here or can be had, else, if that will do, its bundled sphere of fsaverage5."""
+    """Nilearn's full sphere if it is here or can be downloaded, else, if `coarse`, its bundled one of fsaverage5."""
     from nilearn.datasets import fetch_surf_fsaverage
 
     bundled = fetch_surf_fsaverage("fsaverage5")
@@ -179,13 +160,13 @@ def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
     except Exception as error:
         if not coarse:
             raise InputError(
-                f"sphere of fsaverage: not to be had ({type(error).__name__}), expected nilearn to download it; name a "
-                f"folder of FreeSurfer's fsaverage under `dataset: fsaverage:` in the study, or allow borders 3 mm "
+                f"sphere of fsaverage: cannot be downloaded ({type(error).__name__}), expected nilearn to do so; name "
+                f"a folder of FreeSurfer's fsaverage under `dataset: fsaverage:` in the study, or allow borders 3 mm "
                 f"coarse there with `coarse_regions: true`"
             ) from None
         warnings.warn(
-            f"the sphere of fsaverage is not to be had ({type(error).__name__}); regions come from fsaverage5, whose "
-            f"vertices lie 3 mm apart",
+            f"the sphere of fsaverage cannot be downloaded ({type(error).__name__}); regions come from fsaverage5, "
+            f"whose vertices lie 3 mm apart",
             stacklevel=2,
         )
         return spheres

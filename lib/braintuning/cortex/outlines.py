@@ -73,7 +73,9 @@ def outlines(surface: Surface, labels: np.ndarray, regions: tuple[str, ...], vie
     InputError
         If `labels` has another length than the surface, or the surface has no flat mesh.
     """
-    return _outlines(surface, _numbered(*_content(surface, labels), regions), regions, view)
+    number_of = {region: number for number, region in enumerate(regions, start=1)}
+    numbers = np.array([number_of.get(label, 0) for label in _checked(surface, labels).tolist()], np.int16)
+    return _outlines(surface, numbers.tobytes(), regions, view)
 
 
 def group_outline(surface: Surface, labels: np.ndarray, group: str, view: View = FLAT) -> tuple[Outline, ...]:
@@ -84,33 +86,16 @@ def group_outline(surface: Surface, labels: np.ndarray, group: str, view: View =
     InputError
         As `outlines` and `regions.members`.
     """
-    return _outlines(surface, _gathered(*_content(surface, labels), group), (group,), view)
+    return _outlines(surface, members(_checked(surface, labels), group).astype(np.int16).tobytes(), (group,), view)
 
 
-def _content(surface: Surface, labels: np.ndarray) -> tuple[bytes, str]:
-    """Labels as bytes and the name of their dtype, which a cache can look up."""
-    labels = np.asarray(labels, dtype=np.str_)
+def _checked(surface: Surface, labels: np.ndarray) -> np.ndarray:
+    labels = np.asarray(labels)
     if labels.shape != (surface.n_vertices,):
         raise InputError(
             f"labels on {surface.name}: found shape {labels.shape}, expected ({surface.n_vertices},), a name per vertex"
         )
-    return labels.tobytes(), labels.dtype.str
-
-
-@lru_cache(maxsize=32)
-def _numbered(content: bytes, dtype: str, regions: tuple[str, ...]) -> bytes:
-    """Place of each vertex's region in `regions`, int16 from 1 on, 0 where it is none of them."""
-    labels = np.frombuffer(content, dtype)
-    numbers = np.zeros(len(labels), np.int16)
-    for number, region in enumerate(regions, start=1):
-        numbers[labels == region] = number
-    return numbers.tobytes()
-
-
-@lru_cache(maxsize=32)
-def _gathered(content: bytes, dtype: str, group: str) -> bytes:
-    """1 at the vertices of a group and 0 elsewhere, int16."""
-    return members(np.frombuffer(content, dtype), group).astype(np.int16).tobytes()
+    return labels
 
 
 @lru_cache(maxsize=256)

@@ -131,31 +131,11 @@ def brain_page(
     two_dimensional: bool,
     insets: bool,
 ) -> tuple[Figure, dict[str | tuple[str, str], Axes], str]:
-    """Arrange title, flat map, four views, colour key, legend, insets and note below each other.
+    """A page for one brain, `width` inches wide: the figure, its empty axes, and the label broken into lines that fit.
 
-    Parameters
-    ----------
-    width : float
-        Of the page, in inches.
-    aspect : float
-        Height over width of the flat map.
-    title, label, note : str
-        Texts above the page, at the colour key and below the page.
-    n_groups : int
-        Lines of the legend.
-    two_dimensional : bool
-        Whether the colour key is a square and not a bar.
-    insets : bool
-        Whether there are insets; the key then stands above the legend between them, else beside it.
-
-    Returns
-    -------
-    Figure
-        With title and note.
-    axes : dict
-        Empty: 'flat', 'key', 'legend', each view such as ('left', 'medial'), and 'left' and 'right' for the insets.
-    label : str
-        Broken into lines that fit.
+    Below each other stand the title, the axes 'flat' (of height over width `aspect`), a row of views such as
+    ('left', 'medial'), the colour 'key' (a square if `two_dimensional`), the 'legend' of `n_groups` lines, and the
+    note. With `insets` the key stands above the legend between the axes 'left' and 'right', else beside it.
     """
     inset = max(INSET_SHARE * width, SMALLEST_INSET) if insets else 0.0
     column = width - 2 * (inset + EDGE + AIR) if insets else 0.46 * width
@@ -187,10 +167,9 @@ def brain_page(
 def participants_page(
     width: float, aspect: float, captions: Sequence[str], *, label: str, note: str | None
 ) -> tuple[Figure, dict[str | int, Axes], str]:
-    """Arrange maps of participants in a grid, each above its caption, with a colour bar and a legend below.
+    """A page for a grid of maps, each above its caption, with a colour bar and a legend below; as `brain_page`.
 
-    `aspect` is the height over width of the tallest map. Gives what `brain_page` gives, with axes 0, 1, ... of the
-    maps, 'key' and 'legend'.
+    The axes are 0, 1, ... of the maps, of height over width `aspect` or less, 'key' and 'legend'.
     """
     n_columns = max(1, min(COLUMNS_FOR.get(len(captions), 3), int(width / NARROWEST_MAP)))
     column = (width - GAP * (n_columns + 1)) / n_columns

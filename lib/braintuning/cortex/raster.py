@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 
-from braintuning.cortex.surface import Surface
+from braintuning.cortex.surface import Surface, vertex_normals
 from braintuning.errors import InputError
 
 CAMERA_X = {("left", "lateral"): -1, ("left", "medial"): 1, ("right", "medial"): -1, ("right", "lateral"): 1}
@@ -103,21 +103,13 @@ def view_image(surface: Surface, view: View = FLAT) -> Raster:
 
 @lru_cache(maxsize=64)
 def facing_light(surface: Surface, view: View) -> np.ndarray:
-    """How much of the light each vertex of an inflated view catches, from 0 to 1; (n_vertices,) float64.
+    """Light that each vertex of an inflated view catches, (n_vertices,) from 0 to 1, by Lambert's cosine law.
 
-    The light shines from the camera, a little from above and in front (Lambert's cosine law on vertex normals).
+    It shines from the camera, a little from above and in front.
     """
-    hemisphere = view[0]
-    coordinates, faces = surface.inflated[hemisphere]
-    corners = coordinates[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(face_normals[:, k], 3), len(coordinates)) for k in range(3)], axis=1
-    )
-    light = np.array(LIGHT) * [CAMERA_X[view], 1, 1]
-    lengths = np.linalg.norm(normals, axis=1) * np.linalg.norm(light)
+    light = np.array(LIGHT) * [CAMERA_X[view], 1, 1] / np.linalg.norm(LIGHT)
     caught = np.ones(surface.n_vertices)
-    caught[surface.vertices(hemisphere)] = np.clip(normals @ light / np.maximum(lengths, 1e-12), 0, 1)
+    caught[surface.vertices(view[0])] = np.clip(vertex_normals(*surface.inflated[view[0]]) @ light, 0, 1)
     return caught
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from braintuning.cortex.fsaverage import PREFIX, read_annotation
-from braintuning.cortex.surface import fs_lr_cortex, hcp_file
+from braintuning.cortex.surface import fs_lr, hcp_file
 from braintuning.errors import InputError, nearest
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -51,8 +51,7 @@ def hcp_mmp_labels() -> np.ndarray:
     ----------
     Glasser et al. 2016, A multi-modal parcellation of human cerebral cortex, Nature 536:171.
     """
-    cortex = fs_lr_cortex()
-    path = hcp_file("mmp_1.0.npz")
+    cortex, path = fs_lr().cortex, hcp_file("mmp_1.0.npz")
     with np.load(path, allow_pickle=False) as parcellation:
         ids = parcellation["map_all"][: cortex.sum()]
         names = dict(zip(parcellation["ids"].tolist(), parcellation["labels"].tolist(), strict=True))
@@ -67,17 +66,7 @@ def hcp_mmp_labels() -> np.ndarray:
 
 
 def members(labels: np.ndarray, group: str) -> np.ndarray:
-    """Which vertices belong to a group of regions.
-
-    Parameters
-    ----------
-    labels : ndarray of str, (vertices,)
-    group : str
-        A key of `GROUPS`.
-
-    Returns
-    -------
-    ndarray of bool, (vertices,)
+    """Which vertices or voxels belong to a group of regions, a key of `GROUPS`; bool, as many as `labels`.
 
     Raises
     ------

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from nibabel.imageglobals import logger as nibabel_logger
+from scipy import sparse
 
 from braintuning.errors import InputError
 
@@ -23,7 +24,6 @@ class Surface:
     Attributes
     ----------
     name : str
-        What the surface is called in messages and captions.
     vertices_per_hemisphere : tuple of int
     inflated : dict of str to tuple
         For 'left' and 'right', coordinates (vertices, 3) float64 in mm, x to the right, y to the front, z up, and faces
@@ -55,45 +55,28 @@ class Surface:
         return sum(self.vertices_per_hemisphere)
 
     def vertices(self, hemisphere: str) -> slice:
-        """Where the vertices of 'left' or 'right' lie in an array over all vertices.
-
-        Raises
-        ------
-        InputError
-            If `hemisphere` is neither.
-        """
+        """Where the vertices of 'left' or 'right' lie in an array over all; any other name is an `InputError`."""
         if hemisphere not in HEMISPHERES:
             raise InputError(f"hemisphere {hemisphere!r}: expected 'left' or 'right'")
         n_left = self.vertices_per_hemisphere[0]
         return slice(0, n_left) if hemisphere == "left" else slice(n_left, self.n_vertices)
 
-    def expand(self, cortex_values: np.ndarray) -> np.ndarray:
-        """Spread values over the cortex vertices to all vertices.
 
-        Parameters
-        ----------
-        cortex_values : ndarray, (cortex vertices, ...)
-            One row per True of `cortex`, in its order.
+def mesh_adjacency(faces: np.ndarray, n_vertices: int) -> sparse.csr_array:
+    """1.0 for each pair of vertices that share an edge, both ways; csr_array (n_vertices, n_vertices)."""
+    edges = faces[:, [0, 1, 1, 2, 2, 0, 1, 0, 2, 1, 0, 2]].reshape(-1, 2)
+    adjacency = sparse.csr_array((np.ones(len(edges)), edges.T), shape=(n_vertices, n_vertices))
+    adjacency.sum_duplicates()
+    adjacency.data[:] = 1
+    return adjacency
 
-        Returns
-        -------
-        ndarray, (n_vertices, ...)
-            NaN on the medial wall; float32 stays float32, all else becomes float64.
 
-        Raises
-        ------
-        InputError
-            If the first length is not the number of cortex vertices.
-        """
-        cortex_values = np.asarray(cortex_values)
-        n_cortex = int(self.cortex.sum())
-        found = len(cortex_values) if cortex_values.ndim else 0
-        if found != n_cortex:
-            raise InputError(f"values over the cortex of {self.name}: found {found} rows, expected {n_cortex}")
-        dtype = np.float32 if cortex_values.dtype == np.float32 else np.float64
-        everywhere = np.full((self.n_vertices, *cortex_values.shape[1:]), np.nan, dtype)
-        everywhere[self.cortex] = cortex_values
-        return everywhere
+def vertex_normals(coordinates: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (n, 3) at the vertices of a mesh: the mean of the normals of their faces, weighted by area."""
+    a, b, c = (coordinates[faces[:, k]] for k in range(3))
+    of_faces = np.repeat(np.cross(b - a, c - a), 3, axis=0)
+    normals = np.stack([np.bincount(faces.ravel(), one, len(coordinates)) for one in of_faces.T], axis=1)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
 def side_by_side(
@@ -165,8 +148,8 @@ def _hcp_sulcal_depth() -> np.ndarray:
         nibabel_logger.setLevel(level)
 
 
-def fs_lr_cortex() -> np.ndarray:
-    """Mask of the cortex on fs_LR-32k, (64984,) bool: False on the medial wall."""
+def _off_the_medial_wall() -> np.ndarray:
+    """Mask of the cortex on fs_LR-32k, (64984,) bool."""
     with np.load(hcp_file("fMRI_vertex_info_32k.npz"), allow_pickle=False) as info:
         n_left, n_right = int(info["num_meshl"]), int(info["num_meshr"])
         cortex = np.zeros(n_left + n_right, bool)
@@ -193,7 +176,7 @@ def fs_lr() -> Surface:
     """
     flat = {hemisphere: hcp_mesh(hemisphere, "flat") for hemisphere in HEMISPHERES}
     coordinates, faces = side_by_side(*((flat[h][0][:, :2], flat[h][1]) for h in HEMISPHERES))
-    cortex = fs_lr_cortex()
+    cortex = _off_the_medial_wall()
     depth = np.zeros(len(cortex))
     depth[cortex] = _hcp_sulcal_depth()
     return Surface(

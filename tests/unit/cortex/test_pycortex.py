@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from braintuning.cortex import pycortex as pycortex_subject
 from braintuning.cortex.flatmap import plot_flatmap
-from braintuning.cortex.pycortex import gyral_convexity, participant_cortex, voxel_shares
-from braintuning.cortex.subject import fs_lr_cortex_of_vertices
+from braintuning.cortex.pycortex import _gyral_convexity, participant_cortex, voxel_shares
+from braintuning.cortex.subject import fs_lr_cortex
 from braintuning.errors import InputError
 from matplotlib.figure import Figure
 from nibabel.freesurfer import write_geometry
@@ -147,7 +147,7 @@ def test_simulated_listeners_lie_on_the_group_surface(tmp_path):
     folder = tmp_path / "pycortex-db" / "SIM01"
     folder.mkdir(parents=True)
     (folder / "space.json").write_text(json.dumps({"space": "fs_LR_32k"}))
-    assert participant_cortex(tmp_path, "SIM01") is fs_lr_cortex_of_vertices()
+    assert participant_cortex(tmp_path, "SIM01") is fs_lr_cortex()
     for text in ('{"space": "MNI"}', "[]", "{"):
         (folder / "space.json").write_text(text)
         with pytest.raises(InputError, match=r"space\.json: found space .* expected 'fs_LR_32k'"):
@@ -210,7 +210,7 @@ def test_without_the_cortex_label_the_flat_mesh_tells_the_medial_wall(copy, brai
 def test_convexity_is_positive_on_hills_and_negative_in_valleys():
     points, faces = icosphere(5)
     height = np.cos(8 * points[:, 2])
-    convexity = gyral_convexity(points * (30 + 3 * height[:, None]), faces)
+    convexity = _gyral_convexity(points * (30 + 3 * height[:, None]), faces)
     assert np.corrcoef(convexity, height)[0, 1] > 0.8
     assert convexity[height > 0.9].mean() > 0 > convexity[height < -0.9].mean()
 

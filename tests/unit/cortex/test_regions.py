@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 
 import nibabel
 import numpy as np
@@ -116,3 +118,10 @@ def test_regions_lie_in_the_gyri_they_were_planted_in(tmp_path):
     for region, gyrus in DESTRIEUX.items():
         assert table.loc[region, "destrieux"] == gyrus
         assert table.loc[region, "expected_share"] > 0.8
+
+
+def test_regions_are_known_without_anything_that_draws():
+    code = "import sys, braintuning.cortex.regions, braintuning.cortex.subject\n"
+    code += "sys.exit(', '.join({'matplotlib', 'contourpy', 'cortex', 'braintuning.cortex.raster'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
