@@ -117,11 +117,9 @@ def vertex_colours(
     Raises
     ------
     InputError
-        If `values` or `alpha` has another length than the surface has vertices, or all values are NaN.
+        If `values` or `alpha` has another length than the surface has vertices.
     """
     values = per_vertex(surface, values, "values")
-    if np.isnan(values).all():
-        raise InputError(f"values on {surface.name}: all {len(values)} are NaN, expected at least one number")
     share = np.ones(len(values)) if alpha is None else np.clip(np.nan_to_num(per_vertex(surface, alpha, "alpha")), 0, 1)
     share = np.where(np.isnan(values), 0, share)[:, None]
     grey = fold_grey(surface)

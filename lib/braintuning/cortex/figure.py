@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from braintuning.cortex.colours import DIFFERENCE, SMOOTHED, Reliability, limits, per_vertex, smoothed, vertex_colours
@@ -22,6 +23,7 @@ from braintuning.cortex.flatmap import (
     show_image,
     write_names,
 )
+from braintuning.cortex.outlines import Box
 from braintuning.cortex.page import brain_page, colour_bar, colour_square, group_legend, participants_page
 from braintuning.cortex.raster import CAMERA_X, view_image
 from braintuning.cortex.surface import HEMISPHERES, Surface
@@ -92,52 +94,67 @@ def cortex_figure(
     """
     values = per_vertex(surface, values, "values")
     if smooth_mm:
-        note = _smoothing_note(note, smooth_mm)
-        if reliability is not None:
-            values = np.where(reliability.alpha(surface) > 0, values, np.nan)
-            reliability = replace(reliability, values=smoothed(surface, reliability.values, smooth_mm))
-        values = smoothed(surface, values, smooth_mm)
+        values, reliability, note = _smooth(surface, values, reliability, note, smooth_mm)
     alpha = None if reliability is None else reliability.alpha(surface)
-    ink = {} if labels is None else region_colours(labels, groups)
-    in_regions = slice(None)
-    if ink and alpha is not None and (visible := np.isin(labels, list(ink)) & (alpha > 0)).any():
-        in_regions = visible
-    vmin, vmax = limits(surface, values[in_regions], vmin, vmax, symmetric)
+    groups = () if labels is None else groups
+    ink = region_colours(labels, groups)
+    visible = np.isin(labels, list(ink)) & (alpha > 0) if ink and alpha is not None else np.zeros(len(values), bool)
+    vmin, vmax = limits(surface, values[visible] if visible.any() else values, vmin, vmax, symmetric)
     scale = dict(cmap=DIFFERENCE if symmetric else "inferno", vmin=vmin, vmax=vmax)
     shown = values if threshold is None else np.where(np.abs(values) >= threshold, values, np.nan)
     if np.isnan(shown).all():
         shown, alpha = values, np.zeros(len(values))
-    windows = {h: auditory_window(surface, labels, h) for h in HEMISPHERES} if set(ink) & set(INSET_REGIONS) else {}
-    windows = {hemisphere: window for hemisphere, window in windows.items() if window}
-    image = view_image(surface)
+    sides = HEMISPHERES if set(ink) & set(INSET_REGIONS) else ()
+    windows = {side: window for side in sides if (window := auditory_window(surface, labels, side))}
     fig, axes, label = brain_page(
         width_inches,
-        np.ptp(image.y) / np.ptp(image.x),
+        view_image(surface).aspect,
         title=title,
         label=label,
         note=note,
-        n_groups=len(groups) if ink else 0,
+        n_groups=len(groups),
         two_dimensional=reliability is not None,
         insets=bool(windows),
     )
-    colours = vertex_colours(surface, shown, alpha=alpha, **scale)
-    show_image(axes["flat"], image, colours)
-    if ink:
-        drawn = draw_regions(axes["flat"], surface, labels, groups)
-        named = [outline for outline in drawn if not (windows and outline.region in INSET_REGIONS)]
-        write_names(axes["flat"], surface, named, list(windows.values()))
-    for hemisphere, view in CAMERA_X:
-        ax = axes[hemisphere, view]
-        plot_inflated(shown, hemisphere, view, surface, ax=ax, alpha=alpha, labels=labels, groups=groups, **scale)
-    for hemisphere, window in windows.items():
-        draw_frame(axes["flat"], window)
-        draw_inset(axes[hemisphere], surface, colours, labels, groups, hemisphere)
+    _draw_flat(axes, surface, vertex_colours(surface, shown, alpha=alpha, **scale), labels, groups, windows)
+    for view in CAMERA_X:
+        plot_inflated(shown, *view, surface, ax=axes[view], alpha=alpha, labels=labels, groups=groups, **scale)
     if reliability is None:
         colour_bar(axes["key"], shown, label, alpha=alpha, threshold=threshold, **scale)
     else:
         colour_square(axes["key"], label, reliability, threshold=threshold, **scale)
-    group_legend(axes["legend"], groups if ink else ())
+    group_legend(axes["legend"], groups)
     return fig
+
+
+def _smooth(
+    surface: Surface, values: np.ndarray, reliability: Reliability | None, note: str | None, mm: float
+) -> tuple[np.ndarray, Reliability | None, str]:
+    """Values and reliability smoothed, only values that the reliability shows taking part, and a note that says so."""
+    if reliability is not None:
+        values = np.where(reliability.alpha(surface) > 0, values, np.nan)
+        reliability = replace(reliability, values=smoothed(surface, reliability.values, mm))
+    return smoothed(surface, values, mm), reliability, _smoothing_note(note, mm)
+
+
+def _draw_flat(
+    axes: dict[str | tuple[str, str], Axes],
+    surface: Surface,
+    colours: np.ndarray,
+    labels: np.ndarray | None,
+    groups: Sequence[str],
+    windows: dict[str, Box],
+) -> None:
+    """Draw the flat map, and its windows into the insets, in which the names of their regions then stand."""
+    flat = axes["flat"]
+    show_image(flat, view_image(surface), colours)
+    if groups:
+        drawn = draw_regions(flat, surface, labels, groups)
+        named = [outline for outline in drawn if not (windows and outline.region in INSET_REGIONS)]
+        write_names(flat, surface, named, list(windows.values()))
+    for hemisphere, window in windows.items():
+        draw_frame(flat, window)
+        draw_inset(axes[hemisphere], surface, colours, labels, groups, hemisphere)
 
 
 def _smoothing_note(note: str | None, mm: float) -> str:
@@ -204,7 +221,7 @@ def participants_figure(
     vmin, vmax = limits(panels[0].surface, np.concatenate(values), vmin, vmax, symmetric=False)
     scale = dict(cmap="inferno", vmin=vmin, vmax=vmax)
     images = [view_image(panel.surface) for panel in panels]
-    aspect = max(np.ptp(image.y) / np.ptp(image.x) for image in images)
+    aspect = max(image.aspect for image in images)
     captions = [panel.caption for panel in panels]
     fig, axes, label = participants_page(width_inches, aspect, captions, label=label, note=note)
     visible = [np.abs(one) >= (threshold or 0) for one in values]

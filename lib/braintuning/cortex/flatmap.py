@@ -96,7 +96,7 @@ def plot_flatmap(
     if ax is None:
         import matplotlib.pyplot as plt
 
-        height = PAGE_INCHES * np.ptp(image.y) / np.ptp(image.x) * (1 if colour_label is None else 1.2)
+        height = PAGE_INCHES * image.aspect * (1 if colour_label is None else 1.2)
         ax = plt.figure(figsize=(PAGE_INCHES, height)).add_axes((0, 0, 1, 1))
     if colour_label is not None:
         below, _ = make_axes(ax, location="bottom", fraction=0.12, shrink=0.4, aspect=30, pad=0.01)

@@ -1,4 +1,4 @@
-"""What stands around maps on a page: wrapped text, colour bars, legends, and where each part has its place."""
+"""Page layout around maps: wrapped text, colour bars, legends, and the place of each part."""
 
 from collections.abc import Sequence
 from textwrap import fill

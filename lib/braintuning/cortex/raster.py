@@ -47,6 +47,11 @@ class Raster:
     sheet: tuple[np.ndarray, ...]
     blend: sparse.csr_array
 
+    @property
+    def aspect(self) -> float:
+        """Height over width."""
+        return float(np.ptp(self.y) / np.ptp(self.x))
+
     def paint(self, colours: np.ndarray) -> np.ndarray:
         """Image of vertices of the given colours, interpolated linearly within each triangle.
 

@@ -52,7 +52,7 @@ def test_lengths_and_empty_maps_are_named():
     with pytest.raises(InputError, match=r"alpha on fs_LR-32k: found shape \(3,\), expected \(64984,\)"):
         vertex_colours(surface, np.zeros(N), **SCALE, alpha=np.ones(3))
     with pytest.raises(InputError, match="all 64984 are NaN"):
-        vertex_colours(surface, np.full(N, np.nan), **SCALE)
+        limits(surface, np.full(N, np.nan), None, None, False)
 
 
 def test_reliability_rises_from_low_to_high():
