@@ -50,7 +50,7 @@ def simulated_on_it() -> Iterator[Surface]:
         for module in (simulate, cortex):
             patch.setattr(module, "hcp_mmp_labels", lambda: labels)
         patch.setattr(simulate, "BORDER_SHIFT_DEGREES", DEGREES)
-        caches = simulate._neighbour_average, meaning.word_vectors, cortex.fs_lr_cortex
+        caches = simulate._neighbour_average, meaning.word_vectors, cortex.fs_lr_cortex_of_vertices
         for cached in caches:
             cached.cache_clear()
         yield surface

@@ -18,7 +18,7 @@ from braintuning.cortex.outlines import Box, Name, Outline, group_outline, outli
 from braintuning.cortex.page import colour_bar
 from braintuning.cortex.raster import FLAT, Raster, View, facing_light, view_image
 from braintuning.cortex.regions import GROUPS, members
-from braintuning.cortex.subject import Cortex, fs_lr_cortex
+from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import Surface
 from braintuning.errors import InputError
 
@@ -162,7 +162,7 @@ def _on_surface(
     if isinstance(cortex, str):
         if cortex != "fs_LR":
             raise InputError(f"cortex {cortex!r}: expected 'fs_LR', a Cortex or a Surface")
-        cortex = fs_lr_cortex()
+        cortex = fs_lr_cortex_of_vertices()
     if isinstance(cortex, Surface):
         return cortex, values, alpha, labels
     values, alpha = (

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags, vstack
 
 from braintuning.cortex import fsaverage
-from braintuning.cortex.subject import Cortex, fs_lr_cortex, load_cortex, regions_of_voxels, save_cortex
+from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices, load_cortex, regions_of_voxels, save_cortex
 from braintuning.cortex.surface import HEMISPHERES, Surface, mesh_adjacency, side_by_side, vertex_normals
 from braintuning.errors import InputError
 from braintuning.results import CACHE, require_file
@@ -86,7 +86,7 @@ def _simulated(space_file: Path) -> Cortex:
         space = "nothing readable"
     if space != "fs_LR_32k":
         raise InputError(f"{space_file}: found space {space!r}, expected 'fs_LR_32k'")
-    return fs_lr_cortex()
+    return fs_lr_cortex_of_vertices()
 
 
 def _own_files(subject: Path, transform: str, freesurfer: Path) -> list[Path]:

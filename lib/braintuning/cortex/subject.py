@@ -79,7 +79,7 @@ class Cortex:
 
 
 @cache
-def fs_lr_cortex() -> Cortex:
+def fs_lr_cortex_of_vertices() -> Cortex:
     """The group cortex fs_LR-32k for responses whose columns are its 59,412 vertices off the medial wall.
 
     Raises

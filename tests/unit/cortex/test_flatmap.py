@@ -6,7 +6,7 @@ import pytest
 from braintuning.cortex.flatmap import plot_flatmap, plot_inflated
 from braintuning.cortex.raster import CAMERA_X
 from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
-from braintuning.cortex.subject import fs_lr_cortex
+from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr
 from braintuning.errors import InputError
 from drawn import NAMED, SCALE, assert_apart_and_inside, coloured, pixels, planted, texts
@@ -24,7 +24,7 @@ def test_a_map_takes_values_of_vertices_of_the_cortex_alone_and_of_voxels_and_br
     assert bar.get_xlabel() == "alignment (r)"
     assert bar.get_xlim() == (0, pytest.approx(0.8))
     assert bar.get_window_extent().y1 < whole.get_window_extent().y0 + 1
-    cortex = fs_lr_cortex()
+    cortex = fs_lr_cortex_of_vertices()
     alpha = np.zeros(cortex.n_voxels)
     hidden = plot_flatmap(np.full(cortex.n_voxels, 0.5), cortex, alpha=alpha, vmin=0, vmax=1, groups=())
     assert hidden.figure is not whole.figure

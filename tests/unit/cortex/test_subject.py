@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from braintuning.cortex.regions import hcp_mmp_labels
-from braintuning.cortex.subject import Cortex, fs_lr_cortex, load_cortex, regions_of_voxels, save_cortex
+from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices, load_cortex, regions_of_voxels, save_cortex
 from braintuning.cortex.surface import Surface, fs_lr
 from braintuning.errors import InputError
 from scipy.sparse import csr_matrix
@@ -70,7 +70,7 @@ def test_voxels_take_the_region_that_most_of_their_weight_goes_to():
 
 
 def test_the_group_cortex_spreads_values_as_its_surface_does():
-    cortex, rng = fs_lr_cortex(), np.random.default_rng(2)
+    cortex, rng = fs_lr_cortex_of_vertices(), np.random.default_rng(2)
     assert cortex.surface is fs_lr()
     assert cortex.n_voxels == 59_412
     values = rng.normal(size=cortex.n_voxels)

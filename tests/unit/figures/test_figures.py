@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from braintuning.cortex.colours import Reliability
 from braintuning.cortex.regions import hcp_mmp_labels, members
-from braintuning.cortex.subject import fs_lr_cortex
+from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr
 from braintuning.figures import ceilings as figure_a1
 from braintuning.figures import claims
@@ -71,7 +71,7 @@ def cortex_maps(monkeypatch):
         monkeypatch.setattr(module, "reliability", lambda *_: ceiling)
     monkeypatch.setattr(figure2, "change_map", lambda *_, **__: change)
     monkeypatch.setattr(figure3, "change_map", lambda *_, **__: -change)
-    return SimpleNamespace(cortex=lambda participant: fs_lr_cortex())
+    return SimpleNamespace(cortex=lambda participant: fs_lr_cortex_of_vertices())
 
 
 def fig2(study, monkeypatch):
@@ -141,7 +141,7 @@ def fig5(study, monkeypatch):
 
 
 def figA1(study, monkeypatch):
-    ceiling = np.full(fs_lr_cortex().n_voxels, 0.2)
+    ceiling = np.full(fs_lr_cortex_of_vertices().n_voxels, 0.2)
     ceiling[members(hcp_mmp_labels(), "late_language")[fs_lr().cortex]] = 0.8
     monkeypatch.setattr(figure_a1, "load_arrays", lambda *_: {"ceiling": ceiling})
     numbers = dict(n_above=4_000, n_voxels=59_412, threshold=0.4, published=None)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny_subject
 from braintuning.cortex.pycortex import participant_cortex
-from braintuning.cortex.subject import fs_lr_cortex
+from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.tuning.joint import common_cortex, fsaverage5_spheres
 from tiny import refused
 
@@ -65,7 +65,7 @@ def test_points_are_those_where_somebody_can_be_measured_and_everybody_has_a_vox
 
 
 def test_participants_with_the_same_voxels_keep_them():
-    cortex = fs_lr_cortex()
+    cortex = fs_lr_cortex_of_vertices()
     ceilings = {name: np.full(cortex.n_voxels, np.nan) for name in ("SIM01", "SIM02")}
     ceilings["SIM01"][[3, 9]], ceilings["SIM02"][[9, 70]] = 0.5, 0.6
     common = common_cortex({"SIM01": cortex, "SIM02": cortex}, ceilings, 0.4)
@@ -91,7 +91,7 @@ def test_a_broken_voxel_has_no_share_in_any_point_and_its_vertices_take_the_othe
 
 
 def test_a_voxel_that_is_broken_in_one_of_those_who_share_voxels_is_no_point():
-    cortex = fs_lr_cortex()
+    cortex = fs_lr_cortex_of_vertices()
     ceilings = {name: np.full(cortex.n_voxels, 0.1) for name in ("SIM01", "SIM02")}
     broken = {name: np.zeros(cortex.n_voxels, bool) for name in ceilings}
     ceilings["SIM01"][[3, 9]], broken["SIM02"][9] = 0.5, True
