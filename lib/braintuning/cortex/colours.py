@@ -1,4 +1,4 @@
-"""What colour a vertex has: its value over the grey of the folds, the paler the less it is to be trusted."""
+"""Colours of vertices: values over the grey of the folds, faded where they are unreliable."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,9 +8,29 @@ from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from scipy import sparse
 
-from braintuning.cortex.surface import HEMISPHERES, Surface
+from braintuning.cortex.surface import HEMISPHERES, Surface, mesh_adjacency
 from braintuning.errors import InputError
 
+GROUP_COLOURS = {
+    "primary_auditory": "#22d3ff",
+    "early_auditory": "#ffffff",
+    "late_language": "#7cfc00",
+    "angular_gyrus": "#7cfc00",
+    "lateral_temporal": "#ffb3e6",
+    "inferior_middle_frontal": "#ffe14d",
+}
+CASING = "#111111"
+"""Colour of the dark edges of outlines and names."""
+GROUP_COLOURS = {
+    "primary_auditory": "#22d3ff",
+    "early_auditory": "#ffffff",
+    "late_language": "#7cfc00",
+    "angular_gyrus": "#7cfc00",
+    "lateral_temporal": "#ffb3e6",
+    "inferior_middle_frontal": "#ffe14d",
+}
+CASING = "#111111"
+"""Dark edge of outlines and names."""
 DARKEST_FOLD, LIGHTEST_FOLD = 0.40, 0.87
 MIDDLE_FOLD = 0.7
 DARKEST_SHADE = 0.62
@@ -31,12 +51,12 @@ colormaps.register(
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """How far each value is to be trusted: the second dimension of a two-dimensional colour map.
+    """How reliable each value is: the second dimension of a two-dimensional colour map.
 
     Attributes
     ----------
     values : ndarray, (n_vertices,)
-        The measure, a noise ceiling for example; NaN counts as not to be trusted.
+        The measure, a noise ceiling for example; NaN counts as unreliable.
     label : str
         What it is, written beside the colour legend.
     low, high : float
@@ -49,13 +69,7 @@ class Reliability:
     high: float
 
     def alpha(self, surface: Surface) -> np.ndarray:
-        """Share of the value's colour at each vertex, (n_vertices,) from 0 to 1.
-
-        Raises
-        ------
-        InputError
-            If there is not one value per vertex, or `low` is not below `high`.
-        """
+        """Share of the value's colour at each vertex, 0 to 1; `InputError` if values or limits do not fit."""
         if not self.low < self.high:
             found = f"found low {self.low:g} and high {self.high:g}"
             raise InputError(f"reliability limits: {found}, expected low below high")
@@ -67,10 +81,7 @@ def per_vertex(surface: Surface, values: np.ndarray, what: str) -> np.ndarray:
     """`values` as (n_vertices,) float64; `InputError` that names both lengths when there is not one per vertex."""
     values = np.asarray(values, dtype=np.float64)
     if values.shape != (surface.n_vertices,):
-        raise InputError(
-            f"{what} on {surface.name}: found shape {values.shape}, expected ({surface.n_vertices},); "
-            f"Surface.expand spreads {int(surface.cortex.sum())} cortex values over them"
-        )
+        raise InputError(f"{what} on {surface.name}: found shape {values.shape}, expected ({surface.n_vertices},)")
     return values
 
 
@@ -89,16 +100,15 @@ def vertex_colours(
     Parameters
     ----------
     surface : Surface
-        Gives the sulcal depth: gyri are light, sulci dark.
     values : ndarray, (n_vertices,)
         NaN shows the folds alone.
-    cmap, vmin, vmax : str, float, float
+    cmap, vmin, vmax
         Colour map and the values at its ends.
     alpha : ndarray, (n_vertices,), optional
-        Share of the value's colour, 0 to 1; 1 without it.
+        Share of the value's colour, 0 to 1; by default 1.
     light : ndarray, (n_vertices,), optional
-        Light that each vertex catches, 0 to 1, as `raster.facing_light` gives it. It shades the folds alone, so that a
-        value has the colour of the colour bar wherever it lies.
+        As from `raster.facing_light`. It shades the folds alone, so that a value has the colour of the colour bar
+        wherever it lies.
 
     Returns
     -------
@@ -107,11 +117,9 @@ def vertex_colours(
     Raises
     ------
     InputError
-        If `values` or `alpha` has another length than the surface has vertices, or all values are NaN.
+        If `values` or `alpha` has another length than the surface has vertices.
     """
     values = per_vertex(surface, values, "values")
-    if np.isnan(values).all():
-        raise InputError(f"values on {surface.name}: all {len(values)} are NaN, expected at least one number")
     share = np.ones(len(values)) if alpha is None else np.clip(np.nan_to_num(per_vertex(surface, alpha, "alpha")), 0, 1)
     share = np.where(np.isnan(values), 0, share)[:, None]
     grey = fold_grey(surface)
@@ -122,7 +130,7 @@ def vertex_colours(
 
 
 def fold_grey(surface: Surface) -> np.ndarray:
-    """Grey of each vertex, (n_vertices,) from 0 to 1: light on gyri, dark in sulci."""
+    """Grey of each vertex by its sulcal depth, (n_vertices,) from 0 to 1: light on gyri, dark in sulci."""
     depth = surface.sulcal_depth
     low, high = np.percentile(depth[surface.cortex], [1, 99])
     return DARKEST_FOLD + (LIGHTEST_FOLD - DARKEST_FOLD) * np.clip((depth - low) / (high - low), 0, 1)
@@ -131,13 +139,10 @@ def fold_grey(surface: Surface) -> np.ndarray:
 def limits(
     surface: Surface, values: np.ndarray, vmin: float | None, vmax: float | None, symmetric: bool
 ) -> tuple[float, float]:
-    """The ends of the colour map, those that the caller left out (None) chosen from the values.
+    """The ends of the colour map, `vmin` and `vmax`, those that are None chosen from the values.
 
-    Returns
-    -------
-    vmin, vmax : float
-        Left out, they are 0 (the 1st percentile if that is negative) and the 99th percentile; if `symmetric`, minus
-        and plus the 99th percentile of the absolute values.
+    They are 0 (the 1st percentile if that is negative) and the 99th percentile; if `symmetric`, minus and plus the
+    99th percentile of the absolute values.
 
     Raises
     ------
@@ -161,9 +166,9 @@ def limits(
 def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
     """Values averaged over a neighbourhood on the surface, for display.
 
-    Each vertex is averaged with its neighbours on the mesh, over and over: n times on a mesh with edges of length d
-    and six neighbours a vertex spread a value over a standard deviation of d sqrt(3 n / 7). Unknown values take no
-    part: the sum is divided by the weight of those that are known (normalised convolution, Knutsson & Westin 1993).
+    Each vertex is averaged repeatedly with its neighbours on the mesh: n times, on a mesh with edges of length d and
+    six neighbours a vertex, spread a value over a standard deviation of d sqrt(3 n / 7). Unknown values take no part:
+    the sum is divided by the weight of those that are known (normalised convolution, Knutsson & Westin 1993).
 
     Parameters
     ----------
@@ -171,12 +176,12 @@ def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
     values : ndarray, (n_vertices,)
         NaN where unknown.
     mm : float
-        Standard deviation; the nearest that a whole number of times has.
+        Standard deviation, as close as a whole number of repetitions comes to it.
 
     Returns
     -------
     ndarray of float64, (n_vertices,)
-        NaN where nothing is known near by, and off the cortex.
+        NaN where nothing nearby is known, and off the cortex.
     """
     known = np.isfinite(values) & surface.cortex
     total, weight = np.where(known, values, 0.0), known.astype(float)
@@ -190,47 +195,24 @@ def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
 @lru_cache(maxsize=16)
 def _neighbours(surface: Surface) -> tuple[sparse.csr_array, float]:
     """Mean of each vertex and its neighbours as a matrix, and the median length of an edge in mm."""
-    starts, ends, lengths = [], [], []
-    for hemisphere in HEMISPHERES:
-        points, faces = surface.inflated[hemisphere]
-        first, second = np.unique(
-            np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [0, 2]]])), axis=0
-        ).T
-        offset = surface.vertices(hemisphere).start
+    adjacent, lengths = [], []
+    for points, faces in (surface.inflated[hemisphere] for hemisphere in HEMISPHERES):
+        adjacent.append(mesh_adjacency(faces, len(points)))
+        first, second = sparse.triu(adjacent[-1]).nonzero()
         lengths.append(np.linalg.norm(points[first] - points[second], axis=1))
-        starts += [first + offset, second + offset]
-        ends += [second + offset, first + offset]
-    rows, columns, n = np.concatenate(starts), np.concatenate(ends), surface.n_vertices
-    joined = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n, n)) + sparse.eye_array(n, format="csr")
+    joined = sparse.block_diag(adjacent, format="csr") + sparse.eye_array(surface.n_vertices, format="csr")
     return sparse.csr_array(joined / joined.sum(axis=1)[:, None]), float(np.median(np.concatenate(lengths)))
 
 
-def group_average(maps: np.ndarray, minimum: int = 1) -> np.ndarray:
-    """Mean over the participants in whom a vertex is measured.
+def group_average(maps: np.ndarray) -> np.ndarray:
+    """Mean (n_vertices,) float64 over the participants in whom a vertex has a value, NaN where none has.
 
-    Parameters
-    ----------
-    maps : array_like, (participants, n_vertices)
-        One map per participant on the same surface; NaN where a participant has no value.
-    minimum : int
-        A vertex measured in fewer participants is NaN.
-
-    Returns
-    -------
-    ndarray of float64, (n_vertices,)
-
-    Raises
-    ------
-    InputError
-        If the maps differ in length, or `minimum` is not between 1 and the number of participants.
+    `maps` (participants, n_vertices) lie on the same surface; maps of different lengths are an `InputError`.
     """
     lengths = [len(one) for one in maps]
     if len(set(lengths)) > 1:
         raise InputError(f"maps of participants: found {', '.join(map(str, lengths))} vertices, expected equal numbers")
-    if not 1 <= minimum <= len(lengths):
-        raise InputError(f"minimum of participants: found {minimum}, expected 1 to {len(lengths)}")
     stacked = np.asarray(maps, dtype=np.float64)
-    measured = np.isfinite(stacked)
-    count = measured.sum(axis=0)
-    total = np.where(measured, stacked, 0).sum(axis=0)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count >= minimum)
+    known = np.isfinite(stacked)
+    count, total = known.sum(axis=0), np.where(known, stacked, 0).sum(axis=0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

@@ -1,19 +1,43 @@
-"""One brain on a page: flat map, inflated views, magnified auditory regions, colour key and legend."""
+"""Figures of the cortex: one brain with all its views, maps of several participants, and how a figure is saved."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from braintuning.cortex.auditory_inset import INSET_REGIONS, Window, auditory_window, draw_frame, draw_inset
 from braintuning.cortex.colours import DIFFERENCE, SMOOTHED, Reliability, limits, per_vertex, smoothed, vertex_colours
-from braintuning.cortex.flatmap import DEFAULT_GROUPS, flatmap, inflated, region_colours
-from braintuning.cortex.layout import INSET_HEIGHT, INSET_WIDTH, arrange
-from braintuning.cortex.page import colour_bar, colour_square, group_legend
-from braintuning.cortex.raster import CAMERA_X, flat_image
+from braintuning.cortex.flatmap import (
+    DEFAULT_GROUPS,
+    INSET_REGIONS,
+    auditory_window,
+    draw_frame,
+    draw_groups,
+    draw_inset,
+    draw_regions,
+    plot_inflated,
+    region_colours,
+    show_image,
+    write_names,
+)
+from braintuning.cortex.outlines import Box
+from braintuning.cortex.page import brain_page, colour_bar, colour_square, group_legend, participants_page
+from braintuning.cortex.raster import CAMERA_X, view_image
 from braintuning.cortex.surface import HEMISPHERES, Surface
+from braintuning.errors import InputError
+from braintuning.results import atomic_path
+
+MOST_PANELS = 9
+DPI = 300
+COARSER_DPI = (225, 170, 130)
+LARGEST_PDF = 2_000_000
+SAVE_OPTIONS = {
+    "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 1}},
+    "pdf": {"metadata": {"CreationDate": None, "Producer": None, "Creator": None}},
+}
 
 
 def cortex_figure(
@@ -22,79 +46,69 @@ def cortex_figure(
     *,
     label: str,
     title: str | None = None,
-    cmap: str | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
     threshold: float | None = None,
     symmetric: bool = False,
-    alpha: np.ndarray | None = None,
     labels: np.ndarray | None = None,
     groups: Sequence[str] = DEFAULT_GROUPS,
     note: str | None = None,
     width_inches: float = 7.2,
     reliability: Reliability | None = None,
-    inset: bool = True,
     smooth_mm: float = 0.0,
 ) -> Figure:
     """One brain as a flat map, four inflated views, magnified auditory regions, a colour bar and a legend.
 
     Parameters
     ----------
-    surface, values, alpha, labels, groups
-        As in `flatmap`.
+    surface : Surface
+        With a flat mesh.
+    values : ndarray, (n_vertices,)
+        NaN shows the grey of the folds.
     label : str
         What the values are, with their unit; written at the colour bar.
     title, note : str, optional
         Written above and, small, below the figure.
-    cmap : str, optional
-        Colour map; 'inferno', and `colours.DIFFERENCE` if `symmetric`, without it.
     vmin, vmax : float, optional
-        Values at the ends of the colour map. Without them the 99th percentile and 0 (the 1st percentile if values are
-        negative), and if `symmetric` plus and minus the 99th percentile of the absolute values; with `labels` and
-        `reliability`, of those that show inside the outlined regions.
+        Values at the ends of the colour map, 'inferno'. Without them the 99th percentile and 0 (the 1st percentile if
+        values are negative), and if `symmetric` plus and minus the 99th percentile of the absolute values; with
+        `labels` and `reliability`, of those that show inside the outlined regions.
     threshold : float, optional
         Values whose size is smaller are not shown.
     symmetric : bool
-        Centre the colour map on zero.
+        Use the colour map `colours.DIFFERENCE`, centred on zero.
+    labels, groups
+        As in `plot_flatmap`. The names of early auditory regions stand in magnified windows and not on the map.
     width_inches : float
-        Width of the figure.
     reliability : Reliability, optional
         A second dimension that fades values, with a two-dimensional colour legend in place of the colour bar.
-    inset : bool
-        Magnify the early auditory regions of each hemisphere, whose names then stand there and not on the map. Without
-        effect where `groups` have none of them.
     smooth_mm : float
         Standard deviation by which values are smoothed on the surface, those alone that `reliability` shows, and the
-        reliability itself, so that a vertex that is reliable by chance among others that are not fades. The small print
-        says so.
-
-    Returns
-    -------
-    Figure
+        reliability itself, so that a vertex that is reliable by chance among others that are not fades. The note says
+        so.
 
     Raises
     ------
     InputError
-        As `flatmap`, and if `vmin` is not below `vmax`.
+        As `plot_flatmap`, and if `vmin` is not below `vmax`.
     """
     values = per_vertex(surface, values, "values")
     if smooth_mm:
-        values, reliability = _smooth(surface, values, reliability, smooth_mm)
-        note = f"{note}. {SMOOTHED.format(smooth_mm)}" if note else SMOOTHED.format(smooth_mm)
-    if reliability is not None:
-        alpha = reliability.alpha(surface) * (1 if alpha is None else per_vertex(surface, alpha, "alpha"))
-    in_regions = _shown_in_regions(labels, groups, alpha) if reliability is not None else slice(None)
-    vmin, vmax = limits(surface, values[in_regions], vmin, vmax, symmetric)
+        values, reliability, note = _smooth(surface, values, reliability, note, smooth_mm)
+    alpha = None if reliability is None else reliability.alpha(surface)
+    groups = () if labels is None else groups
+    ink = region_colours(labels, groups)
+    visible = np.isin(labels, list(ink)) & (alpha > 0) if ink and alpha is not None else np.zeros(len(values), bool)
+    vmin, vmax = limits(surface, values[visible] if visible.any() else values, vmin, vmax, symmetric)
+    scale = dict(cmap=DIFFERENCE if symmetric else "inferno", vmin=vmin, vmax=vmax)
     shown = values if threshold is None else np.where(np.abs(values) >= threshold, values, np.nan)
     if np.isnan(shown).all():
         shown, alpha = values, np.zeros(len(values))
-    scale = dict(cmap=cmap or (DIFFERENCE if symmetric else "inferno"), vmin=vmin, vmax=vmax)
-    groups = () if labels is None else groups
-    windows = _inset_windows(surface, labels, groups) if inset and groups else {}
-    image = flat_image(surface)
-    page = arrange(
+    sides = HEMISPHERES if set(ink) & set(INSET_REGIONS) else ()
+    windows = {side: window for side in sides if (window := auditory_window(surface, labels, side))}
+    fig, axes, label = brain_page(
         width_inches,
-        np.ptp(image.y) / np.ptp(image.x),
+        view_image(surface).aspect,
         title=title,
         label=label,
         note=note,
@@ -102,59 +116,150 @@ def cortex_figure(
         two_dimensional=reliability is not None,
         insets=bool(windows),
     )
-    fig, axes = page.figure()
-    _draw_brain(axes, surface, shown, windows, alpha=alpha, labels=labels, groups=groups, **scale)
+    _draw_flat(axes, surface, vertex_colours(surface, shown, alpha=alpha, **scale), labels, groups, windows)
+    for view in CAMERA_X:
+        plot_inflated(shown, *view, surface, ax=axes[view], alpha=alpha, labels=labels, groups=groups, **scale)
     if reliability is None:
-        colour_bar(axes["key"], shown, page.label, alpha=alpha, threshold=threshold, **scale)
+        colour_bar(axes["key"], shown, label, alpha=alpha, threshold=threshold, **scale)
     else:
-        colour_square(axes["key"], page.label, reliability, threshold=threshold, **scale)
+        colour_square(axes["key"], label, reliability, threshold=threshold, **scale)
     group_legend(axes["legend"], groups)
     return fig
 
 
 def _smooth(
-    surface: Surface, values: np.ndarray, reliability: Reliability | None, mm: float
-) -> tuple[np.ndarray, Reliability | None]:
-    """Values and reliability smoothed; only values that the reliability shows take part."""
-    if reliability is None:
-        return smoothed(surface, values, mm), None
-    kept = np.where(reliability.alpha(surface) > 0, values, np.nan)
-    return smoothed(surface, kept, mm), replace(reliability, values=smoothed(surface, reliability.values, mm))
+    surface: Surface, values: np.ndarray, reliability: Reliability | None, note: str | None, mm: float
+) -> tuple[np.ndarray, Reliability | None, str]:
+    """Values and reliability smoothed, only values that the reliability shows taking part, and a note that says so."""
+    if reliability is not None:
+        values = np.where(reliability.alpha(surface) > 0, values, np.nan)
+        reliability = replace(reliability, values=smoothed(surface, reliability.values, mm))
+    return smoothed(surface, values, mm), reliability, _smoothing_note(note, mm)
 
 
-def _shown_in_regions(labels: np.ndarray | None, groups: Sequence[str], alpha: np.ndarray) -> np.ndarray | slice:
-    """Vertices that show and lie in an outlined region; all where there are none."""
-    if labels is None:
-        return slice(None)
-    inside = np.isin(labels, list(region_colours(labels, groups))) & (alpha > 0)
-    return inside if inside.any() else slice(None)
-
-
-def _draw_brain(
+def _draw_flat(
     axes: dict[str | tuple[str, str], Axes],
     surface: Surface,
-    shown: np.ndarray,
-    windows: dict[str, Window],
-    *,
-    alpha: np.ndarray | None,
+    colours: np.ndarray,
     labels: np.ndarray | None,
     groups: Sequence[str],
-    **scale: str | float,
+    windows: dict[str, Box],
 ) -> None:
-    regions = dict(alpha=alpha, labels=labels, groups=groups)
-    without = dict(unnamed=INSET_REGIONS if windows else (), frames=tuple(windows.values()))
-    flatmap(axes["flat"], surface, shown, **without, **regions, **scale)
-    for hemisphere, view in CAMERA_X:
-        inflated(axes[hemisphere, view], surface, shown, hemisphere, view, **regions, **scale)
-    colours = vertex_colours(surface, shown, alpha=alpha, **scale)
+    """Draw the flat map, and its windows into the insets, in which the names of their regions then stand."""
+    flat = axes["flat"]
+    show_image(flat, view_image(surface), colours)
+    if groups:
+        drawn = draw_regions(flat, surface, labels, groups)
+        named = [outline for outline in drawn if not (windows and outline.region in INSET_REGIONS)]
+        write_names(flat, surface, named, list(windows.values()))
     for hemisphere, window in windows.items():
-        draw_frame(axes["flat"], window)
-        draw_inset(axes[hemisphere], surface, colours, labels, groups, window)
+        draw_frame(flat, window)
+        draw_inset(axes[hemisphere], surface, colours, labels, groups, hemisphere)
 
 
-def _inset_windows(surface: Surface, labels: np.ndarray, groups: Sequence[str]) -> dict[str, Window]:
-    """Part of the flat map that is magnified for each hemisphere; none where no group has an auditory region."""
-    if not set(INSET_REGIONS) & set(region_colours(labels, groups)):
-        return {}
-    windows = {side: auditory_window(surface, labels, side, INSET_WIDTH / INSET_HEIGHT) for side in HEMISPHERES}
-    return {side: window for side, window in windows.items() if window}
+def _smoothing_note(note: str | None, mm: float) -> str:
+    return f"{note}. {SMOOTHED.format(mm)}" if note else SMOOTHED.format(mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One participant's map.
+
+    Attributes
+    ----------
+    surface : Surface
+        The participant's own cortex or a group surface; it needs a flat mesh.
+    values : ndarray, (n_vertices,)
+        NaN where there is nothing to show.
+    labels : ndarray of str, (n_vertices,), or None
+        Region at each vertex; None draws no outlines.
+    caption : str
+        Written under the map.
+    """
+
+    surface: Surface
+    values: np.ndarray
+    labels: np.ndarray | None
+    caption: str
+
+
+def participants_figure(
+    panels: Sequence[Panel],
+    *,
+    label: str,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    threshold: float | None = None,
+    note: str | None = None,
+    width_inches: float = 7.2,
+    smooth_mm: float = 0.0,
+) -> Figure:
+    """Draw flat maps of 1 to 9 participants in a grid, with one colour bar and one legend below.
+
+    Parameters
+    ----------
+    panels : sequence of Panel
+        Filled row by row.
+    label, note, vmin, vmax, threshold
+        As in `cortex_figure`, one scale for all.
+    width_inches : float
+        Where it is narrow the grid has fewer columns.
+    smooth_mm : float
+        Standard deviation by which values are smoothed on the surface before the threshold; the note says so.
+
+    Raises
+    ------
+    InputError
+        If there are no panels or more than 9, as `plot_flatmap`, and if `vmin` is not below `vmax`.
+    """
+    if not 1 <= len(panels) <= MOST_PANELS:
+        raise InputError(f"panels: found {len(panels)}, expected 1 to {MOST_PANELS} participants")
+    values = [per_vertex(panel.surface, panel.values, f"values of {panel.caption!r}") for panel in panels]
+    if smooth_mm:
+        values = [smoothed(panel.surface, one, smooth_mm) for panel, one in zip(panels, values, strict=True)]
+        note = _smoothing_note(note, smooth_mm)
+    vmin, vmax = limits(panels[0].surface, np.concatenate(values), vmin, vmax, symmetric=False)
+    scale = dict(cmap="inferno", vmin=vmin, vmax=vmax)
+    images = [view_image(panel.surface) for panel in panels]
+    aspect = max(image.aspect for image in images)
+    captions = [panel.caption for panel in panels]
+    fig, axes, label = participants_page(width_inches, aspect, captions, label=label, note=note)
+    visible = [np.abs(one) >= (threshold or 0) for one in values]
+    for k, (panel, image) in enumerate(zip(panels, images, strict=True)):
+        known = np.where(np.isnan(values[k]), vmin, values[k])
+        show_image(axes[k], image, vertex_colours(panel.surface, known, alpha=visible[k], **scale))
+        if panel.labels is not None:
+            draw_groups(axes[k], panel.surface, panel.labels, DEFAULT_GROUPS)
+    seen = np.where(np.concatenate(visible), np.concatenate(values), np.nan)
+    colour_bar(axes["key"], seen, label, threshold=threshold, **scale)
+    group_legend(axes["legend"], DEFAULT_GROUPS if any(panel.labels is not None for panel in panels) else ())
+    return fig
+
+
+def save_figure(fig: Figure, path_without_suffix: Path) -> tuple[Path, Path]:
+    """Write a figure as PNG and PDF, each whole or not at all, with the same bytes every time.
+
+    Parameters
+    ----------
+    fig : Figure
+        The PNG has 300 dots an inch, and so have the rasterised parts of the PDF unless it would then exceed 2 MB, as
+        with values that differ from vertex to vertex. Text in the PDF stays text (TrueType).
+    path_without_suffix : Path
+        '.png' and '.pdf' are appended to it; its folder is made.
+
+    Returns
+    -------
+    tuple of Path
+        The PNG and the PDF.
+    """
+    base = Path(path_without_suffix)
+    paths = []
+    with rc_context({"pdf.fonttype": 42}):
+        for suffix, options in SAVE_OPTIONS.items():
+            paths.append(base.with_name(f"{base.name}.{suffix}"))
+            with atomic_path(paths[-1]) as temporary:
+                for dpi in (DPI, *COARSER_DPI):
+                    fig.savefig(temporary, format=suffix, dpi=dpi, **options)
+                    if suffix == "png" or temporary.stat().st_size < LARGEST_PDF:
+                        break
+    return tuple(paths)

@@ -1,10 +1,8 @@
-"""The HCP-MMP1.0 parcellation on FreeSurfer's average surface, and its way to a participant's own."""
+"""HCP-MMP1.0 on FreeSurfer's average surface, and its transfer to a participant's own."""
 
 import re
 import warnings
-from collections.abc import Iterable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -29,45 +27,14 @@ N_FSAVERAGE, N_FSAVERAGE5 = 163_842, 10_242
 SPHERE_TOLERANCE = 0.01
 
 
-@dataclass(frozen=True)
-class ReferenceFiles:
-    """Where the parcellation and the registration sphere of fsaverage lie, for 'left' and 'right'."""
-
-    annotations: dict[str, Path]
-    spheres: dict[str, Path]
-
-    def __iter__(self) -> Iterable[Path]:
-        return iter((*self.annotations.values(), *self.spheres.values()))
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """The parcellation of an average brain.
-
-    Attributes
-    ----------
-    sphere : dict of str to ndarray
-        For 'left' and 'right', coordinates (n, 3) float64 on the registration sphere.
-    labels : dict of str to ndarray
-        For 'left' and 'right', region (n,) str at each vertex, '' where there is none.
-    """
-
-    sphere: dict[str, np.ndarray]
-    labels: dict[str, np.ndarray]
-
-
 def transfer_labels(source_sphere: np.ndarray, labels: np.ndarray, target_sphere: np.ndarray) -> np.ndarray:
-    """Give each vertex the label of the nearest vertex on the registration sphere.
+    """Labels (m,) of the target's vertices: each has that of the nearest source vertex on the registration sphere.
 
     Parameters
     ----------
     source_sphere, target_sphere : ndarray, (n, 3) and (m, 3)
         Coordinates on spheres around the origin; their radii need not agree.
     labels : ndarray of str, (n,)
-
-    Returns
-    -------
-    ndarray of str, (m,)
 
     Raises
     ------
@@ -90,10 +57,7 @@ def _unit(sphere: np.ndarray) -> np.ndarray:
 def region_name(name: str, hemisphere: str) -> str:
     """Region without hemisphere and ending: 'A1' for 'L_A1_ROI', '' for the medial wall.
 
-    Raises
-    ------
-    InputError
-        If the name is of the other hemisphere.
+    A name of the other hemisphere is an `InputError`.
     """
     if name in ("???", "unknown", "Medial_wall", "Medial_Wall", ""):
         return ""
@@ -104,13 +68,7 @@ def region_name(name: str, hemisphere: str) -> str:
 
 
 def read_annotation(path: Path) -> np.ndarray:
-    """Name at each vertex of a FreeSurfer annotation, (n,) str, '' where it has none.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or is no annotation.
-    """
+    """Name at each vertex of a FreeSurfer annotation, (n,) str, '' where it has none; `InputError` if it is none."""
     require_file(path)
     try:
         numbers, _, names = read_annot(path)
@@ -120,13 +78,7 @@ def read_annotation(path: Path) -> np.ndarray:
 
 
 def read_sphere(path: Path) -> np.ndarray:
-    """Coordinates (n, 3) float64 of a sphere in FreeSurfer's or GIFTI's format.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or is no surface.
-    """
+    """Coordinates (n, 3) float64 of a sphere in FreeSurfer's or GIFTI's format; `InputError` if it is none."""
     path = require_file(path)
     try:
         if path.name.endswith((".gii", ".gii.gz")):
@@ -142,8 +94,8 @@ def _kind(error: Exception) -> str:
 
 def reference_files(
     folder: Path | None = None, cache: Path = CACHE / "fsaverage", coarse: bool = False
-) -> ReferenceFiles:
-    """Files of fsaverage: in a user's folder, else downloaded once.
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """HCP-MMP1.0 annotations and registration spheres of fsaverage: in a user's folder, else downloaded once.
 
     Parameters
     ----------
@@ -152,8 +104,13 @@ def reference_files(
     cache : Path
         Where downloads are kept. The annotations are checked by MD5; the sphere is nilearn's.
     coarse : bool
-        Where that sphere cannot be had, take that of fsaverage5, which nilearn carries and whose vertices are the first
-        of fsaverage and lie 3 mm apart, and warn. Regions then have other borders.
+        Where that sphere cannot be downloaded, warn and take that of fsaverage5, which nilearn carries and whose
+        vertices are the first of fsaverage and lie 3 mm apart. Regions then have other borders.
+
+    Returns
+    -------
+    annotations, spheres : dict of str to Path
+        For 'left' and 'right'.
 
     Raises
     ------
@@ -162,7 +119,7 @@ def reference_files(
     """
     if folder is None:
         annotations = {hemisphere: _downloaded_annotation(hemisphere, Path(cache)) for hemisphere in HEMISPHERES}
-        return ReferenceFiles(annotations, _downloaded_spheres(Path(cache), coarse))
+        return annotations, _downloaded_spheres(Path(cache), coarse)
     folder, annotations = Path(folder), {}
     for hemisphere, prefix in PREFIX.items():
         choices = [folder / "label" / f"{prefix}.{name}.annot" for name in ("HCPMMP1", "HCP-MMP1", "HCP-MMP1_0")]
@@ -171,7 +128,7 @@ def reference_files(
             raise InputError(f"{choices[0]}: not found, nor as {choices[1].name}; expected the HCP-MMP1.0 annotation")
         annotations[hemisphere] = require_file(found[0])
     spheres = {h: require_file(folder / "surf" / f"{prefix}.sphere.reg") for h, prefix in PREFIX.items()}
-    return ReferenceFiles(annotations, spheres)
+    return annotations, spheres
 
 
 def _downloaded_annotation(hemisphere: str, cache: Path) -> Path:
@@ -182,7 +139,7 @@ def _downloaded_annotation(hemisphere: str, cache: Path) -> Path:
     try:
         return Path(pooch.retrieve(address, f"md5:{md5}", fname=name, path=cache))
     except Exception as error:
-        problem = "its MD5 is another" if "hash" in str(error) else f"not to be had ({type(error).__name__})"
+        problem = "its MD5 is another" if "hash" in str(error) else f"cannot be downloaded ({type(error).__name__})"
         raise InputError(
             f"{address}: {problem}, expected the HCP-MMP1.0 annotation of fsaverage; get {FIGSHARE} elsewhere, "
             f"put both files as label/lh.HCPMMP1.annot and rh.HCPMMP1.annot into a folder of FreeSurfer's fsaverage "
@@ -192,7 +149,7 @@ def _downloaded_annotation(hemisphere: str, cache: Path) -> Path:
 
 @cache
 def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
-    """Nilearn's full sphere if it is here or can be had, else, if that will do, its bundled sphere of fsaverage5."""
+    """Nilearn's full sphere if it is here or can be downloaded, else, if `coarse`, its bundled one of fsaverage5."""
     from nilearn.datasets import fetch_surf_fsaverage
 
     bundled = fetch_surf_fsaverage("fsaverage5")
@@ -203,13 +160,13 @@ def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
     except Exception as error:
         if not coarse:
             raise InputError(
-                f"sphere of fsaverage: not to be had ({type(error).__name__}), expected nilearn to download it; name a "
-                f"folder of FreeSurfer's fsaverage under `dataset: fsaverage:` in the study, or allow borders 3 mm "
+                f"sphere of fsaverage: cannot be downloaded ({type(error).__name__}), expected nilearn to do so; name "
+                f"a folder of FreeSurfer's fsaverage under `dataset: fsaverage:` in the study, or allow borders 3 mm "
                 f"coarse there with `coarse_regions: true`"
             ) from None
         warnings.warn(
-            f"the sphere of fsaverage is not to be had ({type(error).__name__}); regions come from fsaverage5, whose "
-            f"vertices lie 3 mm apart",
+            f"the sphere of fsaverage cannot be downloaded ({type(error).__name__}); regions come from fsaverage5, "
+            f"whose vertices lie 3 mm apart",
             stacklevel=2,
         )
         return spheres
@@ -226,8 +183,17 @@ def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
     return spheres
 
 
-def read_reference(files: ReferenceFiles) -> Reference:
-    """Read the parcellation of fsaverage.
+def read_reference(
+    annotations: dict[str, Path], spheres: dict[str, Path]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Read the parcellation of fsaverage, each hemisphere's files as `reference_files` gives them.
+
+    Returns
+    -------
+    labels : dict of str to ndarray
+        For 'left' and 'right', region (n,) str at each vertex, '' where there is none.
+    spheres : dict of str to ndarray
+        Coordinates (n, 3) float64 on the registration sphere.
 
     Raises
     ------
@@ -239,26 +205,18 @@ def read_reference(files: ReferenceFiles) -> Reference:
     Glasser et al. 2016, Nature 536:171; Mills 2016, HCP-MMP1.0 projected on fsaverage, figshare 3498446. Each
     icosahedral mesh of FreeSurfer begins with the vertices of the coarser ones, so fsaverage5 has the first labels.
     """
-    spheres, labels = {}, {}
+    labels, coordinates = {}, {}
     for hemisphere in HEMISPHERES:
-        path = files.annotations[hemisphere]
-        names = read_annotation(path)
-        sphere = read_sphere(files.spheres[hemisphere])
+        path, names = annotations[hemisphere], read_annotation(annotations[hemisphere])
+        sphere = read_sphere(spheres[hemisphere])
         if len(sphere) == N_FSAVERAGE5 and len(names) == N_FSAVERAGE:
             names = names[:N_FSAVERAGE5]
         if len(names) != len(sphere):
-            raise InputError(
-                f"{path}: found {len(names)} vertices, expected {len(sphere)} as {files.spheres[hemisphere]}"
-            )
+            raise InputError(f"{path}: found {len(names)} vertices, expected {len(sphere)} as {spheres[hemisphere]}")
         short = {name: region_name(name, hemisphere) for name in np.unique(names).tolist()}
         labels[hemisphere] = np.array([short[name] for name in names.tolist()])
-        spheres[hemisphere] = sphere
-    return Reference(spheres, labels)
-
-
-def reference(folder: Path | None = None, cache: Path = CACHE / "fsaverage", coarse: bool = False) -> Reference:
-    """The parcellation of fsaverage, from a user's folder or downloaded; arguments and errors as `reference_files`."""
-    return read_reference(reference_files(folder, cache, coarse))
+        coordinates[hemisphere] = sphere
+    return labels, coordinates
 
 
 def participant_spheres(freesurfer: Path) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The cortex as seen on a page: which vertices each pixel of a flat map or of an inflated view shows."""
+"""Pixels of a flat map or an inflated view: which vertices each of them shows."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 
-from braintuning.cortex.surface import Surface
+from braintuning.cortex.surface import Surface, vertex_normals
 from braintuning.errors import InputError
 
 CAMERA_X = {("left", "lateral"): -1, ("left", "medial"): 1, ("right", "medial"): -1, ("right", "lateral"): 1}
@@ -47,13 +47,18 @@ class Raster:
     sheet: tuple[np.ndarray, ...]
     blend: sparse.csr_array
 
+    @property
+    def aspect(self) -> float:
+        """Height over width."""
+        return float(np.ptp(self.y) / np.ptp(self.x))
+
     def paint(self, colours: np.ndarray) -> np.ndarray:
         """Image of vertices of the given colours, interpolated linearly within each triangle.
 
         Parameters
         ----------
         colours : ndarray, (n_vertices, 3 or more)
-            Red, green and blue from 0 to 1; more columns are not looked at.
+            Red, green and blue from 0 to 1; further columns are ignored.
 
         Returns
         -------
@@ -68,25 +73,15 @@ class Raster:
         return image.view(np.uint8).reshape(*self.vertex.shape, 4)
 
 
-def flat_image(surface: Surface) -> Raster:
-    """Pixels of the flat map of a surface; `InputError` when it has no flat mesh."""
-    return view_image(surface, FLAT)
-
-
 @lru_cache(maxsize=64)
-def view_image(surface: Surface, view: View) -> Raster:
+def view_image(surface: Surface, view: View = FLAT) -> Raster:
     """Pixels of one view of a surface; kept in memory.
 
     Parameters
     ----------
     surface : Surface
-        The brain.
     view : str or tuple of str
         'flat', or hemisphere and side such as ('left', 'lateral'), seen from far away (orthographic).
-
-    Returns
-    -------
-    Raster
 
     Raises
     ------
@@ -113,21 +108,13 @@ def view_image(surface: Surface, view: View) -> Raster:
 
 @lru_cache(maxsize=64)
 def facing_light(surface: Surface, view: View) -> np.ndarray:
-    """How much of the light each vertex of an inflated view catches, from 0 to 1; (n_vertices,) float64.
+    """Light that each vertex of an inflated view catches, (n_vertices,) from 0 to 1, by Lambert's cosine law.
 
-    The light shines from the camera, a little from above and in front (Lambert's cosine law on vertex normals).
+    It shines from the camera, a little from above and in front.
     """
-    hemisphere = view[0]
-    coordinates, faces = surface.inflated[hemisphere]
-    corners = coordinates[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(face_normals[:, k], 3), len(coordinates)) for k in range(3)], axis=1
-    )
-    light = np.array(LIGHT) * [CAMERA_X[view], 1, 1]
-    lengths = np.linalg.norm(normals, axis=1) * np.linalg.norm(light)
+    light = np.array(LIGHT) * [CAMERA_X[view], 1, 1] / np.linalg.norm(LIGHT)
     caught = np.ones(surface.n_vertices)
-    caught[surface.vertices(hemisphere)] = np.clip(normals @ light / np.maximum(lengths, 1e-12), 0, 1)
+    caught[surface.vertices(view[0])] = np.clip(vertex_normals(*surface.inflated[view[0]]) @ light, 0, 1)
     return caught
 
 

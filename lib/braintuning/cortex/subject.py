@@ -1,4 +1,4 @@
-"""One participant's cortex: where its voxels lie, and how a value of each voxel becomes a value of each vertex."""
+"""A participant's cortex: surface, regions, and the mapping from voxels to vertices."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -16,12 +16,11 @@ from braintuning.results import atomic_path
 
 @dataclass(frozen=True, eq=False)
 class Cortex:
-    """Everything that a figure or the mean of a region needs of one participant.
+    """One participant's surface, the regions on it, and where the voxels lie.
 
     Attributes
     ----------
     surface : Surface
-        What values are drawn on.
     vertex_labels : ndarray of str, (n_vertices,)
         Region at each vertex, '' where there is none.
     voxel_labels : ndarray of str, (n_voxels,)
@@ -54,17 +53,13 @@ class Cortex:
         return len(self.voxel_labels)
 
     def to_vertices(self, values: np.ndarray) -> np.ndarray:
-        """Mean of the voxels that each vertex samples, weighted by their shares.
+        """Mean of the voxels that each vertex samples, weighted by their shares; (n_vertices,) float64.
 
         Parameters
         ----------
         values : ndarray, (n_voxels,)
-            NaN where a voxel is unknown: it is left out and the other shares grow to a sum of one.
-
-        Returns
-        -------
-        ndarray of float64, (n_vertices,)
-            NaN at vertices without a known voxel.
+            NaN where a voxel is unknown: it is left out and the other shares grow to a sum of one. A vertex without a
+            known voxel is NaN.
 
         Raises
         ------
@@ -101,21 +96,11 @@ def fs_lr_cortex_of_vertices() -> Cortex:
 
 
 def regions_of_voxels(vertices_from_voxels: csr_matrix, vertex_labels: np.ndarray) -> np.ndarray:
-    """Region that most of each voxel's weight goes to.
+    """Region (n_voxels,) to which most of each voxel's weight goes; '' for a voxel that no vertex samples.
 
-    Parameters
-    ----------
-    vertices_from_voxels : csr_matrix, (n_vertices, n_voxels)
-    vertex_labels : ndarray of str, (n_vertices,)
-        '' where there is no region; it counts like a region.
-
-    Returns
-    -------
-    ndarray of str, (n_voxels,)
-        '' for a voxel that no vertex samples. Of two regions with the same weight, the first in the alphabet.
+    '' in `vertex_labels` counts like a region. Of two regions with the same weight, the first in the alphabet wins.
     """
-    names, numbers = np.unique(np.append(vertex_labels, ""), return_inverse=True)
-    numbers = numbers[:-1]
+    names, numbers = np.unique(vertex_labels, return_inverse=True)
     membership = csr_matrix((np.ones(len(numbers)), (numbers, np.arange(len(numbers)))), (len(names), len(numbers)))
     weights = (membership @ vertices_from_voxels).toarray()
     return np.where(weights.max(axis=0) > 0, names[weights.argmax(axis=0)], "")
@@ -131,9 +116,8 @@ def save_cortex(cortex: Cortex, path: Path) -> None:
             if (array := getattr(surface, key)) is not None:
                 file[f"surface/{key}"] = array
         for hemisphere in HEMISPHERES:
-            file[f"surface/{hemisphere}/coordinates"], file[f"surface/{hemisphere}/faces"] = surface.inflated[
-                hemisphere
-            ]
+            points, faces = surface.inflated[hemisphere]
+            file[f"surface/{hemisphere}/coordinates"], file[f"surface/{hemisphere}/faces"] = points, faces
             if hemisphere in surface.sphere:
                 file[f"surface/{hemisphere}/sphere"] = surface.sphere[hemisphere]
         for key in ("data", "indices", "indptr"):
@@ -145,13 +129,7 @@ def save_cortex(cortex: Cortex, path: Path) -> None:
 
 
 def load_cortex(path: Path) -> Cortex:
-    """Read what `save_cortex` wrote.
-
-    Raises
-    ------
-    InputError
-        If the file is not one of these.
-    """
+    """Read what `save_cortex` wrote; `InputError` if the file is not one of these."""
     try:
         with h5py.File(path) as file:
             surface = _read_surface(file)

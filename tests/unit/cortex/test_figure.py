@@ -5,66 +5,22 @@ from itertools import combinations
 import numpy as np
 import pypdf
 import pytest
-from braintuning.cortex import regions as rois
-from braintuning.cortex.auditory_inset import INSET_REGIONS
-from braintuning.cortex.brainplot import Reliability, cortex_figure, flatmap, inflated, save_figure
-from braintuning.cortex.colours import DIFFERENCE
-from braintuning.cortex.flat_names import place_names
+from braintuning.cortex.colours import DIFFERENCE, Reliability
+from braintuning.cortex.figure import Panel, cortex_figure, participants_figure, save_figure
+from braintuning.cortex.flatmap import INSET_REGIONS, plot_flatmap, plot_inflated
+from braintuning.cortex.outlines import _outlines
 from braintuning.cortex.raster import CAMERA_X, facing_light, view_image
-from braintuning.cortex.regions import GROUPS, hcp_mmp_labels, members
-from braintuning.cortex.surface import fs_lr
+from braintuning.cortex.regions import hcp_mmp_labels, members
+from braintuning.cortex.surface import Surface, fs_lr
 from braintuning.errors import InputError
+from drawn import NAMED, SCALE, assert_apart_and_inside, coloured, page_texts, pixels, planted, texts
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy.spatial import cKDTree
 
-SCALE = dict(cmap="inferno", vmin=0.0, vmax=1.0)
-DRAWN = set(GROUPS["early_auditory"]) | set(GROUPS["late_language"])
 NOTE = "simulated listeners; HCP S1200 fs_LR, regions of Glasser et al. 2016"
-
-
-def planted():
-    """Language regions at 0.8, 0.1 elsewhere, NaN on the medial wall."""
-    surface = fs_lr()
-    values = np.full(surface.n_vertices, 0.1)
-    values[members(hcp_mmp_labels(), "late_language")] = 0.8
-    values[~surface.cortex] = np.nan
-    return values
-
-
-def pixels(fig):
-    canvas = FigureCanvasAgg(fig)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
-
-
-def texts(fig, gid):
-    return [text for ax in fig.axes for text in ax.texts if text.get_gid() == gid]
-
-
-def coloured(image):
-    return np.ptp(image, axis=-1) > 40
-
-
-def page_texts(fig):
-    """Every text around the maps: titles, notes, axis labels, tick labels and the legend."""
-    labels = [label for ax in fig.axes for label in (ax.xaxis.label, ax.yaxis.label) if label.get_text()]
-    ticks = [t for ax in fig.axes if ax.axison for t in (*ax.get_xticklabels(), *ax.get_yticklabels()) if t.get_text()]
-    legend = [text for ax in fig.axes if ax.get_legend() for text in ax.get_legend().get_texts()]
-    return [text for text in [*fig.texts, *labels, *ticks, *legend] if text.get_text()]
-
-
-def assert_apart_and_inside(fig, texts):
-    boxes = {text: text.get_window_extent() for text in texts}
-    overlapping = [(a.get_text(), b.get_text()) for a, b in combinations(texts, 2) if boxes[a].overlaps(boxes[b])]
-    assert not overlapping
-    for text, box in boxes.items():
-        inside = (
-            box.x0 >= -0.5 and box.x1 <= fig.bbox.width + 0.5 and box.y0 >= -0.5 and box.y1 <= fig.bbox.height + 0.5
-        )
-        assert inside, text.get_text()
+LOOK = dict(label="noise ceiling (r)", vmin=0.0, vmax=1.0)
 
 
 def test_bad_input_is_named():
@@ -80,85 +36,8 @@ def test_bad_input_is_named():
     flatless = replace(surface, flat_coordinates=None, flat_faces=None)
     with pytest.raises(InputError, match="fs_LR-32k: has no flat mesh"):
         cortex_figure(flatless, values, label="r")
-    with pytest.raises(InputError, match="nearest is 'late_language'"):
-        flatmap(Figure().add_subplot(), surface, values, **SCALE, labels=hcp_mmp_labels(), groups=["late_languages"])
     with pytest.raises(InputError, match="'late_language': no vertex is labelled"):
         cortex_figure(surface, values, label="r", labels=np.where(hcp_mmp_labels() == "A1", "A1", ""))
-    with pytest.raises(InputError, match="expected 'flat' or one of"):
-        inflated(Figure().add_subplot(), surface, values, "left", "above", **SCALE)
-    with pytest.raises(InputError, match="found projection '3d'"):
-        inflated(Figure().add_subplot(projection="3d"), surface, values, "left", "lateral", **SCALE)
-
-
-def test_flat_map_shows_each_vertex_at_its_place():
-    surface, labels = fs_lr(), hcp_mmp_labels()
-    values = np.where(labels == "PGi", 0.7, np.nan)
-    fig = Figure(figsize=(6, 3), dpi=150)
-    ax = fig.add_axes((0, 0, 1, 1))
-    assert flatmap(ax, surface, values, **SCALE) is ax
-    image = pixels(fig)
-    points = surface.flat_coordinates
-    distance = cKDTree(np.nan_to_num(points[labels != "PGi"], nan=-999)).query(points[labels == "PGi"])[0]
-    middle = np.flatnonzero(labels == "PGi")[distance > 6]
-    elsewhere = np.flatnonzero(np.isin(labels, ["4", "V1", "7m", "TE1m"]) & ~np.isnan(points[:, 0]))
-    for vertices, is_coloured in ((middle, True), (elsewhere, False)):
-        column, row = np.rint(ax.transData.transform(points[vertices])).astype(int).T
-        seen = image[len(image) - 1 - row, column]
-        assert len(seen) > 20
-        if is_coloured:
-            expected = np.broadcast_to(255 * np.array(colormaps["inferno"](0.7)[:3]), seen.shape)
-            np.testing.assert_allclose(seen, expected, atol=2)
-        else:
-            assert not coloured(seen).any()
-
-
-@pytest.mark.parametrize("width", [7.2, 3.5])
-def test_names_in_the_flat_map_do_not_overlap_and_are_not_cut(width):
-    fig = Figure(figsize=(width, 0.4 * width))
-    flatmap(fig.add_axes((0, 0, 1, 1)), fs_lr(), planted(), **SCALE, labels=hcp_mmp_labels())
-    pixels(fig)
-    names = texts(fig, "name")
-    assert sorted(name.get_text() for name in names) == sorted(2 * list(DRAWN))
-    assert_apart_and_inside(fig, names)
-
-
-def test_names_can_be_left_out_and_groups_chosen():
-    fig = Figure(figsize=(5, 2))
-    ax = fig.add_axes((0, 0, 1, 1))
-    flatmap(ax, fs_lr(), planted(), **SCALE, labels=hcp_mmp_labels(), groups=["angular_gyrus"], show_names=False)
-    assert not ax.texts
-    assert len(ax.collections[0].get_paths()) == 2 * len(GROUPS["angular_gyrus"])
-
-
-def test_inflated_views_show_the_hemisphere_and_side_asked_for():
-    surface, labels = fs_lr(), hcp_mmp_labels()
-    left = np.arange(surface.n_vertices) < surface.vertices_per_hemisphere[0]
-    values = np.where(left & np.isin(labels, GROUPS["late_language"]), 0.7, np.nan)
-    shown = {}
-    for view in CAMERA_X:
-        fig = Figure(figsize=(1.5, 1.1), dpi=100)
-        inflated(fig.add_axes((0, 0, 1, 1)), surface, values, *view, **SCALE)
-        image = pixels(fig)
-        shown[view] = coloured(image)
-        brain = np.argwhere((image < 250).any(axis=-1))
-        assert (np.ptp(brain, axis=0) > 0.9 * np.array(image.shape[:2])).any()
-    assert shown["left", "lateral"].mean() > 0.05
-    for view in (("left", "medial"), ("right", "medial"), ("right", "lateral")):
-        assert shown[view].mean() < 0.002
-    frontal = np.where(left & (labels == "44"), 0.7, np.nan)
-    fig = Figure(figsize=(1.5, 1.1), dpi=100)
-    inflated(fig.add_axes((0, 0, 1, 1)), surface, frontal, "left", "lateral", **SCALE)
-    assert np.argwhere(coloured(pixels(fig)))[:, 1].mean() < 0.4 * 150
-
-
-def test_significance_shows_as_transparency():
-    surface = fs_lr()
-    alpha = np.where(np.arange(surface.n_vertices) < 32492, 1.0, 0.0)
-    fig = Figure(figsize=(6, 3), dpi=100)
-    flatmap(fig.add_axes((0, 0, 1, 1)), surface, np.full(surface.n_vertices, 0.7), **SCALE, alpha=alpha)
-    columns = coloured(pixels(fig)).any(axis=0)
-    assert columns[30:270].all()
-    assert not columns[330:].any()
 
 
 def test_figure_without_limits_is_centred_when_symmetric():
@@ -186,7 +65,7 @@ def test_insets_magnify_the_auditory_regions_and_bear_their_names():
     flat, *_, left, right = fig.axes
     named = [sorted(text.get_text() for text in ax.texts if text.get_gid() == "name") for ax in (flat, left, right)]
     assert named[1] == named[2] == sorted(INSET_REGIONS)
-    assert named[0] == sorted(2 * list(DRAWN - set(INSET_REGIONS)))
+    assert named[0] == sorted(2 * list(NAMED - set(INSET_REGIONS)))
     for inset, hemisphere in ((left, "left"), (right, "right")):
         scales = [ax.transData.get_matrix()[0, 0] for ax in (flat, inset)]
         assert scales[1] > 1.8 * scales[0]
@@ -204,7 +83,6 @@ def test_insets_go_with_the_groups_that_need_them():
         for groups in (("late_language",), ("primary_auditory",))
     }
     assert n_axes["primary_auditory",] == n_axes["late_language",] + 2
-    assert len(cortex_figure(fs_lr(), planted(), inset=False, **look).axes) == n_axes["late_language",]
     one_sided = np.where((np.arange(64984) < 32492) | ~np.isin(hcp_mmp_labels(), INSET_REGIONS), hcp_mmp_labels(), "")
     fig = cortex_figure(fs_lr(), planted(), label="r", labels=one_sided, width_inches=3.5)
     assert [bool(ax.images) for ax in fig.axes].count(True) == 6
@@ -247,24 +125,6 @@ def test_texts_of_a_figure_are_apart_and_inside_it(width, two_dimensional):
     assert_apart_and_inside(fig, [*around, *texts(fig, "name")])
 
 
-def test_a_greyscale_print_tells_values_apart():
-    values = np.full(64984, np.nan)
-    levels = {"PGi": 0.2, "PGs": 0.5, "45": 0.8, "TPOJ2": 1.0}
-    for region, level in levels.items():
-        values[hcp_mmp_labels() == region] = level
-    fig = Figure(figsize=(6, 3), dpi=150)
-    ax = fig.add_axes((0, 0, 1, 1))
-    flatmap(ax, fs_lr(), values, **SCALE)
-    grey = np.asarray(Image.fromarray(pixels(fig).astype(np.uint8)).convert("L")).astype(int)
-    left = np.arange(64984) < 32492
-    seen = []
-    for region in levels:
-        points = fs_lr().flat_coordinates[left & (hcp_mmp_labels() == region)]
-        column, row = np.rint(ax.transData.transform(points[~np.isnan(points[:, 0])])).astype(int).T
-        seen.append(np.median(grey[len(grey) - 1 - row, column]))
-    assert (np.diff(seen) > 25).all()
-
-
 def test_page_figure_is_small_and_keeps_text_as_truetype(tmp_path):
     fig = cortex_figure(
         fs_lr(), planted(), label="correlation (r)", title="Planted", labels=hcp_mmp_labels(), note=NOTE
@@ -279,7 +139,7 @@ def test_page_figure_is_small_and_keeps_text_as_truetype(tmp_path):
     (page,) = pypdf.PdfReader(pdf).pages
     text = page.extract_text()
     assert all(words in text for words in ("correlation (r)", "Planted", "simulated listeners", "primary auditory"))
-    assert all(text.count(name) >= 2 for name in DRAWN)
+    assert all(text.count(name) >= 2 for name in NAMED)
     fonts = {font.get_object()["/Subtype"] for font in page["/Resources"]["/Font"].values()}
     assert fonts <= {"/Type0", "/TrueType"}
     images = [item for item in page["/Resources"]["/XObject"].values() if item.get_object()["/Subtype"] == "/Image"]
@@ -304,11 +164,10 @@ def test_pdf_of_values_that_differ_from_vertex_to_vertex_is_small(tmp_path):
 def test_two_runs_write_the_same_bytes(tmp_path):
     written = []
     for run in "ab":
-        place_names.cache_clear()
         fig = Figure(figsize=(3.5, 2))
-        style = dict(**SCALE, labels=hcp_mmp_labels(), groups=["early_auditory"])
-        flatmap(fig.add_axes((0, 0.4, 1, 0.6)), fs_lr(), planted(), **style)
-        inflated(fig.add_axes((0, 0, 1, 0.4)), fs_lr(), planted(), "left", "lateral", **style)
+        style = dict(**SCALE, groups=["early_auditory"])
+        plot_flatmap(planted(), **style, ax=fig.add_axes((0, 0.4, 1, 0.6)))
+        plot_inflated(planted(), "left", "lateral", **style, ax=fig.add_axes((0, 0, 1, 0.4)))
         written.append([path.read_bytes() for path in save_figure(fig, tmp_path / run)])
         time.sleep(1.1 if run == "a" else 0)
     assert written[0] == written[1]
@@ -331,7 +190,7 @@ def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
 def test_a_further_figure_of_the_same_surface_computes_no_geometry_again():
     look = dict(label="r", title="alignment", labels=hcp_mmp_labels(), threshold=0.2)
     cortex_figure(fs_lr(), planted(), **look)
-    kept = (view_image, facing_light, place_names, rois._outlines, rois._numbered, rois._gathered)
+    kept = view_image, facing_light, _outlines
     before = [function.cache_info().misses for function in kept]
     labels_elsewhere_in_memory = hcp_mmp_labels().copy()
     cortex_figure(fs_lr(), planted() + 0.05, **look | {"labels": labels_elsewhere_in_memory})
@@ -344,7 +203,7 @@ def test_names_lie_on_no_frame_and_hide_little_of_their_region():
     flat, *_ = fig.axes
     frames = [patch.get_window_extent() for patch in flat.patches]
     names = [(text.get_text(), text.get_window_extent()) for text in flat.texts if text.get_gid() == "name"]
-    assert len(frames) == 4 and len(names) == 2 * len(DRAWN - set(INSET_REGIONS))
+    assert len(frames) == 4 and len(names) == 2 * len(NAMED - set(INSET_REGIONS))
     for frame in frames:
         for name, box in names:
             within = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
@@ -368,3 +227,93 @@ def test_a_smoothed_map_fades_what_is_reliable_by_chance_and_says_so():
     )
     assert limits[3.0] < 0.5 * limits[0.0]
     assert shares[3.0] > 0
+
+
+def ceilings(level):
+    values = np.where(members(hcp_mmp_labels(), "late_language"), level, 0.1)
+    return np.where(fs_lr().cortex, values, np.nan)
+
+
+def panel(number, level=0.8):
+    caption = f"SIM{number:02d}: 12,345 vertices above 0.4 (authors: 23,539)"
+    return Panel(fs_lr(), ceilings(level), hcp_mmp_labels(), caption)
+
+
+def own_surface():
+    """A participant with 9 vertices a hemisphere: a sheet three by three."""
+    x, y = np.meshgrid(*2 * [np.arange(3) * 60.0])
+    sheet = np.column_stack([x.ravel(), y.ravel()])
+    faces = np.array([[i, i + 1, i + 3] for i in (0, 1, 3, 4)] + [[i + 1, i + 4, i + 3] for i in (0, 1, 3, 4)])
+    return Surface(
+        name="UTS03",
+        vertices_per_hemisphere=(9, 9),
+        inflated=dict.fromkeys(("left", "right"), (np.column_stack([np.zeros(9), sheet]), faces)),
+        sphere={},
+        sulcal_depth=np.linspace(-1, 1, 18),
+        cortex=np.ones(18, bool),
+        flat_coordinates=np.concatenate([sheet, sheet + np.array([150, 0])]),
+        flat_faces=np.concatenate([faces, faces + 9]),
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 8, 9])
+@pytest.mark.parametrize("width", [7.2, 3.5])
+def test_panels_and_texts_are_apart_and_inside_the_page(n, width):
+    panels = [panel(k + 1) for k in range(n)]
+    note = "Demo on simulated listeners; surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
+    fig = participants_figure(panels, **LOOK, threshold=0.4, note=note, width_inches=width)
+    FigureCanvasAgg(fig).draw()
+    maps, (bar, legend) = fig.axes[:n], fig.axes[n:]
+    texts = [*fig.texts, bar.xaxis.label, *bar.get_xticklabels(), *legend.get_legend().get_texts()]
+    boxes = [ax.get_window_extent() for ax in maps] + [text.get_window_extent() for text in texts]
+    assert len(fig.texts) == n + 1
+    assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+    for box in boxes:
+        assert 0 <= box.x0 and box.x1 <= fig.bbox.width and 0 <= box.y0 and box.y1 <= fig.bbox.height
+    widths = [box.width / fig.dpi for box in boxes[:n]]
+    assert np.ptp(widths) < 0.01 and min(widths) > 1.5
+
+
+def test_one_scale_for_all_and_the_threshold_hides():
+    panels = [panel(1, 0.9), panel(2, 0.5), panel(3, 0.3)]
+    fig = participants_figure(panels, **LOOK, threshold=0.4, width_inches=7.2)
+    image = pixels(fig)
+    warm = []
+    for ax in fig.axes[:3]:
+        box = ax.get_window_extent()
+        rows = slice(int(len(image) - box.y1), int(len(image) - box.y0))
+        shown = image[rows, int(box.x0) : int(box.x1)]
+        red = shown[..., 0] - shown[..., 2] > 60
+        warm.append((red.mean(), np.median(shown[red].sum(axis=-1)) if red.any() else 0))
+    assert warm[0][0] > 0.02 and warm[1][0] > 0.02
+    assert warm[0][1] > warm[1][1] + 30
+    assert warm[2][0] < 0.2 * warm[0][0]
+
+
+def test_participants_have_their_own_surfaces_and_may_have_no_labels_or_no_values():
+    own = own_surface()
+    panels = [
+        panel(1),
+        Panel(own, np.linspace(0, 1, 18), None, "own"),
+        Panel(fs_lr(), np.full(64984, np.nan), None, "nothing measured"),
+    ]
+    fig = participants_figure(panels, **LOOK)
+    limits = [ax.get_xlim() for ax in fig.axes[:3]]
+    assert np.ptp(limits[1]) == pytest.approx(270 + 8, rel=0.01)
+    assert limits[0] == limits[2] != limits[1]
+    assert [len(ax.collections) > 0 for ax in fig.axes[:3]] == [True, False, False]
+    assert view_image(own).vertex.max() == 17
+
+
+def test_bad_panels_are_named():
+    with pytest.raises(InputError, match="found 0, expected 1 to 9"):
+        participants_figure([], **LOOK)
+    with pytest.raises(InputError, match="found 10, expected 1 to 9"):
+        participants_figure([panel(k) for k in range(10)], **LOOK)
+    with pytest.raises(InputError, match=r"values of 'SIM07' on fs_LR-32k: found shape \(5,\), expected \(64984,\)"):
+        participants_figure([panel(1), Panel(fs_lr(), np.zeros(5), None, "SIM07")], **LOOK)
+    flatless = replace(own_surface(), flat_coordinates=None, flat_faces=None)
+    with pytest.raises(InputError, match="surface UTS03: has no flat mesh"):
+        participants_figure([Panel(flatless, np.zeros(18), None, "own")], **LOOK)
+    with pytest.raises(InputError, match="no vertex is labelled"):
+        participants_figure([Panel(own_surface(), np.zeros(18), np.full(18, "V1"), "own")], **LOOK)
