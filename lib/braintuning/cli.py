@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from braintuning.datasets import fetch_cli
-from braintuning.datasets.inventory import require_data
+from braintuning.datasets.download import fetch, verify
+from braintuning.datasets.manifest import BASE_URL, MANIFEST, require_data
 from braintuning.errors import InputError
 from braintuning.results import CACHE, REPOSITORY, atomic_path
 from braintuning.study import Study, load_study
@@ -22,11 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.command in ("fetch", "verify"):
-            study = load_study(options.study)
-            if study.dataset.kind != "lebel" or study.dataset.simulation:
-                raise InputError(f"study {study.name}: has nothing to fetch, expected one on ds003020, such as paper")
-            options.dest = options.dest or study.root
-            return fetch_cli.main(options, {p: study.stories_for(p).all for p in study.participants})
+            given = vars(options)
+            command = {"fetch": fetch, "verify": verify}[given.pop("command")]
+            return int(bool(command(load_study(given.pop("study")), **given)))
         study = load_study(options.study, options.root)
         return COMMANDS[options.command](study, options) or 0
     except InputError as error:
@@ -37,7 +35,21 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m braintuning")
     commands = parser.add_subparsers(dest="command", required=True)
-    fetch_cli.add_arguments(commands)
+    for name, purpose in (
+        ("fetch", "download what a study needs of ds003020, or the rest of it"),
+        ("verify", "check size and MD5 of what a study needs of ds003020"),
+    ):
+        sub = commands.add_parser(name, help=purpose, description=purpose)
+        sub.add_argument("--study", default="paper", help="name in data/studies, or a YAML file")
+        sub.add_argument("--participants", nargs="+", default=(), help="of the study; all by default")
+        sub.add_argument("--stories", nargs="+", default=(), help="names, or a number for the first of the study")
+        sub.add_argument("--no-surfaces", dest="surfaces", action="store_false", help="audio and responses only")
+        sub.add_argument("--manifest", dest="manifest_file", type=Path, default=MANIFEST, help="path, bytes and md5")
+        sub.add_argument("--dest", type=Path, help="the dataset's folder; the study's by default")
+        if name == "fetch":
+            sub.add_argument("--base-url", default=BASE_URL, help="the dataset's root on a server")
+            sub.add_argument("--workers", type=int, default=4, help="files downloaded at a time")
+            sub.add_argument("--dry-run", action="store_true", help="list files and bytes only")
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.__doc__)
         sub.add_argument("--study", default="demo", help="name in data/studies, or path of a YAML file")

@@ -75,9 +75,9 @@ def test_what_alice_has_of_the_interface_means_the_same():
 
 
 def test_a_study_runs_on_the_example(study):
-    dataset = check_stage.check(study, lambda *_: None)
+    dataset = check_stage.check(study)
     assert dataset.participants == ("sub-01",)
-    ceiling = load_arrays(stages.measure_ceiling(study, "sub-01", lambda *_: None))["ceiling"]
+    ceiling = load_arrays(stages.measure_ceiling(study, "sub-01"))["ceiling"]
     assert ceiling.shape == (59_412,)
     assert np.nanmedian(ceiling) == pytest.approx(np.sqrt(1 / (1 + 0.25 / 3)), abs=0.03)
 
