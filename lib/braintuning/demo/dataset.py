@@ -9,11 +9,12 @@ import soxr
 
 from braintuning.alignment.encoding import zscore
 from braintuning.cortex.surface import fs_lr
-from braintuning.datasets import audio, textgrid
+from braintuning.datasets import audio
 from braintuning.datasets.lebel import SOUND_START, UNSTORED_VOLUMES
 from braintuning.demo import listeners as simulate
 from braintuning.demo.listeners import SPACES
 from braintuning.demo.stories import story_text
+from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.demo.voices import VOICES, speak
 from braintuning.errors import InputError
 from braintuning.results import atomic_path, generator, require_space
@@ -72,7 +73,7 @@ def _write_stimulus(
 ) -> tuple[Features, int]:
     speech = speak(text, VOICES[voice], seed=settings.seed)
     tiers = {"phone": speech.phones, "word": speech.words}
-    textgrid.write(folder / "derivative" / "TextGrids" / f"{story}.TextGrid", tiers, len(speech.audio) / speech.rate)
+    write_textgrid(folder / "derivative" / "TextGrids" / f"{story}.TextGrid", tiers, len(speech.audio) / speech.rate)
     audio.write_wav(
         folder / "stimuli" / f"{story}.wav", soxr.resample(speech.audio, speech.rate, WAV_RATE, "VHQ"), WAV_RATE
     )

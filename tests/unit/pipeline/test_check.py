@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tiny
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.datasets.textgrid import Interval, write
+from braintuning.datasets.textgrid import Interval
+from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.pipeline import align as align_stage
 from braintuning.pipeline import steps as stages
 from braintuning.pipeline import tune as tune_stage
@@ -99,7 +100,7 @@ SILENCES = ("sp", "sil", "SIL", "SP", "{NS}", "{LG}", "{BR}", "{CG}", "{SL}", "n
 def write_phones(files, story, labels):
     words = [Interval("and", float(s), s + 0.5) for s in range(1, 58)]
     phones = [Interval(label, s + 1.0, s + 1.5) for s, label in enumerate(labels)]
-    write(files.grid(story), {"phone": phones, "word": words}, tiny.SECONDS)
+    write_textgrid(files.grid(story), {"phone": phones, "word": words}, tiny.SECONDS)
 
 
 def test_silences_stress_and_lower_case_are_phones_that_figure_3_takes(make_study, files):
