@@ -41,6 +41,7 @@ PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds to wait after the first failure, doubled after each further one, and the most."""
 PASSING = (408, 425, 429)
 """Answers below 500 that may be others a moment later."""
+_readable = partial(tqdm.format_sizeof, suffix="B")
 AGAIN = "run the same command again to go on from here"
 
 
@@ -64,11 +65,11 @@ def fetch(
     entries = manifest.needed_files(study, participants, stories, surfaces=surfaces, manifest_file=manifest_file)
     dest = dest or study.root
     if dry_run:
-        todo = manifest.plan(entries, dest)
-        for entry in todo.to_fetch:
+        complete, unchecked, left = manifest.plan(entries, dest)
+        for entry in left:
             log.info("%13s  %s", f"{entry.bytes:,}", entry.path)
-        here = f"{len(todo.complete)} checked and {len(todo.unchecked)} unchecked files are in {dest}"
-        log.info("%s in %d files to fetch; %s", _readable(sum(todo.to_fetch.values())), len(todo.to_fetch), here)
+        here = f"{len(complete)} checked and {len(unchecked)} unchecked files are in {dest}"
+        log.info("%s in %d files to fetch; %s", _readable(sum(left.values())), len(left), here)
         return
     download(entries, dest, base_url, workers)
     volumes = manifest_file.with_name(f"{manifest_file.stem}_respdict.json")
@@ -115,11 +116,10 @@ def download(entries: Sequence[Entry], dest: Path, base_url: str = BASE_URL, wor
         raise InputError(f"base URL {base_url!r} does not start with http:// or https://")
     if workers < 1:
         raise InputError(f"{workers} workers asked for, expected at least 1")
-    todo = manifest.plan(entries, dest)
-    files, n_bytes = [*todo.unchecked, *todo.to_fetch], sum(todo.to_fetch.values())
-    require_space(dest, n_bytes)
-    total = sum(entry.bytes for entry in todo.to_fetch)
-    with _bar(total, total - n_bytes) as bar, ThreadPoolExecutor(workers) as pool:
+    _, unchecked, left = manifest.plan(entries, dest)
+    require_space(dest, sum(left.values()))
+    files, n_bytes = [*unchecked, *left], sum(entry.bytes for entry in left)
+    with _bar(n_bytes, n_bytes - sum(left.values())) as bar, ThreadPoolExecutor(workers) as pool:
         job = _Download(dest, base_url.rstrip("/"), len(files), bar)
         try:
             failures = [failure for failure in pool.map(job.bring, files) if failure]
@@ -151,7 +151,7 @@ class _Download:
         return f"{self.fetched} of {self.n_files} files, {_readable(self.received)} at {_readable(rate)}/s"
 
     def bring(self, entry: Entry) -> str | None:
-        """Download one file unless it is here; a sentence where it could not be had."""
+        """Download one file unless it is here; a sentence where that failed."""
         target = self.dest / entry.path
         try:
             if self.stop.is_set() or manifest.check(entry, self.dest) is None:
@@ -175,9 +175,6 @@ class _Download:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 return f"{target}: the disk is full; make room, then {AGAIN}"
             return f"{target}: cannot be written ({error.strerror})"
-        except BaseException:
-            self.stop.set()
-            raise
         with self.lock:
             self.fetched += 1
             if self.bar.disable:
@@ -221,7 +218,7 @@ class _Download:
             del headers["Range"]
         try:
             with requests.get(self._url(entry), headers=headers, stream=True, timeout=SILENCE) as response:
-                self._require_continuation(response, part, entry)
+                self._start(response, part, entry)
                 for chunk in response.iter_content(CHUNK):
                     if self.stop.is_set():
                         raise CancelledError
@@ -235,7 +232,7 @@ class _Download:
         if sent < entry.bytes:
             raise ConnectionError(f"{self.base_url}/ ended the file early")
 
-    def _require_continuation(self, response: requests.Response, part: FileIO, entry: Entry) -> None:
+    def _start(self, response: requests.Response, part: FileIO, entry: Entry) -> None:
         """Raise unless the response's body goes on where `part` ends, which is emptied when the body starts afresh."""
         status, size = response.status_code, response.headers.get("Content-Length", entry.bytes)
         if status in PASSING or status >= 500:
@@ -274,10 +271,6 @@ def _bar(n_bytes: int, n_here: int = 0) -> Iterator[tqdm]:
         yield bar
 
 
-def _readable(n_bytes: float) -> str:
-    return tqdm.format_sizeof(n_bytes, "B")
-
-
 @contextmanager
 def _locked(path: Path, stop: threading.Event) -> Iterator[FileIO]:
     """Open a file for appending once no other process holds it, and leave none behind that is empty."""
@@ -285,19 +278,17 @@ def _locked(path: Path, stop: threading.Event) -> Iterator[FileIO]:
         with open(path, "ab", buffering=0) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                    continue
-            except FileNotFoundError:
-                continue
-            except BlockingIOError:
+                ours = os.path.samestat(path.stat(), os.fstat(file.fileno()))
+            except (BlockingIOError, FileNotFoundError):
                 stop.wait(0.1)
                 continue
-            try:
-                return (yield file)
-            finally:
-                with suppress(FileNotFoundError):
-                    if path.stat().st_size == 0:
-                        path.unlink()
+            if ours:
+                try:
+                    return (yield file)
+                finally:
+                    with suppress(FileNotFoundError):
+                        if path.stat().st_size == 0:
+                            path.unlink()
     raise CancelledError
 
 

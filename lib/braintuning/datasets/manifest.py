@@ -45,14 +45,6 @@ class Entry(NamedTuple):
     md5: str
 
 
-class Plan(NamedTuple):
-    """Files checked before, files of the right size yet to be checked, and bytes left to transfer of every other."""
-
-    complete: list[Entry]
-    unchecked: list[Entry]
-    to_fetch: dict[Entry, int]
-
-
 def read_manifest(path: Path) -> list[Entry]:
     """Read a tab-separated manifest with the columns path, bytes and md5; `InputError` names what is wrong with it."""
     try:
@@ -89,17 +81,15 @@ def needed_files(
     surfaces: bool = True,
     manifest_file: Path = MANIFEST,
 ) -> list[Entry]:
-    """Files of ds003020 that a study needs, in the manifest's order.
+    """Files of ds003020 that a study needs, in the manifest's order; with `surfaces` also those of `SURFACES`.
 
     Parameters
     ----------
     participants
         Some of the study's; all by default.
     stories
-        Names, or one number N for the first N of the study; all by default. A number leaves out what a participant
-        lacks; a name does not, so that asking for it is an error.
-    surfaces
-        Whether to include each participant's pycortex and FreeSurfer files, see `SURFACES`.
+        Names, or one number N for the first N of the study; all by default. Stories that a participant lacks are left
+        out unless they are named: that is an error.
 
     Raises
     ------
@@ -129,21 +119,24 @@ def needed_files(
     return [entry for entry in entries if entry.path in wanted]
 
 
-def plan(entries: Iterable[Entry], dest: Path) -> Plan:
-    """Sort files by what is left to do, from their sizes and the record of earlier checks; no file is opened."""
-    todo, record = Plan([], [], {}), set()
+def plan(entries: Iterable[Entry], dest: Path) -> tuple[list[Entry], list[Entry], dict[Entry, int]]:
+    """Files checked before, files of the right size yet to be checked, and bytes left to transfer of every other.
+
+    Told from sizes and the record of earlier checks; no file is opened.
+    """
+    complete, unchecked, left, record = [], [], {}, set()
     with suppress(OSError):
         record.update((dest / RECORD).read_text(errors="replace").splitlines())
     try:
         for entry in entries:
             if _size(dest / entry.path) != entry.bytes:
                 part = _size(part_path(dest / entry.path)) or 0
-                todo.to_fetch[entry] = entry.bytes - (part if part <= entry.bytes else 0)
+                left[entry] = entry.bytes - (part if part <= entry.bytes else 0)
             else:
-                (todo.complete if _record_of(entry, dest) in record else todo.unchecked).append(entry)
+                (complete if _record_of(entry, dest) in record else unchecked).append(entry)
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be looked at ({error.strerror})") from error
-    return todo
+    return complete, unchecked, left
 
 
 def check(entry: Entry, dest: Path) -> str | None:
@@ -220,7 +213,7 @@ def inventory(study: Study, participants: Sequence[str] = ()) -> pd.DataFrame:
         missing_gigabytes.
     """
     entries = needed_files(study, participants)
-    left = plan(entries, study.root).to_fetch
+    _, _, left = plan(entries, study.root)
     files = pd.DataFrame(entries)
     table = files["path"].str.extract(r"^(?:derivative/)?(?P<folder>[^/]+)(?:/(?P<participant>[^/]+)/)?")
     table = table.fillna("all").assign(files=1, gigabytes=files["bytes"] / 1e9)

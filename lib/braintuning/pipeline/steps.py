@@ -15,7 +15,7 @@ from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets import open_dataset
 from braintuning.datasets.base import Dataset
-from braintuning.datasets.responses import broken_columns
+from braintuning.datasets.responses import invalid_columns
 from braintuning.errors import InputError
 from braintuning.results import (
     fingerprint,
@@ -84,10 +84,10 @@ def measure_ceiling(study: Study, participant: str) -> Path:
     if not is_done(path, recipe):
         repeats = dataset.repeats(participant, story)
         ceiling = encoding.noise_ceiling(repeats[:, _skipped(study, story) :])
-        broken = np.any([broken_columns(repeat) for repeat in repeats], axis=0)
+        broken = np.any([invalid_columns(repeat) for repeat in repeats], axis=0)
         del repeats
         for name in stories:
-            broken |= broken_columns(dataset.responses(participant, name))
+            broken |= invalid_columns(dataset.responses(participant, name))
         ceiling[broken] = np.nan
         save_arrays(path, {"ceiling": ceiling, "broken": broken}, provenance(recipe))
         above = int((ceiling > study.encoding.ceiling_threshold).sum())

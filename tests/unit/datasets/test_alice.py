@@ -150,14 +150,14 @@ def test_no_usable_participant_is_refused(root, tmp_path):
 
 def test_recording_must_be_one_sound_as_long_as_the_scan(root):
     shutil.copy(root / "sound.flac", root / "other.flac")
-    refused(lambda: opened(root).check(), root, "found 2 sound files", "expected one")
+    refused(lambda: opened(root).check(), root, "found 2 audio files", "expected one")
     (root / "other.flac").unlink()
     soundfile.write(root / "sound.flac", tiny.sound(5, 100), 16_000)
     (root / "words.TextGrid").unlink()
     write_textgrid(root / "words.TextGrid", {"word": [Interval("so", 1.0, 2.0)]}, 100.0)
     refused(lambda: opened(root).check(), "sound.flac", "lasts 100.0 s", "at 198.0 s", "expected")
     (root / "sound.flac").unlink()
-    refused(lambda: opened(root).check(), root, "found 0 sound files", "expected one")
+    refused(lambda: opened(root).check(), root, "found 0 audio files", "expected one")
 
 
 def test_words_past_the_audio_silence_and_no_word_tier_are_refused(root):
