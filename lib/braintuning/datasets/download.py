@@ -1,7 +1,7 @@
 """The commands `fetch` and `verify`: resumable, checked and parallel download of ds003020.
 
 Files are up to 2 GB. pooch starts a broken download again from nothing and does not keep two processes apart, and
-urllib3's Retry ends with the headers of a response; so both are done here, with requests.
+urllib3's Retry ends with the headers of a response; so requests does the transfers and pooch the hashes.
 """
 
 import errno
@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import requests
+from pooch import file_hash
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -32,7 +33,6 @@ from braintuning.study import Study
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 16
 SILENCE = 60.0
 """Seconds without a byte after which a connection is given up."""
 RETRIES = 6
@@ -41,8 +41,8 @@ PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds to wait after the first failure, doubled after each further one, and the most."""
 PASSING = (408, 425, 429)
 """Answers below 500 that may be others a moment later."""
-_readable = partial(tqdm.format_sizeof, suffix="B")
 AGAIN = "run the same command again to go on from here"
+_readable = partial(tqdm.format_sizeof, suffix="B")
 
 
 def fetch(
@@ -185,11 +185,11 @@ class _Download:
         """Fill `part` until its MD5 is right; a whole file with another MD5 is downloaded once more from its start."""
         for again in (True, False):
             self._receive_all(part, entry)
-            found = manifest.md5(part.name)
+            found = file_hash(part.name, "md5")
             if found == entry.md5:
                 return
             self._empty(part)
-            problem = f"{entry.path}: MD5 of what {self._url(entry)} sends is {found}, the manifest says {entry.md5}"
+            problem = f"{entry.path}: MD5 of what {self.base_url}/ sends is {found}, the manifest says {entry.md5}"
             if again:
                 log.info("%s; once more from its start", problem)
         raise InputError(problem)
@@ -213,13 +213,13 @@ class _Download:
 
     def _receive(self, part: FileIO, entry: Entry) -> None:
         """Append to `part` what one request gives of the bytes that it lacks; `ConnectionError` where that may pass."""
-        headers = {"Accept-Encoding": "identity", "Range": f"bytes={_length(part)}-"}
-        if not _length(part):
-            del headers["Range"]
+        have = _length(part)
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         try:
-            with requests.get(self._url(entry), headers=headers, stream=True, timeout=SILENCE) as response:
+            url = f"{self.base_url}/{quote(entry.path)}"
+            with requests.get(url, headers=headers, stream=True, timeout=SILENCE) as response:
                 self._start(response, part, entry)
-                for chunk in response.iter_content(CHUNK):
+                for chunk in response.iter_content(1 << 16):
                     if self.stop.is_set():
                         raise CancelledError
                     _append(part, chunk)
@@ -246,9 +246,6 @@ class _Download:
             self._empty(part)
             if status != 200:
                 raise ConnectionError(f"{self.base_url}/ did not send the range asked for")
-
-    def _url(self, entry: Entry) -> str:
-        return f"{self.base_url}/{quote(entry.path)}"
 
     def _count(self, n_bytes: int) -> None:
         with self.lock:

@@ -2,7 +2,6 @@
 
 import csv
 import fnmatch
-import hashlib
 import json
 import os
 import shlex
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from pooch import file_hash
 
 from braintuning.errors import InputError
 from braintuning.results import ANNEX_POINTER, CACHE, REPOSITORY
@@ -157,7 +157,7 @@ def check(entry: Entry, dest: Path) -> str | None:
 def _problem(entry: Entry, target: Path) -> str | None:
     size, part, pointer = _size(target), _size(part_path(target)), b""
     if size == entry.bytes:
-        found = md5(target)
+        found = file_hash(target, "md5")
         return None if found == entry.md5 else f"MD5 {found}, the manifest says {entry.md5}"
     if size is not None:
         with open(target, "rb") as file:
@@ -183,12 +183,6 @@ def _record_of(entry: Entry, dest: Path) -> str:
     status = (dest / entry.path).stat()
     state = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "md5": entry.md5}
     return json.dumps({"path": entry.path, **state})
-
-
-def md5(path: Path) -> str:
-    """MD5 of a file, as hexadecimal text."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def part_path(target: Path) -> Path:

@@ -131,7 +131,7 @@ def test_second_fetch_asks_for_nothing_and_reads_nothing(served, monkeypatch, ca
     download(entries, where["dest"], bucket.url)
     bucket.requests.clear()
     capsys.readouterr()
-    monkeypatch.setattr(manifest, "md5", None)
+    monkeypatch.setattr(manifest, "file_hash", None)
     download(entries, where["dest"], bucket.url)
     assert re.fullmatch(r"0 of 0 files, .* fetched; all 6 are whole in .*\n", capsys.readouterr().out)
     assert bucket.requests == []
