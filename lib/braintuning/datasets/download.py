@@ -218,7 +218,7 @@ class _Download:
         try:
             url = f"{self.base_url}/{quote(entry.path)}"
             with requests.get(url, headers=headers, stream=True, timeout=SILENCE) as response:
-                self._start(response, part, entry)
+                self._require_continuation(response, part, entry)
                 for chunk in response.iter_content(1 << 16):
                     if self.stop.is_set():
                         raise CancelledError
@@ -232,7 +232,7 @@ class _Download:
         if sent < entry.bytes:
             raise ConnectionError(f"{self.base_url}/ ended the file early")
 
-    def _start(self, response: requests.Response, part: FileIO, entry: Entry) -> None:
+    def _require_continuation(self, response: requests.Response, part: FileIO, entry: Entry) -> None:
         """Raise unless the response's body goes on where `part` ends, which is emptied when the body starts afresh."""
         status, size = response.status_code, response.headers.get("Content-Length", entry.bytes)
         if status in PASSING or status >= 500:
