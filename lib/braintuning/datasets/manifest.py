@@ -4,18 +4,21 @@ import csv
 import fnmatch
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
 from pooch import file_hash
 
 from braintuning.errors import InputError
 from braintuning.results import ANNEX_POINTER, CACHE, REPOSITORY
 from braintuning.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BASE_URL = "https://s3.amazonaws.com/openneuro.org/ds003020/"
 DEST = CACHE / "ds003020"
@@ -48,19 +51,22 @@ class Entry(NamedTuple):
 def read_manifest(path: Path) -> list[Entry]:
     """Read a tab-separated manifest with the columns path, bytes and md5; `InputError` names what is wrong with it."""
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE).fillna("")
-    except (OSError, ValueError) as error:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a manifest ({error})") from error
-    if absent := [column for column in COLUMNS if column not in table]:
+    table, entries = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), {}
+    if absent := [column for column in COLUMNS if column not in (table.fieldnames or ())]:
         raise InputError(f"{path}: the first line lacks {', '.join(absent)}; expected tab-separated path, bytes, md5")
-    if table.empty:
+    for row in table:
+        for column, (pattern, expected) in COLUMNS.items():
+            if not re.fullmatch(pattern, found := row[column] or ""):
+                raise InputError(f"{path} line {table.line_num}: {column} is {found!r}, expected {expected}")
+        if row["path"] in entries:
+            raise InputError(f"{path}: lists {row['path']} twice")
+        entries[row["path"]] = Entry(row["path"], int(row["bytes"]), row["md5"])
+    if not entries:
         raise InputError(f"{path}: lists no file")
-    for column, (pattern, expected) in COLUMNS.items():
-        for row, found in table.loc[~table[column].str.fullmatch(pattern), column].items():
-            raise InputError(f"{path} line {row + 2}: {column} is {found!r}, expected {expected}")
-    for twice in table.loc[table["path"].duplicated(), "path"]:
-        raise InputError(f"{path}: lists {twice} twice")
-    return [Entry(path, int(size), md5) for path, size, md5 in table[list(COLUMNS)].itertuples(index=False)]
+    return list(entries.values())
 
 
 def story_files(participant: str, stories: Sequence[str]) -> list[str]:
@@ -197,7 +203,7 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def inventory(study: Study, participants: Sequence[str] = ()) -> pd.DataFrame:
+def inventory(study: Study, participants: Sequence[str] = ()) -> "pd.DataFrame":
     """What a study needs of ds003020 and how much of it is here.
 
     Returns
@@ -206,6 +212,8 @@ def inventory(study: Study, participants: Sequence[str] = ()) -> pd.DataFrame:
         participant ('all' for what participants share), folder, files, gigabytes, here (files of the right size),
         missing_gigabytes.
     """
+    import pandas as pd
+
     entries = needed_files(study, participants)
     _, _, left = plan(entries, study.root)
     files = pd.DataFrame(entries)
@@ -216,7 +224,7 @@ def inventory(study: Study, participants: Sequence[str] = ()) -> pd.DataFrame:
     return table.groupby(["participant", "folder"], sort=False, as_index=False).sum()
 
 
-def expected_sizes(study: Study, participants: Sequence[str] = ()) -> pd.DataFrame:
+def expected_sizes(study: Study, participants: Sequence[str] = ()) -> "pd.DataFrame":
     """Bytes of each response file beside what its TRs and voxels come to, 8 bytes each.
 
     Returns
@@ -225,6 +233,8 @@ def expected_sizes(study: Study, participants: Sequence[str] = ()) -> pd.DataFra
         participant, story, rows, voxels, repeats (of a story whose presentations are stored one by one, told from the
         size), bytes, rest (bytes left for what HDF5 itself stores).
     """
+    import pandas as pd
+
     volumes = json.loads(MANIFEST.with_name(f"{MANIFEST.stem}_respdict.json").read_text())
     files = pd.DataFrame(needed_files(study, participants, surfaces=False))
     table = (
