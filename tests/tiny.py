@@ -16,7 +16,8 @@ import soundfile
 import yaml
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import quiet_transformers
-from braintuning.datasets.textgrid import Interval, write
+from braintuning.datasets.textgrid import Interval
+from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.errors import InputError
 from transformers import BertConfig, BertModel, HubertConfig, Wav2Vec2Config, WhisperConfig
 
@@ -124,7 +125,7 @@ class TinyDataset:
             tier: [Interval(labels.get(tier, ("x",))[i % 2], float(s), float(s) + 0.5) for i, s in enumerate(starts)]
             for tier in tiers
         }
-        write(self.grid(story), intervals, max(SECONDS, last + 1))
+        write_textgrid(self.grid(story), intervals, max(SECONDS, last + 1))
 
 
 def write_dataset(root: Path, spare: tuple[str, ...] = ()) -> TinyDataset:

@@ -4,7 +4,6 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated
 
 import typer
@@ -25,7 +24,9 @@ Participant = Annotated[str | None, typer.Option()]
 Backbone = Annotated[str | None, typer.Option()]
 Condition = Annotated[str | None, typer.Option()]
 MaxMemory = Annotated[float | None, typer.Option(help="GiB that a step of tuning may take, about")]
-Names = Annotated[list[str] | None, typer.Option()]
+Names = Annotated[list[str] | None, typer.Option(help="one or more; all by default")]
+Surfaces = Annotated[bool, typer.Option(help="surfaces and transforms beside audio and responses")]
+Manifest = Annotated[Path | None, typer.Option(help="table of path, bytes and MD5")]
 Folder = Annotated[Path | None, typer.Option(help="the dataset's folder; the study's by default")]
 
 
@@ -64,7 +65,7 @@ def figures(
     max_memory: MaxMemory = None,
 ) -> None:
     """Run whatever of a study is not up to date, down to its figures and report."""
-    from braintuning.datasets.inventory import require_data
+    from braintuning.datasets.manifest import require_data
     from braintuning.pipeline.engine import run_workflow
     from braintuning.pipeline.steps import require_device
 
@@ -122,16 +123,20 @@ def fetch(
     study: StudyName = "paper",
     participants: Names = None,
     stories: Names = None,
-    surfaces: bool = True,
-    manifest: Path | None = None,
+    surfaces: Surfaces = True,
+    manifest: Manifest = None,
     dest: Folder = None,
-    base_url: str | None = None,
-    workers: int = 4,
+    base_url: Annotated[str | None, typer.Option(help="the dataset's root on a server")] = None,
+    workers: Annotated[int, typer.Option(help="files downloaded at a time")] = 4,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list files and bytes only")] = False,
 ) -> None:
     """Download what a study needs of ds003020, or the rest of it."""
-    more = {"base_url": base_url, "workers": workers, "dry_run": dry_run}
-    _files("fetch", study, participants, stories, surfaces, manifest, dest, **more)
+    from braintuning.datasets import download
+    from braintuning.datasets.manifest import BASE_URL, MANIFEST
+
+    options = {"dest": dest, "surfaces": surfaces, "manifest_file": manifest or MANIFEST, "workers": workers}
+    options |= {"base_url": base_url or BASE_URL, "dry_run": dry_run}
+    download.fetch(load_study(study), participants or (), stories or (), **options)
 
 
 @app.command()
@@ -139,25 +144,16 @@ def verify(
     study: StudyName = "paper",
     participants: Names = None,
     stories: Names = None,
-    surfaces: bool = True,
-    manifest: Path | None = None,
+    surfaces: Surfaces = True,
+    manifest: Manifest = None,
     dest: Folder = None,
 ) -> None:
     """Check size and MD5 of what a study needs of ds003020."""
-    _files("verify", study, participants, stories, surfaces, manifest, dest)
+    from braintuning.datasets import download
+    from braintuning.datasets.manifest import MANIFEST
 
-
-def _files(command: str, study: str, participants, stories, surfaces, manifest, dest, **more) -> None:  # noqa: ANN001, ANN003
-    from braintuning.datasets import fetch_cli
-
-    settings = load_study(study)
-    if settings.dataset.kind != "lebel" or settings.dataset.simulation:
-        raise InputError(f"study {settings.name}: has nothing to fetch, expected one on ds003020, such as paper")
-    given = {"participants": participants or [], "stories": stories or [], "surfaces": surfaces, **more}
-    given |= {"command": command, "manifest": manifest or fetch_cli.MANIFEST, "dest": dest or settings.root}
-    given["base_url"] = more.get("base_url") or fetch_cli.BASE_URL
-    stories_of = {p: settings.stories_for(p).all for p in settings.participants}
-    raise typer.Exit(fetch_cli.main(SimpleNamespace(**given), stories_of))
+    options = {"dest": dest, "surfaces": surfaces, "manifest_file": manifest or MANIFEST}
+    raise typer.Exit(int(download.verify(load_study(study), participants or (), stories or (), **options) > 0))
 
 
 @app.command(rich_help_panel="Steps, as the workflow calls them")

@@ -14,7 +14,8 @@ import pytest
 import soundfile
 import tiny
 import tiny_subject
-from braintuning.datasets.textgrid import Interval, write
+from braintuning.datasets.textgrid import Interval
+from braintuning.demo.textgrid_writer import write_textgrid
 from bucket import Bucket, write_manifest
 
 TR = 2.0045
@@ -39,7 +40,7 @@ def write_story(root: Path, number: int, story: str) -> None:
         "phone": [Interval("AH0", float(s), float(s) + 0.3) for s in starts],
         "word": [Interval("and", float(s), float(s) + 0.5) for s in starts],
     }
-    write(root / "derivative" / "TextGrids" / f"{story}.TextGrid", tiers, SECONDS[story])
+    write_textgrid(root / "derivative" / "TextGrids" / f"{story}.TextGrid", tiers, SECONDS[story])
 
 
 def write_responses(root: Path, participant: str, story: str, n_voxels: int, seed: int) -> None:

@@ -14,7 +14,7 @@ _CONSTANT = 1e-6
 
 
 def read_audio(path: Path) -> np.ndarray:
-    """Sound of a file as one channel at 16 kHz.
+    """Audio of a file as one channel at 16 kHz.
 
     Parameters
     ----------
@@ -30,38 +30,29 @@ def read_audio(path: Path) -> np.ndarray:
     Raises
     ------
     InputError
-        If the file is missing, is not a sound file, holds no samples, or holds samples that are not finite.
+        The file is missing, is not an audio file, has no samples, or has samples that are not finite.
     """
     path = require_file(path)
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, TypeError) as error:
-        raise InputError(f"{path}: not a sound file that can be read (expected wav, flac or ogg): {error}") from error
+        raise InputError(f"{path}: not an audio file that can be read (expected wav, flac or ogg): {error}") from error
     if len(samples) == 0:
-        raise InputError(f"{path}: the sound file has no samples")
+        raise InputError(f"{path}: the audio file has no samples")
     mono = samples.mean(axis=1)
-    broken = np.flatnonzero(~np.isfinite(mono))
-    if len(broken):
-        raise InputError(f"{path}: {len(broken)} samples are not finite, the first at {broken[0] / rate:.3f} s")
+    invalid = np.flatnonzero(~np.isfinite(mono))
+    if len(invalid):
+        raise InputError(f"{path}: {len(invalid)} samples are not finite, the first at {invalid[0] / rate:.3f} s")
     return soxr.resample(mono, rate, RATE, quality="VHQ")
 
 
 def write_wav(path: Path, audio: np.ndarray, rate: int) -> None:
-    """Write one channel as a 16-bit wav file, whole or not at all.
-
-    Parameters
-    ----------
-    path
-        File to write.
-    audio
-        `(samples,)` within -1 and 1.
-    rate
-        Samples per second.
+    """Write (samples,) within -1 and 1 as a 16-bit wav file of `rate` Hz, whole or not at all.
 
     Raises
     ------
     InputError
-        If the audio is not one channel, is empty, is not finite or exceeds full scale.
+        The audio is not one channel, is empty, is not finite or exceeds full scale.
     """
     audio = np.asarray(audio)
     if audio.ndim != 1 or len(audio) == 0:
@@ -81,19 +72,19 @@ def require_signal(
     Parameters
     ----------
     audio
-        `(samples,)` at 16 kHz, as `read_audio` gives it.
+        `(samples,)` at 16 kHz.
     path
         Where it came from, for the message.
     longest_silence
-        Seconds of digital silence (samples that all have one value) that are too many. Real recordings have noise in
-        their pauses, so that a constant stretch is a hole in the file.
+        Seconds of digital silence (samples of one value) that are too many. Recordings have noise in their pauses, so
+        that a constant stretch is a hole in the file.
     within
-        Start and end in seconds of the part to look at: that in which something is said.
+        Start and end in seconds of the part to look at: that in which someone speaks.
 
     Raises
     ------
     InputError
-        If a constant stretch of at least `longest_silence` s is there; it names the first one.
+        It names the first constant stretch of at least `longest_silence` s.
     """
     changes = np.flatnonzero(np.abs(np.diff(audio)) > _CONSTANT) + 1
     edges = np.clip(np.concatenate([[0], changes, [len(audio)]]) / RATE, *within)

@@ -1,4 +1,4 @@
-"""ds003020 (LeBel et al. 2023), real or simulated: people listening to spoken stories in a scanner."""
+"""Reader of ds003020 (LeBel et al. 2023) and of simulated listeners, who are stored in the same layout."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,37 +11,38 @@ from braintuning import timing
 from braintuning.cortex.pycortex import participant_cortex
 from braintuning.cortex.subject import Cortex
 from braintuning.datasets import audio, textgrid
-from braintuning.datasets.responses import broken_columns, read_responses, stored_shape
+from braintuning.datasets.base import check_speech
+from braintuning.datasets.responses import invalid_columns, read_responses, stored_shape
 from braintuning.errors import InputError, nearest
 
 UNSTORED_VOLUMES = 10
-"""Volumes left out at either end of a story of ds003020."""
+"""Volumes that ds003020 leaves out at either end of a story."""
 SOUND_START = 10.0
-"""Seconds from the first trigger to the start of the sound in ds003020."""
+"""Seconds from the first trigger to the start of the audio in ds003020."""
 
 
 class LebelDataset:
-    """Stories, sounds, word times and responses in the folders of ds003020.
+    """Audio, word times and responses in the folders of ds003020.
 
     Parameters
     ----------
-    root : Path
+    root
         Folder that holds `stimuli/` and `derivative/`.
-    tr : float
+    tr
         Repetition time in seconds.
-    voxels : mapping of str to int, optional
+    voxels
         How many voxels a participant has; responses with another number are refused.
-    fsaverage : Path, optional
+    fsaverage
         A FreeSurfer folder of fsaverage with the HCP-MMP1.0 annotation; without it the annotation is downloaded.
-    row_offset, unstored_volumes, sound_starts : float, int, float
-        When rows were acquired, see `timing.row_times`.
-    coarse_regions : bool
+    row_offset, unstored_volumes, sound_starts
+        When TRs were acquired, see `timing.row_times`.
+    coarse_regions
         Whether regions may come from fsaverage5 where the sphere of fsaverage cannot be had.
 
     Raises
     ------
     InputError
-        The folder, or its table of volumes, is not there.
+        The folder, or its table of volumes, is missing.
     """
 
     def __init__(
@@ -56,21 +57,16 @@ class LebelDataset:
         sound_starts: float = SOUND_START,
         coarse_regions: bool = False,
     ) -> None:
-        self.root = Path(root)
-        self.tr = tr
-        self.voxels = voxels or {}
+        self.root, self.tr, self.voxels = Path(root), tr, voxels or {}
         self.fsaverage, self.coarse_regions = fsaverage, coarse_regions
         self.row_offset, self.unstored_volumes, self.sound_starts = row_offset, unstored_volumes, sound_starts
         self._cortices: dict[str, Cortex] = {}
         self.derivative = self.root / "derivative"
+        self._volumes_file = self.derivative / "respdict.json"
         if not self._volumes_file.is_file():
             raise InputError(
                 f"{self._volumes_file}: not found, expected the volumes of each story (dataset root {root})"
             )
-
-    @property
-    def _volumes_file(self) -> Path:
-        return self.derivative / "respdict.json"
 
     @cached_property
     def _volumes(self) -> dict[str, int]:
@@ -96,33 +92,33 @@ class LebelDataset:
         return self.root / "stimuli" / f"{story}.wav"
 
     def audio(self, story: str) -> np.ndarray:
-        """Sound of a story: (samples,) float32, mono, 16 kHz."""
+        """Audio of a story: (samples,) float32, mono, 16 kHz."""
         return audio.read_audio(self.audio_file(story))
 
     def textgrid_file(self, story: str) -> Path:
-        """Word and phone times of a story."""
+        """File of a story's word and phone times."""
         return self.derivative / "TextGrids" / f"{story}.TextGrid"
 
     def words(self, story: str) -> list[textgrid.Interval]:
-        """Words of a story, with start and end in seconds after the sound's start."""
+        """Words of a story, in seconds after the start of its audio."""
         return textgrid.read_tier(self.textgrid_file(story), "word")
 
     def phones(self, story: str) -> list[textgrid.Interval]:
-        """Phones of a story (ARPAbet), with start and end in seconds after the sound's start."""
+        """Phones of a story (ARPAbet), in seconds after the start of its audio."""
         return textgrid.read_tier(self.textgrid_file(story), "phone")
 
     def n_rows(self, story: str) -> int:
-        """Rows stored for a story: its volumes without the unstored ones at either end."""
+        """TRs stored for a story: its volumes without the unstored ones at either end."""
         if story not in self._volumes:
             raise InputError(f"{self._volumes_file}: no volumes for story {story!r}, expected its count")
         return self._volumes[story] - 2 * self.unstored_volumes
 
     def tr_times(self, story: str) -> np.ndarray:
-        """Seconds after the sound's start at which each stored row was acquired; (rows,) float64."""
+        """When each stored TR was acquired, in seconds after the start of the audio; (rows,) float64."""
         return timing.row_times(self.n_rows(story), self.tr, self.unstored_volumes, self.sound_starts, self.row_offset)
 
     def responses_file(self, participant: str, story: str) -> Path:
-        """Responses of a participant to a story; `InputError` if the participant did not hear it."""
+        """File of a participant's responses to a story; `InputError` if the participant did not hear it."""
         path = self.derivative / "preprocessed_data" / participant / f"{story}.hf5"
         heard = self.stories(participant)
         if story not in heard:
@@ -130,18 +126,12 @@ class LebelDataset:
         return path
 
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
-        """Responses to a story, z-scored by the dataset; (rows, voxels) float32.
-
-        Parameters
-        ----------
-        participant, story : str
-        voxels : (n_voxels,) bool, optional
-            Voxels to keep.
+        """Responses to a story, z-scored by the dataset, all or some voxels; (rows, voxels) float32.
 
         Raises
         ------
         InputError
-            The file lacks `data`, its rows do not fit the story, or `responses.require_usable` refuses its values.
+            The file lacks `data`, its TRs do not fit the story, or `responses.require_usable` refuses its values.
         """
         path = self.responses_file(participant, story)
         return read_responses(path, "data", self.n_rows(story), self.n_voxels(participant), voxels)
@@ -153,21 +143,17 @@ class LebelDataset:
     def repeats(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
         """Responses to each presentation of a story; (repeats, rows, voxels) float32."""
         path, shape = self.responses_file(participant, story), (self.n_rows(story), self.n_voxels(participant))
-        return np.stack(
-            [
-                read_responses(path, "individual_repeats", *shape, voxels, repeat)
-                for repeat in range(self.n_repeats(participant, story))
-            ]
-        )
+        numbers = range(self.n_repeats(participant, story))
+        return np.stack([read_responses(path, "individual_repeats", *shape, voxels, number) for number in numbers])
 
     def n_voxels(self, participant: str) -> int:
-        """Voxels of a participant: as many as the study says, else as many as the first story's file has."""
+        """Number of a participant's voxels: the study's, else that of the first story's file."""
         if participant in self.voxels:
             return self.voxels[participant]
         return stored_shape(self.responses_file(participant, self.stories(participant)[0]), "data")[-1]
 
     def cortex(self, participant: str) -> Cortex:
-        """The participant's cortex: surface, region of each voxel and vertex, and the way from voxels to vertices."""
+        """Where the voxels lie: surface, regions, and the way from voxels to vertices."""
         if participant not in self._cortices:
             self._cortices[participant] = participant_cortex(
                 self.derivative, participant, self.fsaverage, coarse_regions=self.coarse_regions
@@ -175,13 +161,7 @@ class LebelDataset:
         return self._cortices[participant]
 
     def check(self, stories: Mapping[str, Sequence[str]]) -> list[str]:
-        """Read what a study needs of each participant, so that whatever is wrong is known before long work starts.
-
-        Returns
-        -------
-        notes : list of str
-            A line for each file with broken voxels: how many.
-        """
+        """Read what a study needs of each participant; a line for each file with invalid voxels: how many."""
         for participant, names in stories.items():
             for story in names:
                 self.responses_file(participant, story)
@@ -197,20 +177,17 @@ class LebelDataset:
             f"{self.responses_file(participant, story)}: {n} of {self.n_voxels(participant)} voxels are NaN or constant"
             for participant, names in stories.items()
             for story in names
-            if (n := int(broken_columns(self.responses(participant, story)).sum()))
+            if (n := int(invalid_columns(self.responses(participant, story)).sum()))
         ]
 
     def _check_story(self, story: str) -> None:
-        sound = self.audio(story)
-        words = self.words(story)
-        if not words:
-            raise InputError(f"{self.textgrid_file(story)}: found no word in tier 'word', expected at least one")
-        audio.require_signal(sound, self.audio_file(story), within=(words[0].start, words[-1].end))
-        duration, last = len(sound) / timing.SAMPLE_RATE, self.tr_times(story)[-1]
+        file, grid = self.audio_file(story), self.textgrid_file(story)
+        words, last = self.words(story), self.tr_times(story)[-1]
+        duration = check_speech(self.audio(story), file, words, grid)
         if not duration - 30 < last < duration + 10:
             raise InputError(
-                f"{self.audio_file(story)}: the sound lasts {duration:.1f} s and its last row was acquired at "
-                f"{last:.1f} s, expected less than 10 s after its end and 30 s before"
+                f"{file}: the audio lasts {duration:.1f} s and its last TR was acquired at {last:.1f} s, expected less "
+                "than 10 s after its end and 30 s before"
             )
         for tier in (words, self.phones(story)):
-            textgrid.check_within(tier, duration, self.textgrid_file(story))
+            textgrid.check_within(tier, duration, grid)

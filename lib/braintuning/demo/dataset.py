@@ -9,11 +9,12 @@ import soxr
 
 from braintuning.alignment.encoding import zscore
 from braintuning.cortex.surface import fs_lr
-from braintuning.datasets import audio, textgrid
+from braintuning.datasets import audio
 from braintuning.datasets.lebel import SOUND_START, UNSTORED_VOLUMES
 from braintuning.demo import listeners
 from braintuning.demo.listeners import SPACES
 from braintuning.demo.stories import story_text
+from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.demo.voices import VOICES, speak
 from braintuning.errors import InputError
 from braintuning.results import atomic_path, generator, require_space
@@ -75,7 +76,7 @@ def _write_stimulus(
     """Haemodynamic responses of the feature spaces at each stored TR, and the number of volumes."""
     speech = speak(text, VOICES[voice], seed=settings.seed)
     tiers = {"phone": speech.phones, "word": speech.words}
-    textgrid.write(folder / "derivative" / "TextGrids" / f"{story}.TextGrid", tiers, len(speech.audio) / speech.rate)
+    write_textgrid(folder / "derivative" / "TextGrids" / f"{story}.TextGrid", tiers, len(speech.audio) / speech.rate)
     wav = soxr.resample(speech.audio, speech.rate, WAV_RATE, "VHQ")
     audio.write_wav(folder / "stimuli" / f"{story}.wav", wav, WAV_RATE)
     samples = soxr.resample(speech.audio, speech.rate, SAMPLE_RATE, "VHQ")

@@ -7,7 +7,7 @@ import numpy as np
 
 from braintuning.alignment.ceiling import noise_ceiling
 from braintuning.datasets import open_dataset
-from braintuning.datasets.responses import broken_columns
+from braintuning.datasets.responses import invalid_columns
 from braintuning.pipeline import recipes
 from braintuning.results import inputs_fingerprint, is_done, provenance, save_arrays
 from braintuning.study import Study
@@ -28,10 +28,10 @@ def measure_ceiling(study: Study, participant: str) -> Path:
         return path
     repeats = dataset.repeats(participant, recipe["story"])
     ceiling = noise_ceiling(repeats[:, recipe["skip_rows"] :])
-    broken = np.any([broken_columns(repeat) for repeat in repeats], axis=0)
+    broken = np.any([invalid_columns(repeat) for repeat in repeats], axis=0)
     del repeats
     for story in recipe["stories"]:
-        broken |= broken_columns(dataset.responses(participant, story))
+        broken |= invalid_columns(dataset.responses(participant, story))
     ceiling[broken] = np.nan
     save_arrays(path, {"ceiling": ceiling, "broken": broken}, provenance(recipe))
     threshold = study.encoding.ceiling_threshold

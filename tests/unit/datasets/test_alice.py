@@ -8,7 +8,8 @@ import tiny
 from braintuning.alignment.ceiling import leave_one_out_correlation
 from braintuning.alignment.encoding import design_matrix
 from braintuning.datasets.alice import REGIONS, AliceDataset
-from braintuning.datasets.textgrid import Interval, write
+from braintuning.datasets.textgrid import Interval
+from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.pipeline import alice as alice_stage
 from braintuning.pipeline.alice import align_alice, detrend, score_design, word_rate
 from braintuning.pipeline.extract import extract_layers
@@ -28,7 +29,8 @@ def pristine(tmp_path_factory):
         save(root, participant, courses(number))
     soundfile.write(root / "sound.flac", tiny.sound(5, SECONDS), 16_000)
     starts = np.cumsum(np.random.default_rng(3).uniform(0.3, 2.5, 120))
-    write(root / "words.TextGrid", {"word": [Interval("so", s, s + 0.25) for s in starts.tolist() if s < 195]}, SECONDS)
+    words = [Interval("so", s, s + 0.25) for s in starts.tolist() if s < 195]
+    write_textgrid(root / "words.TextGrid", {"word": words}, SECONDS)
     tiny.encoder("hubert").save_pretrained(folder / "backbone")
     return root
 
@@ -148,22 +150,22 @@ def test_no_usable_participant_is_refused(root, tmp_path):
 
 def test_recording_must_be_one_sound_as_long_as_the_scan(root):
     shutil.copy(root / "sound.flac", root / "other.flac")
-    refused(lambda: opened(root).check(), root, "found 2 sound files", "expected one")
+    refused(lambda: opened(root).check(), root, "found 2 audio files", "expected one")
     (root / "other.flac").unlink()
     soundfile.write(root / "sound.flac", tiny.sound(5, 100), 16_000)
     (root / "words.TextGrid").unlink()
-    write(root / "words.TextGrid", {"word": [Interval("so", 1.0, 2.0)]}, 100.0)
+    write_textgrid(root / "words.TextGrid", {"word": [Interval("so", 1.0, 2.0)]}, 100.0)
     refused(lambda: opened(root).check(), "sound.flac", "lasts 100.0 s", "at 198.0 s", "expected")
     (root / "sound.flac").unlink()
-    refused(lambda: opened(root).check(), root, "found 0 sound files", "expected one")
+    refused(lambda: opened(root).check(), root, "found 0 audio files", "expected one")
 
 
 def test_words_past_the_audio_silence_and_no_word_tier_are_refused(root):
-    write(root / "words.TextGrid", {"word": [Interval("so", 1.0, SECONDS + 5)]}, SECONDS + 9)
+    write_textgrid(root / "words.TextGrid", {"word": [Interval("so", 1.0, SECONDS + 5)]}, SECONDS + 9)
     refused(lambda: opened(root).check(), "words.TextGrid", "ends at 205.00 s", "expected")
-    write(root / "words.TextGrid", {"sentence": [Interval("so", 1.0, 2.0)]}, SECONDS)
+    write_textgrid(root / "words.TextGrid", {"sentence": [Interval("so", 1.0, 2.0)]}, SECONDS)
     refused(lambda: opened(root).check(), "words.TextGrid", "'word'", "'sentence'", "expected")
-    write(root / "words.TextGrid", {"word": [Interval("so", 1.0, 2.0), Interval("on", 99.0, 100.0)]}, SECONDS)
+    write_textgrid(root / "words.TextGrid", {"word": [Interval("so", 1.0, 2.0), Interval("on", 99.0, 100.0)]}, SECONDS)
     audio = tiny.sound(5, SECONDS)
     audio[16_000 * 50 : 16_000 * 62] = 0
     soundfile.write(root / "sound.flac", audio, 16_000)

@@ -107,7 +107,7 @@ def test_empty_file_and_file_without_samples(tmp_path):
 def test_not_a_sound_file(tmp_path):
     path = tmp_path / "story.wav"
     path.write_text("Once upon a time there was no sound at all.")
-    assert "not a sound file" in refusal(path)
+    assert "not an audio file" in refusal(path)
 
 
 def test_samples_that_are_not_finite_are_counted_and_placed(tmp_path):

@@ -7,8 +7,9 @@ import pytest
 import steps
 import tiny
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.datasets.textgrid import Interval, write
+from braintuning.datasets.textgrid import Interval
 from braintuning.demo import dataset as simulated_dataset
+from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.check import check, make_listeners
 from braintuning.pipeline.steps import used_voxels
@@ -72,7 +73,7 @@ SILENCES = ("sp", "sil", "SIL", "SP", "{NS}", "{LG}", "{BR}", "{CG}", "{SL}", "n
 def write_phones(files, story, labels):
     words = [Interval("and", float(s), s + 0.5) for s in range(1, 58)]
     phones = [Interval(label, s + 1.0, s + 1.5) for s, label in enumerate(labels)]
-    write(files.grid(story), {"phone": phones, "word": words}, tiny.SECONDS)
+    write_textgrid(files.grid(story), {"phone": phones, "word": words}, tiny.SECONDS)
 
 
 def test_silences_stress_and_lower_case_are_phones_that_figure_3_takes(make_study, files):
