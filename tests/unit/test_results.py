@@ -24,7 +24,7 @@ MIB = 1 << 20
 @pytest.fixture
 def result(tmp_path):
     path = tmp_path / "deep" / "result.h5"
-    save_arrays(path, {"r": np.linspace(0, 1, 5000, dtype=np.float32)}, provenance(RECIPE, device="cpu"))
+    save_arrays(path, {"r": np.linspace(0, 1, 5000, dtype=np.float32)}, provenance(RECIPE, device="cpu, float32"))
     return path
 
 
@@ -150,7 +150,7 @@ def test_table_is_whole_or_as_it_was(tmp_path):
 
 
 def test_rows_tell_where_they_come_from():
-    columns = provenance_columns("demo", provenance(RECIPE | {"inputs": "abc"}, device="cpu", weights="hub"))
+    columns = provenance_columns("demo", provenance(RECIPE | {"inputs": "abc"}, device="cpu, float32", weights="hub"))
     assert (columns["study"], columns["weights"], columns["device"], columns["inputs"]) == (
         "demo",
         "hub",

@@ -60,7 +60,8 @@ def tune(study: Study, run: Run) -> Recipe:
         "validation": stories.validation,
         "participants": study.tuned_on(run),
     }
-    head = study.encoding.ceiling_threshold if study.tuned_on(run) or base in DISTILLED else None
+    by_voxels = study.tuned_on(run) or (base in DISTILLED and study.controls.n_targets is None)
+    head = study.encoding.ceiling_threshold if by_voxels else None
     return Recipe({"stage": "tune", **stored}, {**_of_dataset(study, FILES + TIMES), "head": head})
 
 
@@ -115,7 +116,7 @@ def low_level_features(study: Study, participant: str) -> Recipe:
 def low_level_alone(study: Study, participant: str) -> Recipe:
     """What low-level features explain of a participant by themselves."""
     stored = {"participant": participant, "settings": study.encoding.model_dump()}
-    behind = {"features": low_level_features(study, participant).fingerprint}
+    behind = {"stories": study.low_level_stories(participant)}
     return Recipe({"stage": "low-level features alone", **stored}, {**_of_dataset(study, FILES), **behind})
 
 

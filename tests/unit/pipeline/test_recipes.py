@@ -180,7 +180,7 @@ def fields(section=Study, prefix=""):
     for name, field in section.model_fields.items():
         kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
         inner = [kind for kind in kinds if issubclass(kind, Section)]
-        if inner and name != "simulation":
+        if inner and name not in ("simulation", "backbones", "variants"):
             yield from fields(inner[0], f"{name}.")
         else:
             yield prefix + name
