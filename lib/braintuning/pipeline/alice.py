@@ -13,6 +13,7 @@ from braintuning.alignment.ceiling import group_mean_ceiling, leave_one_out_corr
 from braintuning.alignment.layers import design_matrix
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
 from braintuning.pipeline.extract import extract_layers
+from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED
 from braintuning.pipeline.steps import made_on, pretrained, recipe_of, require_device
 from braintuning.pipeline.tune import save_model
 from braintuning.results import (
@@ -37,8 +38,6 @@ GROUP = "group"
 FITTED_SECONDS = 540.0
 VALIDATED_SECONDS = 60.0
 TESTED_SECONDS = 180.0
-CONDITIONS = ("pretrained", "multi-brain-tuned", "multi-random-brain-tuned")
-TUNED, HELD_OUT, MEANS = "tuned together", "held out", "mean responses"
 
 
 def detrend(courses: np.ndarray, tr: float, high_pass_seconds: float) -> np.ndarray:
@@ -212,7 +211,7 @@ def align_on_last_minutes(study: Study, device: str = "cpu") -> pd.DataFrame:
     fitted, tested = (_with_means(responses, members) for responses in (fitted, tested))
     ceiling = np.vstack([ceiling, *[encoding.correlation(tested[:, -2], tested[:, -1])] * 2])
     index = pd.MultiIndex.from_product([[*dataset.participants, *group_of], REGIONS], names=["participant", "roi"])
-    for condition in CONDITIONS:
+    for condition in ALICE_CONDITIONS:
         if condition != "pretrained":
             tune_on_alice(study, condition, device)
         features_file = _features(study, _run(study, condition), device)

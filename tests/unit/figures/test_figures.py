@@ -11,15 +11,7 @@ from braintuning.cortex.brainplot import Reliability
 from braintuning.cortex.regions import hcp_mmp_labels, members
 from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr
-from braintuning.figures import ceilings as figure_a1
-from braintuning.figures import claims
-from braintuning.figures import impact as figure3
-from braintuning.figures import joint as figure_multi
-from braintuning.figures import panels as figure_appendix
-from braintuning.figures import preference as figure5
-from braintuning.figures import style as plots
-from braintuning.figures import tables as figure2
-from braintuning.figures import tasks as figure4
+from braintuning.figures import alignment, claims, impact, panels, preference, style, tasks
 from braintuning.lowlevel.features import FROM_TIER
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.probes.tasks import TASKS
@@ -44,13 +36,13 @@ def alignments(study, layers=3):
     rows = []
     for participant, run in study.alignments():
         for layer in range(layers):
-            for height, roi in enumerate(figure2.REGIONS):
+            for height, roi in enumerate(style.REGIONS):
                 rank = study.conditions.index(run.condition)
                 value = 0.1 + 0.02 * rank + 0.05 * layer + 0.2 * height + 0.01 * study.participants.index(participant)
                 rows.append((participant, run.backbone, run.condition, layer, roi, value))
     table = pd.DataFrame(rows, columns=["participant", "backbone", "condition", "layer", "roi", "alignment"])
     table = table.assign(hours=(1 + table["layer"]) / 10, r_percent=100 * table["alignment"])
-    lost = (table["condition"] == "stimulus-tuned") & (table["roi"] == figure2.REGIONS[0])
+    lost = (table["condition"] == "stimulus-tuned") & (table["roi"] == style.REGIONS[0])
     return table.assign(r_percent=table["r_percent"].where(~lost), n_layers=layers, n_voxels=100, phones=FROM_TIER)
 
 
@@ -67,10 +59,10 @@ def cortex_maps(monkeypatch):
         0.8 * (members(labels, "late_language") | members(labels, "early_auditory")), "ceiling", 0.4, 0.6
     )
     change = np.where(surface.cortex, change, np.nan)
-    for module in (figure2, figure3):
+    for module in (alignment, impact):
         monkeypatch.setattr(module, "reliability", lambda *_: ceiling)
-    monkeypatch.setattr(figure2, "change_map", lambda *_, **__: change)
-    monkeypatch.setattr(figure3, "change_map", lambda *_, **__: -change)
+    monkeypatch.setattr(alignment, "alignment_map", lambda *_, **__: change)
+    monkeypatch.setattr(impact, "change_map", lambda *_: -change)
     return SimpleNamespace(cortex=lambda participant: fs_lr_cortex_of_vertices())
 
 
@@ -82,19 +74,19 @@ def fig2(study, monkeypatch):
     known = dict(
         table=alignments(study), statistics=stars, dataset=cortex_maps(monkeypatch), backbone="whisper-tiny.en"
     )
-    return called(figure2.draw, study=study, note=NOTE, who="", **known)
+    return called(alignment.draw, study=study, note=NOTE, who="", **known)
 
 
 def fig3(study, monkeypatch):
     table = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
     statistics = pd.DataFrame(columns=["feature", "q", "roi", "backbone", "condition"])
     known = dict(table=table, statistics=statistics, dataset=cortex_maps(monkeypatch))
-    return called(figure3.draw, study=study, note=NOTE, who="", **known)
+    return called(impact.draw, study=study, note=NOTE, who="", **known)
 
 
 def fig3_features(study, monkeypatch):
     table = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
-    return called(figure3.draw_features, study=study, table=table, note=NOTE, who="")
+    return called(impact.draw_features, study=study, table=table, note=NOTE, who="")
 
 
 def fig4(study, monkeypatch):
@@ -116,7 +108,7 @@ def fig4(study, monkeypatch):
     table["metric"] = [getattr(TASKS[task], "metric", "macro F1") for task in table["task"]]
     table = table.assign(low=table["value"] - 0.05, high=table["value"] + 0.05)
     statistics = pd.DataFrame(columns=["task", "backbone", "against", "participant", "q"])
-    return called(figure4.draw, study=study, table=table, statistics=statistics, note=NOTE)
+    return called(tasks.draw, study=study, table=table, statistics=statistics, note=NOTE)
 
 
 def fig5(study, monkeypatch):
@@ -131,23 +123,25 @@ def fig5(study, monkeypatch):
     table = pd.DataFrame(rows, columns=columns)
     for name, ends in (("preference", ("low", "high")), ("similarity", ("similarity_low", "similarity_high"))):
         table = table.assign(**{end: table[name] + step for end, step in zip(ends, (-0.05, 0.08), strict=True)})
-    changes = figure5.with_change(table[(table["pair_type"] == PAIR_TYPES[0]) & (table["condition"] != "pretrained")])
+    changes = preference.with_change(
+        table[(table["pair_type"] == PAIR_TYPES[0]) & (table["condition"] != "pretrained")]
+    )
     before = table[table["condition"] == "pretrained"].groupby(["backbone", "layer"])["preference"].first()
     keys = pd.MultiIndex.from_frame(changes[["backbone", "layer"]])
     changes = changes.assign(difference=changes["preference"].to_numpy() - before.reindex(keys).to_numpy())
     changes = changes.assign(low=changes["difference"] - 0.02, high=changes["difference"] + 0.02)
     changes = changes[["participant", "backbone", "condition", "layer", "difference", "low", "high"]]
-    return called(figure5.draw, study=study, table=table, note=NOTE, changes=changes)
+    return called(preference.draw, study=study, table=table, note=NOTE, changes=changes)
 
 
 def figA1(study, monkeypatch):
     ceiling = np.full(fs_lr_cortex_of_vertices().n_voxels, 0.2)
     ceiling[members(hcp_mmp_labels(), "late_language")[fs_lr().cortex]] = 0.8
-    monkeypatch.setattr(figure_a1, "load_arrays", lambda *_: {"ceiling": ceiling})
+    monkeypatch.setattr(panels, "noise_ceiling_of", lambda *_: ceiling)
     numbers = dict(n_above=4_000, n_voxels=59_412, threshold=0.4, published=None)
     table = pd.DataFrame([dict(participant=participant, **numbers) for participant in study.participants])
     dataset = cortex_maps(monkeypatch)
-    return called(figure_a1.draw, study=study, table=table, dataset=dataset, note=NOTE)
+    return called(panels.ceilings, study=study, table=table, dataset=dataset, note=NOTE)
 
 
 def figure_of(draw):
@@ -175,13 +169,13 @@ FIGURES = {
     "fig4": fig4,
     "fig5": fig5,
     "figA1": figA1,
-    "figA2": figure_of(figure_appendix.base_and_large),
-    "figA3": figure_of(figure_appendix.layers),
-    "figA4": figure_of(figure_appendix.participants),
-    "figA5": figure_of(figure_appendix.language_models),
-    "figB1": figure_of(figure_multi.amounts),
-    "figB2": figure_of(figure_multi.transfer),
-    "figB3": figure_of(figure_multi.ablation),
+    "figA2": figure_of(panels.base_and_large),
+    "figA3": figure_of(panels.layers),
+    "figA4": figure_of(panels.participants),
+    "figA5": figure_of(panels.language_models),
+    "figB1": figure_of(panels.amounts),
+    "figB2": figure_of(panels.transfer),
+    "figB3": figure_of(panels.ablation),
     "claims": claim_figure,
 }
 
@@ -207,7 +201,7 @@ def texts_of(fig: Figure):
 @compared
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure(name, study, monkeypatch):
-    with rc_context(dict(plots.STYLE)):
+    with rc_context(dict(style.STYLE)):
         fig = FIGURES[name](study, monkeypatch)
         fig.draw_without_rendering()
         boxes = [(text.get_text(), text.get_window_extent()) for text in texts_of(fig)]
