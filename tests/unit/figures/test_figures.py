@@ -1,6 +1,9 @@
 """Each figure as a whole, drawn from planted tables: against a picture of it, and its texts apart and on the page."""
 
 import inspect
+import subprocess
+import sys
+from importlib.resources import files
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -211,3 +214,16 @@ def test_figure(name, study, monkeypatch):
     for text, box in boxes:
         assert box.x0 >= -1 and box.x1 <= fig.bbox.width + 1 and box.y0 >= -1 and box.y1 <= fig.bbox.height + 1, text
     return fig
+
+
+def test_figures_are_imported_without_torch():
+    """They read results: a machine that only draws needs neither torch nor transformers to start."""
+    names = sorted(path.name[:-3] for path in files("braintuning.figures").iterdir() if path.name.endswith(".py"))
+    script = f"""import sys
+from importlib import import_module
+for name in {names}:
+    import_module(f"braintuning.figures.{{name}}")
+    assert not sys.modules.keys() & {{"torch", "transformers"}}, name
+"""
+    assert len(names) > 10
+    subprocess.run([sys.executable, "-c", script], check=True)
