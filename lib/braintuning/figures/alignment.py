@@ -6,26 +6,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from braintuning.alignment.stats import FEWEST_PARTICIPANTS
-from braintuning.cortex.brainplot import cortex_figure
 from braintuning.datasets.base import Dataset
+from braintuning.figures import tables
 from braintuning.figures.compare import EVERYONE, LEVEL, OVER, starred
 from braintuning.figures.style import bars_above
-from braintuning.figures.tables import (
-    SMOOTH_MM,
-    alignment_map,
-    at_layer,
-    on_the_map,
-    reliability,
-    shown_conditions,
-    who_is_shown,
-)
 from braintuning.study import Run, Study
 
 
-def draw(
-    study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: Dataset, backbone: str, note: str
-) -> Figure:
-    """Bars of every backbone and condition, over a flat map of what brain-tuning changed in one backbone.
+def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: Dataset, note: str) -> Figure:
+    """Bars of every backbone and condition, over a flat map of what brain-tuning changed in the figure's backbone.
 
     Parameters
     ----------
@@ -36,19 +25,13 @@ def draw(
     note : str
         Small print, after what the stars stand for and what replaces an objective that Whisper does not have.
     """
-    cortex = dataset.cortex(on_the_map(study, dataset)[0])
-    fig = cortex_figure(
-        cortex.surface,
-        alignment_map(study, dataset, backbone, "brain-tuned", minus="pretrained"),
-        label=f"normalised alignment, brain-tuned minus pretrained{who_is_shown(study, dataset)}",
-        symmetric=True,
-        reliability=reliability(study, dataset),
-        smooth_mm=SMOOTH_MM,
-        labels=cortex.vertex_labels,
-        note=". ".join([what_a_star_is(statistics), *stand_ins(study), note]),
+    note = ". ".join([what_a_star_is(statistics), *stand_ins(study), note])
+    change = tables.alignment_map(study, dataset, study.figure_backbone, "brain-tuned", minus="pretrained")
+    fig = tables.draw_change(study, dataset, change, "normalised alignment", note, smooth_mm=tables.SMOOTH_MM)
+    shown, conditions = tables.at_layer(table, study.figures.layer), tables.shown_conditions(study)
+    bars_above(
+        fig, shown, "alignment", "alignment (r / ceiling)", study.tuned_backbones, conditions, starred(statistics)
     )
-    shown, conditions, label = at_layer(table, study.figures.layer), shown_conditions(study), "alignment (r / ceiling)"
-    bars_above(fig, shown, "alignment", label, study.tuned_backbones, conditions, starred(statistics))
     return fig
 
 

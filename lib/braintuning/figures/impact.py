@@ -7,18 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from braintuning.alignment.stats import false_discovery_q
-from braintuning.cortex.brainplot import cortex_figure, group_average
+from braintuning.cortex.brainplot import group_average
 from braintuning.datasets.base import Dataset
+from braintuning.figures import tables
 from braintuning.figures.compare import LEVEL, over_participants
 from braintuning.figures.style import REGIONS, ROI_TITLES, bars_above, condition_bars, legend_and_small_print
-from braintuning.figures.tables import (
-    at_layer,
-    on_the_map,
-    read_tables,
-    reliability,
-    shown_conditions,
-    who_is_shown,
-)
 from braintuning.lowlevel.features import FROM_TIER, TOGETHER
 from braintuning.results import generator, load_arrays
 from braintuning.study import Study
@@ -31,7 +24,9 @@ LEAST_SHARE = 0.25
 def gather(study: Study) -> pd.DataFrame:
     """Low-level impact of every participant with every model, by layer, region and feature."""
     compared = study.alignments(study.main_runs())
-    return where_r_is_defined(read_tables(study.low_level_file(participant, run) for participant, run in compared))
+    return where_r_is_defined(
+        tables.read_tables(study.low_level_file(participant, run) for participant, run in compared)
+    )
 
 
 def where_r_is_defined(table: pd.DataFrame) -> pd.DataFrame:
@@ -50,7 +45,7 @@ def compare(study: Study, table: pd.DataFrame, reference: str = "pretrained") ->
         backbone, condition, roi, feature, n_participants, difference, low, high (bootstrap over participants), p
         (signed rank; NaN with fewer than six), q (false discovery rate over all rows).
     """
-    rows, chosen = [], at_layer(table, study.figures.layer)
+    rows, chosen = [], tables.at_layer(table, study.figures.layer)
     for (backbone, roi, feature), part in chosen[chosen["roi"].isin(REGIONS)].groupby(["backbone", "roi", "feature"]):
         wide = part.pivot(index="participant", columns="condition", values="r_percent")
         for condition in [c for c in study.conditions_of(backbone) if c != reference and c in wide]:
@@ -69,7 +64,7 @@ def change_map(study: Study, dataset: Dataset, backbone: str) -> np.ndarray:
     nothing), averaged over the participants of `on_the_map`; NaN where it is not defined in all, see `region_r`.
     """
     maps = []
-    for participant in on_the_map(study, dataset):
+    for participant in tables.on_the_map(study, dataset):
         cortex = dataset.cortex(participant)
         tuned, pretrained = (
             load_arrays(study.low_level_file(participant, study.run(backbone, condition, participant)))
@@ -106,20 +101,12 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
 
     `table` and `statistics` are from `gather` and `compare`, `note` is small print.
     """
-    cortex = dataset.cortex(on_the_map(study, dataset)[0])
-    shown = at_layer(table[table["feature"] == TOGETHER], study.figures.layer)
-    who = who_is_shown(study, dataset)
-    fig = cortex_figure(
-        cortex.surface,
-        change_map(study, dataset, study.figure_backbone),
-        label=f"low-level impact R of each region (%), brain-tuned minus pretrained{who}",
-        symmetric=True,
-        reliability=reliability(study, dataset),
-        labels=cortex.vertex_labels,
-        note=note + why_no_bar(shown[shown["roi"].isin(REGIONS)]),
-    )
+    shown = tables.at_layer(table[table["feature"] == TOGETHER], study.figures.layer)
+    note += why_no_bar(shown[shown["roi"].isin(REGIONS)])
+    change = change_map(study, dataset, study.figure_backbone)
+    fig = tables.draw_change(study, dataset, change, "low-level impact R of each region (%)", note)
     stars = statistics[(statistics["feature"] == TOGETHER) & (statistics["q"] < LEVEL)]
-    conditions, label = shown_conditions(study), "low-level impact R (%)"
+    conditions, label = tables.shown_conditions(study), "low-level impact R (%)"
     bars_above(fig, shown, "r_percent", label, study.tuned_backbones, conditions, stars)
     return fig
 
@@ -142,9 +129,9 @@ def why_no_bar(shown: pd.DataFrame) -> str:
 
 def draw_features(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """R feature by feature in the figure's backbone, late language regions over primary auditory cortex."""
-    chosen = at_layer(table[table["backbone"] == study.figure_backbone], study.figures.layer)
+    chosen = tables.at_layer(table[table["backbone"] == study.figure_backbone], study.figures.layer)
     chosen = chosen.assign(backbone=chosen["feature"].str.replace("_", " "))
-    features, conditions = tuple(dict.fromkeys(chosen["backbone"])), shown_conditions(study)
+    features, conditions = tuple(dict.fromkeys(chosen["backbone"])), tables.shown_conditions(study)
     fig = Figure(figsize=(7.2, 4.2), layout="constrained")
     for ax, roi in zip(fig.subplots(len(REGIONS), 1), REGIONS, strict=True):
         condition_bars(ax, chosen[chosen["roi"] == roi], "r_percent", features, conditions, "R (%)")

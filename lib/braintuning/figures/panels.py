@@ -9,15 +9,8 @@ from matplotlib.figure import Figure
 
 from braintuning.cortex.brainplot import Panel, participants_figure
 from braintuning.datasets.base import Dataset
-from braintuning.figures.style import (
-    REGIONS,
-    ROI_TITLES,
-    condition_bars,
-    layer_curves,
-    legend_and_small_print,
-    participant_bars,
-    share_y_where_it_fits,
-)
+from braintuning.figures import style
+from braintuning.figures.style import REGIONS, ROI_TITLES, legend_and_small_print
 from braintuning.figures.tables import SMOOTH_MM, at_layer, noise_ceiling_of, read_tables, shown_conditions
 from braintuning.pipeline import recipes
 from braintuning.results import provenance_columns, provenance_of
@@ -84,7 +77,7 @@ def layers(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure A3: alignment of every layer, a panel for each backbone and region; `table` from `tables.gather`."""
 
     def draw(ax: Axes, chosen: pd.DataFrame, conditions: Sequence[str]) -> None:
-        layer_curves(ax, chosen, "alignment", conditions)
+        style.layer_curves(ax, chosen, "alignment", conditions)
 
     return _grid(study, table, note, draw, lines=True)
 
@@ -93,7 +86,7 @@ def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure A4: alignment of each participant at the figure's layer, a panel for each backbone and region."""
 
     def draw(ax: Axes, chosen: pd.DataFrame, conditions: Sequence[str]) -> None:
-        participant_bars(ax, chosen, "alignment", study.participants, conditions)
+        style.participant_bars(ax, chosen, "alignment", study.participants, conditions)
 
     return _grid(study, at_layer(table, study.figures.layer), note, draw)
 
@@ -126,7 +119,7 @@ def amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
         chosen = table[table["roi"] == roi]
         best = chosen.groupby(["condition", "participant", "hours"], as_index=False)["alignment"].max()
         conditions = [condition for condition in study.conditions if condition in set(best["condition"])]
-        layer_curves(ax, best.assign(layer=(60 * best["hours"]).round(1)), "alignment", conditions)
+        style.layer_curves(ax, best.assign(layer=(60 * best["hours"]).round(1)), "alignment", conditions)
         top = best[best["condition"] == "pretrained"].groupby("hours")["alignment"].mean().max()
         ax.axhline(top, color="0.5", lw=0.7, ls=":")
         ax.set(xlabel="minutes of stories for the encoding model", title=ROI_TITLES[roi])
@@ -169,7 +162,7 @@ def _bars(
     """Bars of alignment, a panel for each region."""
     fig = Figure(figsize=(7.2, height), layout="constrained")
     for ax, roi in zip(fig.subplots(1, len(REGIONS)), REGIONS, strict=True):
-        condition_bars(ax, table[table["roi"] == roi], "alignment", backbones, conditions)
+        style.condition_bars(ax, table[table["roi"] == roi], "alignment", backbones, conditions)
         ax.set_title(ROI_TITLES[roi])
     fig.axes[0].set_ylabel(ylabel)
     return legend_and_small_print(fig, conditions, note)
@@ -184,6 +177,6 @@ def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None
             chosen = table[(table["backbone"] == backbone) & (table["roi"] == roi)]
             draw(ax, chosen, shown_conditions(study, backbone))
             ax.set_title(backbone if roi == REGIONS[0] else "")
-        share_y_where_it_fits(row)
+        style.share_y_where_it_fits(row)
         row[0].set_ylabel(f"{ROI_TITLES[roi]}\n{YLABEL}")
     return legend_and_small_print(fig, shown_conditions(study), note, lines)

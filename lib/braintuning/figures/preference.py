@@ -1,5 +1,7 @@
 """Figure 5: semantic preference of every layer, and the similarities that it is made of."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -52,10 +54,10 @@ def compare(study: Study) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
-def draw(study: Study, table: pd.DataFrame, note: str, changes: pd.DataFrame | None = None) -> Figure:
+def draw(study: Study, table: pd.DataFrame, changes: pd.DataFrame, note: str) -> Figure:
     """A column a backbone: preference per layer and condition, its change from pretrained, and similarities.
 
-    `table` is from `gather`, `note` is small print; with `changes` from `compare` the change has its interval.
+    `table` and `changes` are from `gather` and `compare`, `note` is small print.
     """
     backbones = study.tuned_backbones
     labels = ("preference\n(> 0: by meaning)", "preference\nminus pretrained", "similarity of\ntwo words")
@@ -75,27 +77,17 @@ def draw(study: Study, table: pd.DataFrame, note: str, changes: pd.DataFrame | N
     return legend_and_small_print(fig, shown_conditions(study), f"{READING}. {note}", lines=True)
 
 
-def _column(axes: np.ndarray, table: pd.DataFrame, conditions: tuple[str, ...], changes: pd.DataFrame | None) -> None:
+def _column(axes: np.ndarray, table: pd.DataFrame, conditions: Sequence[str], changes: pd.DataFrame) -> None:
     """Draw one backbone from top to bottom."""
-    once = with_change(table[table["pair_type"] == PAIR_TYPES[0]])
+    once = table[table["pair_type"] == PAIR_TYPES[0]]
     layer_curves(axes[0], once, "preference", conditions, interval=("low", "high"))
-    if changes is None:
-        layer_curves(axes[1], once, "change", conditions)
-    else:
-        layer_curves(axes[1], with_zero(once, changes), "difference", conditions, interval=("low", "high"))
+    layer_curves(axes[1], with_zero(once, changes), "difference", conditions, interval=("low", "high"))
     for condition in [c for c in SIMILARITY_CONDITIONS if c in conditions]:
         similarity_curves(axes[2], table[table["condition"] == condition], condition)
     for ax in axes:
         ax.set(xticks=sorted(once["layer"].unique()), xlabel="layer" if ax is axes[2] else "")
     for ax in axes[1:]:
         ax.axhline(0, color="black", lw=0.5, zorder=1)
-
-
-def with_change(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with a column `change`: preference minus that of the same backbone and layer pretrained."""
-    before = table[table["condition"] == "pretrained"].groupby(["backbone", "layer"])["preference"].first()
-    keys = pd.MultiIndex.from_frame(table[["backbone", "layer"]])
-    return table.assign(change=table["preference"].to_numpy() - before.reindex(keys).to_numpy())
 
 
 def with_zero(table: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from braintuning.cortex.brainplot import Reliability, group_average
+from braintuning.cortex.brainplot import Reliability, cortex_figure, group_average
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
 from braintuning.results import load_arrays
@@ -84,12 +85,6 @@ def on_the_map(study: Study, dataset: Dataset) -> tuple[str, ...]:
     return study.participants if len(surfaces) == 1 else study.participants[:1]
 
 
-def who_is_shown(study: Study, dataset: Dataset) -> str:
-    """The participant whom the flat map shows, in brackets for a label; empty where it shows all."""
-    shown = on_the_map(study, dataset)
-    return "" if len(shown) == len(study.participants) else f" ({shown[0]})"
-
-
 def alignment_map(
     study: Study, dataset: Dataset, backbone: str, condition: str, minus: str | None = None
 ) -> np.ndarray:
@@ -116,3 +111,14 @@ def reliability(study: Study, dataset: Dataset) -> Reliability:
     shown = on_the_map(study, dataset)
     maps = [dataset.cortex(participant).to_vertices(noise_ceiling_of(study, participant)) for participant in shown]
     return Reliability(group_average(maps), "noise ceiling", study.encoding.ceiling_threshold, CLEAR_CEILING)
+
+
+def draw_change(
+    study: Study, dataset: Dataset, change: np.ndarray, label: str, note: str, smooth_mm: float = 0.0
+) -> Figure:
+    """Flat map of what brain-tuning changed; `change` is (vertices,) float, of the participants of `on_the_map`."""
+    shown = on_the_map(study, dataset)
+    cortex, who = dataset.cortex(shown[0]), "" if len(shown) == len(study.participants) else f" ({shown[0]})"
+    look = {"symmetric": True, "reliability": reliability(study, dataset), "smooth_mm": smooth_mm}
+    label = f"{label}, brain-tuned minus pretrained{who}"
+    return cortex_figure(cortex.surface, change, label=label, labels=cortex.vertex_labels, note=note, **look)

@@ -1,6 +1,5 @@
 """Each figure as a whole, drawn from planted tables: against a picture of it, and its texts apart and on the page."""
 
-import inspect
 import subprocess
 import sys
 from importlib.resources import files
@@ -14,7 +13,7 @@ from braintuning.cortex.brainplot import Reliability
 from braintuning.cortex.regions import hcp_mmp_labels, members
 from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr
-from braintuning.figures import alignment, claims, impact, panels, preference, style, tasks
+from braintuning.figures import alignment, claims, impact, panels, preference, style, tables, tasks
 from braintuning.lowlevel.features import FROM_TIER
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.probes.tasks import TASKS
@@ -49,11 +48,6 @@ def alignments(study, layers=3):
     return table.assign(r_percent=table["r_percent"].where(~lost), n_layers=layers, n_voxels=100, phones=FROM_TIER)
 
 
-def called(draw, **known):
-    """`draw` with those of the arguments that it names."""
-    return draw(**{name: value for name, value in known.items() if name in inspect.signature(draw).parameters})
-
-
 def cortex_maps(monkeypatch):
     """Planted maps in place of those of a study's results, and a dataset of one cortex."""
     labels, surface = hcp_mmp_labels(), fs_lr()
@@ -62,9 +56,8 @@ def cortex_maps(monkeypatch):
         0.8 * (members(labels, "late_language") | members(labels, "early_auditory")), "ceiling", 0.4, 0.6
     )
     change = np.where(surface.cortex, change, np.nan)
-    for module in (alignment, impact):
-        monkeypatch.setattr(module, "reliability", lambda *_: ceiling)
-    monkeypatch.setattr(alignment, "alignment_map", lambda *_, **__: change)
+    monkeypatch.setattr(tables, "reliability", lambda *_: ceiling)
+    monkeypatch.setattr(tables, "alignment_map", lambda *_, **__: change)
     monkeypatch.setattr(impact, "change_map", lambda *_: -change)
     return SimpleNamespace(cortex=lambda participant: fs_lr_cortex_of_vertices())
 
@@ -74,22 +67,18 @@ def fig2(study, monkeypatch):
     stars = pd.DataFrame([row]).assign(
         participant="all", n_participants=8, family="over participants", q=0.01, star=True
     )
-    known = dict(
-        table=alignments(study), statistics=stars, dataset=cortex_maps(monkeypatch), backbone="whisper-tiny.en"
-    )
-    return called(alignment.draw, study=study, note=NOTE, who="", **known)
+    return alignment.draw(study, alignments(study), stars, cortex_maps(monkeypatch), NOTE)
 
 
 def fig3(study, monkeypatch):
     table = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
     statistics = pd.DataFrame(columns=["feature", "q", "roi", "backbone", "condition"])
-    known = dict(table=table, statistics=statistics, dataset=cortex_maps(monkeypatch))
-    return called(impact.draw, study=study, note=NOTE, who="", **known)
+    return impact.draw(study, table, statistics, cortex_maps(monkeypatch), NOTE)
 
 
 def fig3_features(study, monkeypatch):
     table = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
-    return called(impact.draw_features, study=study, table=table, note=NOTE, who="")
+    return impact.draw_features(study, table, NOTE)
 
 
 def fig4(study, monkeypatch):
@@ -111,7 +100,7 @@ def fig4(study, monkeypatch):
     table["metric"] = [getattr(TASKS[task], "metric", "macro F1") for task in table["task"]]
     table = table.assign(low=table["value"] - 0.05, high=table["value"] + 0.05)
     statistics = pd.DataFrame(columns=["task", "backbone", "against", "participant", "q"])
-    return called(tasks.draw, study=study, table=table, statistics=statistics, note=NOTE)
+    return tasks.draw(study, table, statistics, NOTE)
 
 
 def fig5(study, monkeypatch):
@@ -126,15 +115,13 @@ def fig5(study, monkeypatch):
     table = pd.DataFrame(rows, columns=columns)
     for name, ends in (("preference", ("low", "high")), ("similarity", ("similarity_low", "similarity_high"))):
         table = table.assign(**{end: table[name] + step for end, step in zip(ends, (-0.05, 0.08), strict=True)})
-    changes = preference.with_change(
-        table[(table["pair_type"] == PAIR_TYPES[0]) & (table["condition"] != "pretrained")]
-    )
+    changes = table[(table["pair_type"] == PAIR_TYPES[0]) & (table["condition"] != "pretrained")]
     before = table[table["condition"] == "pretrained"].groupby(["backbone", "layer"])["preference"].first()
     keys = pd.MultiIndex.from_frame(changes[["backbone", "layer"]])
     changes = changes.assign(difference=changes["preference"].to_numpy() - before.reindex(keys).to_numpy())
     changes = changes.assign(low=changes["difference"] - 0.02, high=changes["difference"] + 0.02)
     changes = changes[["participant", "backbone", "condition", "layer", "difference", "low", "high"]]
-    return called(preference.draw, study=study, table=table, note=NOTE, changes=changes)
+    return preference.draw(study, table, changes, NOTE)
 
 
 def figA1(study, monkeypatch):
@@ -143,12 +130,11 @@ def figA1(study, monkeypatch):
     monkeypatch.setattr(panels, "noise_ceiling_of", lambda *_: ceiling)
     numbers = dict(n_above=4_000, n_voxels=59_412, threshold=0.4, published=None)
     table = pd.DataFrame([dict(participant=participant, **numbers) for participant in study.participants])
-    dataset = cortex_maps(monkeypatch)
-    return called(panels.ceilings, study=study, table=table, dataset=dataset, note=NOTE)
+    return panels.ceilings(study, table, cortex_maps(monkeypatch), NOTE)
 
 
 def figure_of(draw):
-    return lambda study, monkeypatch: called(draw, study=study, table=alignments(study), note=NOTE, who="")
+    return lambda study, monkeypatch: draw(study, alignments(study), NOTE)
 
 
 def claim_figure(study, monkeypatch):
@@ -162,7 +148,7 @@ def claim_figure(study, monkeypatch):
     judged = judged.assign(
         low=judged["effect"] - 0.05, high=judged["effect"] + 0.05, n_participants=4, interval="participants"
     )
-    return called(claims.draw, study=study, judged=judged, note=NOTE)
+    return claims.draw(study, judged, NOTE)
 
 
 FIGURES = {
