@@ -7,7 +7,7 @@ from braintuning.alignment.stats import false_discovery_q
 from braintuning.datasets.alice import REGIONS
 from braintuning.figures.compare import over_participants
 from braintuning.figures.style import condition_bars, condition_legend
-from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED
+from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER
 from braintuning.results import generator
 
 
@@ -38,7 +38,7 @@ def draw(table: pd.DataFrame) -> Figure:
     left, right = fig.subplots(1, 2, width_ratios=[1.5, 2.4])
     last = table[table["layer"] == table["layer"].max()]
     mean = last.groupby(["condition", "group", "participant"], as_index=False)["r"].mean()
-    groups = (TUNED, HELD_OUT, MEANS)
+    groups = (TUNED_TOGETHER, HELD_OUT, MEANS)
     condition_bars(left, mean.rename(columns={"group": "backbone"}), "r", groups, ALICE_CONDITIONS)
     left.set(title="mean over six regions", ylabel="r, last three minutes")
     held_out = last[last["group"] == HELD_OUT].drop(columns="group").rename(columns={"roi": "backbone"})

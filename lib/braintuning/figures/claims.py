@@ -21,37 +21,37 @@ from braintuning.figures.evidence import (
     SCORE,
     Claim,
     Tables,
-    evidence,
+    evidence_for,
 )
-from braintuning.figures.style import small_print_below
+from braintuning.figures.style import BRAIN_TUNED, small_print_below
 from braintuning.results import REPOSITORY
 from braintuning.study import Study
 
-LEAST_ALIGNMENT = 0.05
+TOO_LITTLE_ALIGNMENT = 0.05
 AUDITORY = "primary_auditory"
-TUNED, CONTROL = "brain-tuned", "random-brain-tuned"
+CONTROL = "random-brain-tuned"
 CLAIMS = (
-    Claim("brain-tuning raises late language", TUNED, "pretrained", LATE, 1, planted=True),
-    Claim("brain-tuning leaves primary auditory", TUNED, "pretrained", AUDITORY, 0),
-    Claim("brain-tuning beats its permuted control", TUNED, CONTROL, LATE, 1, planted=True),
+    Claim("brain-tuning raises late language", BRAIN_TUNED, "pretrained", LATE, 1, planted=True),
+    Claim("brain-tuning leaves primary auditory", BRAIN_TUNED, "pretrained", AUDITORY, 0),
+    Claim("brain-tuning beats its permuted control", BRAIN_TUNED, CONTROL, LATE, 1, planted=True),
     Claim("the permuted control harms late language", CONTROL, "pretrained", LATE, -1),
-    Claim("brain-tuning beats a larger speech model", TUNED, "bigslm-tuned", LATE, 1),
-    Claim("brain-tuning beats a text model", TUNED, "lm-tuned", LATE, 1),
-    Claim("brain-tuning beats more of the same sound", TUNED, "stimulus-tuned", LATE, 1),
+    Claim("brain-tuning beats a larger speech model", BRAIN_TUNED, "bigslm-tuned", LATE, 1),
+    Claim("brain-tuning beats a text model", BRAIN_TUNED, "lm-tuned", LATE, 1),
+    Claim("brain-tuning beats more of the same sound", BRAIN_TUNED, "stimulus-tuned", LATE, 1),
     Claim("joint tuning helps who took no part", "multi-brain-tuned", "pretrained", LATE, 1, "held out", planted=True),
-    Claim("brain-tuned base reaches a large model", TUNED, "pretrained", LATE, 0, against=-1, beside_large=True),
+    Claim("brain-tuned base reaches a large model", BRAIN_TUNED, "pretrained", LATE, 0, against=-1, beside_large=True),
     Claim("late language leans less on sound", "pretrained", "pretrained", LATE, -1, measure=IMPACT,
           reference_roi=AUDITORY, planted=True),
-    Claim("brain-tuning lowers low-level impact", TUNED, "pretrained", LATE, -1, measure=IMPACT, planted=True),
+    Claim("brain-tuning lowers low-level impact", BRAIN_TUNED, "pretrained", LATE, -1, measure=IMPACT, planted=True),
     Claim("the permuted control does not lower it", CONTROL, "pretrained", LATE, 0, measure=IMPACT, against=-1),
-    Claim("brain-tuned base has less than a large model", TUNED, "pretrained", LATE, -1, measure=IMPACT,
+    Claim("brain-tuned base has less than a large model", BRAIN_TUNED, "pretrained", LATE, -1, measure=IMPACT,
           beside_large=True),
-    Claim("brain-tuning prefers meaning", TUNED, "pretrained", "", 1, measure=PREFERENCE, planted=True),
+    Claim("brain-tuning prefers meaning", BRAIN_TUNED, "pretrained", "", 1, measure=PREFERENCE, planted=True),
     Claim("the permuted control does not prefer it", CONTROL, "pretrained", "", 0, measure=PREFERENCE, against=1),
-    Claim("brain-tuning helps semantic tasks", TUNED, "pretrained", "", 1, measure=SCORE),
-    Claim("it helps them more than a larger model", TUNED, "bigslm-tuned", "", 1, measure=SCORE),
+    Claim("brain-tuning helps semantic tasks", BRAIN_TUNED, "pretrained", "", 1, measure=SCORE),
+    Claim("it helps them more than a larger model", BRAIN_TUNED, "bigslm-tuned", "", 1, measure=SCORE),
     Claim("the permuted control does not help them", CONTROL, "pretrained", "", 0, measure=SCORE, against=1),
-    Claim("late language's layer curve rises more", TUNED, "pretrained", LATE, 1, measure=RISE),
+    Claim("late language's layer curve rises more", BRAIN_TUNED, "pretrained", LATE, 1, measure=RISE),
     Claim("joint model reaches pretrained on all data", "multi-brain-tuned", "pretrained", LATE, 0, "held out",
           measure=FIFTH, against=-1),
 )  # fmt: skip
@@ -62,7 +62,7 @@ def judge(
 ) -> pd.DataFrame:
     """Every claim whose measure the study has, in every tuned backbone that has its conditions.
 
-    The effect is the mean over participants of the difference; interval and p are those of `evidence.evidence`. The
+    The effect is the mean over participants of the difference; interval and p are those of `evidence.evidence_for`. The
     false discovery rate is controlled within each measure, over claims and backbones.
 
     Parameters
@@ -121,7 +121,7 @@ def _row(study: Study, tables: Tables, dataset: Dataset | None, backbones: tuple
     second = table.loc[backbones[1], claim.reference, claim.reference_roi or claim.roi].reindex(participants)
     defined = (first["value"] - second["value"]).notna()
     first, second = first[defined], second[defined]
-    found = evidence(study, dataset, claim, backbones, first, second)
+    found = evidence_for(study, dataset, claim, backbones, first, second)
     return {
         "claim": claim.text, "backbone": backbones[0], "measure": claim.measure, "roi": claim.roi,
         "participants": claim.among, "n_participants": len(first), "effect": (first["value"] - second["value"]).mean(),
@@ -151,15 +151,15 @@ def _verdict(row: tuple) -> str:
 def too_small(study: Study, alignment: pd.DataFrame, backbone: str) -> str:
     """A sentence where a pretrained model is too small for a claim to be judged on it; else nothing.
 
-    It is if its mean alignment with late language regions is below `LEAST_ALIGNMENT`, or if a linear probe decodes
+    It is if its mean alignment with late language regions is below `TOO_LITTLE_ALIGNMENT`, or if a linear probe decodes
     phones worse from the figure's layer than from MFCCs (`probe.csv` beside the weights: of synthesised speech where
     the listeners heard such, else of real speech). `alignment` is the table of that measure from `evidence.gather`.
     """
     found = []
     chosen = alignment[(alignment["backbone"] == backbone) & (alignment["roi"] == LATE)]
     mean = chosen.loc[chosen["condition"] == "pretrained", "value"].mean()
-    if mean < LEAST_ALIGNMENT:
-        found.append(f"pretrained, its alignment with late language is {mean:.3f}, below {LEAST_ALIGNMENT:g}")
+    if mean < TOO_LITTLE_ALIGNMENT:
+        found.append(f"pretrained, its alignment with late language is {mean:.3f}, below {TOO_LITTLE_ALIGNMENT:g}")
     if phones := _phones(study, backbone):
         layer, own, mfcc = phones
         if own < mfcc:

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from braintuning.alignment import stats
 from braintuning.datasets.base import Dataset
 from braintuning.figures import compare, impact, panels, preference, tables, tasks
-from braintuning.figures.tables import at_layer
+from braintuning.figures.tables import MODEL, at_layer
 from braintuning.lowlevel.features import TOGETHER
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.results import generator
@@ -31,12 +31,10 @@ NOT_SEMANTIC = ("emotion", "mfcc")
 """Tasks that the paper expects no gain in."""
 HALF_WIDTH = 1.959964
 """Half of a normal 95 % interval, in standard errors."""
-MODEL = ["backbone", "condition", "participant"]
 EVERY = f"{compare.WITHIN}, in every participant"
 ANY = f"{compare.WITHIN}, in any participant, times their number"
 T_TEST = "t over participants"
-NORMAL = {PREFERENCE: "normal, pairs of words resampled", SCORE: "normal, test speakers resampled"}
-OVER = {PREFERENCE: "pairs of words", SCORE: "test speakers"}
+RESAMPLED = {PREFERENCE: "pairs of words", SCORE: "test speakers"}
 Tables = dict[str, pd.DataFrame]
 
 
@@ -171,7 +169,7 @@ def for_everybody(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     return table.assign(participant=owners, roi="").explode("participant", ignore_index=True)
 
 
-def evidence(
+def evidence_for(
     study: Study,
     dataset: Dataset | None,
     claim: Claim,
@@ -213,8 +211,9 @@ def evidence(
     if "spread" in first:
         spread = float(np.hypot(first["spread"], second["spread"]).mean())
         p = float(2 * norm.sf(abs(effect) / spread)) if spread > 0 else np.nan
-        test = NORMAL[claim.measure] if np.isfinite(p) else ""
-        return Evidence(effect - HALF_WIDTH * spread, effect + HALF_WIDTH * spread, p, test, OVER[claim.measure])
+        over = RESAMPLED[claim.measure]
+        test = f"normal, {over} resampled" if np.isfinite(p) else ""
+        return Evidence(effect - HALF_WIDTH * spread, effect + HALF_WIDTH * spread, p, test, over)
     if claim.measure == ALIGNMENT and dataset is not None:
         return _within(study, dataset, claim, backbones, first.index, effect)
     interval = stats.mean_interval(differences)

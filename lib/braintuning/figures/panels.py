@@ -132,9 +132,9 @@ def transfer(study: Study, table: pd.DataFrame, note: str) -> Figure:
     conditions = [condition for condition in recipes.TRANSFERRED if condition in study.conditions]
     chosen = at_layer(table, study.figures.layer)
     chosen = chosen[chosen["backbone"] == study.figure_backbone]
-    groups = {name: "tuned together" for name in study.tuned_together} | {name: "held out" for name in study.held_out}
-    chosen = chosen.assign(backbone=chosen["participant"].map(groups))
-    fig = _bars(chosen, ("tuned together", "held out"), conditions, note, 2.7, YLABEL_OF_JOINT)
+    joint = chosen["participant"].isin(study.tuned_together)
+    chosen = chosen.assign(backbone=np.where(joint, recipes.TUNED_TOGETHER, recipes.HELD_OUT))
+    fig = _bars(chosen, (recipes.TUNED_TOGETHER, recipes.HELD_OUT), conditions, note, 2.7, YLABEL_OF_JOINT)
     for ax in fig.axes:
         ax.set_title(f"{ax.get_title()}, {study.figure_backbone}")
     return fig

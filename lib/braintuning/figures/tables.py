@@ -16,6 +16,8 @@ from braintuning.study import Study
 SURFACE_SOURCES = "Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
 CLEAR_CEILING = 0.6
 SMOOTH_MM = 3.0
+MODEL = ["backbone", "condition", "participant"]
+"""Columns that tell models apart."""
 
 
 def read_tables(results: Iterable[Path], **options: object) -> pd.DataFrame:

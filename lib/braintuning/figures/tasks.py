@@ -14,12 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from braintuning.alignment.stats import false_discovery_q
 from braintuning.figures.compare import EVERYONE, OVER, over_participants, starred
 from braintuning.figures.style import BRAIN_TUNED, condition_bars, row_by_row, small_print_below
-from braintuning.figures.tables import read_tables, shown_conditions
+from braintuning.figures.tables import MODEL, read_tables, shown_conditions
 from braintuning.probes.scores import SCORES, paired_difference
 from braintuning.results import generator, load_arrays
 from braintuning.study import Study
 
-MODEL = ["task", "backbone", "condition", "participant"]
 CAPTION = (
     "Each model at the layer above the front end that validates best. Points: participants' models; bars of one model "
     "have their 95 % interval over test speakers. Dashed: the commonest answer, or silence; dotted: random features. "
@@ -42,7 +41,7 @@ def best_layer(table: pd.DataFrame) -> pd.DataFrame:
     Layer 0 is what the frozen front end gives, the same in every condition, and is never chosen.
     """
     trunk = table[table["layer"] > 0]
-    return trunk.loc[trunk.groupby(MODEL, sort=False)["validation"].idxmax()]
+    return trunk.loc[trunk.groupby(["task", *MODEL], sort=False)["validation"].idxmax()]
 
 
 def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
@@ -58,7 +57,7 @@ def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
         task, backbone, against, participant ('all' over participants), n_participants, n_test_speakers, difference,
         low, high, p, q, test.
     """
-    chosen, rows = best_layer(table).set_index(MODEL), []
+    chosen, rows = best_layer(table).set_index(["task", *MODEL]), []
     for task, backbone in product(study.probes.tasks, study.tuned_backbones):
         for against in [c for c in shown_conditions(study, backbone) if c != BRAIN_TUNED]:
             within = [_pair(study, chosen, task, backbone, against, participant) for participant in study.participants]

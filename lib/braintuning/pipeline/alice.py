@@ -13,7 +13,7 @@ from braintuning.alignment.ceiling import group_mean_ceiling, leave_one_out_corr
 from braintuning.alignment.layers import design_matrix
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
 from braintuning.pipeline.extract import extract_layers
-from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED
+from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER
 from braintuning.pipeline.steps import made_on, pretrained, recipe_of, require_device
 from braintuning.pipeline.tune import save_model
 from braintuning.results import (
@@ -136,7 +136,7 @@ def parts_of(times: np.ndarray) -> dict[str, np.ndarray]:
 def groups_of(participants: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Participants who tune, and every third, beginning with the second, who is held out."""
     held_out = tuple(participants[1::3])
-    return {TUNED: tuple(p for p in participants if p not in held_out), HELD_OUT: held_out}
+    return {TUNED_TOGETHER: tuple(p for p in participants if p not in held_out), HELD_OUT: held_out}
 
 
 def _run(study: Study, condition: str) -> Run:
@@ -151,7 +151,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
     """
     require_device(device)
     dataset, run = AliceDataset(study.root, study.dataset.tr), _run(study, condition)
-    path, participants = study.model_folder(run), groups_of(dataset.participants)[TUNED]
+    path, participants = study.model_folder(run), groups_of(dataset.participants)[TUNED_TOGETHER]
     recipe = {
         "stage": "tune", "run": run.name, "participants": participants, "settings": study.tuning.model_dump(),
         "backbone": study.backbones[run.backbone].model_dump(), "high_pass": study.encoding.high_pass_seconds,
