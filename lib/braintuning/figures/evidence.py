@@ -42,22 +42,11 @@ Tables = dict[str, pd.DataFrame]
 class Claim:
     """A difference between two models, and the direction in which the paper has it.
 
-    Attributes
-    ----------
-    direction : int
-        1 (more), -1 (less) or 0 (no change).
-    among : str
-        Participants it is about: 'all' or 'held out'.
-    measure : str
-        One of `MEASURES`.
-    roi, reference_roi : str
-        Empty where a measure knows no regions; that of the reference where it is another.
-    planted : bool
-        The simulated listeners were made so that it holds for a model that can learn what drives them.
-    against : int
-        Of no change: the sign that alone would contradict it (a control that 'improves nothing' may harm), 0 either.
-    beside_large : bool
-        The reference is the larger model of Figure A2.
+    `direction` is 1 (more), -1 (less) or 0 (no change); of no change, `against` is the sign that alone would contradict
+    it (a control that 'improves nothing' may harm), 0 either. `among` is 'all' participants or those 'held out',
+    `measure` one of `MEASURES`. `roi` is empty where a measure has no regions; `reference_roi` is the reference's where
+    it differs. `beside_large`: the reference is the larger model of Figure A2. `planted`: the simulated listeners were
+    made so that it holds for a model that can learn what drives them.
     """
 
     text: str

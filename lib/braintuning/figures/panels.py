@@ -1,10 +1,10 @@
 """Figures A1 to A5 and B1 to B3: ceilings, layers, participants, model sizes, and joint tuning."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from braintuning.cortex.brainplot import Panel, participants_figure
@@ -75,19 +75,12 @@ def base_and_large(study: Study, table: pd.DataFrame, note: str) -> Figure:
 
 def layers(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure A3: alignment of every layer, a panel for each backbone and region; `table` from `tables.gather`."""
-
-    def draw(ax: Axes, chosen: pd.DataFrame, conditions: Sequence[str]) -> None:
-        style.layer_curves(ax, chosen, "alignment", conditions)
-
-    return _grid(study, table, note, draw, lines=True)
+    return _grid(study, table, note, partial(style.layer_curves, value="alignment"), lines=True)
 
 
 def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure A4: alignment of each participant at the figure's layer, a panel for each backbone and region."""
-
-    def draw(ax: Axes, chosen: pd.DataFrame, conditions: Sequence[str]) -> None:
-        style.participant_bars(ax, chosen, "alignment", study.participants, conditions)
-
+    draw = partial(style.participant_bars, value="alignment", participants=study.participants)
     return _grid(study, at_layer(table, study.figures.layer), note, draw)
 
 
@@ -169,13 +162,13 @@ def _bars(
 
 
 def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None], lines: bool = False) -> Figure:
-    """A row of panels a region and a column a backbone, each filled by `draw(axes, part of the table, conditions)`."""
+    """A row of panels a region and a column a backbone, filled by `draw(axes, part of the table, conditions=...)`."""
     fig = Figure(figsize=(7.2, 0.45 + 1.9 * len(REGIONS)), layout="constrained")
     axes = fig.subplots(len(REGIONS), len(study.tuned_backbones), squeeze=False)
     for row, roi in zip(axes, REGIONS, strict=True):
         for ax, backbone in zip(row, study.tuned_backbones, strict=True):
             chosen = table[(table["backbone"] == backbone) & (table["roi"] == roi)]
-            draw(ax, chosen, shown_conditions(study, backbone))
+            draw(ax, chosen, conditions=shown_conditions(study, backbone))
             ax.set_title(backbone if roi == REGIONS[0] else "")
         style.share_y_where_it_fits(row)
         row[0].set_ylabel(f"{ROI_TITLES[roi]}\n{YLABEL}")
