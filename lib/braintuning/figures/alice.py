@@ -1,12 +1,13 @@
-"""Figures of jointly tuned models on real fMRI: the Alice study."""
+"""Figure of jointly tuned models on real fMRI: the Alice study."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from braintuning.alignment import stats
+from braintuning.alignment.stats import false_discovery_q
 from braintuning.datasets.alice import REGIONS
-from braintuning.figures import style as plots
-from braintuning.pipeline.alice import CONDITIONS, HELD_OUT, MEANS, TUNED
+from braintuning.figures.compare import over_participants
+from braintuning.figures.style import condition_bars, condition_legend
+from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER
 from braintuning.results import generator
 
 
@@ -23,14 +24,12 @@ def differences(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     mean = last.groupby(["condition", "group", "participant"], as_index=False)["r"].mean().assign(roi="all")
     wide = pd.concat([last, mean]).pivot(index=["group", "roi", "participant"], columns="condition", values="r")
     rows = []
-    for condition in CONDITIONS[1:]:
-        for (group, roi), of_group in (wide[condition] - wide["pretrained"]).groupby(level=["group", "roi"]):
-            low, high = stats.bootstrap_interval(of_group.to_numpy(), generator(seed, condition, group, roi))
-            row = {"condition": condition, "group": group, "roi": roi, "n_participants": len(of_group)}
-            row |= {"difference": of_group.mean(), "low": low, "high": high, "p": stats.signed_rank_p(of_group)}
-            rows.append(row)
+    for condition in ALICE_CONDITIONS[1:]:
+        for (group, roi), change in (wide[condition] - wide["pretrained"]).groupby(level=["group", "roi"]):
+            row = {"condition": condition, "group": group, "roi": roi, "n_participants": len(change)}
+            rows.append(row | over_participants(change, generator(seed, condition, group, roi)))
     found = pd.DataFrame(rows)
-    return found.assign(q=stats.false_discovery_q(found["p"].to_numpy()))
+    return found.assign(q=false_discovery_q(found["p"].to_numpy()))
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -39,10 +38,11 @@ def draw(table: pd.DataFrame) -> Figure:
     left, right = fig.subplots(1, 2, width_ratios=[1.5, 2.4])
     last = table[table["layer"] == table["layer"].max()]
     mean = last.groupby(["condition", "group", "participant"], as_index=False)["r"].mean()
-    plots.condition_bars(left, mean.rename(columns={"group": "backbone"}), "r", (TUNED, HELD_OUT, MEANS), CONDITIONS)
+    groups = (TUNED_TOGETHER, HELD_OUT, MEANS)
+    condition_bars(left, mean.rename(columns={"group": "backbone"}), "r", groups, ALICE_CONDITIONS)
     left.set(title="mean over six regions", ylabel="r, last three minutes")
     held_out = last[last["group"] == HELD_OUT].drop(columns="group").rename(columns={"roi": "backbone"})
-    plots.condition_bars(right, held_out, "r", REGIONS, CONDITIONS)
+    condition_bars(right, held_out, "r", REGIONS, ALICE_CONDITIONS)
     right.set_title("held-out participants, region by region")
-    plots.condition_legend(fig, CONDITIONS, loc="outside upper center")
+    condition_legend(fig, ALICE_CONDITIONS, loc="outside upper center")
     return fig

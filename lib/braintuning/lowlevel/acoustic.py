@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
-from transformers.audio_utils import mel_filter_bank
 
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
@@ -33,6 +32,8 @@ def power_spectrum(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     times : (frames,) float64
         Centre of each window in seconds.
     """
+    from transformers.audio_utils import mel_filter_bank
+
     transform = ShortTimeFFT(hann(FRAME_SAMPLES, sym=False), hop=HOP_SAMPLES, fs=SAMPLE_RATE, mfft=512)
     first, last = transform.lower_border_end[1], transform.upper_border_begin(len(audio))[1]
     power = np.abs(transform.stft(audio, p0=first, p1=last)) ** 2

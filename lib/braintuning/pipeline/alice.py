@@ -15,6 +15,7 @@ from braintuning.alignment.features import story_features
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
 from braintuning.pipeline.card import save_model
+from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER
 from braintuning.pipeline.steps import (
     load_encoder,
     made_on,
@@ -46,8 +47,6 @@ GROUP = "group"
 FITTED_SECONDS = 540.0
 VALIDATED_SECONDS = 60.0
 TESTED_SECONDS = 180.0
-CONDITIONS = ("pretrained", "multi-brain-tuned", "multi-random-brain-tuned")
-TUNED, HELD_OUT, MEANS = "tuned together", "held out", "mean responses"
 
 
 def detrend(courses: np.ndarray, tr: float, high_pass_seconds: float) -> np.ndarray:
@@ -146,7 +145,7 @@ def parts_of(times: np.ndarray) -> dict[str, np.ndarray]:
 def groups_of(participants: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Participants who tune, and every third, beginning with the second, who is held out."""
     held_out = tuple(participants[1::3])
-    return {TUNED: tuple(p for p in participants if p not in held_out), HELD_OUT: held_out}
+    return {TUNED_TOGETHER: tuple(p for p in participants if p not in held_out), HELD_OUT: held_out}
 
 
 def _run(study: Study, condition: str) -> Run:
@@ -161,7 +160,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
     """
     require_device(device)
     dataset, run = AliceDataset(study.root, study.dataset.tr), _run(study, condition)
-    path, participants = study.model_folder(run), groups_of(dataset.participants)[TUNED]
+    path, participants = study.model_folder(run), groups_of(dataset.participants)[TUNED_TOGETHER]
     recipe = {
         "stage": "tune", "run": run.name, "participants": participants, "settings": study.tuning.model_dump(),
         "backbone": study.backbones[run.backbone].model_dump(), "high_pass": study.encoding.high_pass_seconds,
@@ -221,7 +220,7 @@ def align_on_last_minutes(study: Study, device: str = "cpu") -> pd.DataFrame:
     fitted, tested = (_with_means(responses, members) for responses in (fitted, tested))
     ceiling = np.vstack([ceiling, *[encoding.correlation(tested[:, -2], tested[:, -1])] * 2])
     index = pd.MultiIndex.from_product([[*dataset.participants, *group_of], REGIONS], names=["participant", "roi"])
-    for condition in CONDITIONS:
+    for condition in ALICE_CONDITIONS:
         if condition != "pretrained":
             tune_on_alice(study, condition, device)
         run = _run(study, condition)

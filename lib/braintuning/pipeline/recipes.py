@@ -178,6 +178,9 @@ def of_results(study: Study) -> dict[Path, Recipe]:
 
 TRANSFERRED = ("pretrained", "brain-tuned", "multi-brain-tuned")
 """Conditions that Figure B1 compares on participants who were not jointly tuned."""
+ALICE_CONDITIONS = ("pretrained", "multi-brain-tuned", "multi-random-brain-tuned")
+TUNED_TOGETHER, HELD_OUT, MEANS = "tuned together", "held out", "mean responses"
+"""Groups of participants, and of their mean responses."""
 
 
 def amounts(study: Study) -> Iterator[tuple[str, Run, int]]:

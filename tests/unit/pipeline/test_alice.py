@@ -7,15 +7,12 @@ from braintuning.datasets.alice import REGIONS
 from braintuning.figures.alice import differences, draw
 from braintuning.pipeline import alice
 from braintuning.pipeline.alice import (
-    CONDITIONS,
-    HELD_OUT,
-    MEANS,
-    TUNED,
     align_on_last_minutes,
     groups_of,
     parts_of,
     tune_on_alice,
 )
+from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER
 from braintuning.study import load_study
 from safetensors.torch import load_file
 from scipy import stats
@@ -35,18 +32,18 @@ def test_no_minute_is_used_twice_and_none_that_tests_is_fitted():
 def test_everybody_tunes_or_is_held_out():
     names = tuple(f"s{i:02d}" for i in range(17))
     groups = groups_of(names)
-    assert sorted(groups[TUNED] + groups[HELD_OUT]) == list(names)
-    assert len(groups[HELD_OUT]) == 6 and not set(groups[TUNED]) & set(groups[HELD_OUT])
+    assert sorted(groups[TUNED_TOGETHER] + groups[HELD_OUT]) == list(names)
+    assert len(groups[HELD_OUT]) == 6 and not set(groups[TUNED_TOGETHER]) & set(groups[HELD_OUT])
 
 
 @pytest.fixture
 def table():
-    rng = np.random.default_rng(1)
+    rng, gain = np.random.default_rng(1), {"multi-brain-tuned": 0.1}
     rows = [
-        (group, f"{group[0]}{i}", condition, roi, layer, rng.normal(0.1 + 0.1 * (condition == CONDITIONS[1]), 0.05))
-        for group, count in ((TUNED, 8), (HELD_OUT, 5), (MEANS, 2))
+        (group, f"{group[0]}{i}", condition, roi, layer, rng.normal(0.1 + gain.get(condition, 0), 0.05))
+        for group, count in ((TUNED_TOGETHER, 8), (HELD_OUT, 5), (MEANS, 2))
         for i in range(count)
-        for condition in CONDITIONS
+        for condition in ALICE_CONDITIONS
         for roi in REGIONS
         for layer in (0, 1)
     ]  # fmt: skip
@@ -56,16 +53,16 @@ def table():
 def test_differences_are_those_of_scipy_and_have_no_p_with_five_people(table):
     found = differences(table).set_index(["condition", "group", "roi"])
     last = table[table["layer"] == 1].pivot(index=["group", "roi", "participant"], columns="condition", values="r")
-    change = (last[CONDITIONS[1]] - last["pretrained"]).loc[TUNED, "LATL"]
+    change = (last["multi-brain-tuned"] - last["pretrained"]).loc[TUNED_TOGETHER, "LATL"]
     assert MEANS not in found.index.get_level_values("group")  # two means are no sample of people
-    row = found.loc[(CONDITIONS[1], TUNED, "LATL")]
+    row = found.loc[("multi-brain-tuned", TUNED_TOGETHER, "LATL")]
     assert row["difference"] == pytest.approx(change.mean())
     assert row["p"] == pytest.approx(stats.wilcoxon(change).pvalue)
     assert row["low"] < row["difference"] < row["high"]
     assert found.xs(HELD_OUT, level="group")["p"].isna().all()
     every = last.groupby(["group", "participant"]).mean()
-    expected = (every[CONDITIONS[2]] - every["pretrained"]).loc[HELD_OUT].mean()
-    assert found.loc[(CONDITIONS[2], HELD_OUT, "all"), "difference"] == pytest.approx(expected)
+    expected = (every[ALICE_CONDITIONS[2]] - every["pretrained"]).loc[HELD_OUT].mean()
+    assert found.loc[(ALICE_CONDITIONS[2], HELD_OUT, "all"), "difference"] == pytest.approx(expected)
 
 
 def test_the_figure_has_a_point_for_each_participant(table):
@@ -151,5 +148,5 @@ def test_everybody_is_scored_with_every_model_and_layer_in_the_tested_minutes(ma
     groups = [[PEOPLE.index(name) for name in names] for names in groups_of(PEOPLE).values()]
     means = [first[some].mean(axis=0) for some in groups]
     of_means = table[(table["group"] == MEANS) & (table["roi"] == "LATL")]
-    assert set(of_means["participant"]) == {TUNED, HELD_OUT}
+    assert set(of_means["participant"]) == {TUNED_TOGETHER, HELD_OUT}
     assert of_means["noise_ceiling"].to_numpy() == pytest.approx(np.corrcoef(*means)[0, 1])

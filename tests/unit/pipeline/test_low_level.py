@@ -8,8 +8,8 @@ import steps
 import tiny
 from braintuning.cortex import regions as rois
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.figures import impact as figure3
-from braintuning.figures import tables as figure2
+from braintuning.figures.impact import at_figure_layer, change_map, where_r_is_defined, why_no_bar
+from braintuning.figures.tables import at_layer
 from braintuning.lowlevel import impact
 from braintuning.pipeline import low_level as low_level_step
 from braintuning.pipeline.align import align
@@ -98,8 +98,8 @@ def test_a_figure_layer_that_is_not_the_last_is_found_among_those_that_are_kept(
     kept = steps.impact(subset, "P1", RUN)
     arrays, table = load_arrays(kept), pd.read_csv(kept.with_suffix(".csv")).assign(backbone="small")
     assert arrays["layers"].tolist() == [0, 1] and arrays["n_layers"] == 3
-    assert set(figure2.at_layer(table, -2)["layer"]) == {1} and figure2.at_layer(table, -1).empty
-    np.testing.assert_allclose(figure3.at_figure_layer(subset, arrays, "alignment"), whole["alignment"][1], atol=1e-5)
+    assert set(at_layer(table, -2)["layer"]) == {1} and at_layer(table, -1).empty
+    np.testing.assert_allclose(at_figure_layer(subset, arrays, "alignment"), whole["alignment"][1], atol=1e-5)
 
 
 def test_a_corrected_textgrid_makes_low_level_features_anew(made, monkeypatch, tmp_path):
@@ -184,7 +184,7 @@ def test_an_unknown_story_or_feature_is_refused(made, tmp_path):
 
 def test_r_of_next_to_no_alignment_is_left_empty():
     table = pd.DataFrame({"alignment": [0.3, 0.049, np.nan], "r_percent": [20.0, 300.0, np.nan], "low": 1.0, "high": 2})
-    shown = figure3.where_r_is_defined(table)
+    shown = where_r_is_defined(table)
     assert shown["r_percent"].tolist()[0] == 20 and shown["r_percent"].isna().tolist() == [False, True, True]
     assert shown["low"].isna().tolist() == [False, True, False]
     assert shown["alignment"].equals(table["alignment"])
@@ -198,10 +198,10 @@ def test_missing_bars_are_told_apart_and_phones_by_dictionary_are_said():
             **{"r_percent": [20.0, np.nan, np.nan], "n_voxels": [5, 0, 4], "phones": "phone tier"},
         }
     )
-    said = figure3.why_no_bar(table)
+    said = why_no_bar(table)
     assert "auditory" in said and "of P1" in said and "P2" not in said and "below 0.05" in said
-    assert figure3.why_no_bar(table.iloc[:1]) == "" and "below" not in figure3.why_no_bar(table.iloc[:2])
-    assert "dictionary" in figure3.why_no_bar(table.iloc[:1].assign(phones="pronunciation dictionary within words"))
+    assert why_no_bar(table.iloc[:1]) == "" and "below" not in why_no_bar(table.iloc[:2])
+    assert "dictionary" in why_no_bar(table.iloc[:1].assign(phones="pronunciation dictionary within words"))
 
 
 def test_the_map_paints_each_regions_change_of_r(made, monkeypatch):
@@ -216,5 +216,5 @@ def test_the_map_paints_each_regions_change_of_r(made, monkeypatch):
         after = alignment * (0.5 if tuned else 0.25)
         return {"alignment": alignment, "removed_all": after, "layers": np.array([2]), "n_layers": np.array(3)}
 
-    monkeypatch.setattr(figure3, "load_arrays", arrays)
-    assert figure3.change_map(study, dataset, "small") == pytest.approx([-25, -25, np.nan, np.nan], nan_ok=True)
+    monkeypatch.setattr("braintuning.figures.impact.load_arrays", arrays)
+    assert change_map(study, dataset, "small") == pytest.approx([-25, -25, np.nan, np.nan], nan_ok=True)

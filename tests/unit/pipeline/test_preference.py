@@ -2,12 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from braintuning.figures import preference as figure5
-from braintuning.figures import style as plots
+from braintuning.figures import preference
 from braintuning.pipeline import preference as preference_step
 from braintuning.pipeline.preference import load_words, semantic_preference, synthesise_words, words_to_say
 from braintuning.preference.pairs import PAIR_TYPES
-from braintuning.results import load_arrays, save_arrays
+from braintuning.results import load_arrays
 from braintuning.study import Run, load_study
 from tiny import refused
 
@@ -68,7 +67,7 @@ def test_words_of_recordings_make_a_table_of_their_own(study, tmp_path, monkeypa
     (tmp_path / "alignments.jsonl").write_text("{}")
     path = semantic_preference(with_recordings(study, tmp_path), Run("small", "pretrained"), from_recordings=True)
     assert path != study.preference_file(Run("small", "pretrained")) and path.with_suffix(".csv").is_file()
-    table = figure5.gather(study, recorded=True)
+    table = preference.gather(study, recorded=True)
     assert set(table["condition"]) == {"pretrained"} and set(table["pair_type"]) == set(PAIR_TYPES)
 
 
@@ -85,61 +84,3 @@ def test_bad_settings_are_named(study, tmp_path):
     for wrong, part in (({"voices": ["clara"]}, "voices"), ({"n_pairs": 1}, "n_pairs"), ({"pairs": 3}, "n_pairs")):
         path = tiny.write_yaml(tmp_path / "bad.yaml", {**content, "preference": wrong})
         refused(lambda path=path: load_study(path), part)
-
-
-def similarities(gain):
-    rows = [
-        (participant, "small", condition, layer, pair_type, 0.9 - 0.3 * k, -0.5 + 0.1 * layer + gain.get(condition, 0))
-        for participant, condition in (("", "pretrained"), ("P1", "brain-tuned"), ("P2", "brain-tuned"))
-        for layer in range(3)
-        for k, pair_type in enumerate(PAIR_TYPES)
-    ]
-    columns = ["participant", "backbone", "condition", "layer", "pair_type", "similarity", "preference"]
-    return pd.DataFrame(rows, columns=columns).assign(
-        low=lambda t: t["preference"] - 0.1, high=lambda t: t["preference"] + 0.2
-    )
-
-
-def test_statistics_have_every_layer_of_every_tuned_model(study, tmp_path, monkeypatch):
-    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path))
-    tuned = load_study(tiny.write_yaml(tmp_path / "t.yaml", tiny.study_content(study.root, tmp_path)))
-    types = words_to_say(tuned)[0]["pair_type"]
-    before = types.map({"same word": 1.0, "synonyms": 0.2, "near homophones": 0.6, "random": 0.0}).to_numpy()
-    meant = types.map({"same word": 1.0, "synonyms": 0.5, "near homophones": 0.6, "random": 0.0}).to_numpy()
-    for run in tuned.runs():
-        similarities = [before, meant if run.condition == "brain-tuned" else before, 0 * before]
-        save_arrays(tuned.preference_file(run), {"similarities": np.array(similarities)}, {})
-    table = figure5.compare(tuned)
-    keys = ["participant", "backbone", "condition", "layer"]
-    assert list(table.columns) == [*keys, "difference", "low", "high", "reason"] and not table.duplicated(keys).any()
-    assert len(table) == 3 * len(list(tuned.tuned_runs()))
-    values = table.pivot_table(index="condition", columns="layer", values="difference")
-    np.testing.assert_allclose(values.loc["brain-tuned", [0, 1]], [0, 0.3], atol=1e-12)
-    np.testing.assert_allclose(values.loc["random-brain-tuned", [0, 1]], 0, atol=1e-12)
-    empty = table["layer"] == 2
-    assert table.loc[empty, "difference"].isna().all() and (table.loc[empty, "reason"] != "").all()
-    assert (table.loc[~empty, "reason"] == "").all()
-
-
-def test_change_is_from_the_same_backbone_and_layer_pretrained():
-    changed = figure5.with_change(similarities({"brain-tuned": 0.2}))
-    assert changed.loc[changed["condition"] == "brain-tuned", "change"].to_numpy() == pytest.approx(0.2)
-    assert (changed.loc[changed["condition"] == "pretrained", "change"] == 0).all()
-
-
-def test_every_line_of_the_figure_is_where_its_numbers_are(study, tmp_path):
-    content = tiny.study_content(study.root, tmp_path)
-    tuned = load_study(tiny.write_yaml(tmp_path / "tuned.yaml", content))
-    with plots.mpl.rc_context():
-        fig = figure5.draw(tuned, similarities({"brain-tuned": 0.2}), "planted")
-    preference, change, pairs = fig.axes[:3]
-    means = {line.get_label(): line.get_ydata() for line in preference.lines}
-    np.testing.assert_allclose(means["brain-tuned"], [-0.3, -0.2, -0.1])
-    np.testing.assert_allclose(means["pretrained"], [-0.5, -0.4, -0.3])
-    np.testing.assert_allclose({line.get_label(): line.get_ydata() for line in change.lines}["brain-tuned"], 0.2)
-    (pretrained_ends, *_) = preference.collections[0].get_segments()
-    assert pretrained_ends[:, 1].tolist() == pytest.approx([-0.6, -0.3])
-    front = max(preference.lines, key=lambda line: line.get_zorder())
-    assert front.get_label() == "brain-tuned"
-    styles = {line.get_linestyle(): line.get_ydata()[0] for line in pairs.lines[:4]}
-    assert styles[":"] == pytest.approx(0.9) and styles["-."] == pytest.approx(0.0)
