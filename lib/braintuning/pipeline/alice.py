@@ -54,21 +54,21 @@ def detrend(courses: np.ndarray, tr: float, high_pass_seconds: float) -> np.ndar
 
     Parameters
     ----------
-    courses : (rows, columns) float
+    courses : (TRs, columns) float
         Responses, or the features that predict them: both must lose the same frequencies (Lindquist et al. 2019).
     tr, high_pass_seconds : float
         Seconds.
 
     Returns
     -------
-    detrended : (rows, columns) float
+    detrended : (TRs, columns) float
     """
     options = {"filter": "cosine", "high_pass": 1 / high_pass_seconds, "t_r": tr, "detrend": False}
     return clean(courses, standardize="zscore_sample", **options)
 
 
 def word_rate(dataset: AliceDataset) -> np.ndarray:
-    """Words that began within the TR before each row: the simplest model of a listener; (rows, 1) float64."""
+    """Words that began within the TR before each row: the simplest model of a listener; (TRs, 1) float64."""
     times = dataset.tr_times()
     edges = np.append(times - dataset.tr, times[-1])
     counts, _ = np.histogram([word.start for word in dataset.words()], edges)
@@ -110,9 +110,9 @@ def score_design(
 
     Parameters
     ----------
-    design : (rows, features) float
+    design : (TRs, features) float
     participants : tuple of str
-    responses : (participants, rows, regions) float
+    responses : (participants, TRs, regions) float
     study : Study
     device : str
 
@@ -156,7 +156,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
     """Tune one model on the first minutes of all participants who are not held out; the folder of the model.
 
     Responses are detrended and z-scored within the minutes that fit. The random control learns from the same responses
-    with blocks of rows moved.
+    with blocks of TRs moved.
     """
     require_device(device)
     dataset, run = AliceDataset(study.root, study.dataset.tr), _run(study, condition)
@@ -252,14 +252,14 @@ def _features(study: Study, encoder: SpeechEncoder, dataset: AliceDataset, devic
 
 
 def _with_means(responses: np.ndarray, members: Sequence[np.ndarray]) -> np.ndarray:
-    """Responses, (rows, participants, regions), and after them the mean of each group of participants."""
+    """Responses, (TRs, participants, regions), and after them the mean of each group of participants."""
     return np.concatenate([responses, *(responses[:, some].mean(axis=1, keepdims=True) for some in members)], axis=1)
 
 
 def _predict(
     study: Study, design: np.ndarray, parts: Mapping[str, np.ndarray], fitted: np.ndarray, device: str
 ) -> np.ndarray:
-    """Predicted responses to the tested rows, each of participants and regions a column."""
+    """Predicted responses to the tested TRs, each of participants and regions a column."""
     train_x, test_x = (
         detrend(design[parts[part]], study.dataset.tr, study.encoding.high_pass_seconds).astype(np.float32)
         for part in ("fitted", "test")

@@ -28,14 +28,14 @@ def measure_ceiling(study: Study, participant: str) -> Path:
         return path
     repeats = dataset.repeats(participant, recipe["story"])
     ceiling = noise_ceiling(repeats[:, recipe["skip_rows"] :])
-    broken = np.any([invalid_columns(repeat) for repeat in repeats], axis=0)
+    invalid = np.any([invalid_columns(repeat) for repeat in repeats], axis=0)
     del repeats
     for story in recipe["stories"]:
-        broken |= invalid_columns(dataset.responses(participant, story))
-    ceiling[broken] = np.nan
-    save_arrays(path, {"ceiling": ceiling, "broken": broken}, provenance(recipe))
+        invalid |= invalid_columns(dataset.responses(participant, story))
+    ceiling[invalid] = np.nan
+    save_arrays(path, {"ceiling": ceiling, "broken": invalid}, provenance(recipe))
     threshold = study.encoding.ceiling_threshold
-    masked = f", {broken.sum()} invalid" if broken.any() else ""
+    masked = f", {invalid.sum()} invalid" if invalid.any() else ""
     above = f"{(ceiling > threshold).sum()} of {len(ceiling)} voxels above {threshold}"
     log.info(f"{participant}: {above}, from {recipe['story']}{masked}")
     return path

@@ -41,7 +41,7 @@ def check(study: Study) -> Dataset:
         log.info(note)
     for participant in study.participants:
         _check_repeats(study, dataset, participant)
-        _check_rows(study, dataset, participant)
+        _check_lengths(study, dataset, participant)
     if "fig3" in study.figures.notebooks:
         _check_phones(study, dataset)
     return dataset
@@ -77,17 +77,17 @@ def _check_models(study: Study) -> None:
 
 
 def _check_fits(study: Study, name: str, encoder: SpeechEncoder) -> None:
-    """Raise `InputError` where a backbone lacks a layer that the study names, or cannot hear as long as it says."""
+    """Raise `InputError` where a backbone lacks a layer that the study names, or takes no input as long as it says."""
     named = {"figures: layer": (study.figures.layer,), "low_level: layers": study.low_level.layers}
     for key, layers in named.items():
         for layer in layers:
             if not -encoder.n_layers - 1 <= layer <= encoder.n_layers:
                 expected = f"expected {-encoder.n_layers - 1} to {encoder.n_layers}, 0 being the first block's input"
                 raise InputError(f"study {study.name}: {name} has no layer {layer} of `{key}`, {expected}")
-    heard = {"features: window_seconds": study.features.window_seconds}
+    inputs = {"features: window_seconds": study.features.window_seconds}
     tuned = [condition for condition in study.conditions_of(name) if study.base(condition) != "pretrained"]
-    heard |= {f"clip_seconds of {condition}": study.tuning_of(condition).clip_seconds for condition in tuned}
-    for key, seconds in heard.items():
+    inputs |= {f"clip_seconds of {condition}": study.tuning_of(condition).clip_seconds for condition in tuned}
+    for key, seconds in inputs.items():
         try:
             encoder.n_frames(int(to_samples(seconds)))
         except InputError as error:
@@ -110,17 +110,17 @@ def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
         )
 
 
-def _check_rows(study: Study, dataset: Dataset, participant: str) -> None:
+def _check_lengths(study: Study, dataset: Dataset, participant: str) -> None:
     """Raise `InputError` where a participant's stories are too short for the study's chunks and blocks."""
     settings, stories = study.encoding, study.stories_for(participant)
     tested = sum(len(dataset.tr_times(story)) - settings.test_skip_rows for story in stories.test)
     fitted = sum(len(dataset.tr_times(story)) for story in stories.train)
-    for what, key, rows, at_once in (
+    for what, key, n_trs, at_once in (
         ("test", "permutation_block_rows", tested, settings.permutation_block_rows),
         ("training", "validation_chunk_rows", fitted, settings.validation_chunk_rows),
     ):
-        if rows < 2 * at_once:
-            found = f"{rows} rows in the {what} stories of {participant}"
+        if n_trs < 2 * at_once:
+            found = f"{n_trs} TRs in the {what} stories of {participant}"
             raise InputError(f"study {study.name}: found {found}, expected at least {2 * at_once}, twice `{key}`")
 
 

@@ -62,8 +62,8 @@ def _extract(study: Study, encoders: dict[Run, SpeechEncoder], dataset: Dataset,
     audio = [dataset.audio(story) for story in stories]
     read = story_features(list(encoders.values()), audio, grids, dataset.tr, study.features, device)
     for number, (story, of_story) in enumerate(zip(stories, read, strict=True), 1):
-        for run, rows in zip(encoders, of_story, strict=True):
-            features[run][story] = rows
+        for run, of_run in zip(encoders, of_story, strict=True):
+            features[run][story] = of_run
             log.info(f"{run.name}: {story}, {number} of {len(stories)}")
     for run, encoder in encoders.items():
         weights = weights_from(study, run, encoder)

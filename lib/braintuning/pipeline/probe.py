@@ -69,12 +69,12 @@ def probe(study: Study, run: Run, task: str, device: str = "cpu") -> Path:
 
 
 def store_of(study: Study, run: Run, task: str) -> Store:
-    """Where a model's states are kept: those that any of the study's tasks on the same corpus needs, of one pass."""
+    """Where a model's activations are kept: those of one pass that any of the study's tasks on the same corpus needs."""
 
-    def heard(name: str) -> tuple:
+    def corpus_of(name: str) -> tuple:
         return study.probes.corpora.get(name), task_named(name).stand_in
 
-    together = [name for name in study.probes.tasks if heard(name) == heard(task) and name not in UNKEPT]
+    together = [name for name in study.probes.tasks if corpus_of(name) == corpus_of(task) and name not in UNKEPT]
     kinds = tuple(dict.fromkeys(KIND_OF_TASK.get(name, "mean") for name in together))
     return Store(study.results / "probe_states", model_recipe(study, run), kinds)
 
@@ -105,7 +105,7 @@ def probed(
     device : str
     seed : int
     store : Store, optional
-        Where the encoder's states are kept for the next task.
+        Where the encoder's activations are kept for the next task.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def leaks(
 ) -> pd.DataFrame:
     """Scores with speakers and prompts kept apart, and with the same utterances divided at random.
 
-    Both hear the same utterances: with a store the encoder does so once.
+    Both take the same utterances: with a store the encoder does so once.
 
     Returns
     -------

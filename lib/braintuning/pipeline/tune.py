@@ -37,11 +37,6 @@ Keep = Callable[[np.ndarray, str], np.ndarray]
 """Takes targets and a name, and gives back the same numbers, in a file perhaps."""
 
 
-def in_memory(targets: np.ndarray, name: str) -> np.ndarray:
-    """Keep targets where they are."""
-    return targets
-
-
 def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | None = None) -> Path:
     """Tune a run's model and save it as a folder that plain transformers loads, with its head and loss history.
 
@@ -93,9 +88,9 @@ def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
 
 
 def learning_material(
-    study: Study, run: Run, dataset: Dataset, keep: Keep = in_memory, device: str = "cpu"
+    study: Study, run: Run, dataset: Dataset, keep: Keep = lambda targets, name: targets, device: str = "cpu"
 ) -> tuple[Targets, Targets]:
-    """Sound and targets of the training and of the validation stories of a run.
+    """Audio and targets of the training and of the validation stories of a run.
 
     Parameters
     ----------
@@ -111,7 +106,7 @@ def learning_material(
     """
     stories, base = study.tuning_stories(run), study.base(run.condition)
     if base in ("bigslm-tuned", "lm-tuned"):
-        targets = {story: (rows,) for story, rows in _taught(study, run, dataset, device).items()}
+        targets = {story: (of_story,) for story, of_story in _distilled(study, run, dataset, device).items()}
     elif base == "stimulus-tuned":
         targets = dict.fromkeys(stories.train + stories.validation, ())
     else:
@@ -119,7 +114,7 @@ def learning_material(
 
     def material(story: str) -> StoryTargets:
         found = responses_of(study, run, dataset, story, common) if targets is None else targets[story]
-        kept = tuple(keep(rows, f"{story}-{number}") for number, rows in enumerate(found))
+        kept = tuple(keep(of_one, f"{story}-{number}") for number, of_one in enumerate(found))
         return StoryTargets(dataset.audio(story), dataset.tr_times(story), kept)
 
     return {story: material(story) for story in stories.train}, {story: material(story) for story in stories.validation}
@@ -165,8 +160,8 @@ def _head_columns(study: Study, run: Run, dataset: Dataset) -> np.ndarray:
     return np.arange(study.controls.n_targets or int(used_voxels(study, study.participants[0]).sum()))
 
 
-def _taught(study: Study, run: Run, dataset: Dataset, device: str) -> dict[str, np.ndarray]:
-    """Targets of a control that learns from other models; {story: (rows, targets)}."""
+def _distilled(study: Study, run: Run, dataset: Dataset, device: str) -> dict[str, np.ndarray]:
+    """Targets of a control that learns from other models; {story: (TRs, targets)}."""
     stories, settings = study.tuning_stories(run), study.tuning_of(run.condition)
     names, clip = stories.train + stories.validation, settings.clip_seconds
     if study.base(run.condition) == "bigslm-tuned":
@@ -179,16 +174,10 @@ def _taught(study: Study, run: Run, dataset: Dataset, device: str) -> dict[str, 
         }
     else:
         log.info(f"{run.name}: states of {', '.join(study.controls.text_models)}, {len(names)} stories")
-        states = {
-            story: np.concatenate(
-                [
-                    controls.text_states(model, dataset.words(story), dataset.tr_times(story), clip, device)
-                    for model in study.controls.text_models
-                ],
-                axis=1,
-            )
-            for story in names
-        }
+        states = {}
+        for story in names:
+            given = dataset.words(story), dataset.tr_times(story), clip, device
+            states[story] = np.hstack([controls.text_states(model, *given) for model in study.controls.text_models])
     rng = generator(settings.seed, "projection", run.name)
     return controls.projected(states, stories.train, len(_head_columns(study, run, dataset)), rng)
 
@@ -197,5 +186,5 @@ def _objective(study: Study, run: Run, encoder: SpeechEncoder, dataset: Dataset)
     """The self-supervised objective of the encoder's own family, fitted to the training stories where it needs that."""
     from braintuning.tuning.objectives import objective
 
-    sounds = [dataset.audio(story) for story in study.tuning_stories(run).train]
-    return objective(encoder, sounds, seed=study.tuning_of(run.condition).seed)
+    audio = [dataset.audio(story) for story in study.tuning_stories(run).train]
+    return objective(encoder, audio, seed=study.tuning_of(run.condition).seed)

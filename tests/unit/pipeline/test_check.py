@@ -154,7 +154,7 @@ def test_check_finds_a_test_story_without_repeats(make_study, files):
 def test_check_finds_stories_too_short_for_two_blocks(make_study, key, rows, of):
     check(make_study({f"encoding.{key}": rows // 2}))
     changed = make_study({f"encoding.{key}": rows // 2 + 1})
-    refused(lambda: check(changed), f"{rows} rows in the {of} stories of P1", f"twice `{key}`")
+    refused(lambda: check(changed), f"{rows} TRs in the {of} stories of P1", f"twice `{key}`")
 
 
 def test_check_finds_a_backbone_of_another_architecture(make_study, tmp_path):
