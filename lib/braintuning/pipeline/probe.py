@@ -69,7 +69,7 @@ def probe(study: Study, run: Run, task: str, device: str = "cpu") -> Path:
 
 
 def store_of(study: Study, run: Run, task: str) -> Store:
-    """Where a model's activations are kept: those of one pass that any of the study's tasks on the same corpus needs."""
+    """Where a model's activations are kept: those that any of the study's tasks on the same corpus needs."""
 
     def corpus_of(name: str) -> tuple:
         return study.probes.corpora.get(name), task_named(name).stand_in
