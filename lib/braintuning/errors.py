@@ -25,14 +25,9 @@ def nearest(found: str, valid: tuple[str, ...]) -> str:
 
 
 def check_parameters(namespace: Mapping[str, Any], *expected: str) -> None:
-    """Stop a notebook that was given a parameter it does not have, of which papermill only warns.
+    """Raise `InputError` in a notebook that was given a parameter it does not have, of which papermill only warns.
 
     Called as `check_parameters(globals(), ...)` in the first cell after the parameters, before any import of a name.
-
-    Raises
-    ------
-    InputError
-        A name that is neither expected nor the kernel's own.
     """
     value = str | int | float | list | dict | None
     names = {name for name, found in namespace.items() if not name.startswith("_") and isinstance(found, value)}
