@@ -23,11 +23,8 @@ def open_dataset(study: Study) -> Dataset:
         return AliceDataset(study.root, settings.tr)
     if settings.kind == "lebel":
         fsaverage = REPOSITORY / settings.fsaverage if settings.fsaverage else None
-        return LebelDataset(
-            study.root, settings.tr, settings.voxels, fsaverage,
-            row_offset=settings.row_offset, unstored_volumes=settings.unstored_volumes,
-            sound_starts=settings.sound_starts, coarse_regions=settings.coarse_regions,
-        )  # fmt: skip
+        options = settings.model_dump(include={"row_offset", "unstored_volumes", "sound_starts", "coarse_regions"})
+        return LebelDataset(study.root, settings.tr, settings.voxels, fsaverage, **options)
     module, _, name = settings.kind.partition(":")
     try:
         adapter = getattr(importlib.import_module(module), name)
