@@ -1,5 +1,6 @@
 """Reader of Alice (Brennan et al. 2016): responses of six regions to one story."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ REGIONS = ("LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG")
 
 
 class AliceDataset:
-    """Region time courses of every participant whose file lies in `timecourses_10mm/`.
+    """Region time courses of every participant whose file can be used.
 
     Parameters
     ----------
@@ -34,17 +35,16 @@ class AliceDataset:
     Raises
     ------
     InputError
-        The folder is missing or holds no participant.
+        The folder is missing or holds no usable participant.
     """
 
     def __init__(self, root: Path, tr: float) -> None:
         self.root, self.tr = Path(root), tr
         self.words_file = self.root / "words.TextGrid"
-        files = sorted((self.root / "timecourses_10mm").glob("s*-timecourses.txt"))
+        folder = self.root / "timecourses_10mm"
+        files = sorted(folder.glob("s*-timecourses.txt"))
         if not files:
-            raise InputError(
-                f"{self.root / 'timecourses_10mm'}: no sNN-timecourses.txt found, expected one a participant"
-            )
+            raise InputError(f"{folder}: no sNN-timecourses.txt found, expected one a participant")
         self.left_out: dict[str, str] = {}
         self._responses: dict[str, np.ndarray] = {}
         for path in files:
@@ -53,33 +53,25 @@ class AliceDataset:
                 self._responses[participant] = self._read(path)
             except InputError as error:
                 self.left_out[participant] = str(error)
-        self._leave_out_odd_lengths()
+        if not self._responses:
+            raise InputError(f"{self.root}: no usable participant; " + "; ".join(self.left_out.values()))
+        lengths = {participant: len(responses) for participant, responses in self._responses.items()}
+        usual = statistics.mode(lengths.values())
+        for participant in [participant for participant, length in lengths.items() if length != usual]:
+            found = f"found {lengths[participant]} volumes, expected {usual} as in others"
+            self.left_out[participant] = f"{participant}: {found}"
+            del self._responses[participant]
 
     def _read(self, path: Path) -> np.ndarray:
+        expected = f"expected {len(REGIONS)} numbers a row: {' '.join(REGIONS)}"
         try:
             responses = np.loadtxt(path, ndmin=2)
         except ValueError:
-            raise InputError(
-                f"{path}: rows of unequal length or not numbers, expected {len(REGIONS)} numbers"
-            ) from None
+            raise InputError(f"{path}: rows of unequal length or not numbers, {expected}") from None
         if responses.shape[1] != len(REGIONS):
-            raise InputError(
-                f"{path}: found shape {responses.shape}, expected {len(REGIONS)} numbers a row: {' '.join(REGIONS)}"
-            )
+            raise InputError(f"{path}: found shape {responses.shape}, {expected}")
         require_usable(responses, path)
         return responses
-
-    def _leave_out_odd_lengths(self) -> None:
-        lengths = [len(responses) for responses in self._responses.values()]
-        if not lengths:
-            raise InputError(f"{self.root}: no usable participant; " + "; ".join(self.left_out.values()))
-        usual = max(set(lengths), key=lengths.count)
-        for participant, responses in list(self._responses.items()):
-            if len(responses) != usual:
-                self.left_out[participant] = (
-                    f"{participant}: found {len(responses)} volumes, expected {usual} as in others"
-                )
-                del self._responses[participant]
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -131,10 +123,8 @@ class AliceDataset:
         duration = check_speech(self.audio(), file, words, self.words_file)
         textgrid.check_within(words, duration, self.words_file)
         if not last < duration + 30:
-            raise InputError(
-                f"{file}: the audio lasts {duration:.1f} s and the last volume was acquired at {last:.1f} s, expected "
-                "within 30 s of its end"
-            )
+            found = f"the audio lasts {duration:.1f} s and the last volume was acquired at {last:.1f} s"
+            raise InputError(f"{file}: {found}, expected within 30 s of its end")
         return []
 
     def _require(self, participant: str) -> None:

@@ -1,4 +1,4 @@
-"""Audio files in and out; everything inside the library is mono at 16 kHz."""
+"""Reader and writer of audio files; everything inside the library is mono at 16 kHz."""
 
 from pathlib import Path
 
@@ -10,22 +10,17 @@ from braintuning.errors import InputError
 from braintuning.results import atomic_path, require_file
 
 RATE = 16_000
+LONGEST_SILENCE = 10.0
 _CONSTANT = 1e-6
 
 
 def read_audio(path: Path) -> np.ndarray:
-    """Audio of a file as one channel at 16 kHz.
-
-    Parameters
-    ----------
-    path
-        Any format of libsndfile (wav, flac, ogg, mp3), any rate and number of channels.
+    """Audio of a file in any format of libsndfile (wav, flac, ogg, mp3), of any rate and number of channels.
 
     Returns
     -------
-    numpy.ndarray
-        `(samples,)` float32, full scale 1: the mean over channels, resampled with soxr's best quality. The number of
-        samples is the file's duration x 16000 rounded to the nearest.
+    (samples,) float32
+        Full scale 1, 16 kHz: the mean over channels, resampled with soxr's best quality.
 
     Raises
     ------
@@ -47,13 +42,7 @@ def read_audio(path: Path) -> np.ndarray:
 
 
 def write_wav(path: Path, audio: np.ndarray, rate: int) -> None:
-    """Write (samples,) within -1 and 1 as a 16-bit wav file of `rate` Hz, whole or not at all.
-
-    Raises
-    ------
-    InputError
-        The audio is not one channel, is empty, is not finite or exceeds full scale.
-    """
+    """Write (samples,) as a 16-bit wav file of `rate` Hz; `InputError` unless it is one channel within -1 and 1."""
     audio = np.asarray(audio)
     if audio.ndim != 1 or len(audio) == 0:
         raise InputError(f"{path}: audio of shape {audio.shape} found, expected one channel with at least one sample")
@@ -64,31 +53,14 @@ def write_wav(path: Path, audio: np.ndarray, rate: int) -> None:
         soundfile.write(temporary, audio, rate, format="WAV", subtype="PCM_16")
 
 
-def require_signal(
-    audio: np.ndarray, path: Path, longest_silence: float = 10.0, within: tuple[float, float] = (0.0, np.inf)
-) -> None:
-    """Raise unless a recording goes on throughout.
+def require_signal(audio: np.ndarray, path: Path, within: tuple[float, float] = (0.0, np.inf)) -> None:
+    """Raise `InputError` where (samples,) audio from `path` is constant for 10 s between two times in seconds.
 
-    Parameters
-    ----------
-    audio
-        `(samples,)` at 16 kHz.
-    path
-        Where it came from, for the message.
-    longest_silence
-        Seconds of digital silence (samples of one value) that are too many. Recordings have noise in their pauses, so
-        that a constant stretch is a hole in the file.
-    within
-        Start and end in seconds of the part to look at: that in which someone speaks.
-
-    Raises
-    ------
-    InputError
-        It names the first constant stretch of at least `longest_silence` s.
+    Recordings have noise in their pauses, so that a constant stretch is a hole in the file.
     """
     changes = np.flatnonzero(np.abs(np.diff(audio)) > _CONSTANT) + 1
     edges = np.clip(np.concatenate([[0], changes, [len(audio)]]) / RATE, *within)
-    holes = np.flatnonzero(np.diff(edges) >= longest_silence)
+    holes = np.flatnonzero(np.diff(edges) >= LONGEST_SILENCE)
     if len(holes):
         start, end = edges[holes[0]], edges[holes[0] + 1]
         raise InputError(f"{path}: digital silence from {start:.2f} s to {end:.2f} s, expected sound throughout")

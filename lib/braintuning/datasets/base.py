@@ -16,8 +16,8 @@ from braintuning.timing import SAMPLE_RATE
 class Dataset(Protocol):
     """Audio, words and responses of people who listened to stories.
 
-    Arrays are time first; times are seconds after the start of the story's audio. Every method raises `InputError`,
-    naming the file, when it cannot give what was asked for.
+    Times are seconds after the start of the story's audio. Every method raises `InputError`, naming the file, when it
+    cannot give what was asked for.
     """
 
     root: Path
@@ -64,10 +64,7 @@ class Dataset(Protocol):
         """Where the voxels lie: surface, regions, and the way from voxels to vertices."""
 
     def check(self, stories: Mapping[str, Sequence[str]]) -> Sequence[str]:
-        """Read everything that a study needs of {participant: stories}, to know before long work what is wrong.
-
-        Returns a line for each file that can be used but in part, such as one with invalid voxels.
-        """
+        """Read what a study needs of {participant: stories}, before long work; a line for each file usable in part."""
 
 
 def check_speech(audio: np.ndarray, audio_file: Path, words: Sequence[Interval], words_file: Path) -> float:

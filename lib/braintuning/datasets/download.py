@@ -26,7 +26,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from braintuning.datasets import manifest
-from braintuning.datasets.manifest import BASE_URL, MANIFEST, VOLUMES, Entry
+from braintuning.datasets.manifest import BASE_URL, MANIFEST, VOLUMES, Entry, needed_files
 from braintuning.errors import InputError
 from braintuning.results import atomic_path, require_space
 from braintuning.study import Study
@@ -59,10 +59,10 @@ def fetch(
 ) -> None:
     """Fetch what a study needs of ds003020 into `dest` (the study's root), or with `dry_run` only say what is missing.
 
-    See `manifest.needed_files` for what is selected and `download` for how. The table of volumes, which the bucket's
-    manifest does not list, is copied from `<manifest>_respdict.json`. Raises the `InputError` of both functions.
+    `needed_files` selects the files and `download` brings them, with their errors. The table of volumes, which the
+    bucket's manifest does not list, is copied from `<manifest>_respdict.json`.
     """
-    entries = manifest.needed_files(study, participants, stories, surfaces=surfaces, manifest_file=manifest_file)
+    entries = needed_files(study, participants, stories, surfaces=surfaces, manifest_file=manifest_file)
     dest = dest or study.root
     if dry_run:
         complete, unchecked, left = manifest.plan(entries, dest)
@@ -87,8 +87,8 @@ def verify(
     surfaces: bool = True,
     manifest_file: Path = MANIFEST,
 ) -> int:
-    """Check size and MD5 of what a study needs of ds003020, naming each wrong file; the number of these."""
-    entries = manifest.needed_files(study, participants, stories, surfaces=surfaces, manifest_file=manifest_file)
+    """Check size and MD5 of what a study needs of ds003020, logging what is wrong with a file; the number of these."""
+    entries = needed_files(study, participants, stories, surfaces=surfaces, manifest_file=manifest_file)
     dest, n_wrong = dest or study.root, 0
     with _bar(sum(entry.bytes for entry in entries)) as bar, ThreadPoolExecutor(4) as pool:
         for entry, problem in zip(entries, pool.map(partial(manifest.check, dest=dest), entries), strict=True):

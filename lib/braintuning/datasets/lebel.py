@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +22,7 @@ SOUND_START = 10.0
 """Seconds from the first trigger to the start of the audio in ds003020."""
 
 
+@dataclass(eq=False)
 class LebelDataset:
     """Audio, word times and responses in the folders of ds003020.
 
@@ -45,28 +47,22 @@ class LebelDataset:
         The folder, or its table of volumes, is missing.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        tr: float,
-        voxels: Mapping[str, int] | None = None,
-        fsaverage: Path | None = None,
-        *,
-        row_offset: float = 0.0,
-        unstored_volumes: int = UNSTORED_VOLUMES,
-        sound_starts: float = SOUND_START,
-        coarse_regions: bool = False,
-    ) -> None:
-        self.root, self.tr, self.voxels = Path(root), tr, voxels or {}
-        self.fsaverage, self.coarse_regions = fsaverage, coarse_regions
-        self.row_offset, self.unstored_volumes, self.sound_starts = row_offset, unstored_volumes, sound_starts
-        self._cortices: dict[str, Cortex] = {}
-        self.derivative = self.root / "derivative"
-        self._volumes_file = self.derivative / "respdict.json"
-        if not self._volumes_file.is_file():
-            raise InputError(
-                f"{self._volumes_file}: not found, expected the volumes of each story (dataset root {root})"
-            )
+    root: Path
+    tr: float
+    voxels: Mapping[str, int] = field(default_factory=dict)
+    fsaverage: Path | None = None
+    _: KW_ONLY
+    row_offset: float = 0.0
+    unstored_volumes: int = UNSTORED_VOLUMES
+    sound_starts: float = SOUND_START
+    coarse_regions: bool = False
+
+    def __post_init__(self) -> None:
+        self.root = Path(self.root)
+        self.derivative, self._cortices = self.root / "derivative", {}
+        self._volumes_file = file = self.derivative / "respdict.json"
+        if not file.is_file():
+            raise InputError(f"{file}: not found, expected the volumes of each story (dataset root {self.root})")
 
     @cached_property
     def _volumes(self) -> dict[str, int]:
@@ -95,17 +91,16 @@ class LebelDataset:
         """Audio of a story: (samples,) float32, mono, 16 kHz."""
         return audio.read_audio(self.audio_file(story))
 
-    def textgrid_file(self, story: str) -> Path:
-        """File of a story's word and phone times."""
+    def _textgrid_file(self, story: str) -> Path:
         return self.derivative / "TextGrids" / f"{story}.TextGrid"
 
     def words(self, story: str) -> list[textgrid.Interval]:
-        """Words of a story, in seconds after the start of its audio."""
-        return textgrid.read_tier(self.textgrid_file(story), "word")
+        """Words of a story with their times."""
+        return textgrid.read_tier(self._textgrid_file(story), "word")
 
     def phones(self, story: str) -> list[textgrid.Interval]:
-        """Phones of a story (ARPAbet), in seconds after the start of its audio."""
-        return textgrid.read_tier(self.textgrid_file(story), "phone")
+        """Phones of a story (ARPAbet) with their times."""
+        return textgrid.read_tier(self._textgrid_file(story), "phone")
 
     def n_rows(self, story: str) -> int:
         """TRs stored for a story: its volumes without the unstored ones at either end."""
@@ -114,7 +109,7 @@ class LebelDataset:
         return self._volumes[story] - 2 * self.unstored_volumes
 
     def tr_times(self, story: str) -> np.ndarray:
-        """When each stored TR was acquired, in seconds after the start of the audio; (rows,) float64."""
+        """When each TR was acquired; (rows,) float64."""
         return timing.row_times(self.n_rows(story), self.tr, self.unstored_volumes, self.sound_starts, self.row_offset)
 
     def responses_file(self, participant: str, story: str) -> Path:
@@ -126,15 +121,9 @@ class LebelDataset:
         return path
 
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
-        """Responses to a story, z-scored by the dataset, all or some voxels; (rows, voxels) float32.
-
-        Raises
-        ------
-        InputError
-            The file lacks `data`, its TRs do not fit the story, or `responses.require_usable` refuses its values.
-        """
-        path = self.responses_file(participant, story)
-        return read_responses(path, "data", self.n_rows(story), self.n_voxels(participant), voxels)
+        """Responses, z-scored by the dataset; (rows, voxels) float32, errors as of `read_responses`."""
+        path, shape = self.responses_file(participant, story), (self.n_rows(story), self.n_voxels(participant))
+        return read_responses(path, "data", *shape, voxels)
 
     def n_repeats(self, participant: str, story: str) -> int:
         """Presentations of a story whose responses are stored one by one."""
@@ -167,10 +156,9 @@ class LebelDataset:
                 self.responses_file(participant, story)
             n_labelled, n_voxels = self.cortex(participant).n_voxels, self.n_voxels(participant)
             if n_labelled != n_voxels:
-                raise InputError(
-                    f"{self.derivative / 'pycortex-db' / participant}: the cortex has {n_labelled} voxels, expected "
-                    f"{n_voxels}, as the responses have"
-                )
+                folder = self.derivative / "pycortex-db" / participant
+                expected = f"expected {n_voxels}, as the responses have"
+                raise InputError(f"{folder}: the cortex has {n_labelled} voxels, {expected}")
         for story in dict.fromkeys(story for names in stories.values() for story in names):
             self._check_story(story)
         return [
@@ -181,13 +169,11 @@ class LebelDataset:
         ]
 
     def _check_story(self, story: str) -> None:
-        file, grid = self.audio_file(story), self.textgrid_file(story)
+        file, grid = self.audio_file(story), self._textgrid_file(story)
         words, last = self.words(story), self.tr_times(story)[-1]
         duration = check_speech(self.audio(story), file, words, grid)
         if not duration - 30 < last < duration + 10:
-            raise InputError(
-                f"{file}: the audio lasts {duration:.1f} s and its last TR was acquired at {last:.1f} s, expected less "
-                "than 10 s after its end and 30 s before"
-            )
+            found = f"the audio lasts {duration:.1f} s and its last TR was acquired at {last:.1f} s"
+            raise InputError(f"{file}: {found}, expected less than 10 s after its end and 30 s before")
         for tier in (words, self.phones(story)):
             textgrid.check_within(tier, duration, grid)

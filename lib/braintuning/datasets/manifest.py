@@ -3,7 +3,6 @@
 import csv
 import fnmatch
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pooch import file_hash
 
 from braintuning.errors import InputError
-from braintuning.results import ANNEX_POINTER, CACHE, REPOSITORY
+from braintuning.results import CACHE, REPOSITORY, require_file
 from braintuning.study import Study
 
 if TYPE_CHECKING:
@@ -91,11 +90,9 @@ def needed_files(
 
     Parameters
     ----------
-    participants
-        Some of the study's; all by default.
-    stories
-        Names, or one number N for the first N of the study; all by default. Stories that a participant lacks are left
-        out unless they are named: that is an error.
+    participants, stories
+        Some of the study's, all by default; of stories also one number N for the first N of the study. Stories that a
+        participant lacks are left out unless they are named.
 
     Raises
     ------
@@ -150,33 +147,23 @@ def check(entry: Entry, dest: Path) -> str | None:
 
     A git-annex link to content that is here counts as the file.
     """
+    target = dest / entry.path
     try:
-        problem = _problem(entry, dest / entry.path)
+        size, part = _size(target), _size(part_path(target))
+        if size == entry.bytes:
+            if (found := file_hash(target, "md5")) != entry.md5:
+                return f"{entry.path}: MD5 {found}, the manifest says {entry.md5}"
+            remember(entry, dest)
+            return None
+        if size is None and not target.is_symlink():
+            only = "" if part is None else f", only the first {part} of its {entry.bytes} bytes in a .part file"
+            return f"{entry.path}: missing{only}"
+        require_file(target)
+    except InputError as error:
+        return str(error)
     except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-    if problem:
-        return f"{entry.path}: {problem}"
-    remember(entry, dest)
-    return None
-
-
-def _problem(entry: Entry, target: Path) -> str | None:
-    size, part, pointer = _size(target), _size(part_path(target)), b""
-    if size == entry.bytes:
-        found = file_hash(target, "md5")
-        return None if found == entry.md5 else f"MD5 {found}, the manifest says {entry.md5}"
-    if size is not None:
-        with open(target, "rb") as file:
-            pointer = file.read(len(ANNEX_POINTER))
-    elif target.is_symlink():
-        pointer = os.readlink(os.fsencode(target))
-    if ANNEX_POINTER in pointer:
-        return f"a git-annex link whose content is not here; `datalad get {entry.path}` gets it"
-    if size is not None:
-        return f"{size} bytes, the manifest says {entry.bytes}"
-    if pointer:
-        return f"a link to {os.fsdecode(pointer)}, where there is no file"
-    return "missing" if part is None else f"missing, only the first {part} of its {entry.bytes} bytes in a .part file"
+        return f"{entry.path}: cannot be read ({error.strerror})"
+    return f"{entry.path}: {size} bytes, the manifest says {entry.bytes}"
 
 
 def remember(entry: Entry, dest: Path) -> None:
@@ -204,13 +191,10 @@ def _size(path: Path) -> int | None:
 
 
 def inventory(study: Study, participants: Sequence[str] = ()) -> "pd.DataFrame":
-    """What a study needs of ds003020 and how much of it is here.
+    """What a study needs of ds003020 and how much of it is here, by participant and folder.
 
-    Returns
-    -------
-    DataFrame
-        participant ('all' for what participants share), folder, files, gigabytes, here (files of the right size),
-        missing_gigabytes.
+    Columns: participant ('all' for what participants share), folder, files, gigabytes, here (files of the right size),
+    missing_gigabytes.
     """
     import pandas as pd
 
@@ -227,19 +211,15 @@ def inventory(study: Study, participants: Sequence[str] = ()) -> "pd.DataFrame":
 def expected_sizes(study: Study, participants: Sequence[str] = ()) -> "pd.DataFrame":
     """Bytes of each response file beside what its TRs and voxels come to, 8 bytes each.
 
-    Returns
-    -------
-    DataFrame
-        participant, story, rows, voxels, repeats (of a story whose presentations are stored one by one, told from the
-        size), bytes, rest (bytes left for what HDF5 itself stores).
+    Columns: participant, story, rows, voxels, repeats (of a story whose presentations are stored one by one, told from
+    the size), bytes, rest (bytes left for what HDF5 itself stores).
     """
     import pandas as pd
 
     volumes = json.loads(MANIFEST.with_name(f"{MANIFEST.stem}_respdict.json").read_text())
     files = pd.DataFrame(needed_files(study, participants, surfaces=False))
-    table = (
-        files["path"].str.extract(rf"{RESPONSES}(?P<participant>.+)/(?P<story>.+)\.hf5").join(files["bytes"]).dropna()
-    )
+    table = files["path"].str.extract(rf"{RESPONSES}(?P<participant>.+)/(?P<story>.+)\.hf5")
+    table = table.join(files["bytes"]).dropna()
     table["rows"] = table["story"].map(volumes) - 20
     table["voxels"] = table["participant"].map(study.dataset.voxels)
     presentations, table["rest"] = divmod(table["bytes"], 8 * table["rows"] * table["voxels"])
@@ -255,12 +235,9 @@ def command_for(study: str, participants: Sequence[str], **options: str | Path) 
 
 
 def require_data(study: Study, named: str) -> None:
-    """Stop when a file that a study in the ds003020 layout needs is missing; `named` is how the user named the study.
+    """Raise `InputError` when files that a study in the ds003020 layout needs are missing.
 
-    Raises
-    ------
-    InputError
-        It counts the missing files, names the first, and gives the command that brings them where ds003020 has them.
+    It gives the command that brings them where ds003020 has them; `named` is how the user named the study.
     """
     if study.dataset.kind != "lebel" or study.dataset.simulation:
         return

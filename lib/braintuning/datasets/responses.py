@@ -22,7 +22,7 @@ def stored_shape(path: Path, name: str) -> tuple[int, ...]:
 def read_responses(
     path: Path, name: str, n_rows: int, n_voxels: int, voxels: np.ndarray | None = None, repeat: int | None = None
 ) -> np.ndarray:
-    """Responses of all or some voxels; only a few TRs of float64 are in memory at a time.
+    """Responses, (n_rows, kept voxels) float32; only a few TRs of float64 are in memory at a time.
 
     Parameters
     ----------
@@ -33,22 +33,16 @@ def read_responses(
     repeat
         Which presentation to read.
 
-    Returns
-    -------
-    (n_rows, kept voxels) float32
-        With invalid voxels as they are stored.
-
     Raises
     ------
     InputError
-        No such file or array, another shape, or voxels that `require_usable` refuses.
+        No such file or array, another shape, or values that `require_usable` refuses.
     """
     with _open(path) as file:
         array = _array(file, name, path)
         if array.ndim != (2 if repeat is None else 3) or array.shape[-2:] != (n_rows, n_voxels):
-            raise InputError(
-                f"{path}: found '{name}' of shape {array.shape}, expected {n_rows} rows of {n_voxels} voxels"
-            )
+            expected = f"expected {n_rows} rows of {n_voxels} voxels"
+            raise InputError(f"{path}: found '{name}' of shape {array.shape}, {expected}")
         kept = None if voxels is None else np.flatnonzero(voxels)
         responses = np.empty((n_rows, n_voxels if voxels is None else len(kept)), np.float32)
         buffer = np.empty((min(ROWS_AT_A_TIME, n_rows), n_voxels), array.dtype)
@@ -85,10 +79,10 @@ def invalid_columns(responses: np.ndarray) -> np.ndarray:
 
 
 def require_usable(responses: np.ndarray, path: Path) -> None:
-    """Raise `InputError`, naming `path`, unless (rows, columns) responses can be used.
+    """Raise `InputError`, naming `path`, where (rows, columns) responses have infinities or too many invalid columns.
 
-    A voxel without signal, stored as NaN or as a constant, is no fault of a file: it has no noise ceiling and is masked
-    everywhere. A share of them above `MOST_INVALID` is one, and so is an infinite value.
+    A few voxels without signal, stored as NaN or as a constant, are no fault of a file: they have no noise ceiling and
+    are masked everywhere.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         suspects = np.flatnonzero(~np.isfinite(np.ones(len(responses), responses.dtype) @ responses))

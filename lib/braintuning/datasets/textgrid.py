@@ -35,22 +35,13 @@ def is_silence(label: str) -> bool:
     return label.lower() in _NON_SPEECH or _BRACKETED.fullmatch(label) is not None
 
 
-def read_tier(path: Path, tier: str, keep_silence: bool = False) -> list[Interval]:
-    """Intervals of one tier of a TextGrid.
+def read_tier(path: Path, tier: str) -> list[Interval]:
+    """Intervals of one tier of a TextGrid in Praat's long or short text form, in the order of time.
 
     Parameters
     ----------
-    path
-        A TextGrid in Praat's long or short text form, UTF-8 or UTF-16.
     tier
         Name of the tier; where none has exactly this name, case and a final `s` are ignored: `word` finds `Words`.
-    keep_silence
-        Whether to include intervals without speech, see `is_silence`.
-
-    Returns
-    -------
-    list of Interval
-        In the order of time; labels as they are in the file, times in seconds.
 
     Raises
     ------
@@ -65,7 +56,7 @@ def read_tier(path: Path, tier: str, keep_silence: bool = False) -> list[Interva
         found = ", ".join(repr(found) for found, _ in tiers) or "none"
         kind = InputError if alike else MissingTier
         raise kind(f"{path}: {len(alike)} tiers called {tier!r}, expected one; interval tiers found: {found}")
-    intervals = [interval for interval in alike[0] if keep_silence or not is_silence(interval.label)]
+    intervals = [interval for interval in alike[0] if not is_silence(interval.label)]
     require_order(intervals, f"{path}, tier {tier!r}")
     return intervals
 
@@ -122,15 +113,13 @@ def require_order(intervals: Sequence[Interval], source: str) -> None:
             raise InputError(f"{source}: {label!r} lasts from {start} to {end} s, expected 0 <= start < end")
     for earlier, later in pairwise(intervals):
         if later.start < earlier.end - ROUNDING:
-            raise InputError(
-                f"{source}: {later.label!r} starts at {later.start} s, before {earlier.label!r} ends at {earlier.end} s"
-            )
+            end = f"before {earlier.label!r} ends at {earlier.end} s"
+            raise InputError(f"{source}: {later.label!r} starts at {later.start} s, {end}")
 
 
 def check_within(intervals: Sequence[Interval], duration: float, path: Path, tolerance: float = 0.5) -> None:
     """Raise `InputError`, naming `path`, if an interval ends more than `tolerance` s after `duration` s of audio."""
     last = max(intervals, key=lambda interval: interval.end, default=None)
     if last is not None and last.end > duration + tolerance:
-        raise InputError(
-            f"{path}: {last.label!r} ends at {last.end:.2f} s, expected within its audio of {duration:.2f} s"
-        )
+        expected = f"expected within its audio of {duration:.2f} s"
+        raise InputError(f"{path}: {last.label!r} ends at {last.end:.2f} s, {expected}")

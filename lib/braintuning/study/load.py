@@ -15,23 +15,19 @@ STUDIES = REPOSITORY / "data" / "studies"
 
 
 def load_study(name: str | Path, root: str | None = None) -> Study:
-    """Read a study file.
+    """Read a study file; `InputError` where there is none, or for a key or value that cannot be.
 
     Parameters
     ----------
-    name : str or Path
+    name
         A name in `data/studies`, or a path to a YAML file.
-    root : str, optional
+    root
         Folder of the dataset, instead of the one that the file names.
-
-    Raises
-    ------
-    InputError
-        No such study, or a key or value that cannot be.
     """
+    root = root and str(Path(root).absolute())
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
     if not path.is_file():
-        known = tuple(sorted(p.stem for p in STUDIES.glob("*.yaml")))
+        known = sorted(study.stem for study in STUDIES.glob("*.yaml"))
         raise InputError(f"{path}: no such study{nearest(str(name), known)}")
     try:
         content = yaml.safe_load(path.read_text())
@@ -40,10 +36,10 @@ def load_study(name: str | Path, root: str | None = None) -> Study:
     if not isinstance(content, dict):
         raise InputError(f"{path}: found {type(content).__name__}, expected the keys of a study")
     if root and isinstance(content.get("dataset"), dict):
-        content["dataset"]["root"] = str(Path(root).absolute())
+        content["dataset"]["root"] = root
     try:
         study = Study.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error, Study)}") from None
-    study._file, study._root = path.absolute(), root and str(Path(root).absolute())
+    study._file, study._root = path.absolute(), root
     return study

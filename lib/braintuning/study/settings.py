@@ -223,9 +223,9 @@ def explain(error: ValidationError, whole: type[Section]) -> str:
     return f"key `{key}`{where}{found}: {problem['msg']}"
 
 
-def _keys(parents: list[str], kind: Any) -> tuple[str, ...]:  # noqa: ANN401
+def _keys(parents: list[str], kind: Any) -> Mapping[str, Any]:  # noqa: ANN401
     """The valid keys of the section that lies under these keys."""
     for parent in parents:
         kind = get_args(kind)[1] if get_origin(kind) is Mapping else kind.model_fields[parent].annotation
         kind = get_args(kind)[0] if get_origin(kind) is UnionType else kind
-    return tuple(kind.model_fields)
+    return kind.model_fields

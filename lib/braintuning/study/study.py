@@ -1,7 +1,7 @@
 """A study: dataset, participants, backbones, conditions and hyper-parameters, read from one YAML file."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -83,7 +83,7 @@ class Study(Section):
             ("key", of_variants, Tuning.model_fields, "variants"),
         ):
             if unknown := [name for name in names if name not in valid]:
-                raise InputError(f"unknown {what} {unknown[0]!r} in `{where}`{nearest(unknown[0], tuple(valid))}")
+                raise InputError(f"unknown {what} {unknown[0]!r} in `{where}`{nearest(unknown[0], valid)}")
         return self
 
     @model_validator(mode="after")
@@ -109,7 +109,7 @@ class Study(Section):
         tuned = any(self.base(condition) != "pretrained" for condition in self.conditions)
         if tuned and not self.participants:
             raise InputError("found no participant, expected at least 1 to tune models on")
-        needed = sorted({"test", self.encoding.mask_from} | ({"validation"} if tuned else set()))
+        needed = sorted({"test", self.encoding.mask_from, "validation" if tuned else "test"})
         for participant in self.participants:
             stories = self.stories_for(participant)
             if tuned and (found := len(stories.train)) < 2:
@@ -145,8 +145,7 @@ class Study(Section):
     def stories_for(self, *participants: str) -> Stories:
         """Stories that the study uses of these participants: all but those that one of them lacks."""
         lacking = set(chain(*(self.lacks.get(participant, ()) for participant in participants)))
-        uses = self.stories.model_dump()
-        return Stories(**{use: tuple(s for s in names if s not in lacking) for use, names in uses.items()})
+        return Stories(**{use: tuple(s for s in names if s not in lacking) for use, names in self.stories})
 
     @property
     def encoded_stories(self) -> tuple[str, ...]:
@@ -227,14 +226,14 @@ class Study(Section):
 
     def run(self, backbone: str, condition: str, participant: str | None = None) -> Run:
         """A run of this study, by its parts; `InputError` names the part that is not in the study."""
-        self.require("backbone", backbone, tuple(self.backbones))
+        self.require("backbone", backbone, self.backbones)
         self.require("condition", condition, self.conditions_of(backbone))
         if self.base(condition) not in TUNED_ON_ONE:
             return Run(backbone, condition)
         self.require("participant", participant, self.participants)
         return Run(backbone, condition, participant)
 
-    def require(self, what: str, found: str | None, valid: tuple[str, ...]) -> None:
+    def require(self, what: str, found: str | None, valid: Collection[str]) -> None:
         """Raise `InputError` unless `found` is among the `valid` names of `what`."""
         if found not in valid:
             raise InputError(f"study {self.name}: unknown {what} {found!r}{nearest(str(found), valid)}")

@@ -152,7 +152,7 @@ def test_hole_at_the_end_and_limit_of_silence():
     audio[20 * RATE :] = 0
     with pytest.raises(InputError, match=r"20\.00 s to 30\.00 s"):
         require_signal(audio, "story.wav")
-    require_signal(audio, "story.wav", longest_silence=10.1)
+    require_signal(audio[: -RATE // 10], "story.wav")
 
 
 def test_only_the_asked_part_has_to_have_sound():

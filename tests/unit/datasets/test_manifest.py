@@ -212,17 +212,19 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path):
     write(folder / "pointer", b"/annex/objects/MD5E-s200--1\n")
     (folder / "loose").symlink_to("../nowhere")
     problems = {e.path.removeprefix("d/"): manifest.check(e, tmp_path) for e in entries}
-    annexed = "a git-annex link whose content is not here; `datalad get d/{0}` gets it"
+    for name, found in (
+        ("dangling", "a link to ../.git/annex/objects/cc/dd/MD5E-s200--1/MD5E-s200--1, whose content is not here"),
+        ("pointer", "a git-annex pointer, whose content is not here"),
+        ("loose", "a link to ../nowhere, whose content is not here"),
+    ):
+        assert problems.pop(name).startswith(f"{folder / name}: {found}; expected the file: `datalad get ")
     expected = {
         "missing": "missing",
         "broken": "missing, only the first 7 of its 200 bytes in a .part file",
         "short": "199 bytes, the manifest says 200",
         "flipped": f"MD5 {hashlib.md5(b'1' + content[1:]).hexdigest()}, the manifest says {entries[0].md5}",
-        "dangling": annexed.format("dangling"),
-        "pointer": annexed.format("pointer"),
-        "loose": "a link to ../nowhere, where there is no file",
     }
-    assert problems == {name: f"d/{name}: {expected[name]}" if name in expected else None for name in names}
+    assert problems == {name: f"d/{name}: {expected[name]}" if name in expected else None for name in problems}
     assert {e.path for e in manifest.plan(entries, tmp_path)[0]} == {"d/right", "d/linked", "d/annexed"}
 
 

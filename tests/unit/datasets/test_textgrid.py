@@ -43,14 +43,6 @@ def test_windows_line_ends_and_header_of_old_short_files(tmp_path):
     assert read_tier(path, "word") == WORDS
 
 
-def test_keep_silence_gives_gaps_too(tmp_path):
-    path = praat_file(tmp_path / "a.TextGrid")
-    found = read_tier(path, "phone", keep_silence=True)
-    assert [label for label, _, _ in found] == ["", "S", "OW1", "", "sp", "N", "AW1", ""]
-    assert found[0] == ("", 0, 0.25)
-    assert found[-1] == ("", 2.125, 3)
-
-
 @pytest.mark.parametrize("asked", ["Phone", "phones", "PHONES", "phone"])
 def test_tier_name_in_any_case_or_number(tmp_path, asked):
     assert len(read_tier(praat_file(tmp_path / "a.TextGrid"), asked)) == 4
