@@ -42,19 +42,9 @@ def power_spectrum(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def power_spectrum_by_tr(audio: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
-    """`power_spectrum` resampled to the TRs by a three-lobed Lanczos filter, with silence before and after the audio.
+    """`power_spectrum` of 16 kHz audio resampled to TRs by a Lanczos filter, with silence before and after the audio.
 
-    Parameters
-    ----------
-    audio : (samples,) float32
-        Mono, 16 kHz.
-    times, tr : (TRs,) float, float
-        Seconds after the start of the audio, `tr` apart.
-
-    Returns
-    -------
-    spectrum : (TRs, 32) float32
-        Decibels above silence, times a constant.
+    In decibels above silence, times a constant, (TRs, 32) float32; times, (TRs,), are seconds, `tr` apart.
     """
     bands, centres = power_spectrum(audio)
     return lanczos_resample(bands - np.float32(FLOOR_DB), centres, times, tr)
