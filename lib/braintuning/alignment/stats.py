@@ -109,10 +109,8 @@ def correlation_p(
     predicted, measured : (TRs, voxels) float
     weights : (voxels,) float
         Weight of each voxel's correlation in the mean: 1, or 1 over its noise ceiling.
-    rng : numpy Generator
     block_rows : int
         TRs that stay together.
-    n_permutations : int
 
     Returns
     -------
@@ -146,18 +144,8 @@ def difference_p(
 
     Under the null hypothesis the models' predictions can be swapped block by block. Blocks are taken to be independent;
     where they are not, the test is too liberal: of two models that do not differ it finds, at p < .05 with blocks of 10
-    TRs, 13 % different in AR(1) noise of .9, and 6 % at .35, as fMRI has after a few seconds.
-
-    Parameters
-    ----------
-    first, second, measured : (TRs, voxels) float
-    weights, rng, block_rows, n_permutations
-        As in `correlation_p`, and so are errors.
-
-    Returns
-    -------
-    p : float
-        NaN as in `correlation_p`.
+    TRs, 13 % different in AR(1) noise of .9, and 6 % at .35, as fMRI has after a few seconds. Shapes, NaN and errors
+    are as in `correlation_p`.
     """
     if not np.shape(measured)[1]:
         return float("nan")
@@ -178,24 +166,13 @@ def difference_p(
 def block_values(
     first: np.ndarray, second: np.ndarray | None, measured: np.ndarray, weights: np.ndarray, block_rows: int = 10
 ) -> np.ndarray:
-    """Contribution of each block of TRs to a mean correlation, or to the difference between two models'.
+    """Contribution of each block of TRs to a mean correlation, or to the difference between two models'; (blocks,).
 
     The jackknife's pseudo-values (Tukey 1958): n times the whole minus n - 1 times what is left without the block.
     Their `mean_interval` is that of the mean over other such recordings, noise that voxels share included, since all
-    voxels of a block go together. Values of several participants in the same blocks may be averaged first.
-
-    Parameters
-    ----------
-    first, measured : (TRs, voxels) float
-    second : (TRs, voxels) float, or None
-        The other model; without one the values are those of the first's mean correlation.
-    weights, block_rows
-        As in `correlation_p`, and so are errors.
-
-    Returns
-    -------
-    values : (blocks,) float
-        NaN without a voxel.
+    voxels of a block go together. Values of several participants in the same blocks may be averaged first. Without a
+    `second` model they are those of the first's mean correlation; NaN without a voxel. Shapes and errors are as in
+    `correlation_p`.
     """
     if not np.shape(measured)[1]:
         return np.full(len(measured) // block_rows, np.nan)
