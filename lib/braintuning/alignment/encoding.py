@@ -51,7 +51,7 @@ def chunked_splits(n_trs: int, n_splits: int, chunk_trs: int, fraction: float, r
     """
     n_chunks = n_trs // chunk_trs
     if n_chunks < 2:
-        raise InputError(f"encoding model: found {n_trs} training rows, expected at least two chunks of {chunk_trs}")
+        raise InputError(f"encoding model: found {n_trs} training TRs, expected at least two chunks of {chunk_trs}")
     chunk_of_tr = np.minimum(np.arange(n_trs) // chunk_trs, n_chunks - 1)
     n_validation = min(max(round(fraction * n_chunks), 1), n_chunks - 1)
     splits = []

@@ -1,7 +1,6 @@
 """Layer activations over sliding windows."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -75,16 +74,16 @@ def tokens(
         Seconds after the start of the audio.
     """
     stories, kernels = [_Windows(audio, settings) for audio in sounds], {}
-    compute = partial(_compute, encoders, settings=settings, device=device, kernels=kernels)
     for length in sorted({length for story in stories for length in story.of_length} - {settings.window_seconds}):
-        compute([story for story in stories if length in story.of_length], length)
+        begun = [story for story in stories if length in story.of_length]
+        _compute(encoders, begun, length, settings, device, kernels)
     for story in stories:
         story.fetch()
     while stories:
         story = stories.pop(0)
         if settings.window_seconds in story.of_length:
             story.audio = story.audio.to(device)
-            compute([story], settings.window_seconds)
+            _compute(encoders, [story], settings.window_seconds, settings, device, kernels)
         yield story.tokens()
 
 

@@ -1,4 +1,4 @@
-"""Encoding models of a model's layers with and without low-level features, and what of these they still decode."""
+"""Encoding models of layers with and without low-level features, and how much of these they still decode."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

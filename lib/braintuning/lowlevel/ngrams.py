@@ -29,13 +29,13 @@ def ngrams(phones: Sequence[Interval], n: int) -> list[Interval]:
     ]
 
 
-def vocabulary(stories: Iterable[Sequence[Interval]], n: int, fewest: int = FEWEST) -> tuple[str, ...]:
-    """N-grams that occur at least `fewest` times in the phones of the training stories, by frequency, and `rare`.
+def vocabulary(stories: Iterable[Sequence[Interval]], n: int) -> tuple[str, ...]:
+    """N-grams that occur at least `FEWEST` times in the phones of the training stories, by frequency, and `rare`.
 
     All others, also those that no training story has, are counted together as `rare`.
     """
     count = Counter(ngram.label for phones in stories for ngram in ngrams(phones, n))
-    often = [label for label in count if count[label] >= fewest]
+    often = [label for label in count if count[label] >= FEWEST]
     return *sorted(often, key=lambda label: (-count[label], label)), RARE
 
 

@@ -47,18 +47,13 @@ def banded_predict(
     y, *xs = (backend.asarray(data, dtype="float32") for data in (train_y, *(train for train, _ in spaces)))
     scales = [float((x**2).sum() / len(x)) or 1.0 for x in xs]
     kernels = backend.stack([x @ x.T / scale for x, scale in zip(xs, scales, strict=True)])
-    deltas = solve_multiple_kernel_ridge_random_search(
-        kernels,
-        y,
-        n_iter=backend.asarray(mixtures(len(xs), rng), dtype="float32"),
-        alphas=backend.asarray(np.logspace(-2, 5, settings.n_alphas), dtype="float32"),
-        score_func=_negative_error,
-        cv=splits,
-        local_alpha=True,
-        return_weights=None,
-        n_targets_batch=2000,
-        progress_bar=False,
-    )[0]
+    searched = {
+        "n_iter": backend.asarray(mixtures(len(xs), rng), dtype="float32"),
+        "alphas": backend.asarray(np.logspace(-2, 5, settings.n_alphas), dtype="float32"),
+    }
+    options = {"local_alpha": True, "return_weights": None, "n_targets_batch": 2000, "progress_bar": False}
+    options |= {"score_func": _negative_error, "cv": splits}
+    deltas = solve_multiple_kernel_ridge_random_search(kernels, y, **searched, **options)[0]
     unseen = [backend.asarray(test, dtype="float32") for _, test in spaces]
     test_kernels = backend.stack([new @ x.T / scale for new, x, scale in zip(unseen, xs, scales, strict=True)])
     return _predict(kernels.double(), test_kernels.double(), y.double(), deltas.double()).float().cpu().numpy()
