@@ -86,7 +86,7 @@ def checked_phones(phones: Sequence[Interval]) -> list[str]:
 
 def articulation_track(phones: Sequence[Interval], step: float, n_steps: int) -> np.ndarray:
     """Share of each time step, `step` seconds long, that each articulatory feature fills; (n_steps, 22) float32."""
-    vectors = np.stack([articulation(phone.label) for phone in phones]).astype(np.float32)
+    vectors = np.stack([articulation(phone.label) for phone in phones])
     return occupancy([(p.start, p.end) for p in phones], step, n_steps) @ vectors
 
 
