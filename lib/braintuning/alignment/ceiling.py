@@ -42,33 +42,18 @@ def noise_ceiling(repeats: np.ndarray) -> np.ndarray:
 def leave_one_out_correlation(responses: np.ndarray) -> np.ndarray:
     """Correlation of each participant with the mean of all others (Hasson et al. 2004).
 
-    Parameters
-    ----------
-    responses : (participants, TRs, regions) float
-
-    Returns
-    -------
-    correlation : (participants, regions) float64
+    Responses are (participants, TRs, regions), correlations (participants, regions) float64.
     """
     others = (responses.sum(axis=0) - responses) / (len(responses) - 1)
     return np.stack([correlation(one, rest) for one, rest in zip(responses, others, strict=True)])
 
 
 def group_mean_ceiling(responses: np.ndarray) -> np.ndarray:
-    """Highest correlation that a perfect model can reach with the mean over participants.
+    """Highest correlation that a perfect model can reach with the mean over participants; (regions,) float64.
 
     Square root of the reliability of a mean of `n` participants whose mean pairwise correlation is `r`,
-    `n r / (1 + (n - 1) r)` (Spearman 1910; Brown 1910).
-
-    Parameters
-    ----------
-    responses : (participants, TRs, regions) float
-        Z-scored over TRs.
-
-    Returns
-    -------
-    ceiling : (regions,) float64
-        NaN where `r` is not positive.
+    `n r / (1 + (n - 1) r)` (Spearman 1910; Brown 1910); NaN where `r` is not positive. Responses are (participants,
+    TRs, regions), z-scored over TRs.
     """
     n = len(responses)
     pairs = np.triu_indices(n, 1)

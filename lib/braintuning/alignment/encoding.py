@@ -44,27 +44,14 @@ def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def chunked_splits(n_trs: int, n_splits: int, chunk_trs: int, fraction: float, rng: np.random.Generator) -> list[Split]:
-    """Random splits of a time series into training and validation TRs, whole chunks at a time.
+    """Random splits of a time series into training and validation TRs, sorted indices int64.
 
-    Parameters
-    ----------
-    chunk_trs : int
-        Consecutive TRs that stay together; the last chunk takes what is left over.
-    fraction : float
-        Share of the TRs that validates.
-
-    Returns
-    -------
-    splits : list of (train, validation), sorted indices int64
-
-    Raises
-    ------
-    InputError
-        Fewer than two chunks.
+    `chunk_trs` consecutive TRs stay together, and the last chunk takes what is left over; `fraction` is the share that
+    validates. Raises `InputError` with fewer than two chunks.
     """
     n_chunks = n_trs // chunk_trs
     if n_chunks < 2:
-        raise InputError(f"encoding model: found {n_trs} training rows, expected at least two chunks of {chunk_trs}")
+        raise InputError(f"encoding model: found {n_trs} training TRs, expected at least two chunks of {chunk_trs}")
     chunk_of_tr = np.minimum(np.arange(n_trs) // chunk_trs, n_chunks - 1)
     n_validation = min(max(round(fraction * n_chunks), 1), n_chunks - 1)
     splits = []
@@ -180,16 +167,9 @@ def score_blocks(
 
 
 def design_matrix(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
-    """Z-scored and delayed features of one story.
+    """Z-scored and delayed features of one story; (TRs, len(delays) * dim) float32.
 
-    Parameters
-    ----------
-    features : (lead + TRs, dim) float32
-        With as many leading TRs as the longest delay.
-
-    Returns
-    -------
-    design : (TRs, len(delays) * dim) float32
+    `features`, (lead + TRs, dim), have as many leading TRs as the longest delay.
     """
     lead = max(delays)
     mean, deviation = moments(features[lead:])
@@ -212,8 +192,6 @@ def predict_layers(
         As `design_matrix` takes them, layer by layer.
     responses : mapping of story to (TRs, voxels) float32
         At least of the training stories.
-    train, test : sequence of str
-        Stories to fit and to predict.
 
     Yields
     ------
@@ -249,19 +227,10 @@ def scored_trs(data: Mapping[str, np.ndarray], test: Sequence[str], settings: En
 
 
 def region_table(alignment: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    """Mean alignment of each region group.
+    """Mean alignment, (layers + 1, voxels), of each region group; `labels`, (voxels,) str, are the voxels' regions.
 
-    Parameters
-    ----------
-    alignment : (layers + 1, voxels) float
-        NaN where a voxel is not used.
-    labels : (voxels,) str
-        Region of each voxel.
-
-    Returns
-    -------
-    table : DataFrame
-        layer, roi, alignment (NaN for a group without a used voxel), n_voxels.
+    Columns layer, roi, alignment, n_voxels. A voxel is used where its alignment is not NaN; a group without one has a
+    NaN.
     """
     rows = []
     for group in GROUPS:

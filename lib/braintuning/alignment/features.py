@@ -1,7 +1,6 @@
 """Layer activations over sliding windows."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -62,16 +61,10 @@ def tokens(
     """Tokens of all layers every `step_seconds`, each from a window that ends at most `hop_seconds` later.
 
     A window holds the last `window_seconds` of audio, or all of it at the start of the story. With `hop_seconds ==
-    step_seconds` every token is the last of its own window, as in the paper. The front end, which all encoders share,
-    runs once for them. The short windows at the start of the stories, each of another length, are computed first and
-    for all stories at once; the others story by story, whose audio and tokens stay on the device.
-
-    Parameters
-    ----------
-    encoders : sequence of SpeechEncoder
-        With the same front end, see `SpeechEncoder.same_front_end`.
-    sounds : sequence of (samples,) float32
-        Audio of each story; mono, 16 kHz.
+    step_seconds` every token is the last of its own window, as in the paper. The front end, which all encoders share
+    (see `SpeechEncoder.same_front_end`), runs once for them. The short windows at the start of the stories, each of
+    another length, are computed first and for all stories at once; the others story by story, whose audio and tokens
+    stay on the device.
 
     Yields
     ------
@@ -81,16 +74,16 @@ def tokens(
         Seconds after the start of the audio.
     """
     stories, kernels = [_Windows(audio, settings) for audio in sounds], {}
-    compute = partial(_compute, encoders, settings=settings, device=device, kernels=kernels)
     for length in sorted({length for story in stories for length in story.of_length} - {settings.window_seconds}):
-        compute([story for story in stories if length in story.of_length], length)
+        begun = [story for story in stories if length in story.of_length]
+        _compute(encoders, begun, length, settings, device, kernels)
     for story in stories:
         story.fetch()
     while stories:
         story = stories.pop(0)
         if settings.window_seconds in story.of_length:
             story.audio = story.audio.to(device)
-            compute([story], settings.window_seconds)
+            _compute(encoders, [story], settings.window_seconds, settings, device, kernels)
         yield story.tokens()
 
 
@@ -133,10 +126,7 @@ def story_features(
 ) -> Iterator[list[np.ndarray]]:
     """`extract_features` of several encoders with the same front end and several stories, in one pass over the audio.
 
-    Yields
-    ------
-    features : list of (layers + 1, TRs, dim) float32
-        Of each encoder, for one story after the other.
+    Yields the features of each encoder, for one story after the other.
     """
     for (fine, fine_times), trs in zip(tokens(encoders, sounds, settings, device), times, strict=True):
         yield [np.stack([timing.lanczos_resample(layer, fine_times, trs, tr) for layer in layers]) for layers in fine]

@@ -85,7 +85,6 @@ def ridge_predict(
     alphas: np.ndarray,
     splits: Sequence[Split],
     device: str = "cpu",
-    at_once: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ridge regression with a penalty of its own for every voxel, chosen by cross-validated mean squared error.
 
@@ -99,11 +98,7 @@ def ridge_predict(
     train_y : (TRs, voxels) float32
         A tensor may be on the device already.
     alphas : (n_alphas,) float
-    splits : list of (training TRs, validation TRs)
-    device : str
-        `cpu` or `cuda`.
-    at_once : int, optional
-        Voxels in a group; by default what half of the free memory takes.
+    splits : sequence of (training TRs, validation TRs)
 
     Returns
     -------
@@ -114,25 +109,22 @@ def ridge_predict(
     predicted, best = np.empty((len(test_x), n_voxels), np.float32), np.empty(n_voxels)
     decomposed, start = None, 0
     while start < n_voxels:
-        full = False
         try:
             if decomposed is None:
                 decomposed = _decomposed(train_x, test_x, splits, alphas, device)
-            at_once = at_once or _fitting(*decomposed, device)
+                at_once = _fitting(*decomposed, device)
             group = slice(start, start + at_once)
             predicted[:, group], best[group] = _group(*decomposed, train_y[:, group], alphas, device)
+            start += at_once
+            continue
         except torch.OutOfMemoryError:
             if device == "cpu":
                 raise
-            full = True
-        if not full:
-            start += at_once
-        elif decomposed is not None and at_once > FEWEST_AT_ONCE:
+        if decomposed is not None and at_once > FEWEST_AT_ONCE:
             at_once = max(at_once // 2, FEWEST_AT_ONCE)
         else:
-            decomposed, at_once, device = None, None, "cpu"
-        if full:
-            torch.cuda.empty_cache()
+            decomposed, device = None, "cpu"
+        torch.cuda.empty_cache()
     return predicted, best
 
 

@@ -9,6 +9,7 @@ from braintuning.errors import InputError
 
 FEWEST_PARTICIPANTS = 6
 """With fewer, no two-sided signed-rank test can reach p < .05 (2 / 2^5 = .0625)."""
+N_RESAMPLES = 2000
 FEWEST_TO_RESAMPLE = 50
 """With fewer values a percentile interval is too narrow: of two it covers 50 %, of four 80 %, of eight 87 %."""
 
@@ -55,12 +56,12 @@ def bonferroni_p(p: Sequence[float]) -> float:
     return float(min(1.0, len(p) * p.min())) if len(p) else float("nan")
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of the mean of (n,) normally distributed values (Student 1908); NaN with fewer than two."""
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of (n,) normally distributed values (Student 1908); NaN with fewer than two."""
     values = np.asarray(values, float)
     if len(values) < 2:
         return float("nan"), float("nan")
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -77,21 +78,17 @@ def mean_p(values: Sequence[float]) -> float:
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 
-def bootstrap_interval(
-    values: np.ndarray, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of (n,) values (Efron 1979); of fewer than 50, `mean_interval`.
+def bootstrap_interval(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean of (n,) values (Efron 1979); of fewer than 50, `mean_interval`.
 
     Over voxels it describes how a mean varies within these recordings, and is too narrow for other people or other
     audio, because neighbouring voxels share noise; `block_values` resamples time instead.
     """
     values = np.asarray(values, float)
     if len(values) < FEWEST_TO_RESAMPLE:
-        return mean_interval(values, level)
-    result = stats.bootstrap(
-        (values,), np.mean, confidence_level=level, n_resamples=n_resamples, batch=200, method="percentile", rng=rng
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+        return mean_interval(values)
+    drawn = stats.bootstrap((values,), np.mean, n_resamples=N_RESAMPLES, batch=200, method="percentile", rng=rng)
+    return tuple(map(float, drawn.confidence_interval))
 
 
 def correlation_p(
@@ -109,10 +106,8 @@ def correlation_p(
     predicted, measured : (TRs, voxels) float
     weights : (voxels,) float
         Weight of each voxel's correlation in the mean: 1, or 1 over its noise ceiling.
-    rng : numpy Generator
     block_rows : int
         TRs that stay together.
-    n_permutations : int
 
     Returns
     -------
@@ -146,18 +141,8 @@ def difference_p(
 
     Under the null hypothesis the models' predictions can be swapped block by block. Blocks are taken to be independent;
     where they are not, the test is too liberal: of two models that do not differ it finds, at p < .05 with blocks of 10
-    TRs, 13 % different in AR(1) noise of .9, and 6 % at .35, as fMRI has after a few seconds.
-
-    Parameters
-    ----------
-    first, second, measured : (TRs, voxels) float
-    weights, rng, block_rows, n_permutations
-        As in `correlation_p`, and so are errors.
-
-    Returns
-    -------
-    p : float
-        NaN as in `correlation_p`.
+    TRs, 13 % different in AR(1) noise of .9, and 6 % at .35, as fMRI has after a few seconds. Shapes, NaN and errors
+    are as in `correlation_p`.
     """
     if not np.shape(measured)[1]:
         return float("nan")
@@ -178,24 +163,13 @@ def difference_p(
 def block_values(
     first: np.ndarray, second: np.ndarray | None, measured: np.ndarray, weights: np.ndarray, block_rows: int = 10
 ) -> np.ndarray:
-    """Contribution of each block of TRs to a mean correlation, or to the difference between two models'.
+    """Contribution of each block of TRs to a mean correlation, or to the difference between two models'; (blocks,).
 
     The jackknife's pseudo-values (Tukey 1958): n times the whole minus n - 1 times what is left without the block.
     Their `mean_interval` is that of the mean over other such recordings, noise that voxels share included, since all
-    voxels of a block go together. Values of several participants in the same blocks may be averaged first.
-
-    Parameters
-    ----------
-    first, measured : (TRs, voxels) float
-    second : (TRs, voxels) float, or None
-        The other model; without one the values are those of the first's mean correlation.
-    weights, block_rows
-        As in `correlation_p`, and so are errors.
-
-    Returns
-    -------
-    values : (blocks,) float
-        NaN without a voxel.
+    voxels of a block go together. Values of several participants in the same blocks may be averaged first. Without a
+    `second` model they are those of the first's mean correlation; NaN without a voxel. Shapes and errors are as in
+    `correlation_p`.
     """
     if not np.shape(measured)[1]:
         return np.full(len(measured) // block_rows, np.nan)

@@ -43,19 +43,9 @@ def power_spectrum(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def power_spectrum_by_tr(audio: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
-    """`power_spectrum` resampled to the TRs by a three-lobed Lanczos filter, with silence before and after the audio.
+    """`power_spectrum` of 16 kHz audio resampled to TRs by a Lanczos filter, with silence before and after the audio.
 
-    Parameters
-    ----------
-    audio : (samples,) float32
-        Mono, 16 kHz.
-    times, tr : (TRs,) float, float
-        Seconds after the start of the audio, `tr` apart.
-
-    Returns
-    -------
-    spectrum : (TRs, 32) float32
-        Decibels above silence, times a constant.
+    In decibels above silence, times a constant, (TRs, 32) float32; times, (TRs,), are seconds, `tr` apart.
     """
     bands, centres = power_spectrum(audio)
     return lanczos_resample(bands - np.float32(FLOOR_DB), centres, times, tr)
@@ -97,7 +87,7 @@ def checked_phones(phones: Sequence[Interval]) -> list[str]:
 
 def articulation_track(phones: Sequence[Interval], step: float, n_steps: int) -> np.ndarray:
     """Share of each time step, `step` seconds long, that each articulatory feature fills; (n_steps, 22) float32."""
-    vectors = np.stack([articulation(phone.label) for phone in phones]).astype(np.float32)
+    vectors = np.stack([articulation(phone.label) for phone in phones])
     return occupancy([(p.start, p.end) for p in phones], step, n_steps) @ vectors
 
 

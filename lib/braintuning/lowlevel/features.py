@@ -19,14 +19,8 @@ TOGETHER = "all"
 FROM_TIER, FROM_DICTIONARY = "phone tier", "pronunciation dictionary within words"
 
 
-def phones_in_words(words: Sequence[Interval]) -> list[Interval]:
-    """Phones of words from the pronunciation dictionary, all those of a word equally long.
-
-    Raises
-    ------
-    InputError
-        A word that has no pronunciation.
-    """
+def _phones_in_words(words: Sequence[Interval]) -> list[Interval]:
+    """Phones of words from the pronunciation dictionary, all those of a word equally long."""
     phones = []
     for word in words:
         labels = [PHONE_OF_SYMBOL[symbol] for symbol, _ in pronounce(word.label)[0] if symbol in PHONE_OF_SYMBOL]
@@ -36,11 +30,14 @@ def phones_in_words(words: Sequence[Interval]) -> list[Interval]:
 
 
 def phones_of(dataset: Dataset, story: str) -> tuple[list[Interval], str]:
-    """Phones of a story and their source: `FROM_TIER`, or `FROM_DICTIONARY` where the story has no such tier."""
+    """Phones of a story and their source: `FROM_TIER`, or `FROM_DICTIONARY` where the story has no such tier.
+
+    Raises `InputError` for a word that is not in the dictionary either.
+    """
     try:
         return dataset.phones(story), FROM_TIER
     except MissingTier:
-        return phones_in_words(dataset.words(story)), FROM_DICTIONARY
+        return _phones_in_words(dataset.words(story)), FROM_DICTIONARY
 
 
 def low_level_features(
@@ -54,8 +51,6 @@ def low_level_features(
         Seconds after the start of the audio, a TR apart.
     train : sequence of str
         Stories whose diphones and triphones make the vocabularies.
-    kinds : sequence of str
-        Among `KINDS`.
 
     Returns
     -------
@@ -73,9 +68,8 @@ def low_level_features(
         phones[story], source = phones_of(dataset, story)
         if source == FROM_DICTIONARY:
             log.info(f"{story}: has no phone tier, phones by {source}")
-    for story, found in phones.items():
         try:
-            checked_phones(found)
+            checked_phones(phones[story])
         except InputError as error:
             raise InputError(f"story {story}: {error}") from None
     known = {n: vocabulary([phones[story] for story in train], n) for n in (2, 3)}

@@ -29,16 +29,14 @@ def ngrams(phones: Sequence[Interval], n: int) -> list[Interval]:
     ]
 
 
-def vocabulary(stories: Iterable[Sequence[Interval]], n: int, fewest: int = FEWEST) -> tuple[str, ...]:
-    """N-grams that occur at least `fewest` times in the phones of the training stories, by frequency, and `rare`.
+def vocabulary(stories: Iterable[Sequence[Interval]], n: int) -> tuple[str, ...]:
+    """N-grams that occur at least `FEWEST` times in the phones of the training stories, by frequency, and `rare`.
 
     All others, also those that no training story has, are counted together as `rare`.
     """
     count = Counter(ngram.label for phones in stories for ngram in ngrams(phones, n))
-    return (
-        *sorted((label for label in count if count[label] >= fewest), key=lambda label: (-count[label], label)),
-        RARE,
-    )
+    often = [label for label in count if count[label] >= FEWEST]
+    return *sorted(often, key=lambda label: (-count[label], label)), RARE
 
 
 def ngram_counts(phones: Sequence[Interval], n: int, known: Sequence[str], times: np.ndarray, tr: float) -> np.ndarray:
@@ -54,12 +52,10 @@ def ngram_counts(phones: Sequence[Interval], n: int, known: Sequence[str], times
 
 
 def textual_counts(words: Sequence[Interval], phones: Sequence[Interval], times: np.ndarray, tr: float) -> np.ndarray:
-    """Textual low-level features in each TR (Oota, Celik, Deniz & Toneva 2024); times as in `sums_by_tr`.
+    """Textual low-level features in each TR (Oota, Celik, Deniz & Toneva 2024); (TRs, 4) float32.
 
-    Returns
-    -------
-    features : (TRs, 4) float32
-        Letters, phonemes and words, and the standard deviation of the words' numbers of letters; 0 without words.
+    Numbers of letters, phonemes and words, and the standard deviation of the words' numbers of letters, 0 without
+    words. Times as in `sums_by_tr`.
     """
     letters = np.array([[sum(map(str.isalpha, word.label))] for word in words], np.float64).reshape(-1, 1)
     sums = sums_by_tr(words, np.hstack([letters, letters**2, np.ones_like(letters)]), times, tr)

@@ -101,15 +101,8 @@ _PARAGRAPH = re.compile(r"\n\s*\n|(?<=[.!?…\"”’'])\s*\n")
 
 
 def without_stress(label: str) -> str:
-    """Phone of a label in any case, with or without a stress digit: `ah0` becomes `AH`.
-
-    Raises
-    ------
-    InputError
-        The label is none of the 39 phones in `PHONES`.
-    """
-    phone = label.strip().upper()
-    phone = phone[:-1] if phone[-1:] in ("0", "1", "2") else phone
+    """Phone of a label in any case, with or without a stress digit: `AH` of `ah0`; `InputError` if not in `PHONES`."""
+    phone = re.sub("[012]$", "", label.strip().upper())
     if phone not in _TABLE:
         raise InputError(
             f"phone {label!r} is not one of the 39 ARPAbet phones of English ({', '.join(sorted(PHONES))})"
@@ -145,13 +138,8 @@ def _plain(text: str) -> str:
 def words_of(text: str) -> list[str]:
     """Words of a text: what stands between spaces or dashes, in lower case, without the punctuation around it.
 
-    `can't` and `well-known` are one word each.
-
-    Raises
-    ------
-    InputError
-        A word with anything but letters, apostrophes and hyphens (or the full stops of `p.m.`): numbers and signs are
-        spoken as several words and have to be spelled out.
+    `can't` and `well-known` are one word each. Raises `InputError` for a word with anything but letters, apostrophes
+    and hyphens (or the full stops of `p.m.`): numbers and signs are spoken as several words and have to be spelled out.
     """
     words = []
     for token in _plain(text).split():
@@ -165,19 +153,10 @@ def words_of(text: str) -> list[str]:
 
 
 def pronounce(sentence: str) -> tuple[list[tuple[str, int | None]], list[str]]:
-    """Pronunciation of a sentence.
+    """Symbols of a sentence, each with the index of its word (None: space or punctuation), and `words_of` it.
 
-    Returns
-    -------
-    symbols
-        Input of hibari-tts's network, each symbol with the index of its word (None: space or punctuation).
-    words
-        Words of the sentence, as in `words_of`.
-
-    Raises
-    ------
-    InputError
-        A word is not spoken as one word (see `words_of`) or has no English pronunciation.
+    Symbols are the input of hibari-tts's network. Raises `InputError` for a word that is not spoken as one (see
+    `words_of`) or has no English pronunciation.
     """
     g2p, words = _g2p(), words_of(sentence)
     symbols: list[tuple[str, int | None]] = []
@@ -193,8 +172,7 @@ def pronounce(sentence: str) -> tuple[list[tuple[str, int | None]], list[str]]:
             letters = False
     if word + 1 != len(words):
         raise InputError(f"text: {sentence!r} is spoken as {word + 1} words, expected {len(words)}")
-    unspoken = set(range(len(words))) - {index for symbol, index in symbols if symbol in PHONE_OF_SYMBOL}
-    if unspoken:
+    if unspoken := set(range(len(words))) - {index for symbol, index in symbols if symbol in PHONE_OF_SYMBOL}:
         raise InputError(f"text: {words[min(unspoken)]!r} has no pronunciation, expected an English word")
     return symbols, words
 

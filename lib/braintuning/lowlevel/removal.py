@@ -46,7 +46,6 @@ def remove(
     low_level : sequence of mapping of story to (TRs, dim) float32
         TRs and delays as in `design`.
     train : sequence of str
-        Training stories.
     rng : numpy Generator
         Draws the validation splits.
 
@@ -56,7 +55,7 @@ def remove(
         Not scaled again: a column that was mostly low-level stays small.
     """
     names = list(design)
-    x = side_by_side(low_level, train)
+    x = _side_by_side(low_level, train)
     train_x, train_y = (np.concatenate([trs[story] for story in train]) for trs in (x, design))
     splits = encoding.study_splits(len(train_x), settings, rng)
     predicted = ridge_predict(train_x, train_y, np.concatenate([x[n] for n in names]), ALPHAS, splits, device)[0]
@@ -64,7 +63,7 @@ def remove(
     return {name: design[name] - part for name, part in zip(names, np.split(predicted, ends), strict=True)}
 
 
-def side_by_side(features: Sequence[Mapping[str, np.ndarray]], train: Sequence[str]) -> dict[str, np.ndarray]:
+def _side_by_side(features: Sequence[Mapping[str, np.ndarray]], train: Sequence[str]) -> dict[str, np.ndarray]:
     """Features, (TRs, dim) of a story each, side by side; the squares of each sum to 1 in the mean training TR."""
     scales = [np.sqrt(np.mean(np.concatenate([(x[s] ** 2).sum(axis=1) for s in train]))) or 1 for x in features]
     return {
@@ -74,19 +73,11 @@ def side_by_side(features: Sequence[Mapping[str, np.ndarray]], train: Sequence[s
 
 
 def read_out(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Correlation of a decoded feature with the feature in a story, and what it would be by chance.
+    """Correlation of a decoded feature with the feature, both (TRs, dim), in a story, and what it would be by chance.
 
-    Both are averaged over the columns that vary. Chance is the 95th percentile over circular shifts of the story,
-    without shifts of less than a tenth of it, to which slow features hardly respond.
-
-    Parameters
-    ----------
-    predicted, truth : (TRs, dim) float
-
-    Returns
-    -------
-    correlation, chance : float
-        A column of which nothing is decoded counts as 0; NaN where no column varies.
+    Both are averaged over the columns that vary, NaN where none does; a column of which nothing is decoded counts as 0.
+    Chance is the 95th percentile over circular shifts of the story, without shifts of less than a tenth of it, to which
+    slow features hardly respond.
     """
     varies = np.isfinite(encoding.moments(truth)[1])
     if not varies.any():

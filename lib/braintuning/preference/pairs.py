@@ -1,70 +1,30 @@
 """Word pairs: synonyms, near homophones, unrelated words, and words with themselves.
 
-Synonyms come from WordNet 3.0 (Princeton University), near homophones from the CMU Pronouncing Dictionary. `candidates`
-found those in `data/words`; `choose_pairs` draws a study's pairs from them.
+Synonyms come from WordNet 3.0 (Princeton University), near homophones from the CMU Pronouncing Dictionary;
+`data/words/make_pairs.py` found them, and `choose_pairs` draws a study's pairs from them.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
-from itertools import combinations
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from rapidfuzz.distance import Levenshtein
 
 from braintuning.errors import InputError
-from braintuning.lowlevel.phones import without_stress
-from braintuning.results import REPOSITORY, require_file, save_table
+from braintuning.results import REPOSITORY, require_file
 
 CANDIDATES = REPOSITORY / "data" / "words"
 PAIR_TYPES = ("same word", "synonyms", "near homophones", "random")
-FEWEST_PHONES, FEWEST_TAGS, COMMONEST = 3, 1, 15_000
 UNALIKE = 0.6
 SAME_START = 3
 USES = 3
 TRIES = 100
-ADJECTIVES = {"3": "a", "5": "a"}
 
 Phones = tuple[str, ...]
 Pair = tuple[str, str]
 Speakers = Mapping[str, Collection[str]]
-
-
-class Sense(NamedTuple):
-    """A word's meaning in WordNet: its synset (part of speech and offset), rank among the word's, and tags in text."""
-
-    word: str
-    synset: str
-    rank: int
-    tags: int
-
-
-def read_senses(path: Path) -> list[Sense]:
-    """Read WordNet's `index.sense`, lines `lemma%type:... offset rank tags`; raises InputError for another line."""
-    senses = []
-    for number, line in enumerate(require_file(path).read_text().splitlines(), 1):
-        try:
-            key, offset, rank, tags = line.split()
-            lemma, details = key.split("%")
-            part = details.split(":")[0]
-            senses.append(Sense(lemma, f"{ADJECTIVES.get(part, part)}{offset}", int(rank), int(tags)))
-        except ValueError:
-            found = f"{path}: line {number} is {line[:60]!r}"
-            raise InputError(f"{found}, expected a sense of WordNet: key, offset, rank, tags") from None
-    return senses
-
-
-def read_pronunciations(path: Path) -> dict[str, Phones]:
-    """Read the first pronunciation of every word of the CMU dictionary (`cmudict.dict`), without stress."""
-    found = {}
-    for line in require_file(path).read_text(encoding="utf-8").splitlines():
-        word, *labels = line.split(" #")[0].split()
-        if word.isalpha():
-            found[word] = tuple(without_stress(label) for label in labels)
-    return found
 
 
 def unalike(a: Phones, b: Phones) -> bool:
@@ -72,83 +32,16 @@ def unalike(a: Phones, b: Phones) -> bool:
     return Levenshtein.distance(a, b) >= UNALIKE * max(len(a), len(b))
 
 
-def candidates(
-    senses: Sequence[Sense], pronunciations: Mapping[str, Phones], ranks: Mapping[str, int]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Find every pair of synonyms and of near homophones among frequent words.
-
-    A word counts if it is among the 15,000 most frequent, has three phones or more, consists of letters only and has a
-    sense that was tagged in text. Synonyms: the first sense of both words, in some part of speech, is the same synset,
-    tagged at least once for each; they are `unalike` and do not share their first three letters, so that they are not
-    forms of one word. Near homophones: exactly one phone is replaced, and the words share no synset and neither begins
-    with the other.
-
-    Parameters
-    ----------
-    ranks : mapping of word to int
-        0 is the most frequent word.
-
-    Returns
-    -------
-    words : DataFrame
-        word, rank, phones (separated by spaces).
-    pairs : DataFrame
-        pair_type (`synonyms` or `near homophones`), a, b.
-    """
-    tagged = {sense.word for sense in senses if sense.tags >= FEWEST_TAGS and sense.word.isalpha()}
-    common = {word for word in tagged if ranks.get(word, COMMONEST) < COMMONEST}
-    usable = {word for word in common if len(pronunciations.get(word, ())) >= FEWEST_PHONES}
-    synsets, first = defaultdict(set), defaultdict(set)
-    for sense in (sense for sense in senses if sense.word in usable):
-        synsets[sense.word].add(sense.synset)
-        if sense.rank == 1 and sense.tags >= FEWEST_TAGS:
-            first[sense.synset].add(sense.word)
-    synonyms = {
-        pair
-        for words in first.values()
-        for pair in combinations(sorted(words), 2)
-        if pair[0][:SAME_START] != pair[1][:SAME_START] and unalike(*(pronunciations[word] for word in pair))
-    }
-    near = {
-        (a, b)
-        for a, b in _one_phone_apart({word: pronunciations[word] for word in usable})
-        if not synsets[a] & synsets[b] and not a.startswith(b) and not b.startswith(a)
-    }
-    rows = [("synonyms", *pair) for pair in sorted(synonyms)] + [("near homophones", *pair) for pair in sorted(near)]
-    used = sorted({word for _, *pair in rows for word in pair}, key=ranks.get)
-    words = pd.DataFrame([(word, ranks[word], " ".join(pronunciations[word])) for word in used])
-    return words.set_axis(["word", "rank", "phones"], axis=1), pd.DataFrame(rows, columns=["pair_type", "a", "b"])
-
-
-def write_candidates(senses: Path, dictionary: Path, folder: Path = CANDIDATES) -> None:
-    """Write `words.csv` and `pairs.csv` from WordNet's `index.sense` and `cmudict.dict`, with GloVe's ranks."""
-    from braintuning.tuning.controls import glove_table
-
-    words, pairs = candidates(read_senses(senses), read_pronunciations(dictionary), glove_table()[0])
-    save_table(folder / "words.csv", words)
-    save_table(folder / "pairs.csv", pairs)
-
-
-def _one_phone_apart(pronunciations: Mapping[str, Phones]) -> set[Pair]:
-    """Pairs of words that differ in one replaced phone: those that are the same with a phone blanked out."""
-    alike = defaultdict(set)
-    for word, phones in pronunciations.items():
-        for place in range(len(phones)):
-            alike[(*phones[:place], None, *phones[place + 1 :])].add(word)
-    pairs = {pair for words in alike.values() for pair in combinations(sorted(words), 2)}
-    return {(a, b) for a, b in pairs if pronunciations[a] != pronunciations[b]}
-
-
 @cache
 def known_words() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Words and pairs in `data/words`, as `candidates` returned them."""
+    """Tables in `data/words`: words (word, rank, phones), and pairs of them (pair_type, a, b)."""
     return tuple(
         pd.read_csv(require_file(CANDIDATES / f"{name}.csv"), keep_default_na=False) for name in ("words", "pairs")
     )
 
 
 def choose_pairs(n_pairs: int, seed: int, speakers: Speakers | None = None) -> pd.DataFrame:
-    """Choose up to `n_pairs` of each type.
+    """Choose up to `n_pairs` of each type: columns pair_type, a, b.
 
     Synonyms and near homophones are drawn from the candidates, each word at most three times a type. The types are
     matched in length: each pair of synonyms comes with a random pair whose words have as many phones as the synonyms,
@@ -160,11 +53,6 @@ def choose_pairs(n_pairs: int, seed: int, speakers: Speakers | None = None) -> p
     ----------
     speakers : mapping of word to speakers, optional
         Restricts the choice to these words, in pairs that two different speakers can say.
-
-    Returns
-    -------
-    pairs : DataFrame
-        pair_type, a, b.
 
     Raises
     ------

@@ -54,7 +54,6 @@ def pair_similarities(states: np.ndarray, said: Sequence[SpokenWord], pairs: pd.
     Parameters
     ----------
     states : (layers, words, dim) float32
-        From `word_states`.
     pairs : DataFrame
         Columns a and b.
 
@@ -70,13 +69,13 @@ def pair_similarities(states: np.ndarray, said: Sequence[SpokenWord], pairs: pd.
     tokens = defaultdict(list)
     for number, word in enumerate(said):
         tokens[word.word].append(number)
-    found = np.full((len(states), len(pairs)), np.nan)
+    similarities = np.full((len(states), len(pairs)), np.nan)
     for column, (a, b) in enumerate(zip(pairs["a"], pairs["b"], strict=True)):
         one, other = tokens[a], tokens[b]
         allowed = speakers[one][:, None] != speakers[other][None, :]
         if allowed.any():
-            found[:, column] = (unit[:, one] @ unit[:, other].transpose(0, 2, 1))[:, allowed].mean(axis=1)
-    return found
+            similarities[:, column] = (unit[:, one] @ unit[:, other].transpose(0, 2, 1))[:, allowed].mean(axis=1)
+    return similarities
 
 
 def preference_table(similarities: np.ndarray, pairs: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -85,13 +84,6 @@ def preference_table(similarities: np.ndarray, pairs: pd.DataFrame, rng: np.rand
     Preference is `(synonyms - near homophones) / (same word - random)`: 1 if synonyms are as similar as a word by two
     speakers and near homophones only as similar as random pairs, -1 if it is the other way round. It is undefined, and
     NaN, in a layer where the same word is not more similar than random pairs in every resample.
-
-    Parameters
-    ----------
-    similarities : (layers, pairs) float
-        From `pair_similarities`.
-    pairs : DataFrame
-        Column pair_type.
 
     Returns
     -------
@@ -110,7 +102,8 @@ def preference_table(similarities: np.ndarray, pairs: pd.DataFrame, rng: np.rand
     preference = np.where(defined, [_preference(means), *limits], np.nan)
     columns = {"n_pairs": np.tile(n_pairs, len(defined)), "similarity": means.T.ravel()}
     columns |= {"similarity_low": low.T.ravel(), "similarity_high": high.T.ravel()}
-    of_layer = {**dict(zip(("preference", "low", "high"), preference, strict=True)), "reason": _reasons(defined)}
+    of_layer = dict(zip(("preference", "low", "high"), preference, strict=True))
+    of_layer["reason"] = np.where(defined, "", UNDEFINED)
     index = pd.MultiIndex.from_product([range(len(defined)), PAIR_TYPES], names=["layer", "pair_type"])
     columns |= {name: np.repeat(values, len(PAIR_TYPES)) for name, values in of_layer.items()}
     return pd.DataFrame(columns, index).reset_index()
@@ -121,25 +114,15 @@ def preference_change(
 ) -> pd.DataFrame:
     """Semantic preference of one model minus another's, by layer, with 95 % intervals from resampling the same pairs.
 
-    Parameters
-    ----------
-    before, after : (layers, pairs) float
-        From `pair_similarities`, of the same pairs.
-    pairs : DataFrame
-        Column pair_type.
-
-    Returns
-    -------
-    DataFrame
-        layer, difference, low, high, reason; NaN with a reason where either model's preference is undefined.
+    Columns layer, difference, low, high, reason; NaN with a reason where either model's preference is undefined.
     """
     n_layers = len(before)
     _, means, resampled, defined = _bootstrap(np.concatenate([before, after]), pairs, rng)
-    both, drawn, defined = _preference(means), _preference(resampled), defined[:n_layers] & defined[n_layers:]
-    limits = np.percentile(drawn[n_layers:] - drawn[:n_layers], [2.5, 97.5], axis=1)
-    found = np.where(defined, [both[n_layers:] - both[:n_layers], *limits], np.nan)
+    defined = defined[:n_layers] & defined[n_layers:]
+    change, drawn = (p[n_layers:] - p[:n_layers] for p in map(_preference, (means, resampled)))
+    found = np.where(defined, [change, *np.percentile(drawn, [2.5, 97.5], axis=1)], np.nan)
     columns = {"layer": np.arange(n_layers), **dict(zip(("difference", "low", "high"), found, strict=True))}
-    return pd.DataFrame({**columns, "reason": _reasons(defined)})
+    return pd.DataFrame({**columns, "reason": np.where(defined, "", UNDEFINED)})
 
 
 def _bootstrap(
@@ -166,7 +149,3 @@ def _preference(similarities: np.ndarray) -> np.ndarray:
     same, synonyms, near, random = similarities
     scale = same - random
     return (synonyms - near) / np.where(scale == 0, np.nan, scale)
-
-
-def _reasons(defined: np.ndarray) -> np.ndarray:
-    return np.where(defined, "", UNDEFINED)

@@ -12,7 +12,7 @@ import soxr
 from braintuning.datasets.audio import read_audio
 from braintuning.errors import InputError
 from braintuning.results import generator, require_file
-from braintuning.timing import SAMPLE_RATE
+from braintuning.timing import SAMPLE_RATE, cut, to_samples
 
 SENTENCE = "They said {} again."
 PLACE_IN_SENTENCE = 2
@@ -36,11 +36,8 @@ class SpokenWord:
 
 def _window(audio: np.ndarray, start: float, end: float) -> np.ndarray:
     """Window of `WINDOW_SECONDS` around a word's middle."""
-    n_samples = round(WINDOW_SECONDS * SAMPLE_RATE)
-    first = round((start + end) / 2 * SAMPLE_RATE) - n_samples // 2
-    inside = audio[max(first, 0) : max(first + n_samples, 0)]
-    before = max(-first, 0)
-    return np.pad(inside, (before, n_samples - before - len(inside))).astype(np.float32)
+    n_samples = int(to_samples(WINDOW_SECONDS))
+    return cut(audio, int(to_samples((start + end) / 2)) + n_samples // 2, n_samples)
 
 
 def synthesised(words: Sequence[str], voices: Sequence[str], seed: int) -> list[SpokenWord]:
@@ -63,17 +60,11 @@ def synthesised(words: Sequence[str], voices: Sequence[str], seed: int) -> list[
 
 
 def recorded(folder: Path, wanted: Collection[str]) -> list[SpokenWord]:
-    """Every token of the wanted words in recordings with word alignments.
+    """Every token of the wanted words, in lower case, in a folder of recordings with word alignments.
 
-    Tokens longer than `WINDOW_SECONDS` are left out, and so are speakers with fewer than `FEWEST_WORDS`: their mean,
-    which `similarity.pair_similarities` subtracts, would be little but these words.
-
-    Parameters
-    ----------
-    folder : Path
-        With `alignments.jsonl`: per recording a JSON object of `file`, `speaker` and `words` as [word, start, end].
-    wanted : collection of str
-        In lower case.
+    Each line of `alignments.jsonl` is a JSON object of `file`, `speaker` and `words` as [word, start, end]. Tokens
+    longer than `WINDOW_SECONDS` are left out, and so are speakers with fewer than `FEWEST_WORDS`: their mean, which
+    `similarity.pair_similarities` subtracts, would be little but these words.
     """
     wanted, of_speaker = set(wanted), defaultdict(list)
     for line in require_file(folder / "alignments.jsonl").read_text(encoding="utf-8").splitlines():

@@ -73,7 +73,7 @@ def test_splits_are_random_and_repeatable():
 
 
 def test_splits_need_two_chunks():
-    with pytest.raises(InputError, match="39 training rows"):
+    with pytest.raises(InputError, match="39 training TRs"):
         chunked_splits(39, 3, 20, 0.25, np.random.default_rng(0))
 
 

@@ -1,11 +1,15 @@
 from itertools import product
+from runpy import run_path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from braintuning.preference import pairs as word_pairs
-from braintuning.preference.pairs import PAIR_TYPES, UNALIKE, Sense, candidates, choose_pairs, known_words, unalike
+from braintuning.preference.pairs import CANDIDATES, PAIR_TYPES, UNALIKE, USES, choose_pairs, known_words, unalike
 from rapidfuzz.distance import Levenshtein
 from tiny import refused
+
+make_pairs = SimpleNamespace(**run_path(str(CANDIDATES / "make_pairs.py")))
+Sense, candidates = make_pairs.Sense, make_pairs.candidates
 
 PHONES = {
     "huge": "HH Y UW JH", "immense": "IH M EH N S", "vast": "V AE S T", "last": "L AE S T", "lasts": "L AE S T S",
@@ -36,7 +40,7 @@ def test_near_homophones_differ_in_one_phone_and_in_meaning():
 
 
 def test_rare_words_are_left_out():
-    words, pairs = candidates(SENSES, PHONES, {**RANKS, "immense": word_pairs.COMMONEST})
+    words, pairs = candidates(SENSES, PHONES, {**RANKS, "immense": make_pairs.COMMONEST})
     assert "immense" not in set(words["word"]) and of_type(pairs, "synonyms") == {
         ("end", "finish"),
         ("ending", "finish"),
@@ -83,7 +87,7 @@ def test_a_study_gets_300_pairs_of_each_type():
     assert not of_type(pairs, "random") & known
     for pair_type in ("synonyms", "near homophones"):
         chosen = pairs[pairs["pair_type"] == pair_type]
-        assert np.unique(chosen[["a", "b"]].to_numpy(), return_counts=True)[1].max() <= word_pairs.USES
+        assert np.unique(chosen[["a", "b"]].to_numpy(), return_counts=True)[1].max() <= USES
 
 
 def test_all_types_are_as_long():
@@ -118,15 +122,15 @@ def test_only_words_that_two_speakers_can_say_are_chosen():
 def test_files_of_wordnet_and_of_the_dictionary(tmp_path):
     index = tmp_path / "index.sense"
     index.write_text("last%2:42:00:: 02618867 1 14\nlasting%5:00:00:long:02 01436003 2 0\n")
-    assert word_pairs.read_senses(index) == [Sense("last", "202618867", 1, 14), Sense("lasting", "a01436003", 2, 0)]
+    assert make_pairs.read_senses(index) == [Sense("last", "202618867", 1, 14), Sense("lasting", "a01436003", 2, 0)]
     index.write_text("last 1 2\n")
-    refused(lambda: word_pairs.read_senses(index), index, "line 1", "expected a sense of WordNet")
+    refused(lambda: make_pairs.read_senses(index), index, "line 1", "expected a sense of WordNet")
     dictionary = tmp_path / "cmudict.dict"
     dictionary.write_text("last L AE1 S T\nlast(2) L AH0 S\nd'or D AO1 R # a name\nvast V AE1 S T # big\n")
-    assert word_pairs.read_pronunciations(dictionary) == {"last": PHONES["last"], "vast": PHONES["vast"]}
+    assert make_pairs.read_pronunciations(dictionary) == {"last": PHONES["last"], "vast": PHONES["vast"]}
 
 
 @pytest.mark.parametrize("missing", ["index.sense", "cmudict.dict"])
 def test_a_missing_file_is_named(tmp_path, missing):
-    read = word_pairs.read_senses if missing == "index.sense" else word_pairs.read_pronunciations
+    read = make_pairs.read_senses if missing == "index.sense" else make_pairs.read_pronunciations
     refused(lambda: read(tmp_path / missing), missing)
