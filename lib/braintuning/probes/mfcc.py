@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.lowlevel.acoustic import mfcc
 from braintuning.probes.base import Result, Task, layer_results
 from braintuning.probes.features import EVERY, Store, states
 from braintuning.probes.linear import fit_regression
 from braintuning.probes.scores import R2
 from braintuning.probes.utterance import PARTS, Parts
-from braintuning.tuning.units import mfcc
 
 COEFFICIENTS = 13
 
