@@ -1,6 +1,6 @@
 """Control targets: permuted blocks of responses, and states of a larger speech model or of text models."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,8 +56,7 @@ def speech_states(
 ) -> np.ndarray:
     """States of every layer but the input of a larger speech model, averaged over the frames of each TR's clip.
 
-    Of (samples,) float32 audio, the clips ending at `times`, (TRs,) seconds after its start; (TRs, layers * dim)
-    float32.
+    The clips of the (samples,) audio end at `times`, (TRs,) seconds after its start; (TRs, layers * dim) float32.
     """
     pooled = []
     with torch.no_grad(), autocast(device):
@@ -99,18 +98,16 @@ def projected(
 
     From {story: (TRs, dim)} to {story: (TRs, n_targets)}, float32, of mean 0 and deviation 1 over the stories `train`.
     """
-    standardise = _standardiser(np.concatenate([states[story] for story in train]))
     dim = next(iter(states.values())).shape[1]
     matrix = rng.standard_normal((dim, n_targets), dtype=np.float32) / np.sqrt(dim)
-    mixed = {story: standardise(found) @ matrix for story, found in states.items()}
-    standardise = _standardiser(np.concatenate([mixed[story] for story in train]))
-    return {story: standardise(found) for story, found in mixed.items()}
+    return _standardised({story: found @ matrix for story, found in _standardised(states, train).items()}, train)
 
 
-def _standardiser(states: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    mean, deviation = states.mean(axis=0), states.std(axis=0)
+def _standardised(states: Mapping[str, np.ndarray], train: Sequence[str]) -> dict[str, np.ndarray]:
+    of_train = np.concatenate([states[story] for story in train])
+    mean, deviation = of_train.mean(axis=0), of_train.std(axis=0)
     scale = np.where(deviation > 0, deviation, np.inf)
-    return lambda found: ((found - mean) / scale).astype(np.float32)
+    return {story: ((found - mean) / scale).astype(np.float32) for story, found in states.items()}
 
 
 @cache
@@ -137,7 +134,6 @@ def _contextual(name: str, labels: tuple[str, ...], device: str = "cpu") -> np.n
     tokenizer, model = _text_model(name)
     model.to(device)
     start_token, tokens_of_words = _tokens(tokenizer, labels)
-    before = len(start_token)
     tokens = torch.tensor([token for of_word in tokens_of_words for token in of_word])
     states = torch.empty(len(tokens), model.config.hidden_size)
     with torch.no_grad(), autocast(device):
@@ -145,7 +141,7 @@ def _contextual(name: str, labels: tuple[str, ...], device: str = "cpu") -> np.n
             first = max(0, start + STRIDE_TOKENS - CONTEXT_TOKENS)
             window = torch.cat([torch.tensor(start_token).long(), tokens[first : start + STRIDE_TOKENS]])
             hidden = model(input_ids=window[None].to(device)).last_hidden_state[0].float()
-            states[start : start + STRIDE_TOKENS] = hidden[before + start - first :].cpu()
+            states[start : start + STRIDE_TOKENS] = hidden[len(start_token) + start - first :].cpu()
     last = np.cumsum([len(of_word) for of_word in tokens_of_words]) - 1
     return states[torch.from_numpy(last)].numpy()
 

@@ -119,10 +119,10 @@ class SelfTunedModel(torch.nn.Module):
             return self.head.loss(audio)
 
 
-Model = TunedModel | SelfTunedModel
+Model, State = TunedModel | SelfTunedModel, dict[str, torch.Tensor]
 
 
-def trainable_state(model: Model) -> dict[str, torch.Tensor]:
+def trainable_state(model: Model) -> State:
     """Parameters that tuning moves, and what its head or objective keeps beside them, by name."""
     moved = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
     return moved | {f"head.{name}": kept for name, kept in model.head.named_buffers()}
@@ -137,13 +137,10 @@ def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> flo
 
 
 def make_optimiser(model: Model, settings: Tuning, n_steps: int) -> tuple[Optimiser, Schedule]:
-    """AdamW with a learning rate for the trunk and one for the rest, and their schedule over `n_steps`."""
-    trunk = model.encoder.trainable_parameters()
-    known = {id(parameter) for parameter in trunk}
-    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-    rates = (trunk, settings.trunk_learning_rate), (rest, settings.head_learning_rate)
-    groups = [{"params": parameters, "lr": rate} for parameters, rate in rates]
-    optimiser = Optimiser(groups, weight_decay=settings.weight_decay, fused=True)
+    """AdamW with a learning rate for the trunk and one for the head, and their schedule over `n_steps`."""
+    trunk = {"params": model.encoder.trainable_parameters(), "lr": settings.trunk_learning_rate}
+    head = {"params": model.head.parameters(), "lr": settings.head_learning_rate}
+    optimiser = Optimiser([trunk, head], weight_decay=settings.weight_decay, fused=True)
     return optimiser, Schedule(optimiser, lambda step: learning_rate_factor(step, n_steps, settings.warmup_fraction))
 
 
@@ -154,9 +151,7 @@ def saving(path: Path | None) -> Callable[..., None]:
     """
     written, took = -math.inf, 0.0
 
-    def save(
-        model: Model, optimiser: Optimiser, schedule: Schedule, history: list[dict], best: dict[str, torch.Tensor]
-    ) -> None:
+    def save(model: Model, optimiser: Optimiser, schedule: Schedule, history: list[dict], best: State) -> None:
         nonlocal written, took
         start = time.monotonic()
         if not path or (took > 1 and start - written < took / SHARE_OF_TIME):
@@ -170,18 +165,15 @@ def saving(path: Path | None) -> Callable[..., None]:
     return save
 
 
-def restore(
-    path: Path, model: Model, optimiser: Optimiser, schedule: Schedule
-) -> tuple[list[dict], dict[str, torch.Tensor]]:
+def restore(path: Path, model: Model, optimiser: Optimiser, schedule: Schedule) -> tuple[list[dict], State]:
     """Put model, optimiser and schedule where a checkpoint left them; give back history and best state."""
     state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
     found = {name: tensor.shape for name, tensor in state["model"].items()}
     expected = {name: tensor.shape for name, tensor in trainable_state(model).items()}
     if found != expected:
         other = min(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-        raise InputError(
-            f"{path}: holds another model's parameters (such as {other}), expected those of {model.encoder.family}"
-        )
+        family = model.encoder.family
+        raise InputError(f"{path}: holds another model's parameters (such as {other}), expected those of {family}")
     model.load_state_dict(state["model"], strict=False)
     optimiser.load_state_dict(state["optimiser"])
     schedule.load_state_dict(state["schedule"])

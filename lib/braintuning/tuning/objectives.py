@@ -33,44 +33,27 @@ GUMBEL_DECAY = 0.999
 
 
 def objective(encoder: SpeechEncoder, recordings: Sequence[np.ndarray], seed: int) -> "Objective":
-    """Self-supervised objective of an encoder's family.
+    """Self-supervised objective of an encoder's family, with heads drawn from `seed` where the weights hold none.
 
-    Parameters
-    ----------
-    encoder : SpeechEncoder
-    recordings : sequence of (samples,) float32
-        16 kHz. HuBERT and WavLM: k-means units are fitted on the states that the encoder gives them now, and stay.
-    seed : int
-        Of the heads' first values, where the weights do not hold wav2vec2's own, and of k-means.
-
-    Raises
-    ------
-    InputError
-        HuBERT and WavLM: too few frames for 200 units.
+    For HuBERT and WavLM, k-means units are fitted to the encoder's states of the (samples,) float32 recordings; raises
+    InputError where these have too few frames.
     """
     units = fit_units(encoder, recordings, seed) if encoder.family in ("hubert", "wavlm") else None
-    device = next(encoder.model.parameters()).device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if units is not None:
-            return MaskedUnits(encoder, units).to(device)
-        if encoder.family == "whisper":
-            return MaskedReconstruction(encoder).to(device)
-        heads = Contrastive(encoder)
-    if not encoder.weights_from.startswith("random"):
+        if encoder.family == "wav2vec2":
+            heads = Contrastive(encoder)
+        else:
+            heads = MaskedReconstruction(encoder) if units is None else MaskedUnits(encoder, units)
+    if encoder.family == "wav2vec2" and not encoder.weights_from.startswith("random"):
         heads.continue_pretraining()
-    return heads.to(device)
+    return heads.to(next(encoder.model.parameters()).device)
 
 
 class Objective(torch.nn.Module):
-    """Heads on an encoder, and a loss of audio; has the extra parameters only.
+    """Heads on an encoder, which is no part of their parameters, and a loss of audio.
 
-    Attributes
-    ----------
-    encoder : SpeechEncoder
-        No part of the objective's parameters and state.
-    mask_vector : (dim,) float
-        Takes the place of a masked frame; starts as the model's own.
+    The parameter `mask_vector`, (dim,), takes the place of a masked frame; it starts as the model's own.
     """
 
     def __init__(self, encoder: SpeechEncoder) -> None:
@@ -184,9 +167,8 @@ class MaskedReconstruction(Objective):
         last = encoder.trunk(torch.cat([hidden, front[:, frames:]], dim=1), frames, layers=[-1])[0]
         n_fft, hop, audio = encoder.preprocessor.n_fft, encoder.preprocessor.hop_length, audio.to(front.device).float()
         log_mel = whisper_log_mel(audio, encoder.mel_filters, 2 * frames, n_fft, hop)
-        return functional.mse_loss(
-            self.head(last[mask]).float(), log_mel.transpose(1, 2).reshape(len(audio), frames, -1)[mask]
-        )
+        targets = log_mel.transpose(1, 2).reshape(len(audio), frames, -1)
+        return functional.mse_loss(self.head(last[mask]).float(), targets[mask])
 
 
 def span_mask(clips: int, frames: int, start_probability: float, span: int = SPAN_FRAMES) -> torch.Tensor:
