@@ -18,6 +18,7 @@ from braintuning.datasets.textgrid import Interval, is_silence
 from braintuning.errors import InputError
 
 DRAWS = 1000
+CLIPS_AT_ONCE = 8
 WORD_VECTORS = "glove-6b-50d"
 CONTEXT_TOKENS = 256
 STRIDE_TOKENS = 128
@@ -47,12 +48,7 @@ def permute_blocks(n_trs: int, block_trs: int, rng: np.random.Generator) -> np.n
 
 
 def speech_states(
-    larger: SpeechEncoder,
-    audio: np.ndarray,
-    times: np.ndarray,
-    clip_seconds: float,
-    device: str = "cpu",
-    batch_size: int = 8,
+    larger: SpeechEncoder, audio: np.ndarray, times: np.ndarray, clip_seconds: float, device: str = "cpu"
 ) -> np.ndarray:
     """States of every layer but the input of a larger speech model, averaged over the frames of each TR's clip.
 
@@ -60,8 +56,8 @@ def speech_states(
     """
     pooled = []
     with torch.no_grad(), autocast(device):
-        for start in range(0, len(times), batch_size):
-            clips = timing.windows(audio, times[start : start + batch_size], clip_seconds)
+        for start in range(0, len(times), CLIPS_AT_ONCE):
+            clips = timing.windows(audio, times[start : start + CLIPS_AT_ONCE], clip_seconds)
             hidden = larger(torch.from_numpy(clips).to(device))[1:].float().mean(dim=2)
             pooled.append(hidden.transpose(0, 1).flatten(1).cpu().numpy())
     return np.concatenate(pooled)
