@@ -25,9 +25,9 @@ from braintuning.demo.pretraining import Pretraining
 from braintuning.demo.pretraining_corpus import held_out_speakers, real_speakers
 from braintuning.demo.voices import RATE, Voice, speak
 from braintuning.errors import InputError
-from braintuning.lowlevel.acoustic import mfcc
 from braintuning.lowlevel.phones import PHONES, without_stress
 from braintuning.probes.corpora import aligned
+from braintuning.probes.mfcc import mfcc
 from braintuning.probes.utterance import Utterance
 from braintuning.results import REPOSITORY, atomic_path, generator
 from braintuning.timing import SAMPLE_RATE

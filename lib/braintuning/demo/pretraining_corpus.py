@@ -16,7 +16,7 @@ from braintuning.datasets.audio import read_audio
 from braintuning.demo.stories import STORY_TEXTS
 from braintuning.demo.voices import RATE, VOICES, Voice, speak
 from braintuning.errors import InputError
-from braintuning.lowlevel.acoustic import mfcc
+from braintuning.probes.mfcc import mfcc
 from braintuning.results import CACHE, REPOSITORY, atomic_path, generator
 from braintuning.timing import SAMPLE_RATE
 from braintuning.tuning.units import fit_centres, nearest_centre

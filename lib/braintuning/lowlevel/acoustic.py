@@ -3,14 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from scipy.fft import dct
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
-from torch.nn import functional
 from transformers.audio_utils import mel_filter_bank
 
-from braintuning.backbone.families import standardised
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.lowlevel.phones import articulation, without_stress
@@ -62,26 +58,6 @@ def power_spectrum_by_tr(audio: np.ndarray, times: np.ndarray, tr: float) -> np.
     """
     bands, centres = power_spectrum(audio)
     return lanczos_resample(bands - np.float32(FLOOR_DB), centres, times, tr)
-
-
-def mfcc(audio: torch.Tensor) -> torch.Tensor:
-    """Mel-frequency cepstral coefficients with deltas, (batch, frames, 39), of (batch, samples) float32 16 kHz audio.
-
-    Thirteen coefficients of 40 mel bands over 25 ms of a standardised clip every 10 ms, their first and second
-    differences, each over four steps. Every second one is kept: frame k starts at sample 320 k, as in a model with
-    seven convolutions of stride 320.
-    """
-    window = torch.hann_window(400, device=audio.device)
-    power = standardised(audio.float()).unfold(1, 400, 160)
-    power = torch.fft.rfft(power * window, n=512).abs() ** 2
-    filters = mel_filter_bank(257, 40, 20.0, SAMPLE_RATE / 2, SAMPLE_RATE).astype(np.float32)
-    cosines = dct(np.eye(40, dtype=np.float32), axis=1, norm="ortho")[:, :13]
-    log_mel = (power @ torch.from_numpy(filters).to(audio.device)).clamp(min=1e-5).log()
-    parts = [log_mel @ torch.from_numpy(cosines).to(audio.device)]
-    for _ in range(2):
-        padded = functional.pad(parts[-1].transpose(1, 2), (2, 2), mode="replicate").transpose(1, 2)
-        parts.append((padded[:, 4:] - padded[:, :-4]) / 4)
-    return torch.cat(parts, dim=-1)[:, ::2]
 
 
 def sums_by_tr(events: Sequence[Interval], vectors: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:

@@ -21,7 +21,7 @@ from braintuning.demo.pretraining_corpus import (
 )
 from braintuning.demo.voices import VOICES
 from braintuning.errors import InputError
-from braintuning.lowlevel.acoustic import mfcc
+from braintuning.probes.mfcc import mfcc
 from scipy.fft import dct
 from tiny import listening
 from transformers import AutoModel
