@@ -1,4 +1,4 @@
-"""Batch loader: raw clips or cached front-end features."""
+"""Batches: loading them, dividing them so that they fit into memory, and checking their losses."""
 
 import logging
 import math
