@@ -9,17 +9,11 @@ import torch
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
+from braintuning.backbone import weights
 from braintuning.backbone.families import adapt_wavlm_attention, hidden_states, standardised, whisper_log_mel
 from braintuning.backbone.fast import front_convolutions
 from braintuning.backbone.pypi_weights import encoder_only
-from braintuning.backbone.weights import (
-    Preprocessor,
-    load_preprocessor,
-    load_transformers_model,
-    quiet_transformers,
-    resolve,
-    supported_family,
-)
+from braintuning.backbone.weights import Preprocessor
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 from braintuning.timing import SAMPLE_RATE
@@ -31,7 +25,7 @@ class SpeechEncoder(torch.nn.Module):
     """Encoder of a wav2vec2, HuBERT, WavLM or Whisper model, from audio to the hidden states of every layer.
 
     Call it for everything at once, or the frozen `front_end` (normalisation of each clip and convolutions, or log-mel
-    input) and the trainable `trunk` (transformer blocks) separately, to compute the front end once and tune the trunk.
+    input) and the trainable `trunk` (transformer blocks) one after the other.
 
     Layer 0 is the input of the first block and layer k the output of block k, in every family. The last layer includes
     the final norm where the model has one: Whisper, and models with `do_stable_layer_norm`. Dropout, LayerDrop and
@@ -40,11 +34,9 @@ class SpeechEncoder(torch.nn.Module):
     Attributes
     ----------
     model : PreTrainedModel
-        The transformers model; Whisper without its decoder.
-    family : str
-        One of `weights.FAMILIES`.
-    name, weights_from : str
-        The name asked for, and where the weights came from.
+        Whisper without its decoder.
+    family, name, weights_from : str
+        One of `weights.FAMILIES`, the name asked for, and where the weights came from.
     pad_to_30s : bool
         Whether Whisper's input is each clip padded with silence to 30 s, as in its training, or the clip alone.
     n_layers, dim : int
@@ -63,7 +55,7 @@ class SpeechEncoder(torch.nn.Module):
         self, model: PreTrainedModel, preprocessor: Preprocessor, *, name: str, weights_from: str, pad_to_30s: bool
     ) -> None:
         super().__init__()
-        self.family = supported_family(model.config.model_type, name)
+        self.family = weights.supported_family(model.config.model_type, name)
         if self.family == "whisper" and model.config.decoder_layers:
             model = encoder_only(model.config, model.encoder.state_dict())
         self.model, self.preprocessor = model, preprocessor
@@ -101,9 +93,9 @@ class SpeechEncoder(torch.nn.Module):
             The model is not found, of another architecture or incomplete.
         """
         name = str(name_or_folder)
-        folder, weights_from = resolve(name)
-        model = load_transformers_model(Path(folder), name)
-        preprocessor = load_preprocessor(model.config, Path(folder))
+        folder, weights_from = weights.resolve(name)
+        model = weights.load_transformers_model(Path(folder), name)
+        preprocessor = weights.load_preprocessor(model.config, Path(folder))
         if pad_to_30s is None:
             pad_to_30s = getattr(preprocessor, "pad_to_30s", True)
         return cls(model, preprocessor, name=name, weights_from=weights_from, pad_to_30s=pad_to_30s)
@@ -111,35 +103,23 @@ class SpeechEncoder(torch.nn.Module):
     @classmethod
     def from_config(cls, config: PreTrainedConfig, *, pad_to_30s: bool = True, seed: int = 0) -> "SpeechEncoder":
         """Make a model with random weights drawn from `seed`; raises InputError for another architecture."""
-        name = f"random {supported_family(config.model_type, 'configuration')}"
+        name = f"random {weights.supported_family(config.model_type, 'configuration')}"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = AutoModel.from_config(copy.deepcopy(config))
-        weights_from = f"random weights, seed {seed}"
-        return cls(model, load_preprocessor(config), name=name, weights_from=weights_from, pad_to_30s=pad_to_30s)
+        preprocessor, weights_from = weights.load_preprocessor(config), f"random weights, seed {seed}"
+        return cls(model, preprocessor, name=name, weights_from=weights_from, pad_to_30s=pad_to_30s)
 
     def forward(self, audio: torch.Tensor, layers: Sequence[int] | None = None) -> torch.Tensor:
-        """Hidden states `(layers + 1, batch, frames, dim)` of `(batch, samples)` audio, without frames of padding."""
+        """Hidden states, (layers + 1, batch, frames, dim), of (batch, samples) audio, without frames of padding."""
         return self.trunk(self.front_end(audio), self.n_frames(audio.shape[1]), layers)
 
     @torch.no_grad()
     def front_end(self, audio: torch.Tensor) -> torch.Tensor:
-        """Run the frozen part.
+        """Run the frozen part on (batch, samples) float 16 kHz audio of full scale ±1; (batch, frames, channels).
 
-        Parameters
-        ----------
-        audio : (batch, samples) float
-            16 kHz, full scale ±1; moved to the model's device.
-
-        Returns
-        -------
-        front : (batch, frames, channels)
-            For Whisper with positions added, and 1500 frames with `pad_to_30s`.
-
-        Raises
-        ------
-        InputError
-            Audio of another shape or dtype, or see `n_frames`.
+        For Whisper with positions added, and 1500 frames with `pad_to_30s`. Raises InputError for audio of another
+        shape or dtype, and as `n_frames` does.
         """
         if audio.ndim != 2 or not audio.is_floating_point():
             found = f"{tuple(audio.shape)} {audio.dtype}"
@@ -171,13 +151,14 @@ class SpeechEncoder(torch.nn.Module):
         n_frames : int, optional
             Leading frames to return, such as `n_frames(samples)` to leave out Whisper's padding; all by default.
         layers : sequence of int, optional
-            Layers to return, in this order, -1 being the last; all by default.
+            Layers to return, -1 being the last; all by default.
         frames : (n,) int64, optional
-            Frames to return, in this order, instead of the leading ones.
+            Frames to return instead of the leading ones.
 
         Returns
         -------
-        hidden : (layers + 1 or len(layers), batch, frames, dim)
+        hidden : (layers, batch, frames, dim)
+            Layers and frames in the order in which they were asked for.
         """
         every = range(self.n_layers + 1)
         wanted = every if layers is None else [every[layer] for layer in layers]
@@ -222,15 +203,8 @@ class SpeechEncoder(torch.nn.Module):
     def lora(self, rank: int = 8, alpha: float = 32, dropout: float = 0.1, seed: int = 0) -> "SpeechEncoder":
         """Add low-rank adapters to the q, k, v and output projections of every block; only these stay trainable.
 
-        Parameters
-        ----------
-        rank : int
-        alpha : float
-            The adapters' product is scaled by `alpha / rank` (Hu et al. 2021, LoRA).
-        dropout : float
-            Of the adapters' input, after `train()`.
-        seed : int
-            Of the adapters' initial values.
+        Their product is scaled by `alpha / rank` (Hu et al. 2021, LoRA); `dropout` of their input follows `train`;
+        `seed` is that of their initial values.
         """
         from peft import LoraConfig, LoraModel
 
@@ -250,7 +224,7 @@ class SpeechEncoder(torch.nn.Module):
         preprocessor = copy.deepcopy(self.preprocessor)
         if self.family == "whisper":
             preprocessor.pad_to_30s = self.pad_to_30s
-        with atomic_path(Path(folder)) as temporary, quiet_transformers():
+        with atomic_path(Path(folder)) as temporary, weights.quiet_transformers():
             model.save_pretrained(temporary)
             preprocessor.save_pretrained(temporary)
 

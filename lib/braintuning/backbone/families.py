@@ -11,10 +11,7 @@ from braintuning.backbone.fast import positional_convolution
 
 
 def standardised(audio: torch.Tensor) -> torch.Tensor:
-    """Scale `(batch, samples)` float audio to zero mean and unit variance per clip.
-
-    As transformers' Wav2Vec2FeatureExtractor does, with its 1e-7 added to the variance.
-    """
+    """Scale (batch, samples) float audio to zero mean and unit variance per clip, as Wav2Vec2FeatureExtractor does."""
     variance, mean = torch.var_mean(audio, dim=1, keepdim=True, correction=0)
     return (audio - mean) / torch.sqrt(variance + 1e-7)
 
@@ -22,20 +19,8 @@ def standardised(audio: torch.Tensor) -> torch.Tensor:
 def whisper_log_mel(audio: torch.Tensor, mel_filters: torch.Tensor, columns: int, n_fft: int, hop: int) -> torch.Tensor:
     """Whisper's log-mel input, equal to that of transformers' WhisperFeatureExtractor but only as long as needed.
 
-    Parameters
-    ----------
-    audio : (batch, samples) float32
-        At most `columns * hop` samples; padded with silence to that.
-    mel_filters : (mels, n_fft / 2 + 1) float
-    columns : int
-        Length of the result; the convolutions need `2 * frames + 2`.
-    n_fft, hop : int
-        Window and step, in samples.
-
-    Returns
-    -------
-    log_mel : (batch, mels, columns) float32
-        Also under autocast.
+    (batch, samples) float32 audio, padded with silence to `columns * hop` samples, goes through (mels, n_fft / 2 + 1)
+    filters to (batch, mels, columns) float32, also under autocast; the convolutions need `2 * frames + 2` columns.
     """
     with torch.autocast(audio.device.type, enabled=False):
         padded = functional.pad(audio, (0, columns * hop - audio.shape[1]))
@@ -49,19 +34,9 @@ def whisper_log_mel(audio: torch.Tensor, mel_filters: torch.Tensor, columns: int
 def hidden_states(
     model: PreTrainedModel, front: torch.Tensor, last: int, frames: slice | torch.Tensor
 ) -> Iterator[torch.Tensor]:
-    """Hidden states from the front end's output: the first block's input, then each block's output up to layer `last`.
+    """Yield hidden states, (batch, n, dim), of layer 0 to layer `last` from the front end's output.
 
-    Parameters
-    ----------
-    front : (batch, frames, channels) float
-    last : int
-        The model's last layer includes the final norm where the model has one.
-    frames : slice or (n,) int64
-        Frames to return, a slice being the leading ones; attention sees every frame.
-
-    Yields
-    ------
-    state : (batch, n, dim)
+    `frames` are those to return, (n,) int64 or a slice of the leading ones; see `SpeechEncoder`.
     """
     encoder, family = model.encoder, model.config.model_type
     pre_norm = family == "whisper" or model.config.do_stable_layer_norm

@@ -73,10 +73,7 @@ def kept_kernels(kernels: Kernels) -> Iterator[None]:
 
 
 def positional_convolution(layer: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-    """Output of a model's `encoder.pos_conv_embed` for `(batch, frames, dim)` input, to float32 rounding.
-
-    Shape and dtype are those of `hidden`.
-    """
+    """Output of a model's `encoder.pos_conv_embed`, to float32 rounding, in shape, (batch, frames, dim), and dtype."""
     kept = None if torch.is_grad_enabled() else _kept.get()
     few = hidden.device.type == "cpu" and len(hidden) < FEWEST_BY_TRANSFORM and not torch.is_grad_enabled()
     if (few and kept is None) or getattr(layer, "batch_norm", None) is not None:
@@ -93,10 +90,7 @@ def positional_convolution(layer: torch.nn.Module, hidden: torch.Tensor) -> torc
 
 
 def spectrum(kernel: torch.Tensor, groups: int, n_fft: int) -> torch.Tensor:
-    """Conjugate spectrum `(frequencies, groups, dim / groups in, dim / groups out)` of a kernel.
-
-    `kernel` is `(dim, dim / groups, length)`, as in torch's Conv1d.
-    """
+    """Conjugate spectrum, (frequencies, groups, dim / groups in, dim / groups out), of a grouped Conv1d weight."""
     with torch.autocast(kernel.device.type, enabled=False):
         response = torch.fft.rfft(kernel.float(), n_fft, dim=-1).conj()
     return response.view(groups, kernel.shape[1], kernel.shape[1], -1).permute(3, 0, 2, 1)

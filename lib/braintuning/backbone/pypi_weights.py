@@ -11,7 +11,6 @@ from braintuning.errors import InputError
 
 CT2_VERSIONS = (4, 5, 6)
 CT2_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-CT2_OUTER = {"conv1": "conv1", "conv2": "conv2", "layer_norm": "layer_norm"}
 CT2_BLOCK = {
     "self_attn_layer_norm": "self_attention/layer_norm",
     "self_attn.qkv": "self_attention/linear_0",
@@ -56,8 +55,8 @@ def read_ctranslate2(data: bytes, source: str) -> tuple[str, dict[str, np.ndarra
     """Read a whole CTranslate2 `model.bin`; `source` names it in error messages.
 
     Its layout is that of CTranslate2's own `python/ctranslate2/specs/model_spec.py`. Returns the kind of model, such as
-    `WhisperSpec`, and arrays by name, aliases included, in the file's own shapes and dtypes. Raises InputError if the
-    file is truncated, or of an unknown version or number type.
+    `WhisperSpec`, and arrays by name, aliases included. Raises InputError if the file is truncated or of an unknown
+    version or number type.
     """
     cursor = _Cursor(data, source)
     version = cursor.number("I")
@@ -113,10 +112,10 @@ def _encoder_state(left: dict[str, np.ndarray], n_layers: int, source: str) -> d
         return torch.from_numpy(value.astype(np.float32))
 
     state = {"embed_positions.weight": take("position_encodings/encodings")}
-    blocks = {
-        f"layers.{i}.{ours}": f"layer_{i}/{theirs}" for i in range(n_layers) for ours, theirs in CT2_BLOCK.items()
-    }
-    for ours, theirs in (CT2_OUTER | blocks).items():
+    names = {name: name for name in ("conv1", "conv2", "layer_norm")}
+    for i in range(n_layers):
+        names |= {f"layers.{i}.{ours}": f"layer_{i}/{theirs}" for ours, theirs in CT2_BLOCK.items()}
+    for ours, theirs in names.items():
         weight, bias = ("gamma", "beta") if ours.endswith("layer_norm") else ("weight", "bias")
         state[f"{ours}.weight"], state[f"{ours}.bias"] = take(f"{theirs}/{weight}"), take(f"{theirs}/{bias}")
     for i in range(n_layers):

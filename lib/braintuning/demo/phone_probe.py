@@ -27,10 +27,10 @@ from braintuning.demo.voices import RATE, Voice, speak
 from braintuning.errors import InputError
 from braintuning.lowlevel.phones import PHONES, without_stress
 from braintuning.probes.corpora import aligned
+from braintuning.probes.mfcc import mfcc
 from braintuning.probes.utterance import Utterance
 from braintuning.results import REPOSITORY, atomic_path, generator
 from braintuning.timing import SAMPLE_RATE
-from braintuning.tuning.units import mfcc
 
 HOP, CENTRE = 320, 200
 PIECE_SECONDS = 10.0

@@ -15,12 +15,12 @@ from transformers import HubertConfig, PreTrainedConfig, Wav2Vec2Config
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.families import standardised
 from braintuning.backbone.precision import autocast
-from braintuning.demo.pretraining_corpus import draw_clips
+from braintuning.demo.pretraining_corpus import MfccUnits, draw_clips
 from braintuning.errors import InputError
 from braintuning.results import atomic_path, generator
-from braintuning.tuning.loop import learning_rate_factor
+from braintuning.tuning.model import learning_rate_factor
 from braintuning.tuning.objectives import Contrastive, MaskedUnits
-from braintuning.tuning.units import EncoderUnits, MfccUnits, fit_units
+from braintuning.tuning.units import EncoderUnits, fit_units
 
 log = logging.getLogger(__name__)
 

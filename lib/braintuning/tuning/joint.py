@@ -17,12 +17,11 @@ from braintuning.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class CommonCortex:
-    """Points that several participants have in common.
+    """Points that several participants have in common: voxels, where they have the same, or vertices of fsaverage5.
 
     Attributes
     ----------
     points : (points,) int64
-        Which voxels, where participants have the same, or which vertices of fsaverage5.
     from_voxels : mapping of participant to csr_matrix, (points, n_voxels), or None
         Share of each voxel in each point's value, none of an invalid voxel; None where points are voxels.
     """
@@ -51,19 +50,8 @@ def common_cortex(
     Participants on one surface with the same voxels keep these. Others meet on fsaverage5, each of its vertices taking
     the value of the participant's vertex that is nearest on the registration sphere.
 
-    Parameters
-    ----------
-    cortices : mapping of participant to Cortex
-    ceilings : mapping of participant to (n_voxels,) float
-        NaN where nothing could be measured.
-    threshold : float
-    invalid : mapping of participant to (n_voxels,) bool, optional
-        Voxels without usable responses: they have no share in any point.
-
-    Raises
-    ------
-    InputError
-        No such point.
+    By participant, `ceilings` are (n_voxels,) float, NaN where nothing could be measured, and `invalid` is (n_voxels,)
+    bool: voxels that have no share in any point. Raises InputError where there is no such point.
     """
     invalid = invalid or {participant: np.zeros(cortex.n_voxels, bool) for participant, cortex in cortices.items()}
     first = next(iter(cortices.values()))

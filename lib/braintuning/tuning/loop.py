@@ -5,39 +5,33 @@ import copy
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
 from torch.utils.data import BatchSampler
 
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.errors import InputError
 from braintuning.results import generator
 from braintuning.study.settings import Tuning
-from braintuning.tuning.batches import Load, Samples, ahead, loader, micro_batch_size, samples_of
+from braintuning.tuning.batches import CheckedLosses, Load, Samples, ahead, loader, micro_batch_size, samples_of
 from braintuning.tuning.model import (
     Front,
     Model,
-    Optimiser,
-    Schedule,
     SelfTunedModel,
     StoryTargets,
     TunedModel,
     check_stories,
+    make_optimiser,
     restore,
     saving,
     trainable_state,
 )
 
 log = logging.getLogger(__name__)
-
-STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 50}
-"""A GPU is waited for, to see whether losses are finite, only once in so many steps."""
 
 
 def brain_tune(
@@ -56,26 +50,24 @@ def brain_tune(
 
     Two learning rates, linear decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025). With targets of several
     participants each batch makes one step for each of them (their NeurIPS 2025 paper); with `settings.lora_rank` only
-    adapters and head move. Processes that `torchrun` started tune one model together.
+    adapters and head move. Processes that `torchrun` started tune one model together. The encoder is changed in place.
 
     Parameters
     ----------
     encoder : SpeechEncoder
-        Changed in place.
     train, validation : mapping of story name to StoryTargets
     settings : Tuning
     device : str
-        `cpu` or `cuda`; see `precision.precision`.
+        `cpu` or `cuda`.
     checkpoint : Path, optional
-        Everything needed to go on is written there after each epoch (where that takes long, after some); a run that
-        finds it goes on from it to the same result.
+        File of everything needed to go on, written after most epochs; a run that finds it goes on to the same result.
     objective : Module, optional
         Its `loss(audio)` is minimised instead of a distance from targets; see `objectives`.
     scratch : Path, optional
-        Folder for the front end's output where that does not fit into memory; see `batches.cached_fronts`.
+        Folder for the front end's output where that does not fit into memory.
     max_memory : float, optional
-        GiB that a step may take, about; batches are then gone through in micro-batches, to the same result but for the
-        draws of dropout and masks, which are made for each of them.
+        GiB that a step may take, about. Batches are then divided into micro-batches, to the same result except for the
+        draws of dropout and masks.
 
     Returns
     -------
@@ -102,31 +94,28 @@ def brain_tune(
     if checkpoint and checkpoint.is_file():
         history, best = restore(checkpoint, model, optimiser, schedule)
         log.info(f"resumed after epoch {len(history)}")
-    if goes_on(history, settings):
+    if _goes_on(history, settings):
         load, load_validation = (
             loader(model, stories, settings, device, scratch and scratch / f"{name}.bin", not max_memory)
             for name, stories in (("train", train), ("validation", validation))
         )
         at_once = micro_batch_size(model, load(samples[:2]), settings, device, max_memory)
-    while goes_on(history, settings):
-        epoch, losses, unchecked = len(history), [], []
+    while _goes_on(history, settings):
+        epoch = len(history)
+        losses = CheckedLosses(model, load, f"epoch {epoch + 1}, step")
         order = [samples[i] for i in generator(settings.seed, "epoch", epoch).permutation(len(samples))]
         model.train()
-        with seeded(settings, device, "draws", epoch):
+        with _seeded(settings, device, "draws", epoch):
             for batch, (inputs, targets) in ahead(BatchSampler(order, settings.batch_size, drop_last=False), load):
                 for participant in range(len(targets)):
-                    loss = gradient(model, inputs, targets[participant], at_once)
-                    unchecked.append((loss, batch, participant))
-                    n_done = len(losses) + len(unchecked)
-                    if len(unchecked) == STEPS_BETWEEN_CHECKS[device] or n_done == n_steps:
-                        losses += finite(unchecked, model, load, f"epoch {epoch + 1}, step", len(losses) + 1)
-                        unchecked = []
+                    losses.add(gradient(model, inputs, targets[participant], at_once), batch, participant)
                     optimiser.step()
                     schedule.step()
+        trained = losses.mean()
         validated = validation_loss(model, samples_of(validation), load_validation, settings, device, epoch)
         if validated < min((done["validation_loss"] for done in history), default=math.inf):
             best = copy.deepcopy(trainable_state(model))
-        history.append({"epoch": epoch + 1, "train_loss": float(np.mean(losses)), "validation_loss": validated})
+        history.append({"epoch": epoch + 1, "train_loss": trained, "validation_loss": validated})
         log.info(json.dumps(history[-1]))
         save(model, optimiser, schedule, history, best)
     model.load_state_dict(best, strict=False)
@@ -173,37 +162,17 @@ def validation_loss(model: Model, samples: Samples, load: Load, settings: Tuning
     """Mean loss over samples, and over participants."""
     total = 0.0
     model.eval()
-    with torch.no_grad(), seeded(settings, device, "validation"):
+    with torch.no_grad(), _seeded(settings, device, "validation"):
         for number, batch in enumerate(BatchSampler(samples, settings.batch_size, drop_last=False), 1):
             inputs, targets = load(batch)
-            losses = [(model.loss(inputs, targets[p]), batch, p) for p in range(len(targets))]
-            where = f"epoch {epoch + 1}, validation batch {number}, participant"
-            total += float(np.mean(finite(losses, model, load, where))) * len(batch)
+            losses = CheckedLosses(model, load, f"epoch {epoch + 1}, validation batch {number}, participant")
+            for participant in range(len(targets)):
+                losses.add(model.loss(inputs, targets[participant]), batch, participant)
+            total += losses.mean() * len(batch)
     return total / len(samples)
 
 
-def finite(
-    losses: Sequence[tuple[torch.Tensor, Samples, int]],
-    model: Model,
-    load: Load,
-    where: str,
-    first: int = 1,
-) -> list[float]:
-    """Losses of batches and participants, numbered from `first`, as numbers; one that is not finite is refused."""
-    values = torch.stack([loss.detach() for loss, _, _ in losses]).tolist()
-    for number, (value, (_, batch, participant)) in enumerate(zip(values, losses, strict=True), first):
-        if not math.isfinite(value):
-            with torch.no_grad():
-                inputs, targets = load(batch)
-                alone = [slice(i, i + 1) for i in range(len(batch))]
-                of_clips = [model.loss(inputs[one], targets[participant][one]) for one in alone]
-            culprits = {story for (story, _), loss in zip(batch, of_clips, strict=True) if not loss.isfinite()}
-            names = ", ".join(sorted(culprits or {story for story, _ in batch}))
-            raise InputError(f"tuning: loss {value} at {where} {number} (story {names}), expected a finite number")
-    return values
-
-
-def goes_on(history: list[dict], settings: Tuning) -> bool:
+def _goes_on(history: list[dict], settings: Tuning) -> bool:
     """Whether there are epochs left, and one of the last `patience` lowered the validation loss."""
     losses, patience = [done["validation_loss"] for done in history], settings.patience
     saturated = len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
@@ -211,29 +180,8 @@ def goes_on(history: list[dict], settings: Tuning) -> bool:
 
 
 @contextmanager
-def seeded(settings: Tuning, device: str, *labels: str | int) -> Iterator[None]:
+def _seeded(settings: Tuning, device: str, *labels: str | int) -> Iterator[None]:
     """Draws of torch (dropout of adapters, masks) come from a seed of their own and leave others' alone."""
     with torch.random.fork_rng(devices=[torch.device(device)] if device == "cuda" else []):
         torch.manual_seed(int(generator(settings.seed, *labels).integers(2**62)))
         yield
-
-
-def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> float:
-    """Linear warm-up to 1 over the first share of the steps, then linear decay to 0 at `n_steps`."""
-    warmup = round(warmup_fraction * n_steps)
-    if step < warmup:
-        return (step + 1) / warmup
-    return max(n_steps - step, 0) / max(n_steps - warmup, 1)
-
-
-def make_optimiser(model: Model, settings: Tuning, n_steps: int) -> tuple[Optimiser, Schedule]:
-    """AdamW with a learning rate for the trunk and one for the rest, and their schedule over `n_steps`."""
-    trunk = model.encoder.trainable_parameters()
-    known = {id(parameter) for parameter in trunk}
-    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-    groups = [
-        {"params": trunk, "lr": settings.trunk_learning_rate},
-        {"params": rest, "lr": settings.head_learning_rate},
-    ]
-    optimiser = Optimiser(groups, weight_decay=settings.weight_decay, fused=True)
-    return optimiser, Schedule(optimiser, lambda step: learning_rate_factor(step, n_steps, settings.warmup_fraction))

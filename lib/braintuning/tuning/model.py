@@ -1,4 +1,4 @@
-"""Training material of one story, the models that learn from it, and their checkpoints."""
+"""Training material, the models that learn from it, their optimiser and their checkpoints."""
 
 import math
 import time
@@ -13,6 +13,7 @@ from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
+from braintuning.study.settings import Tuning
 from braintuning.tuning.losses import LOSSES
 
 SHARE_OF_TIME = 0.1
@@ -29,9 +30,9 @@ class StoryTargets:
     audio : (samples,) float32
         Mono, 16 kHz.
     times : (TRs,) float
-        Seconds after the audio's start at which each TR was acquired.
+        When each TR was acquired, in seconds after the audio's start.
     targets : (TRs, targets) float32, or tuple of such
-        Those of several participants in a tuple, which is empty in stimulus-tuning.
+        Of one participant, or of several in a tuple, which is empty in stimulus-tuning.
     """
 
     audio: np.ndarray
@@ -40,7 +41,7 @@ class StoryTargets:
 
     @property
     def of_each(self) -> tuple[np.ndarray, ...]:
-        """Targets of each participant."""
+        """Targets by participant."""
         return self.targets if isinstance(self.targets, tuple) else (self.targets,)
 
 
@@ -86,9 +87,7 @@ class TunedModel(torch.nn.Module):
 
     def __init__(self, encoder: SpeechEncoder, n_targets: int, loss: str = "l2") -> None:
         super().__init__()
-        self.encoder = encoder
-        self.head = torch.nn.Linear(encoder.dim, n_targets)
-        self._loss = LOSSES[loss]
+        self.encoder, self.head, self._loss = encoder, torch.nn.Linear(encoder.dim, n_targets), LOSSES[loss]
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 
@@ -112,8 +111,7 @@ class SelfTunedModel(torch.nn.Module):
 
     def __init__(self, encoder: SpeechEncoder, objective: torch.nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.head = objective
+        self.encoder, self.head = encoder, objective
 
     def loss(self, audio: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
         """The objective's own loss on some clips, which have no targets; a scalar, in `precision` likewise."""
@@ -121,13 +119,29 @@ class SelfTunedModel(torch.nn.Module):
             return self.head.loss(audio)
 
 
-Model = TunedModel | SelfTunedModel
+Model, State = TunedModel | SelfTunedModel, dict[str, torch.Tensor]
 
 
-def trainable_state(model: Model) -> dict[str, torch.Tensor]:
+def trainable_state(model: Model) -> State:
     """Parameters that tuning moves, and what its head or objective keeps beside them, by name."""
     moved = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
     return moved | {f"head.{name}": kept for name, kept in model.head.named_buffers()}
+
+
+def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> float:
+    """Linear warm-up to 1 over the first share of the steps, then linear decay to 0 at `n_steps`."""
+    warmup = round(warmup_fraction * n_steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    return max(n_steps - step, 0) / max(n_steps - warmup, 1)
+
+
+def make_optimiser(model: Model, settings: Tuning, n_steps: int) -> tuple[Optimiser, Schedule]:
+    """AdamW with a learning rate for the trunk and one for the head, and their schedule over `n_steps`."""
+    trunk = {"params": model.encoder.trainable_parameters(), "lr": settings.trunk_learning_rate}
+    head = {"params": model.head.parameters(), "lr": settings.head_learning_rate}
+    optimiser = Optimiser([trunk, head], weight_decay=settings.weight_decay, fused=True)
+    return optimiser, Schedule(optimiser, lambda step: learning_rate_factor(step, n_steps, settings.warmup_fraction))
 
 
 def saving(path: Path | None) -> Callable[..., None]:
@@ -137,44 +151,29 @@ def saving(path: Path | None) -> Callable[..., None]:
     """
     written, took = -math.inf, 0.0
 
-    def save(
-        model: Model, optimiser: Optimiser, schedule: Schedule, history: list[dict], best: dict[str, torch.Tensor]
-    ) -> None:
+    def save(model: Model, optimiser: Optimiser, schedule: Schedule, history: list[dict], best: State) -> None:
         nonlocal written, took
         start = time.monotonic()
         if not path or (took > 1 and start - written < took / SHARE_OF_TIME):
             return
-        state = {
-            "model": trainable_state(model),
-            "optimiser": optimiser.state_dict(),
-            "schedule": schedule.state_dict(),
-            "history": history,
-            "best": best,
-        }
+        state = {"optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            torch.save(state, file)
+            torch.save({**state, "model": trainable_state(model), "history": history, "best": best}, file)
         written = time.monotonic()
         took = written - start
 
     return save
 
 
-def restore(
-    path: Path, model: Model, optimiser: Optimiser, schedule: Schedule
-) -> tuple[list[dict], dict[str, torch.Tensor]]:
-    """Put model, optimiser and schedule where a checkpoint left them; give back the history and the best epoch's state.
-
-    Raises InputError where the checkpoint is of a model with other parameters.
-    """
+def restore(path: Path, model: Model, optimiser: Optimiser, schedule: Schedule) -> tuple[list[dict], State]:
+    """Put model, optimiser and schedule where a checkpoint left them; give back history and best state."""
     state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
-    found, expected = (
-        {name: tensor.shape for name, tensor in tensors.items()} for tensors in (state["model"], trainable_state(model))
-    )
+    found = {name: tensor.shape for name, tensor in state["model"].items()}
+    expected = {name: tensor.shape for name, tensor in trainable_state(model).items()}
     if found != expected:
         other = min(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-        raise InputError(
-            f"{path}: holds another model's parameters (such as {other}), expected those of {model.encoder.family}"
-        )
+        family = model.encoder.family
+        raise InputError(f"{path}: holds another model's parameters (such as {other}), expected those of {family}")
     model.load_state_dict(state["model"], strict=False)
     optimiser.load_state_dict(state["optimiser"])
     schedule.load_state_dict(state["schedule"])

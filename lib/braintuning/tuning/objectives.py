@@ -1,13 +1,12 @@
 """Self-supervised objectives: what each family of speech models learns from audio alone.
 
-wav2vec2 tells the quantised latent of a masked frame from others of the clip (Baevski, Zhou, Mohamed & Auli 2020,
-wav2vec 2.0); HuBERT and WavLM name the k-means unit of a masked frame (Hsu et al. 2021, HuBERT; Chen et al. 2022,
-WavLM, without its mixing of utterances). Whisper was trained on transcripts and has no objective of this kind: here it
-reconstructs the log-mel input of masked frames, which is this project's choice and not Whisper's own.
+wav2vec2 tells the quantised latent of a masked frame from others of the clip (Baevski, Zhou, Mohamed & Auli 2020);
+HuBERT and WavLM name the k-means unit of a masked frame (Hsu et al. 2021; Chen et al. 2022, without the mixing of
+utterances). Whisper was trained on transcripts: that it reconstructs the log-mel input of masked frames is this
+project's choice. Masks, negatives and Gumbel noise are drawn from torch's global generator.
 
-Masks, negatives and Gumbel noise are drawn from torch's global generator. The contrastive loss is that of transformers'
-`Wav2Vec2ForPreTraining`, which a test compares; that class itself runs the front end with every loss, draws masks and
-negatives from numpy's global generator, and copies every negative.
+The contrastive loss equals that of transformers' `Wav2Vec2ForPreTraining`, which runs the front end with every loss,
+draws masks and negatives from numpy's global generator, and copies every negative.
 """
 
 import math
@@ -34,54 +33,27 @@ GUMBEL_DECAY = 0.999
 
 
 def objective(encoder: SpeechEncoder, recordings: Sequence[np.ndarray], seed: int) -> "Objective":
-    """Self-supervised objective of an encoder's family.
+    """Self-supervised objective of an encoder's family, with heads drawn from `seed` where the weights hold none.
 
-    Parameters
-    ----------
-    encoder : SpeechEncoder
-    recordings : sequence of (samples,) float32
-        16 kHz. HuBERT and WavLM: k-means units are fitted on the states that the encoder gives them now, and stay.
-    seed : int
-        Of the heads' first values, where the weights do not hold wav2vec2's own, and of k-means.
-
-    Raises
-    ------
-    InputError
-        HuBERT and WavLM: too few frames for 200 units.
+    For HuBERT and WavLM, k-means units are fitted to the encoder's states of the (samples,) float32 recordings; raises
+    InputError where these have too few frames.
     """
     units = fit_units(encoder, recordings, seed) if encoder.family in ("hubert", "wavlm") else None
-    device = next(encoder.model.parameters()).device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if units is not None:
-            return MaskedUnits(encoder, units).to(device)
-        if encoder.family == "whisper":
-            return MaskedReconstruction(encoder).to(device)
-        heads = Contrastive(encoder)
-    if (pretrained := _with_pretraining_heads(encoder)) is not None:
-        heads.continue_from(pretrained)
-    return heads.to(device)
-
-
-def _with_pretraining_heads(encoder: SpeechEncoder) -> Wav2Vec2ForPreTraining | None:
-    """The wav2vec2 model with the heads of its pretraining, where its weights hold them."""
-    if encoder.weights_from.startswith("random"):
-        return None
-    with quiet_transformers():
-        model, report = Wav2Vec2ForPreTraining.from_pretrained(resolve(encoder.name)[0], output_loading_info=True)
-    lacking = any(name.startswith(("quantizer.", "project_")) for name in report["missing_keys"])
-    return None if lacking else model
+        if encoder.family == "wav2vec2":
+            heads = Contrastive(encoder)
+        else:
+            heads = MaskedReconstruction(encoder) if units is None else MaskedUnits(encoder, units)
+    if encoder.family == "wav2vec2" and not encoder.weights_from.startswith("random"):
+        heads.continue_pretraining()
+    return heads.to(next(encoder.model.parameters()).device)
 
 
 class Objective(torch.nn.Module):
-    """Heads on an encoder, and a loss of audio; has the extra parameters only.
+    """Heads on an encoder, which is no part of their parameters, and a loss of audio.
 
-    Attributes
-    ----------
-    encoder : SpeechEncoder
-        No part of the objective's parameters and state.
-    mask_vector : (dim,) float
-        Takes the place of a masked frame; starts as the model's own.
+    The parameter `mask_vector`, (dim,), takes the place of a masked frame; it starts as the model's own.
     """
 
     def __init__(self, encoder: SpeechEncoder) -> None:
@@ -108,13 +80,8 @@ class Objective(torch.nn.Module):
 class Contrastive(Objective):
     """wav2vec2's objective: contrastive loss over quantised latents and a penalty on codewords that go unused.
 
-    Attributes
-    ----------
-    span : int
-        Frames in a masked span; about as many frames are masked with any.
-    calls : int64 scalar
-        Losses computed in training; the Gumbel temperature falls from 2 to 0.5 with it, faster than in the paper's
-        400,000 steps.
+    Masked spans have `span` frames; about as many frames are masked with any. The Gumbel temperature falls from 2 to
+    0.5 with `calls`, the losses computed in training, faster than in the paper's 400,000 steps.
     """
 
     def __init__(self, encoder: SpeechEncoder, span: int = SPAN_FRAMES) -> None:
@@ -129,8 +96,13 @@ class Contrastive(Objective):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.n_codewords = config.num_codevectors_per_group * config.num_codevector_groups
 
-    def continue_from(self, pretrained: Wav2Vec2ForPreTraining) -> None:
-        """Take over quantiser and projections of a model as its pretraining left them, at the lowest temperature."""
+    def continue_pretraining(self) -> None:
+        """Take over quantiser and projections where the encoder's weights hold them, at the lowest temperature."""
+        folder, _ = resolve(self.encoder.name)
+        with quiet_transformers():
+            pretrained, report = Wav2Vec2ForPreTraining.from_pretrained(folder, output_loading_info=True)
+        if any(name.startswith(("quantizer.", "project_")) for name in report["missing_keys"]):
+            return
         self.quantiser.load_state_dict(pretrained.quantizer.state_dict())
         self.project_latent.load_state_dict(pretrained.project_q.state_dict())
         self.project_hidden.load_state_dict(pretrained.project_hid.state_dict())
@@ -156,12 +128,8 @@ class Contrastive(Objective):
 class MaskedUnits(Objective):
     """HuBERT's and WavLM's objective: name the unit of each masked frame.
 
-    Attributes
-    ----------
-    units : Module
-        From (batch, samples) audio to (batch, frames) int64 units; has `centres` (units, channels).
-    unmasked_weight : float
-        Share of the loss on the other frames, 1 - alpha in Hsu et al. 2021, equation 2; 0 counts masked ones only.
+    The module `units` makes (batch, frames) int64 of (batch, samples) audio, and has `centres` (units, channels).
+    `unmasked_weight` is the share of the loss on the other frames, 1 - alpha in Hsu et al. 2021, equation 2.
     """
 
     def __init__(self, encoder: SpeechEncoder, units: torch.nn.Module, unmasked_weight: float = 0.0) -> None:
@@ -183,9 +151,8 @@ class MaskedUnits(Objective):
 class MaskedReconstruction(Objective):
     """For Whisper: reconstruct the log-mel input of masked frames.
 
-    A masked frame's convolved input is replaced by a learned vector, its position stays; a linear head on the last
-    layer gives both log-mel columns of the frame; the loss is their mean squared error. Padding is neither masked nor
-    counted.
+    A learned vector replaces a masked frame's convolved input, whose position stays; a linear head on the last layer
+    gives the frame's two log-mel columns, with a mean squared error. Padding is neither masked nor counted.
     """
 
     def __init__(self, encoder: SpeechEncoder) -> None:
@@ -198,13 +165,10 @@ class MaskedReconstruction(Objective):
         positions = encoder.model.encoder.embed_positions.weight[:frames]
         hidden = torch.where(mask.unsqueeze(-1), self.mask_vector + positions, front[:, :frames])
         last = encoder.trunk(torch.cat([hidden, front[:, frames:]], dim=1), frames, layers=[-1])[0]
-        return functional.mse_loss(self.head(last[mask]).float(), self._targets(audio.to(front.device), frames)[mask])
-
-    @torch.no_grad()
-    def _targets(self, audio: torch.Tensor, frames: int) -> torch.Tensor:
-        n_fft, hop = self.encoder.preprocessor.n_fft, self.encoder.preprocessor.hop_length
-        log_mel = whisper_log_mel(audio.float(), self.encoder.mel_filters, 2 * frames, n_fft, hop)
-        return log_mel.transpose(1, 2).reshape(len(audio), frames, -1)
+        n_fft, hop, audio = encoder.preprocessor.n_fft, encoder.preprocessor.hop_length, audio.to(front.device).float()
+        log_mel = whisper_log_mel(audio, encoder.mel_filters, 2 * frames, n_fft, hop)
+        targets = log_mel.transpose(1, 2).reshape(len(audio), frames, -1)
+        return functional.mse_loss(self.head(last[mask]).float(), targets[mask])
 
 
 def span_mask(clips: int, frames: int, start_probability: float, span: int = SPAN_FRAMES) -> torch.Tensor:

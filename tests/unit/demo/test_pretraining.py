@@ -11,6 +11,7 @@ from braintuning.demo.pretraining import Pretraining, PretrainingRun, pretrain, 
 from braintuning.demo.pretraining_corpus import (
     HELD_OUT_VOICE,
     PRETRAINING_VOICES,
+    MfccUnits,
     draw_clips,
     held_out_speakers,
     pretraining_stories,
@@ -20,7 +21,7 @@ from braintuning.demo.pretraining_corpus import (
 )
 from braintuning.demo.voices import VOICES
 from braintuning.errors import InputError
-from braintuning.tuning.units import MfccUnits, mfcc
+from braintuning.probes.mfcc import mfcc
 from scipy.fft import dct
 from tiny import listening
 from transformers import AutoModel

@@ -77,10 +77,11 @@ def test_trap_control_sees_another_window_than_treatment(monkeypatch):
     assert sorted(control.of_each[0][:, 0]) == list(range(47))
 
 
-def test_speech_states_are_the_mean_of_each_layer_over_the_clip():
+def test_speech_states_are_the_mean_of_each_layer_over_the_clip(monkeypatch):
+    monkeypatch.setattr(controls, "CLIPS_AT_ONCE", 2)
     larger, times = tiny.encoder("hubert"), np.array([3.0, 4.5, 20.0])
     audio = tiny.sound(0, 30).astype(np.float32)
-    states = controls.speech_states(larger, audio, times, 2.0, batch_size=2)
+    states = controls.speech_states(larger, audio, times, 2.0)
     assert states.shape == (3, 2 * 16)
     for row, time in enumerate(times):
         clip = audio[round((time - 2) * 16_000) : round(time * 16_000)]

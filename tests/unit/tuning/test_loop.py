@@ -14,9 +14,9 @@ from braintuning.results import generator
 from braintuning.study.settings import Tuning
 from braintuning.tuning import loop
 from braintuning.tuning.batches import loader, samples_of
-from braintuning.tuning.loop import brain_tune, gradient, learning_rate_factor, validation_loss
+from braintuning.tuning.loop import brain_tune, gradient, validation_loss
 from braintuning.tuning.losses import LOSSES
-from braintuning.tuning.model import StoryTargets, TunedModel, trainable_state
+from braintuning.tuning.model import StoryTargets, TunedModel, learning_rate_factor, trainable_state
 from braintuning.tuning.objectives import objective
 from tiny import refused
 from transformers import HubertModel
