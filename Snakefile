@@ -40,9 +40,12 @@ MINUTES = {"tune": 10 * HEARD * STUDY.tuning.epochs // 2, "preference": 10, "pro
 MINUTES |= {"extract": 3 * HEARD, "align": 3 * HEARD, "low_level": 3 * HEARD * LAYERS}
 
 
-def recipe(wildcards, output):
-    """What of the study decides a job's first result: a change of it runs the job again."""
-    return RECIPES[str(output[0])]
+def recipe_of(path):
+    """What of the study decides a result: a change of it runs the job again.
+
+    A function of wildcards alone: Snakemake does not compare parameters that depend on a job's input or output.
+    """
+    return lambda wildcards: RECIPES[str(path).format(**dict(wildcards.items()))]
 
 
 def memory(step):
@@ -103,7 +106,7 @@ rule dataset:
     message: "read and check the dataset"
     output: RESULTS / "dataset.json",
     params:
-        recipe=recipe,
+        recipe=recipe_of(RESULTS / "dataset.json"),
     resources:
         mem_mb=memory("dataset"),
         runtime=minutes("dataset"),
@@ -116,7 +119,7 @@ rule ceiling:
     output: STUDY.ceiling_file("{participant}"),
     benchmark: TIMES / "ceiling" / "{participant}.tsv"
     params:
-        recipe=recipe,
+        recipe=recipe_of(STUDY.ceiling_file("{participant}")),
     resources:
         mem_mb=memory("dataset"),
         runtime=minutes("dataset"),
@@ -129,7 +132,7 @@ rule tune:
     output: RESULTS / "models" / "{run}" / "provenance.json",
     benchmark: TIMES / "tune" / "{run}.tsv"
     params:
-        recipe=recipe,
+        recipe=recipe_of(RESULTS / "models" / "{run}" / "provenance.json"),
         options=lambda w: options_of(TUNED[w.run]),
     threads: THREADS
     resources:
@@ -147,7 +150,7 @@ rule extract:
     output: RESULTS / "features" / "{run}.h5",
     benchmark: TIMES / "extract" / "{run}.tsv"
     params:
-        recipe=recipe,
+        recipe=recipe_of(RESULTS / "features" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run]),
     threads: THREADS
     resources:
@@ -167,7 +170,7 @@ rule align:
         table=RESULTS / "alignment" / "{participant}" / "{run}.csv",
     benchmark: TIMES / "align" / "{participant}" / "{run}.tsv"
     params:
-        recipe=recipe,
+        recipe=recipe_of(RESULTS / "alignment" / "{participant}" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
     threads: THREADS
     resources:
@@ -184,7 +187,7 @@ use rule align as align_first with:
         table=RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.csv",
     benchmark: TIMES / "align" / "{participant}" / "{run}.first-{first}.tsv"
     params:
-        recipe=recipe,
+        recipe=recipe_of(RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant, first=w.first),
 
 
@@ -205,7 +208,7 @@ rule low_level_features:
     output: RESULTS / "low_level" / "features_{stories}.h5",
     benchmark: TIMES / "low_level_features" / "{stories}.tsv"
     params:
-        recipe=recipe,
+        recipe=recipe_of(RESULTS / "low_level" / "features_{stories}.h5"),
         participant=lambda w, output: next(
             p for p in STUDY.participants if str(STUDY.low_level_features_file(p)) == str(output[0])
         ),
@@ -223,7 +226,7 @@ rule low_level_alone:
     output: STUDY.low_level_alone_file("{participant}"),
     benchmark: TIMES / "low_level_alone" / "{participant}.tsv"
     params:
-        recipe=recipe,
+        recipe=recipe_of(STUDY.low_level_alone_file("{participant}")),
     resources:
         gpu=GPUS,
         mem_mb=memory("low_level"),
@@ -242,7 +245,7 @@ rule low_level:
         table=RESULTS / "low_level" / "{participant}" / "{run}.csv",
     benchmark: TIMES / "low_level" / "{participant}" / "{run}.tsv"
     params:
-        recipe=recipe,
+        recipe=recipe_of(RESULTS / "low_level" / "{participant}" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
     threads: THREADS
     resources:
@@ -257,7 +260,7 @@ rule words:
     output: STUDY.words_file,
     benchmark: TIMES / "words" / "words.tsv"
     params:
-        recipe=recipe,
+        recipe=recipe_of(STUDY.words_file),
     resources:
         mem_mb=memory("preference"),
         runtime=minutes("preference"),
@@ -274,7 +277,7 @@ rule preference:
         table=RESULTS / "preference" / "{run}{recorded}.csv",
     benchmark: TIMES / "preference" / "{run}{recorded}.tsv"
     params:
-        recipe=recipe,
+        recipe=recipe_of(RESULTS / "preference" / "{run}{recorded}.h5"),
         options=lambda w: options_of(RUNS[w.run]) + (" --recordings" if w.recorded else ""),
     threads: THREADS
     resources:
@@ -292,7 +295,7 @@ rule probe:
         tables=[RESULTS / "probes" / task / "{run}.csv" for task in STUDY.probes.tasks],
     benchmark: TIMES / "probe" / "{run}.tsv"
     params:
-        recipe=lambda w, output: [RECIPES[str(path)] for path in output.scores],
+        recipe=lambda w: [RECIPES[str(STUDY.probe_file(task, RUNS[w.run]))] for task in STUDY.probes.tasks],
         options=lambda w: options_of(RUNS[w.run]),
     threads: THREADS
     resources:
@@ -307,7 +310,7 @@ rule leaks:
     output: STUDY.leaks_file, STUDY.leaks_file.with_suffix(".csv"),
     benchmark: TIMES / "leaks" / "leaks.tsv"
     params:
-        recipe=recipe,
+        recipe=recipe_of(STUDY.leaks_file),
     threads: THREADS
     resources:
         gpu=GPUS,
