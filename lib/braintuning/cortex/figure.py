@@ -7,18 +7,20 @@ from pathlib import Path
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from braintuning.cortex.colours import DIFFERENCE, SMOOTHED, Reliability, limits, per_vertex, smoothed, vertex_colours
+from braintuning.cortex.colours import DIFFERENCE, Reliability, limits, per_vertex, smoothed, vertex_colours
 from braintuning.cortex.flatmap import (
     DEFAULT_GROUPS,
     INSET_REGIONS,
     auditory_window,
     draw_frame,
     draw_groups,
+    draw_inflated,
     draw_inset,
     draw_regions,
-    plot_inflated,
     region_colours,
     show_image,
     write_names,
@@ -61,10 +63,9 @@ def cortex_figure(
 
     Parameters
     ----------
-    surface : Surface
-        With a flat mesh.
-    values : ndarray, (n_vertices,)
-        NaN shows the grey of the folds.
+    surface, values, labels, groups
+        As in `plot_flatmap`, a value per vertex. The names of early auditory regions stand in magnified windows and
+        not on the map.
     label : str
         What the values are, with their unit; written at the colour bar.
     title, note : str, optional
@@ -77,9 +78,6 @@ def cortex_figure(
         Values whose size is smaller are not shown.
     symmetric : bool
         Use the colour map `colours.DIFFERENCE`, centred on zero.
-    labels, groups
-        As in `plot_flatmap`. The names of early auditory regions stand in magnified windows and not on the map.
-    width_inches : float
     reliability : Reliability, optional
         A second dimension that fades values, with a two-dimensional colour legend in place of the colour bar.
     smooth_mm : float
@@ -94,16 +92,17 @@ def cortex_figure(
     """
     values = per_vertex(surface, values, "values")
     if smooth_mm:
-        values, reliability, note = _smooth(surface, values, reliability, note, smooth_mm)
+        if reliability is not None:
+            values = np.where(reliability.alpha(surface) > 0, values, np.nan)
+            reliability = replace(reliability, values=smoothed(surface, reliability.values, smooth_mm))
+        values, note = smoothed(surface, values, smooth_mm), _smoothing_note(note, smooth_mm)
     alpha = None if reliability is None else reliability.alpha(surface)
     groups = () if labels is None else groups
     ink = region_colours(labels, groups)
     visible = np.isin(labels, list(ink)) & (alpha > 0) if ink and alpha is not None else np.zeros(len(values), bool)
     vmin, vmax = limits(surface, values[visible] if visible.any() else values, vmin, vmax, symmetric)
-    scale = dict(cmap=DIFFERENCE if symmetric else "inferno", vmin=vmin, vmax=vmax)
+    scale = ScalarMappable(Normalize(vmin, vmax), DIFFERENCE if symmetric else "inferno")
     shown = values if threshold is None else np.where(np.abs(values) >= threshold, values, np.nan)
-    if np.isnan(shown).all():
-        shown, alpha = values, np.zeros(len(values))
     sides = HEMISPHERES if set(ink) & set(INSET_REGIONS) else ()
     windows = {side: window for side in sides if (window := auditory_window(surface, labels, side))}
     fig, axes, label = brain_page(
@@ -116,25 +115,15 @@ def cortex_figure(
         two_dimensional=reliability is not None,
         insets=bool(windows),
     )
-    _draw_flat(axes, surface, vertex_colours(surface, shown, alpha=alpha, **scale), labels, groups, windows)
+    _draw_flat(axes, surface, vertex_colours(surface, shown, scale, alpha), labels, groups, windows)
     for view in CAMERA_X:
-        plot_inflated(shown, *view, surface, ax=axes[view], alpha=alpha, labels=labels, groups=groups, **scale)
+        draw_inflated(axes[view], surface, view, shown, scale, alpha, labels, groups)
     if reliability is None:
-        colour_bar(axes["key"], shown, label, alpha=alpha, threshold=threshold, **scale)
+        colour_bar(axes["key"], shown, label, scale, alpha, threshold)
     else:
-        colour_square(axes["key"], label, reliability, threshold=threshold, **scale)
+        colour_square(axes["key"], label, reliability, scale, threshold)
     group_legend(axes["legend"], groups)
     return fig
-
-
-def _smooth(
-    surface: Surface, values: np.ndarray, reliability: Reliability | None, note: str | None, mm: float
-) -> tuple[np.ndarray, Reliability | None, str]:
-    """Values and reliability smoothed, only values that the reliability shows taking part, and a note that says so."""
-    if reliability is not None:
-        values = np.where(reliability.alpha(surface) > 0, values, np.nan)
-        reliability = replace(reliability, values=smoothed(surface, reliability.values, mm))
-    return smoothed(surface, values, mm), reliability, _smoothing_note(note, mm)
 
 
 def _draw_flat(
@@ -158,12 +147,13 @@ def _draw_flat(
 
 
 def _smoothing_note(note: str | None, mm: float) -> str:
-    return f"{note}. {SMOOTHED.format(mm)}" if note else SMOOTHED.format(mm)
+    how = f"Map smoothed on the surface for display alone (standard deviation {mm:g} mm)"
+    return f"{f'{note}. ' if note else ''}{how}; numbers are of unsmoothed values"
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One participant's map.
+    """One participant's map and what is written under it.
 
     Attributes
     ----------
@@ -173,8 +163,6 @@ class Panel:
         NaN where there is nothing to show.
     labels : ndarray of str, (n_vertices,), or None
         Region at each vertex; None draws no outlines.
-    caption : str
-        Written under the map.
     """
 
     surface: Surface
@@ -194,7 +182,7 @@ def participants_figure(
     width_inches: float = 7.2,
     smooth_mm: float = 0.0,
 ) -> Figure:
-    """Draw flat maps of 1 to 9 participants in a grid, with one colour bar and one legend below.
+    """Flat maps of 1 to 9 participants in a grid, with one colour bar and one legend below.
 
     Parameters
     ----------
@@ -210,7 +198,7 @@ def participants_figure(
     Raises
     ------
     InputError
-        If there are no panels or more than 9, as `plot_flatmap`, and if `vmin` is not below `vmax`.
+        As `cortex_figure`, and if there are no panels or more than 9.
     """
     if not 1 <= len(panels) <= MOST_PANELS:
         raise InputError(f"panels: found {len(panels)}, expected 1 to {MOST_PANELS} participants")
@@ -219,38 +207,26 @@ def participants_figure(
         values = [smoothed(panel.surface, one, smooth_mm) for panel, one in zip(panels, values, strict=True)]
         note = _smoothing_note(note, smooth_mm)
     vmin, vmax = limits(panels[0].surface, np.concatenate(values), vmin, vmax, symmetric=False)
-    scale = dict(cmap="inferno", vmin=vmin, vmax=vmax)
+    scale = ScalarMappable(Normalize(vmin, vmax), "inferno")
     images = [view_image(panel.surface) for panel in panels]
     aspect = max(image.aspect for image in images)
-    captions = [panel.caption for panel in panels]
-    fig, axes, label = participants_page(width_inches, aspect, captions, label=label, note=note)
-    visible = [np.abs(one) >= (threshold or 0) for one in values]
+    fig, axes, label = participants_page(width_inches, aspect, [one.caption for one in panels], label=label, note=note)
+    shown = [np.where(np.abs(one) >= (threshold or 0), one, np.nan) for one in values]
     for k, (panel, image) in enumerate(zip(panels, images, strict=True)):
-        known = np.where(np.isnan(values[k]), vmin, values[k])
-        show_image(axes[k], image, vertex_colours(panel.surface, known, alpha=visible[k], **scale))
+        show_image(axes[k], image, vertex_colours(panel.surface, shown[k], scale))
         if panel.labels is not None:
             draw_groups(axes[k], panel.surface, panel.labels, DEFAULT_GROUPS)
-    seen = np.where(np.concatenate(visible), np.concatenate(values), np.nan)
-    colour_bar(axes["key"], seen, label, threshold=threshold, **scale)
+    colour_bar(axes["key"], np.concatenate(shown), label, scale, threshold=threshold)
     group_legend(axes["legend"], DEFAULT_GROUPS if any(panel.labels is not None for panel in panels) else ())
     return fig
 
 
 def save_figure(fig: Figure, path_without_suffix: Path) -> tuple[Path, Path]:
-    """Write a figure as PNG and PDF, each whole or not at all, with the same bytes every time.
+    """Write a figure as PNG and PDF, each whole or not at all, with the same bytes every time; their paths.
 
-    Parameters
-    ----------
-    fig : Figure
-        The PNG has 300 dots an inch, and so have the rasterised parts of the PDF unless it would then exceed 2 MB, as
-        with values that differ from vertex to vertex. Text in the PDF stays text (TrueType).
-    path_without_suffix : Path
-        '.png' and '.pdf' are appended to it; its folder is made.
-
-    Returns
-    -------
-    tuple of Path
-        The PNG and the PDF.
+    '.png' and '.pdf' are appended to the path; its folder is made. The PNG has 300 dots an inch, and so have the
+    rasterised parts of the PDF unless it would then exceed 2 MB, as with values that differ from vertex to vertex. Text
+    in the PDF stays text (TrueType).
     """
     base = Path(path_without_suffix)
     paths = []

@@ -5,8 +5,10 @@ from functools import lru_cache
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colorbar import make_axes
+from matplotlib.colors import Normalize
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.path import Path as Curve
@@ -14,7 +16,7 @@ from matplotlib.patheffects import Stroke
 from matplotlib.textpath import TextPath
 
 from braintuning.cortex.colours import CASING, GROUP_COLOURS, limits, vertex_colours
-from braintuning.cortex.outlines import Box, Name, Outline, group_outline, outlines, place_names
+from braintuning.cortex.outlines import Box, Name, Outline, outlines, place_names
 from braintuning.cortex.page import colour_bar
 from braintuning.cortex.raster import FLAT, Raster, View, facing_light, view_image
 from braintuning.cortex.regions import GROUPS, members
@@ -53,8 +55,8 @@ def plot_flatmap(
         fs_LR-32k or the 59,412 of them that are not on the medial wall, left hemisphere first. NaN shows the grey of
         the folds.
     cortex : 'fs_LR', Cortex or Surface
-        What the values lie on: the HCP's group surface with the HCP-MMP1.0 regions, a participant's cortex such as
-        `dataset.cortex("UTS03")`, or any surface with a flat mesh.
+        The HCP's group surface with the HCP-MMP1.0 regions, a participant's cortex such as `dataset.cortex("UTS03")`,
+        or any surface with a flat mesh.
     labels : ndarray of str, (n_vertices,), optional
         Region at each vertex; by default those of the cortex. A bare `Surface` has none, and no outlines.
     groups : sequence of str
@@ -62,18 +64,13 @@ def plot_flatmap(
     names : bool
         Whether to write the names of the regions.
     cmap, vmin, vmax
-        Colour map and the values at its ends, by default 0 (or the 1st percentile, if negative) and the 99th
-        percentile.
+        Colour map and the values at its ends, by default as `colours.limits` chooses them.
     alpha : ndarray, optional
-        Opacity of each value over the folds, 0 to 1; of the length of `values`.
+        Opacity of each value over the folds, 0 to 1.
     colour_label : str, optional
         Draws a colour bar with this label below the map.
     ax : Axes, optional
         Where to draw, without a projection; by default a new pyplot figure. Names fit the size that it has now.
-
-    Returns
-    -------
-    Axes
 
     Raises
     ------
@@ -89,10 +86,20 @@ def plot_flatmap(
 
     >>> plot_flatmap(ceiling, dataset.cortex("UTS03"), vmin=0, vmax=1)  # over a participant's voxels
     """
-    surface, values, alpha, labels = _on_surface(values, cortex, alpha, labels)
+    values = np.asarray(values, np.float64)
+    if isinstance(cortex, str):
+        if cortex != "fs_LR":
+            raise InputError(f"cortex {cortex!r}: expected 'fs_LR', a Cortex or a Surface")
+        cortex = fs_lr_cortex_of_vertices()
+    surface = cortex
+    if isinstance(cortex, Cortex):
+        surface, labels = cortex.surface, cortex.vertex_labels if labels is None else labels
+        values, alpha = (
+            cortex.to_vertices(one) if one is not None and np.shape(one) == (cortex.n_voxels,) else one
+            for one in (values, alpha)
+        )
     image = view_image(surface)
-    scale = dict(zip(("vmin", "vmax"), limits(surface, values, vmin, vmax, symmetric=False), strict=True), cmap=cmap)
-    colours = vertex_colours(surface, values, alpha=alpha, **scale)
+    scale = ScalarMappable(Normalize(*limits(surface, values, vmin, vmax, symmetric=False)), cmap)
     if ax is None:
         import matplotlib.pyplot as plt
 
@@ -100,76 +107,28 @@ def plot_flatmap(
         ax = plt.figure(figsize=(PAGE_INCHES, height)).add_axes((0, 0, 1, 1))
     if colour_label is not None:
         below, _ = make_axes(ax, location="bottom", fraction=0.12, shrink=0.4, aspect=30, pad=0.01)
-        colour_bar(below, values, colour_label, alpha=alpha, **scale)
-    show_image(ax, image, colours)
+        colour_bar(below, values, colour_label, scale, alpha)
+    show_image(ax, image, vertex_colours(surface, values, scale, alpha))
     if labels is not None:
         drawn = draw_regions(ax, surface, labels, groups)
         write_names(ax, surface, drawn if names else ())
     return ax
 
 
-def plot_inflated(
-    values: np.ndarray,
-    hemisphere: str,
-    view: str,
-    cortex: str | Cortex | Surface = "fs_LR",
-    *,
+def draw_inflated(
     ax: Axes,
-    cmap: str = "inferno",
-    vmin: float | None = None,
-    vmax: float | None = None,
+    surface: Surface,
+    view: tuple[str, str],
+    values: np.ndarray,
+    scale: ScalarMappable,
     alpha: np.ndarray | None = None,
     labels: np.ndarray | None = None,
-    groups: Sequence[str] = DEFAULT_GROUPS,
-) -> Axes:
-    """Draw values on one inflated hemisphere, lit from the front, with one outline around each group of regions.
-
-    Parameters
-    ----------
-    values, cortex, cmap, vmin, vmax, alpha, labels, groups
-        As in `plot_flatmap`; values of both hemispheres. No flat mesh is needed.
-    hemisphere, view : str
-        'left' or 'right'; 'lateral' or 'medial'.
-    ax : Axes
-        Two-dimensional.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    InputError
-        As `plot_flatmap`, and if the hemisphere or view is unknown or `ax` is three-dimensional.
-    """
-    if ax.name == "3d":
-        raise InputError("axes for an inflated view: found projection '3d', expected axes without a projection")
-    surface, values, alpha, labels = _on_surface(values, cortex, alpha, labels)
-    seen_from, image = (hemisphere, view), view_image(surface, (hemisphere, view))
-    vmin, vmax = limits(surface, values, vmin, vmax, symmetric=False)
-    look = dict(cmap=cmap, vmin=vmin, vmax=vmax, alpha=alpha, light=facing_light(surface, seen_from))
-    show_image(ax, image, vertex_colours(surface, values, **look))
-    if labels is not None:
-        draw_groups(ax, surface, labels, groups, seen_from)
-    return ax
-
-
-def _on_surface(
-    values: np.ndarray, cortex: str | Cortex | Surface, alpha: np.ndarray | None, labels: np.ndarray | None
-) -> tuple[Surface, np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Surface, values and opacity at its vertices, and its labels."""
-    values = np.asarray(values, np.float64)
-    if isinstance(cortex, str):
-        if cortex != "fs_LR":
-            raise InputError(f"cortex {cortex!r}: expected 'fs_LR', a Cortex or a Surface")
-        cortex = fs_lr_cortex_of_vertices()
-    if isinstance(cortex, Surface):
-        return cortex, values, alpha, labels
-    values, alpha = (
-        cortex.to_vertices(one) if one is not None and np.shape(one) == (cortex.n_voxels,) else one
-        for one in (values, alpha)
-    )
-    return cortex.surface, values, alpha, cortex.vertex_labels if labels is None else labels
+    groups: Sequence[str] = (),
+) -> None:
+    """Draw values on one inflated view, lit from the front, with one outline around each group of regions."""
+    image = view_image(surface, view)
+    show_image(ax, image, vertex_colours(surface, values, scale, alpha, facing_light(surface, view)))
+    draw_groups(ax, surface, labels, groups, view)
 
 
 def show_image(ax: Axes, image: Raster, colours: np.ndarray, window: Box | None = None) -> None:
@@ -207,9 +166,10 @@ def draw_regions(
 
 
 def draw_groups(ax: Axes, surface: Surface, labels: np.ndarray, groups: Sequence[str], view: View = FLAT) -> None:
-    """Draw one outline around each group of regions on a view, the first group on top."""
+    """Draw one outline around each group on a view, the first on top; `InputError` as from `regions.members`."""
     for group in reversed(groups):
-        _draw_outlines(ax, group_outline(surface, labels, group, view), GROUP_COLOURS)
+        members(labels, group)
+        _draw_outlines(ax, outlines(surface, labels, (group,), view), GROUP_COLOURS)
 
 
 def _draw_outlines(ax: Axes, drawn: Sequence[Outline], colours: dict[str, str], scale: float | None = None) -> None:

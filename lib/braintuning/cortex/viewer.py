@@ -12,6 +12,7 @@ from warnings import catch_warnings, simplefilter
 
 import nibabel
 import numpy as np
+from nibabel.gifti import GiftiDataArray, GiftiImage
 
 from braintuning.cortex.colours import limits, per_vertex
 from braintuning.cortex.pycortex import pycortex_with_subjects
@@ -63,8 +64,6 @@ def write_viewer(folder: Path, layers: Mapping[str, Layer], *, title: str, store
         Made whole or not at all; what was there is replaced. A browser shows it only through a web server: see `serve`.
     layers : mapping of str to Layer
         The maps by the name that the viewer lists.
-    title : str
-        Of the page.
     store : Path
         Where pycortex keeps its subjects; the first viewer takes some seconds, as the surface is written there.
 
@@ -120,23 +119,20 @@ def _write_fs_lr(folder: Path) -> None:
         for name in ("surfaces", "surface-info", "transforms", "anatomicals", "views", "cache"):
             (temporary / name).mkdir(parents=True)
         for hemisphere in HEMISPHERES:
-            _write_meshes(temporary / "surfaces", hemisphere)
+            meshes = {name: hcp_mesh(hemisphere, kind) for name, kind in MESHES.items()}
+            points, flat = meshes["flat"]
+            meshes["flat"] = points, without_cut_bridges(meshes["fiducial"][1], flat, len(points))
+            for name, (points, faces) in meshes.items():
+                arrays = [
+                    GiftiDataArray(points.astype(np.float32), intent="NIFTI_INTENT_POINTSET"),
+                    GiftiDataArray(faces.astype(np.int32), intent="NIFTI_INTENT_TRIANGLE"),
+                ]
+                path = temporary / "surfaces" / f"{name}_{hemisphere[0]}h.gii"
+                nibabel.save(GiftiImage(darrays=arrays), path)
         depth = fs_lr().sulcal_depth.astype(np.float32)
         left, right = (depth[fs_lr().vertices(hemisphere)] for hemisphere in HEMISPHERES)
         for name, sign in (("sulcaldepth", 1), ("curvature", -1)):
             np.savez(temporary / "surface-info" / f"{name}.npz", left=sign * left, right=sign * right)
-
-
-def _write_meshes(folder: Path, hemisphere: str) -> None:
-    meshes = {name: hcp_mesh(hemisphere, kind) for name, kind in MESHES.items()}
-    points, flat = meshes["flat"]
-    meshes["flat"] = points, without_cut_bridges(meshes["fiducial"][1], flat, len(points))
-    for name, (points, faces) in meshes.items():
-        arrays = [
-            nibabel.gifti.GiftiDataArray(points.astype(np.float32), intent="NIFTI_INTENT_POINTSET"),
-            nibabel.gifti.GiftiDataArray(faces.astype(np.int32), intent="NIFTI_INTENT_TRIANGLE"),
-        ]
-        nibabel.save(nibabel.gifti.GiftiImage(darrays=arrays), folder / f"{name}_{hemisphere[0]}h.gii")
 
 
 def without_cut_bridges(full: np.ndarray, flat: np.ndarray, n_vertices: int) -> np.ndarray:
@@ -159,12 +155,9 @@ def without_cut_bridges(full: np.ndarray, flat: np.ndarray, n_vertices: int) -> 
 
 
 def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
-    """A web server of a folder for this machine alone, not yet running; port 0 takes any free one.
+    """A web server of a viewer for this machine alone, not yet running; port 0 takes any free one.
 
-    Raises
-    ------
-    InputError
-        If there is no viewer in the folder, or the port is taken.
+    A folder without a viewer, or a port that is taken, is an `InputError`.
     """
     folder = Path(folder)
     if not (folder / "index.html").is_file():
