@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap
 from scipy import sparse
@@ -26,29 +25,18 @@ DARKEST_FOLD, LIGHTEST_FOLD = 0.40, 0.87
 MIDDLE_FOLD = 0.7
 DARKEST_SHADE = 0.62
 LEAST_WEIGHT = 1e-3
-DIFFERENCE = "dark to light"
-"""Name of the map of differences: blue and dark below zero, grey at zero, orange to yellow and light above it."""
-colormaps.register(
-    LinearSegmentedColormap.from_list(
-        DIFFERENCE, ["#081d58", "#225ea8", "#5b8fc7", "#a8a8a8", "#f8ac52", "#fdc64a", "#fff7b2"]
-    ),
-    name=DIFFERENCE,
-    force=True,
+DIFFERENCE = LinearSegmentedColormap.from_list(
+    "dark to light", ["#081d58", "#225ea8", "#5b8fc7", "#a8a8a8", "#f8ac52", "#fdc64a", "#fff7b2"]
 )
+"""Colour map of differences: blue and dark below zero, grey at zero, orange to yellow and light above it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
     """How reliable each value is: the second dimension of a two-dimensional colour map.
 
-    Attributes
-    ----------
-    values : ndarray, (n_vertices,)
-        The measure, a noise ceiling for example; NaN counts as unreliable.
-    label : str
-        Written beside the colour legend.
-    low, high : float
-        Where a value's colour begins to show over the grey folds, and from where on it shows in full.
+    A value's colour begins to show over the grey folds where the measure `values` (n_vertices,), such as the noise
+    ceiling, is `low`, and shows in full from `high` on; NaN counts as unreliable. `label` stands at the colour legend.
     """
 
     values: np.ndarray
@@ -80,7 +68,7 @@ def vertex_colours(
     alpha: np.ndarray | None = None,
     light: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Opaque colour of each vertex, (n_vertices, 4) float64: its value over the grey of the folds.
+    """Opaque colour of each vertex, (n_vertices, 4) float64: its value over the folds, light on gyri, dark in sulci.
 
     NaN shows the folds alone; `alpha` (n_vertices,) is the share of the value's colour, 0 to 1. `light` as from
     `raster.facing_light` shades the folds alone, so that a value has its colour in the colour bar wherever it lies.
@@ -88,18 +76,12 @@ def vertex_colours(
     values = per_vertex(surface, values, "values")
     share = np.ones(len(values)) if alpha is None else np.clip(np.nan_to_num(per_vertex(surface, alpha, "alpha")), 0, 1)
     share = np.where(np.isnan(values), 0, share)[:, None]
-    grey = fold_grey(surface)
+    low, high = np.percentile(surface.sulcal_depth[surface.cortex], [1, 99])
+    grey = DARKEST_FOLD + (LIGHTEST_FOLD - DARKEST_FOLD) * np.clip((surface.sulcal_depth - low) / (high - low), 0, 1)
     if light is not None:
         grey = grey * (DARKEST_SHADE + (1 - DARKEST_SHADE) * light)
     folds = np.stack([grey, grey, grey, np.ones_like(grey)], axis=1)
     return folds * (1 - share) + scale.to_rgba(values) * share
-
-
-def fold_grey(surface: Surface) -> np.ndarray:
-    """Grey of each vertex by its sulcal depth, (n_vertices,) from 0 to 1: light on gyri, dark in sulci."""
-    depth = surface.sulcal_depth
-    low, high = np.percentile(depth[surface.cortex], [1, 99])
-    return DARKEST_FOLD + (LIGHTEST_FOLD - DARKEST_FOLD) * np.clip((depth - low) / (high - low), 0, 1)
 
 
 def limits(

@@ -6,29 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from braintuning.cortex import flatmap, page
 from braintuning.cortex.colours import DIFFERENCE, Reliability, limits, per_vertex, smoothed, vertex_colours
-from braintuning.cortex.flatmap import (
-    DEFAULT_GROUPS,
-    INSET_REGIONS,
-    auditory_window,
-    draw_frame,
-    draw_groups,
-    draw_inflated,
-    draw_inset,
-    draw_regions,
-    region_colours,
-    show_image,
-    write_names,
-)
-from braintuning.cortex.outlines import Box
-from braintuning.cortex.page import brain_page, colour_bar, colour_square, group_legend, participants_page
 from braintuning.cortex.raster import CAMERA_X, view_image
-from braintuning.cortex.surface import HEMISPHERES, Surface
+from braintuning.cortex.surface import Surface
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 
@@ -53,7 +38,7 @@ def cortex_figure(
     threshold: float | None = None,
     symmetric: bool = False,
     labels: np.ndarray | None = None,
-    groups: Sequence[str] = DEFAULT_GROUPS,
+    groups: Sequence[str] = flatmap.DEFAULT_GROUPS,
     note: str | None = None,
     width_inches: float = 7.2,
     reliability: Reliability | None = None,
@@ -98,14 +83,13 @@ def cortex_figure(
         values, note = smoothed(surface, values, smooth_mm), _smoothing_note(note, smooth_mm)
     alpha = None if reliability is None else reliability.alpha(surface)
     groups = () if labels is None else groups
-    ink = region_colours(labels, groups)
+    ink = flatmap.region_colours(labels, groups)
     visible = np.isin(labels, list(ink)) & (alpha > 0) if ink and alpha is not None else np.zeros(len(values), bool)
     vmin, vmax = limits(surface, values[visible] if visible.any() else values, vmin, vmax, symmetric)
     scale = ScalarMappable(Normalize(vmin, vmax), DIFFERENCE if symmetric else "inferno")
     shown = values if threshold is None else np.where(np.abs(values) >= threshold, values, np.nan)
-    sides = HEMISPHERES if set(ink) & set(INSET_REGIONS) else ()
-    windows = {side: window for side in sides if (window := auditory_window(surface, labels, side))}
-    fig, axes, label = brain_page(
+    windows = flatmap.auditory_windows(surface, labels) if set(ink) & set(flatmap.INSET_REGIONS) else {}
+    fig, axes, label = page.brain_page(
         width_inches,
         view_image(surface).aspect,
         title=title,
@@ -115,35 +99,15 @@ def cortex_figure(
         two_dimensional=reliability is not None,
         insets=bool(windows),
     )
-    _draw_flat(axes, surface, vertex_colours(surface, shown, scale, alpha), labels, groups, windows)
+    flatmap.draw_flat(axes, surface, vertex_colours(surface, shown, scale, alpha), labels, groups, windows)
     for view in CAMERA_X:
-        draw_inflated(axes[view], surface, view, shown, scale, alpha, labels, groups)
+        flatmap.draw_inflated(axes[view], surface, view, shown, scale, alpha, labels, groups)
     if reliability is None:
-        colour_bar(axes["key"], shown, label, scale, alpha, threshold)
+        page.colour_bar(axes["key"], shown, label, scale, alpha, threshold)
     else:
-        colour_square(axes["key"], label, reliability, scale, threshold)
-    group_legend(axes["legend"], groups)
+        page.colour_square(axes["key"], label, reliability, scale, threshold)
+    page.group_legend(axes["legend"], groups)
     return fig
-
-
-def _draw_flat(
-    axes: dict[str | tuple[str, str], Axes],
-    surface: Surface,
-    colours: np.ndarray,
-    labels: np.ndarray | None,
-    groups: Sequence[str],
-    windows: dict[str, Box],
-) -> None:
-    """Draw the flat map, and its windows into the insets, in which the names of their regions then stand."""
-    flat = axes["flat"]
-    show_image(flat, view_image(surface), colours)
-    if groups:
-        drawn = draw_regions(flat, surface, labels, groups)
-        named = [outline for outline in drawn if not (windows and outline.region in INSET_REGIONS)]
-        write_names(flat, surface, named, list(windows.values()))
-    for hemisphere, window in windows.items():
-        draw_frame(flat, window)
-        draw_inset(axes[hemisphere], surface, colours, labels, groups, hemisphere)
 
 
 def _smoothing_note(note: str | None, mm: float) -> str:
@@ -153,16 +117,9 @@ def _smoothing_note(note: str | None, mm: float) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One participant's map and what is written under it.
+    """One participant's map: `values` and, if regions are to be outlined, `labels` at the vertices of a flat surface.
 
-    Attributes
-    ----------
-    surface : Surface
-        The participant's own cortex or a group surface; it needs a flat mesh.
-    values : ndarray, (n_vertices,)
-        NaN where there is nothing to show.
-    labels : ndarray of str, (n_vertices,), or None
-        Region at each vertex; None draws no outlines.
+    The caption is written under the map. NaN shows the grey of the folds.
     """
 
     surface: Surface
@@ -187,11 +144,9 @@ def participants_figure(
     Parameters
     ----------
     panels : sequence of Panel
-        Filled row by row.
+        Filled row by row, in fewer columns where `width_inches` is narrow.
     label, note, vmin, vmax, threshold
         As in `cortex_figure`, one scale for all.
-    width_inches : float
-        Where it is narrow the grid has fewer columns.
     smooth_mm : float
         Standard deviation by which values are smoothed on the surface before the threshold; the note says so.
 
@@ -210,14 +165,16 @@ def participants_figure(
     scale = ScalarMappable(Normalize(vmin, vmax), "inferno")
     images = [view_image(panel.surface) for panel in panels]
     aspect = max(image.aspect for image in images)
-    fig, axes, label = participants_page(width_inches, aspect, [one.caption for one in panels], label=label, note=note)
+    captions = [panel.caption for panel in panels]
+    fig, axes, label = page.participants_page(width_inches, aspect, captions, label=label, note=note)
     shown = [np.where(np.abs(one) >= (threshold or 0), one, np.nan) for one in values]
     for k, (panel, image) in enumerate(zip(panels, images, strict=True)):
-        show_image(axes[k], image, vertex_colours(panel.surface, shown[k], scale))
+        flatmap.show_image(axes[k], image, vertex_colours(panel.surface, shown[k], scale))
         if panel.labels is not None:
-            draw_groups(axes[k], panel.surface, panel.labels, DEFAULT_GROUPS)
-    colour_bar(axes["key"], np.concatenate(shown), label, scale, threshold=threshold)
-    group_legend(axes["legend"], DEFAULT_GROUPS if any(panel.labels is not None for panel in panels) else ())
+            flatmap.draw_groups(axes[k], panel.surface, panel.labels, flatmap.DEFAULT_GROUPS)
+    page.colour_bar(axes["key"], np.concatenate(shown), label, scale, threshold=threshold)
+    labelled = any(panel.labels is not None for panel in panels)
+    page.group_legend(axes["legend"], flatmap.DEFAULT_GROUPS if labelled else ())
     return fig
 
 

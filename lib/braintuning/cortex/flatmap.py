@@ -1,6 +1,6 @@
 """Flat maps, their magnified auditory regions and inflated views on one Axes, with outlined and named regions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -21,7 +21,7 @@ from braintuning.cortex.page import colour_bar
 from braintuning.cortex.raster import FLAT, Raster, View, facing_light, view_image
 from braintuning.cortex.regions import GROUPS, members
 from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices
-from braintuning.cortex.surface import Surface
+from braintuning.cortex.surface import HEMISPHERES, Surface
 from braintuning.errors import InputError
 
 DEFAULT_GROUPS = ("primary_auditory", "early_auditory", "late_language")
@@ -51,9 +51,8 @@ def plot_flatmap(
     Parameters
     ----------
     values : ndarray, (n_vertices,) or (n_voxels,)
-        A value for each vertex of the surface, or for each voxel of a `Cortex`: for 'fs_LR' the 64,984 vertices of
-        fs_LR-32k or the 59,412 of them that are not on the medial wall, left hemisphere first. NaN shows the grey of
-        the folds.
+        One per vertex of the surface or voxel of a `Cortex`, left hemisphere first: for 'fs_LR' the 64,984 vertices of
+        fs_LR-32k or the 59,412 off the medial wall. NaN shows the grey of the folds.
     cortex : 'fs_LR', Cortex or Surface
         The HCP's group surface with the HCP-MMP1.0 regions, a participant's cortex such as `dataset.cortex("UTS03")`,
         or any surface with a flat mesh.
@@ -80,11 +79,10 @@ def plot_flatmap(
 
     Examples
     --------
-    >>> from braintuning.cortex.flatmap import plot_flatmap
-    >>> ax = plot_flatmap(scores, colour_label="alignment (r)")  # an array over the vertices of fs_LR
+    >>> ax = bt.plot_flatmap(scores, colour_label="alignment (r)")  # an array over the vertices of fs_LR
     >>> ax.figure.savefig("alignment.pdf")
 
-    >>> plot_flatmap(ceiling, dataset.cortex("UTS03"), vmin=0, vmax=1)  # over a participant's voxels
+    >>> bt.plot_flatmap(ceiling, dataset.cortex("UTS03"), vmin=0, vmax=1)  # over a participant's voxels
     """
     values = np.asarray(values, np.float64)
     if isinstance(cortex, str):
@@ -110,8 +108,8 @@ def plot_flatmap(
         colour_bar(below, values, colour_label, scale, alpha)
     show_image(ax, image, vertex_colours(surface, values, scale, alpha))
     if labels is not None:
-        drawn = draw_regions(ax, surface, labels, groups)
-        write_names(ax, surface, drawn if names else ())
+        drawn = _draw_regions(ax, surface, labels, groups)
+        _write_names(ax, surface, drawn if names else ())
     return ax
 
 
@@ -155,7 +153,7 @@ def region_colours(labels: np.ndarray, groups: Sequence[str]) -> dict[str, str]:
     return colours
 
 
-def draw_regions(
+def _draw_regions(
     ax: Axes, surface: Surface, labels: np.ndarray, groups: Sequence[str], scale: float | None = None
 ) -> tuple[Outline, ...]:
     """Draw and return the outline of every region of the groups on a flat map; `scale` as in `_draw_outlines`."""
@@ -190,7 +188,7 @@ def _share_of_page(ax: Axes) -> float:
     return ax.get_position(original=True).width * ax.get_figure(root=True).get_figwidth() / PAGE_INCHES
 
 
-def write_names(ax: Axes, surface: Surface, named: Sequence[Outline], keep_off: Sequence[Box] = ()) -> None:
+def _write_names(ax: Axes, surface: Surface, named: Sequence[Outline], keep_off: Sequence[Box] = ()) -> None:
     """Write the names of outlined regions on a flat map; `keep_off` as in `outlines.place_names`."""
     ax.apply_aspect()
     points_per_mm = ax.transData.get_matrix()[0, 0] * 72 / ax.get_figure(root=True).dpi
@@ -224,32 +222,47 @@ def _text_width(text: str, points: float) -> float:
     return float(TextPath((0, 0), text, size=points, prop=FontProperties(weight="bold")).get_extents().width)
 
 
-def auditory_window(surface: Surface, labels: np.ndarray, hemisphere: str) -> Box | None:
-    """Square part of the flat map, in mm, that shows the early auditory regions of a hemisphere and some margin.
+def auditory_windows(surface: Surface, labels: np.ndarray) -> dict[str, Box]:
+    """Square part of the flat map, in mm, with the early auditory regions of a hemisphere and some margin.
 
-    None if the flat map of the hemisphere shows none of these regions.
+    For 'left' and 'right', unless the flat map of the hemisphere shows none of these regions.
     """
-    drawn = [o for o in outlines(surface, labels, INSET_REGIONS) if o.hemisphere == hemisphere and o.lines]
-    if not drawn:
-        return None
-    points = np.concatenate([line for outline in drawn for line in outline.lines])
-    low, high = points.min(axis=0) - INSET_MARGIN, points.max(axis=0) + INSET_MARGIN
-    (left, bottom), (right, top) = ((low + high + sign * (high - low).max()) / 2 for sign in (-1, 1))
-    return float(left), float(right), float(bottom), float(top)
+    windows = {}
+    drawn = outlines(surface, labels, INSET_REGIONS)
+    for hemisphere in HEMISPHERES:
+        if lines := [line for outline in drawn if outline.hemisphere == hemisphere for line in outline.lines]:
+            points = np.concatenate(lines)
+            low, high = points.min(axis=0) - INSET_MARGIN, points.max(axis=0) + INSET_MARGIN
+            corners = np.stack([(low + high + sign * (high - low).max()) / 2 for sign in (-1, 1)], axis=1)
+            windows[hemisphere] = tuple(corners.ravel().tolist())
+    return windows
 
 
-def draw_inset(
-    ax: Axes, surface: Surface, colours: np.ndarray, labels: np.ndarray, groups: Sequence[str], hemisphere: str
+def draw_flat(
+    axes: Mapping[str, Axes],
+    surface: Surface,
+    colours: np.ndarray,
+    labels: np.ndarray | None,
+    groups: Sequence[str],
+    windows: Mapping[str, Box],
 ) -> None:
-    """Fill square axes with the `auditory_window` of a hemisphere in a frame, and the names of the regions in it."""
-    window = auditory_window(surface, labels, hemisphere)
-    show_image(ax, view_image(surface), colours, window)
-    drawn = draw_regions(ax, surface, labels, groups, scale=1.0)
-    draw_frame(ax, window)
-    write_names(ax, surface, [o for o in drawn if o.region in INSET_REGIONS and o.hemisphere == hemisphere])
+    """Draw the axes 'flat', and windows of it into the axes of their hemisphere, where the names in them then stand."""
+    flat, image = axes["flat"], view_image(surface)
+    show_image(flat, image, colours)
+    if groups:
+        drawn = _draw_regions(flat, surface, labels, groups)
+        named = [outline for outline in drawn if not (windows and outline.region in INSET_REGIONS)]
+        _write_names(flat, surface, named, list(windows.values()))
+    for hemisphere, window in windows.items():
+        show_image(axes[hemisphere], image, colours, window)
+        drawn = _draw_regions(axes[hemisphere], surface, labels, groups, scale=1.0)
+        named = [o for o in drawn if o.region in INSET_REGIONS and o.hemisphere == hemisphere]
+        _write_names(axes[hemisphere], surface, named)
+        for ax in (flat, axes[hemisphere]):
+            _draw_frame(ax, window)
 
 
-def draw_frame(ax: Axes, window: Box) -> None:
+def _draw_frame(ax: Axes, window: Box) -> None:
     """Draw the frame of a window, on the flat map or around its inset."""
     left, right, bottom, top = window
     for ink, width, order in (("white", 1.3, 7.0), (CASING, 0.5, 7.1)):

@@ -73,17 +73,13 @@ def reference_files(
     Parameters
     ----------
     folder : Path, optional
-        FreeSurfer's `fsaverage`: `label/{lh,rh}.HCPMMP1.annot` (or `HCP-MMP1`) and `surf/{lh,rh}.sphere.reg`.
+        FreeSurfer's `fsaverage`: `label/{lh,rh}.HCPMMP1.annot` (or `HCP-MMP1`) and `surf/{lh,rh}.sphere.reg`. A file
+        that is not there, or cannot be downloaded, is an `InputError`.
     cache : Path
         Where downloads are kept. The annotations are checked by MD5; the sphere is nilearn's.
     coarse : bool
         Where that sphere cannot be downloaded, warn and take that of fsaverage5, which nilearn carries and whose
         vertices are the first of fsaverage and lie 3 mm apart. Regions then have other borders.
-
-    Raises
-    ------
-    InputError
-        If a file is not in the folder, or cannot be downloaded.
     """
     if folder is None:
         annotations = {hemisphere: _downloaded_annotation(hemisphere, Path(cache)) for hemisphere in HEMISPHERES}

@@ -25,18 +25,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """Where a region of one hemisphere lies on a view of the cortex.
+    """Where a region of one hemisphere lies on a view of the cortex: closed curves (points, 2) in mm, and its pixels.
 
-    Attributes
-    ----------
-    lines : tuple of ndarray
-        Closed curves, each (points, 2) in the view's mm.
-    shape : tuple of int
-        Rows and columns of the whole view (see `raster.Raster`).
-    window : tuple of slice
-        Rows and columns that hold the region.
-    inside : ndarray of bool
-        Pixels of the window that are in the region.
+    `window` are the rows and columns that hold the region, of `shape` many (see `raster.Raster`); `inside` are those of
+    its pixels in the region, bool.
     """
 
     region: str
@@ -118,20 +110,11 @@ def place_names(
     bounds: Box,
     keep_off: Sequence[Box] = (),
 ) -> tuple[list[Name], float]:
-    """Where the names of regions stand on a flat map, and their size in points.
+    """Where the names of regions stand on a flat map, and their size: `points`, or less where they would overlap.
 
     On fs_LR they stand where `NAME_PLACES` says, in the finest layout that suits the scale. On other surfaces a name
-    stands on the deepest point of its region if it fits there, else at the nearest free place off all named regions.
-
-    Parameters
-    ----------
-    points_per_mm : float
-        Scale of the drawing.
-    points : float
-        Size of the names, which is less where the drawing is so small that they would overlap.
-    bounds, keep_off : tuple of float, and a sequence of such
-        Left, right, bottom and top in mm: of what is drawn of the map, which names do not leave, and of boxes that
-        names avoid on other surfaces; the places on fs_LR avoid the edges of the auditory insets.
+    stands on the deepest point of its region if it fits there, else at the nearest free place off all named regions,
+    within `bounds` and off the boxes `keep_off`: left, right, bottom and top in mm.
     """
     keys = [(outline.hemisphere, outline.region) for outline in named]
     layouts = {scale: places for scale, places in _name_places().items() if places.keys() >= set(keys)}

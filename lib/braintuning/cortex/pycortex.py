@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -66,7 +66,9 @@ def participant_cortex(
     transform = f"{participant}_auto"
     annotations, average = fsaverage.reference_files(fsaverage_folder, Path(cache) / "fsaverage", coarse_regions)
     sources = (*_own_files(subject, transform, freesurfer), *annotations.values(), *average.values())
-    stored = Path(cache) / "cortex" / f"{participant}-{_fingerprint(sources)}.h5"
+    facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
+    name = hashlib.sha256(json.dumps([FORMAT, *facts]).encode()).hexdigest()[:16]
+    stored = Path(cache) / "cortex" / f"{participant}-{name}.h5"
     if stored.is_file():
         return load_cortex(stored)
     spheres = {h: read_mesh(freesurfer / "surf" / f"{prefix}.sphere.reg")[0] for h, prefix in fsaverage.PREFIX.items()}
@@ -94,23 +96,17 @@ def _own_files(subject: Path, transform: str, freesurfer: Path) -> list[Path]:
     paths = [_surface_file(subject, f"{kind}_{p}") for kind in ("flat", "inflated", "pia", "wm") for p in prefixes]
     volumes = ("matrices.xfm", "reference.nii.gz", "mask_thick.nii.gz")
     paths += [subject / "transforms" / transform / name for name in volumes]
-    optional = [subject / "surface-info" / "sulcaldepth.npz"]
-    optional += [freesurfer / "label" / f"{prefix}.cortex.label" for prefix in prefixes]
-    spheres = [freesurfer / "surf" / f"{prefix}.sphere.reg" for prefix in prefixes]
-    paths += [optional[0], spheres[0], optional[1], spheres[1], optional[2]]
-    return [require_file(path) for path in paths if path not in optional or path.exists()]
+    paths.append(subject / "surface-info" / "sulcaldepth.npz")
+    for prefix in prefixes:
+        paths += [freesurfer / "surf" / f"{prefix}.sphere.reg", freesurfer / "label" / f"{prefix}.cortex.label"]
+    optional = ("sulcaldepth.npz", "lh.cortex.label", "rh.cortex.label")
+    return [require_file(path) for path in paths if path.name not in optional or path.exists()]
 
 
 def _surface_file(subject: Path, kind: str) -> Path:
     """GIFTI as most participants have it, or the NumPy archive that UTS02 has, in pycortex's order of preference."""
     gifti, archive = (subject / "surfaces" / f"{kind}.{suffix}" for suffix in ("gii", "npz"))
     return require_file(archive if archive.exists() and not gifti.exists() else gifti)
-
-
-def _fingerprint(paths: Iterable[Path]) -> str:
-    """Hexadecimal name for files as they are now: where they lie, how large they are, when they changed."""
-    facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(json.dumps([FORMAT, *facts]).encode()).hexdigest()[:16]
 
 
 def subject_cortex(

@@ -80,21 +80,14 @@ def destrieux_labels(derivative: Path, participant: str) -> np.ndarray:
 def destrieux_overlap(labels: np.ndarray, destrieux: np.ndarray) -> pd.DataFrame:
     """How transferred regions lie among the gyri and sulci that FreeSurfer found in the participant.
 
-    Parameters
-    ----------
-    labels, destrieux : ndarray of str, (n_vertices,)
-        Region at each vertex, '' for none, and what `destrieux_labels` gives.
+    `labels` and `destrieux` (n_vertices,) are the region at each vertex, '' for none, and the result of
+    `destrieux_labels`; `InputError` if they differ in length.
 
     Returns
     -------
     DataFrame
         A row per region: `region`, `vertices`, `destrieux` (the label that holds most of it), `share` of its vertices
         there, `expected` (its labels in `DESTRIEUX`, joined by ' + ', '' when none is listed) and `expected_share`.
-
-    Raises
-    ------
-    InputError
-        If the two differ in length.
 
     References
     ----------

@@ -13,6 +13,8 @@ from braintuning.cortex.surface import HEMISPHERES, Surface, fs_lr
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 
+ARRAYS = ("sulcal_depth", "cortex", "flat_coordinates", "flat_faces")
+
 
 @dataclass(frozen=True, eq=False)
 class Cortex:
@@ -88,7 +90,7 @@ def save_cortex(cortex: Cortex, path: Path) -> None:
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["name"] = surface.name
         file.attrs["vertices_per_hemisphere"] = surface.vertices_per_hemisphere
-        for key in ("sulcal_depth", "cortex", "flat_coordinates", "flat_faces"):
+        for key in ARRAYS:
             if (array := getattr(surface, key)) is not None:
                 file[f"surface/{key}"] = array
         for hemisphere in HEMISPHERES:
@@ -108,29 +110,22 @@ def load_cortex(path: Path) -> Cortex:
     """Read what `save_cortex` wrote; `InputError` if the file is not one of these."""
     try:
         with h5py.File(path) as file:
-            surface = _read_surface(file)
+            stored = file["surface"]
+            surface = Surface(
+                name=str(file.attrs["name"]),
+                vertices_per_hemisphere=tuple(int(n) for n in file.attrs["vertices_per_hemisphere"]),
+                inflated={h: (stored[f"{h}/coordinates"][:], stored[f"{h}/faces"][:]) for h in HEMISPHERES},
+                sphere={h: stored[f"{h}/sphere"][:] for h in HEMISPHERES if f"{h}/sphere" in stored},
+                **{key: stored[key][:] for key in ARRAYS if key in stored},
+            )
             labels = {
                 key: np.char.decode(file[f"{key}/names"][:], "utf-8")[file[f"{key}/numbers"][:]]
                 for key in ("vertex_labels", "voxel_labels")
             }
             parts = tuple(file[f"vertices_from_voxels/{key}"][:] for key in ("data", "indices", "indptr"))
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: not a stored cortex ({error}), expected one; delete it and it is made again"
         ) from None
     shape = (surface.n_vertices, len(labels["voxel_labels"]))
     return Cortex(surface, vertices_from_voxels=csr_matrix(parts, shape=shape), **labels)
-
-
-def _read_surface(file: h5py.File) -> Surface:
-    stored = file["surface"]
-    return Surface(
-        name=str(file.attrs["name"]),
-        vertices_per_hemisphere=tuple(int(n) for n in file.attrs["vertices_per_hemisphere"]),
-        inflated={h: (stored[f"{h}/coordinates"][:], stored[f"{h}/faces"][:]) for h in HEMISPHERES},
-        sphere={h: stored[f"{h}/sphere"][:] for h in HEMISPHERES if f"{h}/sphere" in stored},
-        sulcal_depth=stored["sulcal_depth"][:],
-        cortex=stored["cortex"][:],
-        flat_coordinates=stored["flat_coordinates"][:] if "flat_coordinates" in stored else None,
-        flat_faces=stored["flat_faces"][:] if "flat_faces" in stored else None,
-    )

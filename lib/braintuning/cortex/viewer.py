@@ -10,9 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from warnings import catch_warnings, simplefilter
 
-import nibabel
 import numpy as np
-from nibabel.gifti import GiftiDataArray, GiftiImage
 
 from braintuning.cortex.colours import limits, per_vertex
 from braintuning.cortex.pycortex import pycortex_with_subjects
@@ -34,18 +32,9 @@ MESHES = {
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One map of the viewer and how it looks.
+    """One map of the viewer, (64984,), and how it looks: NaN, and values smaller than the threshold, show the folds.
 
-    Attributes
-    ----------
-    values : ndarray, (64984,)
-        NaN shows the folds.
-    vmin, vmax : float, optional
-        Values at the ends of the colour map; see `colours.limits` for the defaults.
-    threshold : float, optional
-        Values whose size is smaller are not shown.
-    symmetric : bool
-        The colour map is 'RdBu_r', centred on zero, and not 'inferno'.
+    For `vmin` and `vmax` see `colours.limits`. The colour map is 'inferno', or 'RdBu_r' centred on zero if `symmetric`.
     """
 
     values: np.ndarray
@@ -56,7 +45,7 @@ class Layer:
 
 
 def write_viewer(folder: Path, layers: Mapping[str, Layer], *, title: str, store: Path = STORE) -> Path:
-    """Write a viewer of maps on fs_LR-32k: folded, inflated or flat, one map at a time.
+    """Write a viewer of maps on fs_LR-32k: folded, inflated or flat, one map at a time. Its page, `folder/index.html`.
 
     Parameters
     ----------
@@ -67,11 +56,6 @@ def write_viewer(folder: Path, layers: Mapping[str, Layer], *, title: str, store
     store : Path
         Where pycortex keeps its subjects; the first viewer takes some seconds, as the surface is written there.
 
-    Returns
-    -------
-    Path
-        The page, `folder/index.html`.
-
     Raises
     ------
     InputError
@@ -80,7 +64,12 @@ def write_viewer(folder: Path, layers: Mapping[str, Layer], *, title: str, store
     """
     if not layers:
         raise InputError(f"viewer {folder}: found no layer, expected at least one map of {fs_lr().n_vertices} vertices")
-    maps = {name: _shown(name, layer) for name, layer in layers.items()}
+    maps = {}
+    for name, layer in layers.items():
+        values = per_vertex(fs_lr(), layer.values, f"layer {name!r}")
+        low, high = limits(fs_lr(), values, layer.vmin, layer.vmax, layer.symmetric)
+        shown = values if layer.threshold is None else np.where(np.abs(values) >= layer.threshold, values, np.nan)
+        maps[name] = shown, dict(vmin=low, vmax=high, cmap="RdBu_r" if layer.symmetric else "inferno")
     with fs_lr_in_pycortex(store) as (cortex, subject), atomic_path(Path(folder)) as temporary, catch_warnings():
         simplefilter("ignore")
         data = {name: cortex.Vertex(shown, subject, description=name, **look) for name, (shown, look) in maps.items()}
@@ -88,14 +77,6 @@ def write_viewer(folder: Path, layers: Mapping[str, Layer], *, title: str, store
             options = dict(types=("inflated",), title=title, labels_visible=())
             cortex.webgl.make_static(str(temporary), cortex.Dataset(**data), **options)
     return Path(folder) / "index.html"
-
-
-def _shown(name: str, layer: Layer) -> tuple[np.ndarray, dict[str, str | float]]:
-    """Values that are not hidden by the threshold, and the colour map with its ends."""
-    values = per_vertex(fs_lr(), layer.values, f"layer {name!r}")
-    low, high = limits(fs_lr(), values, layer.vmin, layer.vmax, layer.symmetric)
-    shown = values if layer.threshold is None else np.where(np.abs(values) >= layer.threshold, values, np.nan)
-    return shown, dict(vmin=low, vmax=high, cmap="RdBu_r" if layer.symmetric else "inferno")
 
 
 @contextmanager
@@ -123,12 +104,8 @@ def _write_fs_lr(folder: Path) -> None:
             points, flat = meshes["flat"]
             meshes["flat"] = points, without_cut_bridges(meshes["fiducial"][1], flat, len(points))
             for name, (points, faces) in meshes.items():
-                arrays = [
-                    GiftiDataArray(points.astype(np.float32), intent="NIFTI_INTENT_POINTSET"),
-                    GiftiDataArray(faces.astype(np.int32), intent="NIFTI_INTENT_TRIANGLE"),
-                ]
-                path = temporary / "surfaces" / f"{name}_{hemisphere[0]}h.gii"
-                nibabel.save(GiftiImage(darrays=arrays), path)
+                path = temporary / "surfaces" / f"{name}_{hemisphere[0]}h.npz"
+                np.savez(path, pts=points.astype(np.float32), polys=faces.astype(np.int32))
         depth = fs_lr().sulcal_depth.astype(np.float32)
         left, right = (depth[fs_lr().vertices(hemisphere)] for hemisphere in HEMISPHERES)
         for name, sign in (("sulcaldepth", 1), ("curvature", -1)):
@@ -179,7 +156,5 @@ def serve(folder: Path, port: int = 8000) -> None:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
-    """A handler that does not write a line for every file."""
-
     def log_message(self, format: str, *args: object) -> None:
-        """Write nothing."""
+        """Write no line for every file."""

@@ -4,7 +4,6 @@ from braintuning.cortex.colours import (
     DARKEST_SHADE,
     DIFFERENCE,
     Reliability,
-    fold_grey,
     group_average,
     limits,
     smoothed,
@@ -44,7 +43,8 @@ def test_light_shades_the_folds_and_leaves_values_their_colour():
     values[:100] = 0.7
     colours = vertex_colours(surface, values, SCALE, light=np.zeros(N))
     np.testing.assert_allclose(colours[:100], np.broadcast_to(colormaps["inferno"](0.7), (100, 4)))
-    np.testing.assert_allclose(colours[100:, 1], DARKEST_SHADE * fold_grey(surface)[100:])
+    folds = vertex_colours(surface, values, SCALE)
+    np.testing.assert_allclose(colours[100:, 1], DARKEST_SHADE * folds[100:, 1])
 
 
 def test_lengths_and_empty_maps_are_named():
@@ -112,9 +112,7 @@ def test_sequential_map_is_monotone_in_grey():
 
 def test_a_difference_and_its_opposite_differ_in_grey():
     sizes = np.linspace(0.1, 1, 10)
-    greys = {
-        sign: 255 * colormaps[DIFFERENCE](0.5 + sign * sizes / 2)[:, :3] @ [0.299, 0.587, 0.114] for sign in (-1, 1)
-    }
+    greys = {sign: 255 * DIFFERENCE(0.5 + sign * sizes / 2)[:, :3] @ [0.299, 0.587, 0.114] for sign in (-1, 1)}
     assert (np.diff(greys[1]) > 0).all() and (np.diff(greys[-1]) < 0).all()
     assert (greys[1] - greys[-1] > 10).all()
 

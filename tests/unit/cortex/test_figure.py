@@ -47,7 +47,7 @@ def test_figure_without_limits_is_centred_when_symmetric():
     (bar,) = [ax for ax in fig.axes if ax.get_xlabel() == "change"]
     low, high = bar.get_xlim()
     assert -low == high == pytest.approx(np.percentile(np.abs(values), 99))
-    assert np.ptp(colormaps[DIFFERENCE](0.5)[:3]) < 0.02
+    assert np.ptp(DIFFERENCE(0.5)[:3]) < 0.02
 
 
 def test_threshold_above_all_values_leaves_the_folds_alone():
