@@ -56,13 +56,12 @@ def cortex_figure(
     title, note : str, optional
         Written above and, small, below the figure.
     vmin, vmax : float, optional
-        Values at the ends of the colour map, 'inferno'. Without them the 99th percentile and 0 (the 1st percentile if
-        values are negative), and if `symmetric` plus and minus the 99th percentile of the absolute values; with
-        `labels` and `reliability`, of those that show inside the outlined regions.
+        Values at the ends of the colour map, by default as `colours.limits` chooses them; with `labels` and
+        `reliability`, from those that show inside the outlined regions.
     threshold : float, optional
         Values whose size is smaller are not shown.
     symmetric : bool
-        Use the colour map `colours.DIFFERENCE`, centred on zero.
+        The colour map is not 'inferno' but `colours.DIFFERENCE`, centred on zero.
     reliability : Reliability, optional
         A second dimension that fades values, with a two-dimensional colour legend in place of the colour bar.
     smooth_mm : float

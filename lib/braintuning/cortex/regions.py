@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from braintuning.cortex.fsaverage import PREFIX, read_annotation
-from braintuning.cortex.surface import fs_lr, hcp_file
+from braintuning.cortex.fsaverage import PREFIX, read_annotation, region_name
+from braintuning.cortex.surface import HEMISPHERES, fs_lr, hcp_file
 from braintuning.errors import InputError, nearest
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -44,16 +44,14 @@ def hcp_mmp_labels() -> np.ndarray:
     ----------
     Glasser et al. 2016, A multi-modal parcellation of human cerebral cortex, Nature 536:171.
     """
-    cortex, path = fs_lr().cortex, hcp_file("mmp_1.0.npz")
-    with np.load(path) as parcellation:
-        ids = parcellation["map_all"][: cortex.sum()]
+    cortex = fs_lr().cortex
+    with np.load(hcp_file("mmp_1.0.npz")) as parcellation:
+        ids = parcellation["map_all"][: cortex.sum()].tolist()
         names = dict(zip(parcellation["ids"].tolist(), parcellation["labels"].tolist(), strict=True))
-    prefixed = np.full(len(cortex), "", dtype="U24")
-    prefixed[cortex] = [names[i] for i in ids.tolist()]
-    for prefix, half in zip(("L_", "R_"), np.split(prefixed, 2), strict=True):
-        if wrong := sorted({name for name in half.tolist() if name and not name.startswith(prefix)}):
-            raise InputError(f"{path}: found region {wrong[0]} where names are expected to start with {prefix}")
-    labels = np.array([name[2:] for name in prefixed.tolist()])
+    sides = np.repeat(HEMISPHERES, len(cortex) // 2)[cortex].tolist()
+    regions = np.full(len(cortex), "", dtype="U24")
+    regions[cortex] = [region_name(names[k], side) for k, side in zip(ids, sides, strict=True)]
+    labels = np.array(regions.tolist())
     labels.setflags(write=False)
     return labels
 

@@ -67,7 +67,6 @@ def mesh_adjacency(faces: np.ndarray, n_vertices: int) -> sparse.csr_array:
     """1.0 for each pair of vertices that share an edge, both ways; csr_array (n_vertices, n_vertices)."""
     edges = faces[:, [0, 1, 1, 2, 2, 0, 1, 0, 2, 1, 0, 2]].reshape(-1, 2)
     adjacency = sparse.csr_array((np.ones(len(edges)), edges.T), shape=(n_vertices, n_vertices))
-    adjacency.sum_duplicates()
     adjacency.data[:] = 1
     return adjacency
 

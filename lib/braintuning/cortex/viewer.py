@@ -1,7 +1,7 @@
 """An interactive view of fs_LR in the browser: pycortex's WebGL viewer as a folder of static files."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -147,12 +147,9 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
 
 def serve(folder: Path, port: int = 8000) -> None:
     """Serve a viewer until the user presses Ctrl-C; its address is printed."""
-    with server(folder, port) as running:
+    with server(folder, port) as running, suppress(KeyboardInterrupt):
         print(f"viewer: http://127.0.0.1:{running.server_port}/  (Ctrl-C ends it)", flush=True)
-        try:
-            running.serve_forever()
-        except KeyboardInterrupt:
-            pass
+        running.serve_forever()
 
 
 class _Quiet(SimpleHTTPRequestHandler):
