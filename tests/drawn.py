@@ -6,8 +6,11 @@ import numpy as np
 from braintuning.cortex.regions import GROUPS, hcp_mmp_labels, members
 from braintuning.cortex.surface import fs_lr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
 SCALE = dict(cmap="inferno", vmin=0.0, vmax=1.0)
+MAPPABLE = ScalarMappable(Normalize(0.0, 1.0), "inferno")
 NAMED = set(GROUPS["early_auditory"]) | set(GROUPS["late_language"])
 
 

@@ -6,27 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from braintuning.cortex.colours import DIFFERENCE, SMOOTHED, Reliability, limits, per_vertex, smoothed, vertex_colours
-from braintuning.cortex.flatmap import (
-    DEFAULT_GROUPS,
-    INSET_REGIONS,
-    auditory_window,
-    draw_frame,
-    draw_groups,
-    draw_inset,
-    draw_regions,
-    plot_inflated,
-    region_colours,
-    show_image,
-    write_names,
-)
-from braintuning.cortex.outlines import Box
-from braintuning.cortex.page import brain_page, colour_bar, colour_square, group_legend, participants_page
+from braintuning.cortex import flatmap, page
+from braintuning.cortex.colours import DIFFERENCE, Reliability, limits, per_vertex, smoothed, vertex_colours
 from braintuning.cortex.raster import CAMERA_X, view_image
-from braintuning.cortex.surface import HEMISPHERES, Surface
+from braintuning.cortex.surface import Surface
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 
@@ -51,7 +38,7 @@ def cortex_figure(
     threshold: float | None = None,
     symmetric: bool = False,
     labels: np.ndarray | None = None,
-    groups: Sequence[str] = DEFAULT_GROUPS,
+    groups: Sequence[str] = flatmap.DEFAULT_GROUPS,
     note: str | None = None,
     width_inches: float = 7.2,
     reliability: Reliability | None = None,
@@ -61,25 +48,20 @@ def cortex_figure(
 
     Parameters
     ----------
-    surface : Surface
-        With a flat mesh.
-    values : ndarray, (n_vertices,)
-        NaN shows the grey of the folds.
+    surface, values, labels, groups
+        As in `plot_flatmap`, a value per vertex. The names of early auditory regions stand in magnified windows and
+        not on the map.
     label : str
         What the values are, with their unit; written at the colour bar.
     title, note : str, optional
         Written above and, small, below the figure.
     vmin, vmax : float, optional
-        Values at the ends of the colour map, 'inferno'. Without them the 99th percentile and 0 (the 1st percentile if
-        values are negative), and if `symmetric` plus and minus the 99th percentile of the absolute values; with
-        `labels` and `reliability`, of those that show inside the outlined regions.
+        Values at the ends of the colour map, by default as `colours.limits` chooses them; with `labels` and
+        `reliability`, from those that show inside the outlined regions.
     threshold : float, optional
         Values whose size is smaller are not shown.
     symmetric : bool
-        Use the colour map `colours.DIFFERENCE`, centred on zero.
-    labels, groups
-        As in `plot_flatmap`. The names of early auditory regions stand in magnified windows and not on the map.
-    width_inches : float
+        The colour map is not 'inferno' but `colours.DIFFERENCE`, centred on zero.
     reliability : Reliability, optional
         A second dimension that fades values, with a two-dimensional colour legend in place of the colour bar.
     smooth_mm : float
@@ -94,19 +76,19 @@ def cortex_figure(
     """
     values = per_vertex(surface, values, "values")
     if smooth_mm:
-        values, reliability, note = _smooth(surface, values, reliability, note, smooth_mm)
+        if reliability is not None:
+            values = np.where(reliability.alpha(surface) > 0, values, np.nan)
+            reliability = replace(reliability, values=smoothed(surface, reliability.values, smooth_mm))
+        values, note = smoothed(surface, values, smooth_mm), _smoothing_note(note, smooth_mm)
     alpha = None if reliability is None else reliability.alpha(surface)
     groups = () if labels is None else groups
-    ink = region_colours(labels, groups)
+    ink = flatmap.region_colours(labels, groups)
     visible = np.isin(labels, list(ink)) & (alpha > 0) if ink and alpha is not None else np.zeros(len(values), bool)
     vmin, vmax = limits(surface, values[visible] if visible.any() else values, vmin, vmax, symmetric)
-    scale = dict(cmap=DIFFERENCE if symmetric else "inferno", vmin=vmin, vmax=vmax)
+    scale = ScalarMappable(Normalize(vmin, vmax), DIFFERENCE if symmetric else "inferno")
     shown = values if threshold is None else np.where(np.abs(values) >= threshold, values, np.nan)
-    if np.isnan(shown).all():
-        shown, alpha = values, np.zeros(len(values))
-    sides = HEMISPHERES if set(ink) & set(INSET_REGIONS) else ()
-    windows = {side: window for side in sides if (window := auditory_window(surface, labels, side))}
-    fig, axes, label = brain_page(
+    windows = flatmap.auditory_windows(surface, labels) if set(ink) & set(flatmap.INSET_REGIONS) else {}
+    fig, axes, label = page.brain_page(
         width_inches,
         view_image(surface).aspect,
         title=title,
@@ -116,65 +98,27 @@ def cortex_figure(
         two_dimensional=reliability is not None,
         insets=bool(windows),
     )
-    _draw_flat(axes, surface, vertex_colours(surface, shown, alpha=alpha, **scale), labels, groups, windows)
+    flatmap.draw_flat(axes, surface, vertex_colours(surface, shown, scale, alpha), labels, groups, windows)
     for view in CAMERA_X:
-        plot_inflated(shown, *view, surface, ax=axes[view], alpha=alpha, labels=labels, groups=groups, **scale)
+        flatmap.draw_inflated(axes[view], surface, view, shown, scale, alpha, labels, groups)
     if reliability is None:
-        colour_bar(axes["key"], shown, label, alpha=alpha, threshold=threshold, **scale)
+        page.colour_bar(axes["key"], shown, label, scale, alpha, threshold)
     else:
-        colour_square(axes["key"], label, reliability, threshold=threshold, **scale)
-    group_legend(axes["legend"], groups)
+        page.colour_square(axes["key"], label, reliability, scale, threshold)
+    page.group_legend(axes["legend"], groups)
     return fig
 
 
-def _smooth(
-    surface: Surface, values: np.ndarray, reliability: Reliability | None, note: str | None, mm: float
-) -> tuple[np.ndarray, Reliability | None, str]:
-    """Values and reliability smoothed, only values that the reliability shows taking part, and a note that says so."""
-    if reliability is not None:
-        values = np.where(reliability.alpha(surface) > 0, values, np.nan)
-        reliability = replace(reliability, values=smoothed(surface, reliability.values, mm))
-    return smoothed(surface, values, mm), reliability, _smoothing_note(note, mm)
-
-
-def _draw_flat(
-    axes: dict[str | tuple[str, str], Axes],
-    surface: Surface,
-    colours: np.ndarray,
-    labels: np.ndarray | None,
-    groups: Sequence[str],
-    windows: dict[str, Box],
-) -> None:
-    """Draw the flat map, and its windows into the insets, in which the names of their regions then stand."""
-    flat = axes["flat"]
-    show_image(flat, view_image(surface), colours)
-    if groups:
-        drawn = draw_regions(flat, surface, labels, groups)
-        named = [outline for outline in drawn if not (windows and outline.region in INSET_REGIONS)]
-        write_names(flat, surface, named, list(windows.values()))
-    for hemisphere, window in windows.items():
-        draw_frame(flat, window)
-        draw_inset(axes[hemisphere], surface, colours, labels, groups, hemisphere)
-
-
 def _smoothing_note(note: str | None, mm: float) -> str:
-    return f"{note}. {SMOOTHED.format(mm)}" if note else SMOOTHED.format(mm)
+    how = f"Map smoothed on the surface for display alone (standard deviation {mm:g} mm)"
+    return f"{f'{note}. ' if note else ''}{how}; numbers are of unsmoothed values"
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One participant's map.
+    """One participant's map: `values` and, if regions are to be outlined, `labels` at the vertices of a flat surface.
 
-    Attributes
-    ----------
-    surface : Surface
-        The participant's own cortex or a group surface; it needs a flat mesh.
-    values : ndarray, (n_vertices,)
-        NaN where there is nothing to show.
-    labels : ndarray of str, (n_vertices,), or None
-        Region at each vertex; None draws no outlines.
-    caption : str
-        Written under the map.
+    The caption is written under the map. NaN shows the grey of the folds.
     """
 
     surface: Surface
@@ -194,23 +138,21 @@ def participants_figure(
     width_inches: float = 7.2,
     smooth_mm: float = 0.0,
 ) -> Figure:
-    """Draw flat maps of 1 to 9 participants in a grid, with one colour bar and one legend below.
+    """Flat maps of 1 to 9 participants in a grid, with one colour bar and one legend below.
 
     Parameters
     ----------
     panels : sequence of Panel
-        Filled row by row.
+        Filled row by row, in fewer columns where `width_inches` is narrow.
     label, note, vmin, vmax, threshold
         As in `cortex_figure`, one scale for all.
-    width_inches : float
-        Where it is narrow the grid has fewer columns.
     smooth_mm : float
         Standard deviation by which values are smoothed on the surface before the threshold; the note says so.
 
     Raises
     ------
     InputError
-        If there are no panels or more than 9, as `plot_flatmap`, and if `vmin` is not below `vmax`.
+        As `cortex_figure`, and if there are no panels or more than 9.
     """
     if not 1 <= len(panels) <= MOST_PANELS:
         raise InputError(f"panels: found {len(panels)}, expected 1 to {MOST_PANELS} participants")
@@ -219,38 +161,28 @@ def participants_figure(
         values = [smoothed(panel.surface, one, smooth_mm) for panel, one in zip(panels, values, strict=True)]
         note = _smoothing_note(note, smooth_mm)
     vmin, vmax = limits(panels[0].surface, np.concatenate(values), vmin, vmax, symmetric=False)
-    scale = dict(cmap="inferno", vmin=vmin, vmax=vmax)
+    scale = ScalarMappable(Normalize(vmin, vmax), "inferno")
     images = [view_image(panel.surface) for panel in panels]
     aspect = max(image.aspect for image in images)
     captions = [panel.caption for panel in panels]
-    fig, axes, label = participants_page(width_inches, aspect, captions, label=label, note=note)
-    visible = [np.abs(one) >= (threshold or 0) for one in values]
+    fig, axes, label = page.participants_page(width_inches, aspect, captions, label=label, note=note)
+    shown = [np.where(np.abs(one) >= (threshold or 0), one, np.nan) for one in values]
     for k, (panel, image) in enumerate(zip(panels, images, strict=True)):
-        known = np.where(np.isnan(values[k]), vmin, values[k])
-        show_image(axes[k], image, vertex_colours(panel.surface, known, alpha=visible[k], **scale))
+        flatmap.show_image(axes[k], image, vertex_colours(panel.surface, shown[k], scale))
         if panel.labels is not None:
-            draw_groups(axes[k], panel.surface, panel.labels, DEFAULT_GROUPS)
-    seen = np.where(np.concatenate(visible), np.concatenate(values), np.nan)
-    colour_bar(axes["key"], seen, label, threshold=threshold, **scale)
-    group_legend(axes["legend"], DEFAULT_GROUPS if any(panel.labels is not None for panel in panels) else ())
+            flatmap.draw_groups(axes[k], panel.surface, panel.labels, flatmap.DEFAULT_GROUPS)
+    page.colour_bar(axes["key"], np.concatenate(shown), label, scale, threshold=threshold)
+    labelled = any(panel.labels is not None for panel in panels)
+    page.group_legend(axes["legend"], flatmap.DEFAULT_GROUPS if labelled else ())
     return fig
 
 
 def save_figure(fig: Figure, path_without_suffix: Path) -> tuple[Path, Path]:
-    """Write a figure as PNG and PDF, each whole or not at all, with the same bytes every time.
+    """Write a figure as PNG and PDF, each whole or not at all, with the same bytes every time; their paths.
 
-    Parameters
-    ----------
-    fig : Figure
-        The PNG has 300 dots an inch, and so have the rasterised parts of the PDF unless it would then exceed 2 MB, as
-        with values that differ from vertex to vertex. Text in the PDF stays text (TrueType).
-    path_without_suffix : Path
-        '.png' and '.pdf' are appended to it; its folder is made.
-
-    Returns
-    -------
-    tuple of Path
-        The PNG and the PDF.
+    '.png' and '.pdf' are appended to the path; its folder is made. The PNG has 300 dots an inch, and so have the
+    rasterised parts of the PDF unless it would then exceed 2 MB, as with values that differ from vertex to vertex. Text
+    in the PDF stays text (TrueType).
     """
     base = Path(path_without_suffix)
     paths = []

@@ -1,12 +1,14 @@
 """Flat maps, their magnified auditory regions and inflated views on one Axes, with outlined and named regions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colorbar import make_axes
+from matplotlib.colors import Normalize
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.path import Path as Curve
@@ -14,12 +16,12 @@ from matplotlib.patheffects import Stroke
 from matplotlib.textpath import TextPath
 
 from braintuning.cortex.colours import CASING, GROUP_COLOURS, limits, vertex_colours
-from braintuning.cortex.outlines import Box, Name, Outline, group_outline, outlines, place_names
+from braintuning.cortex.outlines import Box, Name, Outline, outlines, place_names
 from braintuning.cortex.page import colour_bar
 from braintuning.cortex.raster import FLAT, Raster, View, facing_light, view_image
 from braintuning.cortex.regions import GROUPS, members
 from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices
-from braintuning.cortex.surface import Surface
+from braintuning.cortex.surface import HEMISPHERES, Surface
 from braintuning.errors import InputError
 
 DEFAULT_GROUPS = ("primary_auditory", "early_auditory", "late_language")
@@ -49,12 +51,11 @@ def plot_flatmap(
     Parameters
     ----------
     values : ndarray, (n_vertices,) or (n_voxels,)
-        A value for each vertex of the surface, or for each voxel of a `Cortex`: for 'fs_LR' the 64,984 vertices of
-        fs_LR-32k or the 59,412 of them that are not on the medial wall, left hemisphere first. NaN shows the grey of
-        the folds.
+        One per vertex of the surface or voxel of a `Cortex`, left hemisphere first: for 'fs_LR' the 64,984 vertices of
+        fs_LR-32k or the 59,412 off the medial wall. NaN shows the grey of the folds.
     cortex : 'fs_LR', Cortex or Surface
-        What the values lie on: the HCP's group surface with the HCP-MMP1.0 regions, a participant's cortex such as
-        `dataset.cortex("UTS03")`, or any surface with a flat mesh.
+        The HCP's group surface with the HCP-MMP1.0 regions, a participant's cortex such as `dataset.cortex("UTS03")`,
+        or any surface with a flat mesh.
     labels : ndarray of str, (n_vertices,), optional
         Region at each vertex; by default those of the cortex. A bare `Surface` has none, and no outlines.
     groups : sequence of str
@@ -62,18 +63,13 @@ def plot_flatmap(
     names : bool
         Whether to write the names of the regions.
     cmap, vmin, vmax
-        Colour map and the values at its ends, by default 0 (or the 1st percentile, if negative) and the 99th
-        percentile.
+        Colour map and the values at its ends, by default as `colours.limits` chooses them.
     alpha : ndarray, optional
-        Opacity of each value over the folds, 0 to 1; of the length of `values`.
+        Opacity of each value over the folds, 0 to 1.
     colour_label : str, optional
         Draws a colour bar with this label below the map.
     ax : Axes, optional
         Where to draw, without a projection; by default a new pyplot figure. Names fit the size that it has now.
-
-    Returns
-    -------
-    Axes
 
     Raises
     ------
@@ -83,16 +79,25 @@ def plot_flatmap(
 
     Examples
     --------
-    >>> from braintuning.cortex.flatmap import plot_flatmap
-    >>> ax = plot_flatmap(scores, colour_label="alignment (r)")  # an array over the vertices of fs_LR
+    >>> ax = bt.plot_flatmap(scores, colour_label="alignment (r)")  # an array over the vertices of fs_LR
     >>> ax.figure.savefig("alignment.pdf")
 
-    >>> plot_flatmap(ceiling, dataset.cortex("UTS03"), vmin=0, vmax=1)  # over a participant's voxels
+    >>> bt.plot_flatmap(ceiling, dataset.cortex("UTS03"), vmin=0, vmax=1)  # over a participant's voxels
     """
-    surface, values, alpha, labels = _on_surface(values, cortex, alpha, labels)
+    values = np.asarray(values, np.float64)
+    if isinstance(cortex, str):
+        if cortex != "fs_LR":
+            raise InputError(f"cortex {cortex!r}: expected 'fs_LR', a Cortex or a Surface")
+        cortex = fs_lr_cortex_of_vertices()
+    surface = cortex
+    if isinstance(cortex, Cortex):
+        surface, labels = cortex.surface, cortex.vertex_labels if labels is None else labels
+        values, alpha = (
+            cortex.to_vertices(one) if one is not None and np.shape(one) == (cortex.n_voxels,) else one
+            for one in (values, alpha)
+        )
     image = view_image(surface)
-    scale = dict(zip(("vmin", "vmax"), limits(surface, values, vmin, vmax, symmetric=False), strict=True), cmap=cmap)
-    colours = vertex_colours(surface, values, alpha=alpha, **scale)
+    scale = ScalarMappable(Normalize(*limits(surface, values, vmin, vmax, symmetric=False)), cmap)
     if ax is None:
         import matplotlib.pyplot as plt
 
@@ -100,76 +105,28 @@ def plot_flatmap(
         ax = plt.figure(figsize=(PAGE_INCHES, height)).add_axes((0, 0, 1, 1))
     if colour_label is not None:
         below, _ = make_axes(ax, location="bottom", fraction=0.12, shrink=0.4, aspect=30, pad=0.01)
-        colour_bar(below, values, colour_label, alpha=alpha, **scale)
-    show_image(ax, image, colours)
+        colour_bar(below, values, colour_label, scale, alpha)
+    show_image(ax, image, vertex_colours(surface, values, scale, alpha))
     if labels is not None:
-        drawn = draw_regions(ax, surface, labels, groups)
-        write_names(ax, surface, drawn if names else ())
+        drawn = _draw_regions(ax, surface, labels, groups)
+        _write_names(ax, surface, drawn if names else ())
     return ax
 
 
-def plot_inflated(
-    values: np.ndarray,
-    hemisphere: str,
-    view: str,
-    cortex: str | Cortex | Surface = "fs_LR",
-    *,
+def draw_inflated(
     ax: Axes,
-    cmap: str = "inferno",
-    vmin: float | None = None,
-    vmax: float | None = None,
+    surface: Surface,
+    view: tuple[str, str],
+    values: np.ndarray,
+    scale: ScalarMappable,
     alpha: np.ndarray | None = None,
     labels: np.ndarray | None = None,
-    groups: Sequence[str] = DEFAULT_GROUPS,
-) -> Axes:
-    """Draw values on one inflated hemisphere, lit from the front, with one outline around each group of regions.
-
-    Parameters
-    ----------
-    values, cortex, cmap, vmin, vmax, alpha, labels, groups
-        As in `plot_flatmap`; values of both hemispheres. No flat mesh is needed.
-    hemisphere, view : str
-        'left' or 'right'; 'lateral' or 'medial'.
-    ax : Axes
-        Two-dimensional.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    InputError
-        As `plot_flatmap`, and if the hemisphere or view is unknown or `ax` is three-dimensional.
-    """
-    if ax.name == "3d":
-        raise InputError("axes for an inflated view: found projection '3d', expected axes without a projection")
-    surface, values, alpha, labels = _on_surface(values, cortex, alpha, labels)
-    seen_from, image = (hemisphere, view), view_image(surface, (hemisphere, view))
-    vmin, vmax = limits(surface, values, vmin, vmax, symmetric=False)
-    look = dict(cmap=cmap, vmin=vmin, vmax=vmax, alpha=alpha, light=facing_light(surface, seen_from))
-    show_image(ax, image, vertex_colours(surface, values, **look))
-    if labels is not None:
-        draw_groups(ax, surface, labels, groups, seen_from)
-    return ax
-
-
-def _on_surface(
-    values: np.ndarray, cortex: str | Cortex | Surface, alpha: np.ndarray | None, labels: np.ndarray | None
-) -> tuple[Surface, np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Surface, values and opacity at its vertices, and its labels."""
-    values = np.asarray(values, np.float64)
-    if isinstance(cortex, str):
-        if cortex != "fs_LR":
-            raise InputError(f"cortex {cortex!r}: expected 'fs_LR', a Cortex or a Surface")
-        cortex = fs_lr_cortex_of_vertices()
-    if isinstance(cortex, Surface):
-        return cortex, values, alpha, labels
-    values, alpha = (
-        cortex.to_vertices(one) if one is not None and np.shape(one) == (cortex.n_voxels,) else one
-        for one in (values, alpha)
-    )
-    return cortex.surface, values, alpha, cortex.vertex_labels if labels is None else labels
+    groups: Sequence[str] = (),
+) -> None:
+    """Draw values on one inflated view, lit from the front, with one outline around each group of regions."""
+    image = view_image(surface, view)
+    show_image(ax, image, vertex_colours(surface, values, scale, alpha, facing_light(surface, view)))
+    draw_groups(ax, surface, labels, groups, view)
 
 
 def show_image(ax: Axes, image: Raster, colours: np.ndarray, window: Box | None = None) -> None:
@@ -196,7 +153,7 @@ def region_colours(labels: np.ndarray, groups: Sequence[str]) -> dict[str, str]:
     return colours
 
 
-def draw_regions(
+def _draw_regions(
     ax: Axes, surface: Surface, labels: np.ndarray, groups: Sequence[str], scale: float | None = None
 ) -> tuple[Outline, ...]:
     """Draw and return the outline of every region of the groups on a flat map; `scale` as in `_draw_outlines`."""
@@ -207,9 +164,10 @@ def draw_regions(
 
 
 def draw_groups(ax: Axes, surface: Surface, labels: np.ndarray, groups: Sequence[str], view: View = FLAT) -> None:
-    """Draw one outline around each group of regions on a view, the first group on top."""
+    """Draw one outline around each group on a view, the first on top; `InputError` as from `regions.members`."""
     for group in reversed(groups):
-        _draw_outlines(ax, group_outline(surface, labels, group, view), GROUP_COLOURS)
+        members(labels, group)
+        _draw_outlines(ax, outlines(surface, labels, (group,), view), GROUP_COLOURS)
 
 
 def _draw_outlines(ax: Axes, drawn: Sequence[Outline], colours: dict[str, str], scale: float | None = None) -> None:
@@ -230,7 +188,7 @@ def _share_of_page(ax: Axes) -> float:
     return ax.get_position(original=True).width * ax.get_figure(root=True).get_figwidth() / PAGE_INCHES
 
 
-def write_names(ax: Axes, surface: Surface, named: Sequence[Outline], keep_off: Sequence[Box] = ()) -> None:
+def _write_names(ax: Axes, surface: Surface, named: Sequence[Outline], keep_off: Sequence[Box] = ()) -> None:
     """Write the names of outlined regions on a flat map; `keep_off` as in `outlines.place_names`."""
     ax.apply_aspect()
     points_per_mm = ax.transData.get_matrix()[0, 0] * 72 / ax.get_figure(root=True).dpi
@@ -264,32 +222,47 @@ def _text_width(text: str, points: float) -> float:
     return float(TextPath((0, 0), text, size=points, prop=FontProperties(weight="bold")).get_extents().width)
 
 
-def auditory_window(surface: Surface, labels: np.ndarray, hemisphere: str) -> Box | None:
-    """Square part of the flat map, in mm, that shows the early auditory regions of a hemisphere and some margin.
+def auditory_windows(surface: Surface, labels: np.ndarray) -> dict[str, Box]:
+    """Square part of the flat map, in mm, with the early auditory regions of a hemisphere and some margin.
 
-    None if the flat map of the hemisphere shows none of these regions.
+    For 'left' and 'right', unless the flat map of the hemisphere shows none of these regions.
     """
-    drawn = [o for o in outlines(surface, labels, INSET_REGIONS) if o.hemisphere == hemisphere and o.lines]
-    if not drawn:
-        return None
-    points = np.concatenate([line for outline in drawn for line in outline.lines])
-    low, high = points.min(axis=0) - INSET_MARGIN, points.max(axis=0) + INSET_MARGIN
-    (left, bottom), (right, top) = ((low + high + sign * (high - low).max()) / 2 for sign in (-1, 1))
-    return float(left), float(right), float(bottom), float(top)
+    windows = {}
+    drawn = outlines(surface, labels, INSET_REGIONS)
+    for hemisphere in HEMISPHERES:
+        if lines := [line for outline in drawn if outline.hemisphere == hemisphere for line in outline.lines]:
+            points = np.concatenate(lines)
+            low, high = points.min(axis=0) - INSET_MARGIN, points.max(axis=0) + INSET_MARGIN
+            corners = np.stack([(low + high + sign * (high - low).max()) / 2 for sign in (-1, 1)], axis=1)
+            windows[hemisphere] = tuple(corners.ravel().tolist())
+    return windows
 
 
-def draw_inset(
-    ax: Axes, surface: Surface, colours: np.ndarray, labels: np.ndarray, groups: Sequence[str], hemisphere: str
+def draw_flat(
+    axes: Mapping[str, Axes],
+    surface: Surface,
+    colours: np.ndarray,
+    labels: np.ndarray | None,
+    groups: Sequence[str],
+    windows: Mapping[str, Box],
 ) -> None:
-    """Fill square axes with the `auditory_window` of a hemisphere in a frame, and the names of the regions in it."""
-    window = auditory_window(surface, labels, hemisphere)
-    show_image(ax, view_image(surface), colours, window)
-    drawn = draw_regions(ax, surface, labels, groups, scale=1.0)
-    draw_frame(ax, window)
-    write_names(ax, surface, [o for o in drawn if o.region in INSET_REGIONS and o.hemisphere == hemisphere])
+    """Draw the axes 'flat', and windows of it into the axes of their hemisphere, where the names in them then stand."""
+    flat, image = axes["flat"], view_image(surface)
+    show_image(flat, image, colours)
+    if groups:
+        drawn = _draw_regions(flat, surface, labels, groups)
+        named = [outline for outline in drawn if not (windows and outline.region in INSET_REGIONS)]
+        _write_names(flat, surface, named, list(windows.values()))
+    for hemisphere, window in windows.items():
+        show_image(axes[hemisphere], image, colours, window)
+        drawn = _draw_regions(axes[hemisphere], surface, labels, groups, scale=1.0)
+        named = [o for o in drawn if o.region in INSET_REGIONS and o.hemisphere == hemisphere]
+        _write_names(axes[hemisphere], surface, named)
+        for ax in (flat, axes[hemisphere]):
+            _draw_frame(ax, window)
 
 
-def draw_frame(ax: Axes, window: Box) -> None:
+def _draw_frame(ax: Axes, window: Box) -> None:
     """Draw the frame of a window, on the flat map or around its inset."""
     left, right, bottom, top = window
     for ink, width, order in (("white", 1.3, 7.0), (CASING, 0.5, 7.1)):

@@ -7,12 +7,11 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 
-import nibabel
 import numpy as np
-from nibabel.freesurfer import read_annot, read_geometry, read_label
+from nibabel.freesurfer import read_annot, read_label
 from scipy.spatial import cKDTree
 
-from braintuning.cortex.surface import HEMISPHERES
+from braintuning.cortex.surface import HEMISPHERES, read_mesh
 from braintuning.errors import InputError
 from braintuning.results import CACHE, require_file
 
@@ -30,16 +29,8 @@ SPHERE_TOLERANCE = 0.01
 def transfer_labels(source_sphere: np.ndarray, labels: np.ndarray, target_sphere: np.ndarray) -> np.ndarray:
     """Labels (m,) of the target's vertices: each has that of the nearest source vertex on the registration sphere.
 
-    Parameters
-    ----------
-    source_sphere, target_sphere : ndarray, (n, 3) and (m, 3)
-        Coordinates on spheres around the origin; their radii need not agree.
-    labels : ndarray of str, (n,)
-
-    Raises
-    ------
-    InputError
-        If `labels` and `source_sphere` differ in length, or a vertex lies at the origin or is not a number.
+    `labels` are (n,); the spheres (n, 3) and (m, 3) lie around the origin, their radii need not agree. A wrong length,
+    or a vertex at the origin or NaN, is an `InputError`.
     """
     if len(labels) != len(source_sphere):
         raise InputError(f"labels to transfer: found {len(labels)}, expected {len(source_sphere)}, one per vertex")
@@ -55,10 +46,7 @@ def _unit(sphere: np.ndarray) -> np.ndarray:
 
 
 def region_name(name: str, hemisphere: str) -> str:
-    """Region without hemisphere and ending: 'A1' for 'L_A1_ROI', '' for the medial wall.
-
-    A name of the other hemisphere is an `InputError`.
-    """
+    """Region without hemisphere and ending ('A1' for 'L_A1_ROI'); a name of the other hemisphere is an `InputError`."""
     if name in ("???", "unknown", "Medial_wall", "Medial_Wall", ""):
         return ""
     side, region = re.fullmatch(r"(?:([LR])_)?(.+?)(?:_ROI)?(?:-[lr]h)?", name).groups()
@@ -73,49 +61,25 @@ def read_annotation(path: Path) -> np.ndarray:
     try:
         numbers, _, names = read_annot(path)
     except Exception as error:
-        raise InputError(f"{path}: found {_kind(error)}, expected a FreeSurfer annotation") from None
+        raise InputError(f"{path}: found {type(error).__name__}, expected a FreeSurfer annotation") from None
     return np.append([name.decode() for name in names], "")[numbers]
-
-
-def read_sphere(path: Path) -> np.ndarray:
-    """Coordinates (n, 3) float64 of a sphere in FreeSurfer's or GIFTI's format; `InputError` if it is none."""
-    path = require_file(path)
-    try:
-        if path.name.endswith((".gii", ".gii.gz")):
-            return np.asarray(nibabel.load(path).agg_data("pointset"), dtype=np.float64)
-        return np.asarray(read_geometry(path)[0], dtype=np.float64)
-    except Exception as error:
-        raise InputError(f"{path}: found {_kind(error)}, expected a FreeSurfer surface") from None
-
-
-def _kind(error: Exception) -> str:
-    return f"something unreadable ({type(error).__name__})"
 
 
 def reference_files(
     folder: Path | None = None, cache: Path = CACHE / "fsaverage", coarse: bool = False
 ) -> tuple[dict[str, Path], dict[str, Path]]:
-    """HCP-MMP1.0 annotations and registration spheres of fsaverage: in a user's folder, else downloaded once.
+    """HCP-MMP1.0 annotations and spheres of fsaverage by hemisphere: in a user's folder, else downloaded once.
 
     Parameters
     ----------
     folder : Path, optional
-        FreeSurfer's `fsaverage`: `label/{lh,rh}.HCPMMP1.annot` (or `HCP-MMP1`) and `surf/{lh,rh}.sphere.reg`.
+        FreeSurfer's `fsaverage`: `label/{lh,rh}.HCPMMP1.annot` (or `HCP-MMP1`) and `surf/{lh,rh}.sphere.reg`. A file
+        that is not there, or cannot be downloaded, is an `InputError`.
     cache : Path
         Where downloads are kept. The annotations are checked by MD5; the sphere is nilearn's.
     coarse : bool
         Where that sphere cannot be downloaded, warn and take that of fsaverage5, which nilearn carries and whose
         vertices are the first of fsaverage and lie 3 mm apart. Regions then have other borders.
-
-    Returns
-    -------
-    annotations, spheres : dict of str to Path
-        For 'left' and 'right'.
-
-    Raises
-    ------
-    InputError
-        If a file is not in the folder, or cannot be downloaded.
     """
     if folder is None:
         annotations = {hemisphere: _downloaded_annotation(hemisphere, Path(cache)) for hemisphere in HEMISPHERES}
@@ -172,7 +136,7 @@ def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
         return spheres
     for hemisphere in HEMISPHERES:
         path = Path(full[f"sphere_{hemisphere}"])
-        sphere, coarse = _unit(read_sphere(path)), _unit(read_sphere(spheres[hemisphere]))
+        sphere, coarse = (_unit(read_mesh(one)[0]) for one in (path, spheres[hemisphere]))
         furthest = np.abs(sphere[:N_FSAVERAGE5] - coarse).max() if len(sphere) == N_FSAVERAGE else np.inf
         if furthest > SPHERE_TOLERANCE:
             raise InputError(
@@ -186,29 +150,19 @@ def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
 def read_reference(
     annotations: dict[str, Path], spheres: dict[str, Path]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Read the parcellation of fsaverage, each hemisphere's files as `reference_files` gives them.
+    """Region of each vertex ('' for none) and its place on the sphere, by hemisphere, from `reference_files`.
 
-    Returns
-    -------
-    labels : dict of str to ndarray
-        For 'left' and 'right', region (n,) str at each vertex, '' where there is none.
-    spheres : dict of str to ndarray
-        Coordinates (n, 3) float64 on the registration sphere.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, or an annotation has another number of vertices than its sphere.
+    Each icosahedral mesh of FreeSurfer begins with the vertices of the coarser ones, so fsaverage5 has the first labels
+    of fsaverage. A file that cannot be read, or of another length, is an `InputError`.
 
     References
     ----------
-    Glasser et al. 2016, Nature 536:171; Mills 2016, HCP-MMP1.0 projected on fsaverage, figshare 3498446. Each
-    icosahedral mesh of FreeSurfer begins with the vertices of the coarser ones, so fsaverage5 has the first labels.
+    Glasser et al. 2016, Nature 536:171; Mills 2016, HCP-MMP1.0 projected on fsaverage, figshare 3498446.
     """
     labels, coordinates = {}, {}
     for hemisphere in HEMISPHERES:
         path, names = annotations[hemisphere], read_annotation(annotations[hemisphere])
-        sphere = read_sphere(spheres[hemisphere])
+        sphere = read_mesh(spheres[hemisphere])[0]
         if len(sphere) == N_FSAVERAGE5 and len(names) == N_FSAVERAGE:
             names = names[:N_FSAVERAGE5]
         if len(names) != len(sphere):
@@ -219,19 +173,8 @@ def read_reference(
     return labels, coordinates
 
 
-def participant_spheres(freesurfer: Path) -> dict[str, np.ndarray]:
-    """Registration sphere of a FreeSurfer subject: for 'left' and 'right', (n, 3) float64."""
-    return {h: read_sphere(Path(freesurfer) / "surf" / f"{prefix}.sphere.reg") for h, prefix in PREFIX.items()}
-
-
 def cortex_mask(freesurfer: Path, n_vertices: tuple[int, int]) -> np.ndarray | None:
-    """Vertices of a FreeSurfer subject that `label/{lh,rh}.cortex.label` names, (n,) bool; None without these files.
-
-    Raises
-    ------
-    InputError
-        If a file names a vertex that the hemisphere does not have.
-    """
+    """Vertices of a FreeSurfer subject that `label/{lh,rh}.cortex.label` names, (n,) bool; None without these files."""
     paths = [Path(freesurfer) / "label" / f"{prefix}.cortex.label" for prefix in PREFIX.values()]
     if not all(path.exists() for path in paths):
         return None
@@ -241,7 +184,7 @@ def cortex_mask(freesurfer: Path, n_vertices: tuple[int, int]) -> np.ndarray | N
         try:
             chosen = read_label(path)
         except (ValueError, IndexError) as error:
-            raise InputError(f"{path}: found {_kind(error)}, expected a FreeSurfer label") from None
+            raise InputError(f"{path}: found {type(error).__name__}, expected a FreeSurfer label") from None
         if chosen.max() >= n:
             raise InputError(f"{path}: found vertex {chosen.max()}, expected less than {n}")
         masks.append(np.isin(np.arange(n), chosen))

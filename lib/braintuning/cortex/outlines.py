@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from braintuning.cortex.colours import per_vertex
 from braintuning.cortex.raster import FLAT, Raster, View, smooth_curves, view_image
-from braintuning.cortex.regions import members
+from braintuning.cortex.regions import GROUPS
 from braintuning.cortex.surface import FS_LR, HEMISPHERES, Surface
-from braintuning.errors import InputError
 
 SMOOTHING = 1.1
 NAME_PLACES = Path(__file__).with_name("name_places.csv")
@@ -25,19 +25,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """Where a region of one hemisphere lies on a view of the cortex.
+    """Where a region of one hemisphere lies on a view of the cortex: closed curves (points, 2) in mm, and its pixels.
 
-    Attributes
-    ----------
-    region, hemisphere : str
-    lines : tuple of ndarray
-        Closed curves, each (points, 2) in the view's mm.
-    shape : tuple of int
-        Rows and columns of the whole view (see `raster.Raster`).
-    window : tuple of slice
-        Rows and columns that hold the region.
-    inside : ndarray of bool
-        Pixels of the window that are in the region.
+    `window` are the rows and columns that hold the region, of `shape` many (see `raster.Raster`); `inside` are those of
+    its pixels in the region, bool.
     """
 
     region: str
@@ -56,46 +47,15 @@ class Outline:
 
 
 def outlines(surface: Surface, labels: np.ndarray, regions: tuple[str, ...], view: View = FLAT) -> tuple[Outline, ...]:
-    """Outlines of regions on one view, in the order of `regions`, left hemisphere first; kept in memory.
+    """Outlines on one view (see `raster.view_image`), in the order of `regions`, left hemisphere first; kept in memory.
 
-    Parameters
-    ----------
-    surface : Surface
-    labels : ndarray of str, (n_vertices,)
-        Region at each vertex.
-    regions : tuple of str
-        One that the view does not show is left out.
-    view : str or tuple of str
-        'flat', or hemisphere and side such as ('left', 'lateral').
-
-    Raises
-    ------
-    InputError
-        If `labels` has another length than the surface, or the surface has no flat mesh.
+    A key of `regions.GROUPS` among the regions has one outline a hemisphere, around all of the group. What the view
+    does not show is left out. `labels` of another length than the surface are an `InputError`.
     """
-    number_of = {region: number for number, region in enumerate(regions, start=1)}
-    numbers = np.array([number_of.get(label, 0) for label in _checked(surface, labels).tolist()], np.int16)
+    number_of = {one: number for number, name in enumerate(regions, start=1) for one in GROUPS.get(name, (name,))}
+    labels = per_vertex(surface, labels, "labels", str).tolist()
+    numbers = np.array([number_of.get(label, 0) for label in labels], np.int16)
     return _outlines(surface, numbers.tobytes(), regions, view)
-
-
-def group_outline(surface: Surface, labels: np.ndarray, group: str, view: View = FLAT) -> tuple[Outline, ...]:
-    """One outline a hemisphere around all regions of a group, named after the group; else as `outlines`.
-
-    Raises
-    ------
-    InputError
-        As `outlines` and `regions.members`.
-    """
-    return _outlines(surface, members(_checked(surface, labels), group).astype(np.int16).tobytes(), (group,), view)
-
-
-def _checked(surface: Surface, labels: np.ndarray) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.shape != (surface.n_vertices,):
-        raise InputError(
-            f"labels on {surface.name}: found shape {labels.shape}, expected ({surface.n_vertices},), a name per vertex"
-        )
-    return labels
 
 
 @lru_cache(maxsize=256)
@@ -150,24 +110,11 @@ def place_names(
     bounds: Box,
     keep_off: Sequence[Box] = (),
 ) -> tuple[list[Name], float]:
-    """Where the names of regions stand on a flat map, and their size in points.
+    """Where the names of regions stand on a flat map, and their size: `points`, or less where they would overlap.
 
     On fs_LR they stand where `NAME_PLACES` says, in the finest layout that suits the scale. On other surfaces a name
-    stands on the deepest point of its region if it fits there, else at the nearest free place off all named regions.
-
-    Parameters
-    ----------
-    surface : Surface
-    named : sequence of Outline
-        The regions.
-    points_per_mm : float
-        Scale of the drawing.
-    points : float
-        Size of the names, which is less where the drawing is so small that they would overlap.
-    bounds : tuple of float
-        Left, right, bottom and top of what is drawn of the map, in mm, which names do not leave.
-    keep_off : sequence of tuple of float
-        Such boxes that names avoid on other surfaces; the places on fs_LR avoid the edges of the auditory insets.
+    stands on the deepest point of its region if it fits there, else at the nearest free place off all named regions,
+    within `bounds` and off the boxes `keep_off`: left, right, bottom and top in mm.
     """
     keys = [(outline.hemisphere, outline.region) for outline in named]
     layouts = {scale: places for scale, places in _name_places().items() if places.keys() >= set(keys)}

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from textwrap import fill
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -50,10 +48,7 @@ def colour_bar(
     ax: Axes,
     values: np.ndarray,
     label: str,
-    *,
-    cmap: str,
-    vmin: float,
-    vmax: float,
+    scale: ScalarMappable,
     alpha: np.ndarray | None = None,
     threshold: float | None = None,
 ) -> None:
@@ -61,12 +56,9 @@ def colour_bar(
 
     `values` and `alpha` (n_vertices,) are what is shown; a value of opacity 0 makes no point.
     """
-    values = values if alpha is None else np.where(alpha > 0, values, np.nan)
-    beyond = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-    extend = beyond[bool((values < vmin).any()), bool((values > vmax).any())]
-    bar = ax.get_figure().colorbar(
-        ScalarMappable(Normalize(vmin, vmax), cmap), cax=ax, orientation="horizontal", extend=extend, extendfrac=0.04
-    )
+    values, (vmin, vmax) = values if alpha is None else np.where(alpha > 0, values, np.nan), scale.get_clim()
+    extend = ("neither", "min", "max", "both")[(values < vmin).any() + 2 * (values > vmax).any()]
+    bar = ax.get_figure().colorbar(scale, cax=ax, orientation="horizontal", extend=extend, extendfrac=0.04)
     bar.outline.set_linewidth(0.5)
     _label_axis(bar.ax, label)
     if threshold:
@@ -74,25 +66,18 @@ def colour_bar(
 
 
 def colour_square(
-    ax: Axes,
-    label: str,
-    reliability: Reliability,
-    *,
-    cmap: str,
-    vmin: float,
-    vmax: float,
-    threshold: float | None = None,
+    ax: Axes, label: str, reliability: Reliability, scale: ScalarMappable, threshold: float | None = None
 ) -> None:
     """Fill axes with a two-dimensional colour legend: values from left to right, reliability from bottom to top.
 
     Values whose size is below the threshold are grey.
     """
-    values, alpha = np.linspace(vmin, vmax, 128), np.linspace(0, 1, 32)[:, None, None]
-    top = colormaps[cmap](Normalize(vmin, vmax)(values))[None, :, :3]
+    values, alpha = np.linspace(*scale.get_clim(), 128), np.linspace(0, 1, 32)[:, None, None]
+    top = scale.to_rgba(values)[None, :, :3]
     hidden = np.abs(values) < (threshold or 0)
     square = MIDDLE_FOLD * (1 - alpha) + top * alpha
     square[:, hidden] = MIDDLE_FOLD
-    extent = (vmin, vmax, reliability.low, reliability.high)
+    extent = (*scale.get_clim(), reliability.low, reliability.high)
     ax.imshow(square, origin="lower", extent=extent, aspect="auto", interpolation="nearest")
     _label_axis(ax, label)
     ax.set_yticks([reliability.low, reliability.high], [f"{reliability.low:g}", f"≥ {reliability.high:g}"])

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix, diags, vstack
 
 from braintuning.cortex import fsaverage
 from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices, load_cortex, regions_of_voxels, save_cortex
-from braintuning.cortex.surface import HEMISPHERES, Surface, mesh_adjacency, side_by_side, vertex_normals
+from braintuning.cortex.surface import HEMISPHERES, Surface, mesh_adjacency, read_mesh, side_by_side, vertex_normals
 from braintuning.errors import InputError
 from braintuning.results import CACHE, require_file
 
@@ -42,7 +42,6 @@ def participant_cortex(
     derivative : Path
         Folder with `pycortex-db/<participant>/` and `freesurfer_subjdir/<participant>/`. Simulated listeners have
         only `space.json` in the former, which names the space of their responses.
-    participant : str
     fsaverage_folder, coarse_regions
         As `folder` and `coarse` of `fsaverage.reference_files`.
     cache : Path
@@ -67,10 +66,12 @@ def participant_cortex(
     transform = f"{participant}_auto"
     annotations, average = fsaverage.reference_files(fsaverage_folder, Path(cache) / "fsaverage", coarse_regions)
     sources = (*_own_files(subject, transform, freesurfer), *annotations.values(), *average.values())
-    stored = Path(cache) / "cortex" / f"{participant}-{_fingerprint(sources)}.h5"
+    facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
+    name = hashlib.sha256(json.dumps([FORMAT, *facts]).encode()).hexdigest()[:16]
+    stored = Path(cache) / "cortex" / f"{participant}-{name}.h5"
     if stored.is_file():
         return load_cortex(stored)
-    spheres = fsaverage.participant_spheres(freesurfer)
+    spheres = {h: read_mesh(freesurfer / "surf" / f"{prefix}.sphere.reg")[0] for h, prefix in fsaverage.PREFIX.items()}
     regions, reference = fsaverage.read_reference(annotations, average)
     labels = [fsaverage.transfer_labels(reference[h], regions[h], spheres[h]) for h in HEMISPHERES]
     on_cortex = fsaverage.cortex_mask(freesurfer, tuple(len(names) for names in labels))
@@ -95,23 +96,17 @@ def _own_files(subject: Path, transform: str, freesurfer: Path) -> list[Path]:
     paths = [_surface_file(subject, f"{kind}_{p}") for kind in ("flat", "inflated", "pia", "wm") for p in prefixes]
     volumes = ("matrices.xfm", "reference.nii.gz", "mask_thick.nii.gz")
     paths += [subject / "transforms" / transform / name for name in volumes]
-    optional = [subject / "surface-info" / "sulcaldepth.npz"]
-    optional += [freesurfer / "label" / f"{prefix}.cortex.label" for prefix in prefixes]
-    spheres = [freesurfer / "surf" / f"{prefix}.sphere.reg" for prefix in prefixes]
-    paths += [optional[0], spheres[0], optional[1], spheres[1], optional[2]]
-    return [require_file(path) for path in paths if path not in optional or path.exists()]
+    paths.append(subject / "surface-info" / "sulcaldepth.npz")
+    for prefix in prefixes:
+        paths += [freesurfer / "surf" / f"{prefix}.sphere.reg", freesurfer / "label" / f"{prefix}.cortex.label"]
+    optional = ("sulcaldepth.npz", "lh.cortex.label", "rh.cortex.label")
+    return [require_file(path) for path in paths if path.name not in optional or path.exists()]
 
 
 def _surface_file(subject: Path, kind: str) -> Path:
     """GIFTI as most participants have it, or the NumPy archive that UTS02 has, in pycortex's order of preference."""
     gifti, archive = (subject / "surfaces" / f"{kind}.{suffix}" for suffix in ("gii", "npz"))
     return require_file(archive if archive.exists() and not gifti.exists() else gifti)
-
-
-def _fingerprint(paths: Iterable[Path]) -> str:
-    """Hexadecimal name for files as they are now: where they lie, how large they are, when they changed."""
-    facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(json.dumps([FORMAT, *facts]).encode()).hexdigest()[:16]
 
 
 def subject_cortex(
@@ -127,16 +122,8 @@ def subject_cortex(
     Without `on_cortex` (n_vertices,) the vertices of the flat mesh are the cortex; `spheres` may be empty; pycortex
     writes into `store`.
     """
-    surface = _read_surface(subject, spheres, on_cortex)
-    labels = np.where(surface.cortex, vertex_labels, "")
-    matrix = diags(surface.cortex.astype(np.float64)).tocsr() @ voxel_shares(subject, transform, store)
-    matrix.eliminate_zeros()
-    return Cortex(surface, labels, regions_of_voxels(matrix, labels), matrix)
-
-
-def _read_surface(subject: Path, spheres: dict[str, np.ndarray], on_cortex: np.ndarray | None) -> Surface:
     flat, inflated, pia, wm = (
-        {h: _read_mesh(_surface_file(subject, f"{kind}_{prefix}")) for h, prefix in fsaverage.PREFIX.items()}
+        {h: read_mesh(_surface_file(subject, f"{kind}_{prefix}")) for h, prefix in fsaverage.PREFIX.items()}
         for kind in ("flat", "inflated", "pia", "wm")
     )
     n_vertices = tuple(len(inflated[h][0]) for h in HEMISPHERES)
@@ -152,9 +139,9 @@ def _read_surface(subject: Path, spheres: dict[str, np.ndarray], on_cortex: np.n
                 f"{subject}: found {len(inflated[h][0])} vertices in the {h} hemisphere, expected {len(spheres[h])} as "
                 f"the participant's sphere.reg has"
             )
-    coordinates, faces = side_by_side(*((flat[h][0][:, :2], flat[h][1]) for h in HEMISPHERES))
+    coordinates, faces = side_by_side(flat["left"], flat["right"])
     folds = np.concatenate([_gyral_convexity((pia[h][0] + wm[h][0]) / 2, pia[h][1]) for h in HEMISPHERES])
-    return Surface(
+    surface = Surface(
         name=subject.name,
         vertices_per_hemisphere=n_vertices,
         inflated=inflated,
@@ -164,18 +151,10 @@ def _read_surface(subject: Path, spheres: dict[str, np.ndarray], on_cortex: np.n
         flat_coordinates=coordinates,
         flat_faces=faces,
     )
-
-
-def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                coordinates, faces = archive["pts"], archive["polys"]
-        else:
-            coordinates, faces = nibabel.load(path).agg_data(("pointset", "triangle"))
-        return np.asarray(coordinates, dtype=np.float64), np.asarray(faces, dtype=np.int64)
-    except Exception as error:
-        raise InputError(f"{path}: found something unreadable ({type(error).__name__}), expected a surface") from None
+    labels = np.where(surface.cortex, vertex_labels, "")
+    matrix = diags(surface.cortex.astype(np.float64)).tocsr() @ voxel_shares(subject, transform, store)
+    matrix.eliminate_zeros()
+    return Cortex(surface, labels, regions_of_voxels(matrix, labels), matrix)
 
 
 def _gyral_convexity(coordinates: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -213,43 +192,33 @@ def voxel_shares(subject: Path, transform: str, store: Path) -> csr_matrix:
     in. So a vertex averages its whole depth of grey matter, no voxel outside it is blended in as with interpolation,
     and a voxel's weight is the length of cortex in it, which decides its region.
 
-    Voxels are in C order of the (z, y, x) mask; rows sum to 1, or less where the line leaves the mask.
-
-    Raises
-    ------
-    InputError
-        If the mask has another shape than the transform's reference, or no voxel.
+    Voxels are in C order of the (z, y, x) mask; rows sum to 1, or less where the line leaves the mask. A mask of
+    another shape than the transform's reference, or without a voxel, is an `InputError`. Pycortex sees the subject
+    through links in a folder under `store`, as it writes into the folder of every subject it is asked for.
     """
     mask_file = subject / "transforms" / transform / "mask_thick.nii.gz"
     try:
         mask = np.asarray(nibabel.load(require_file(mask_file)).dataobj).T != 0
     except (OSError, nibabel.filebasedimages.ImageFileError) as error:
         raise InputError(f"{mask_file}: found {type(error).__name__}, expected a NIfTI mask") from None
-    with _linked_subject(subject, store) as (cortex, name), redirect_stdout(StringIO()):
-        try:
-            mapper = cortex.get_mapper(name, transform, "line_nearest")
-        except (OSError, ValueError, KeyError) as error:
-            where = mask_file.parent / "matrices.xfm"
-            raise InputError(f"{where}: pycortex cannot map with it ({error}), expected its transform") from None
+    Path(store).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=store) as folder:
+        linked = Path(folder) / f"{subject.name}-{Path(folder).name}"
+        linked.mkdir()
+        for part in ("surfaces", "transforms"):
+            (linked / part).symlink_to((subject / part).resolve(), target_is_directory=True)
+        with pycortex_with_subjects(Path(folder), store) as cortex, redirect_stdout(StringIO()):
+            try:
+                mapper = cortex.get_mapper(linked.name, transform, "line_nearest")
+            except (OSError, ValueError, KeyError) as error:
+                where = mask_file.parent / "matrices.xfm"
+                raise InputError(f"{where}: pycortex cannot map with it ({error}), expected its transform") from None
     shape = tuple(int(n) for n in mapper.shape)
     if mask.shape != shape or not mask.any():
         raise InputError(
             f"{mask_file}: found {int(mask.sum())} voxels in shape {mask.shape}, expected some in {shape} (z, y, x)"
         )
     return csr_matrix(vstack(mapper.masks).tocsc()[:, np.flatnonzero(mask.ravel())])
-
-
-@contextmanager
-def _linked_subject(subject: Path, store: Path) -> Iterator[tuple[ModuleType, str]]:
-    """Pycortex and a subject in a folder of our own, as it writes into the folder of every subject it is asked for."""
-    Path(store).mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=store) as folder:
-        name = f"{subject.name}-{Path(folder).name}"
-        (Path(folder) / name).mkdir()
-        for part in ("surfaces", "transforms"):
-            (Path(folder) / name / part).symlink_to((subject / part).resolve(), target_is_directory=True)
-        with pycortex_with_subjects(Path(folder), store) as cortex:
-            yield cortex, name
 
 
 @contextmanager
@@ -272,10 +241,7 @@ def pycortex_with_subjects(folder: Path, store: Path) -> Iterator[ModuleType]:
 
 
 def import_pycortex(store: Path) -> ModuleType:
-    """Import pycortex with its options under `store`, as on import it writes them where the environment says.
-
-    `InputError` if it is not installed.
-    """
+    """Import pycortex with its options under `store`, not in the user's home; `InputError` if it is not installed."""
     options = Path(store).resolve() / "options"
     options.mkdir(parents=True, exist_ok=True)
     import matplotlib.pyplot  # noqa: F401 (it keeps its own folders where the user has them)

@@ -53,17 +53,10 @@ class Raster:
         return float(np.ptp(self.y) / np.ptp(self.x))
 
     def paint(self, colours: np.ndarray) -> np.ndarray:
-        """Image of vertices of the given colours, interpolated linearly within each triangle.
+        """Opaque image, (rows, columns, 4) uint8, of vertices of the given colours; the first row is the lowest.
 
-        Parameters
-        ----------
-        colours : ndarray, (n_vertices, 3 or more)
-            Red, green and blue from 0 to 1; further columns are ignored.
-
-        Returns
-        -------
-        ndarray of uint8, (rows, columns, 4)
-            Red, green, blue and full opacity; the first row is the lowest. White where there is no cortex.
+        `colours` (n_vertices, 3 or more) are red, green and blue from 0 to 1, interpolated linearly within each
+        triangle. White where there is no cortex.
         """
         opaque = np.full((len(colours), 4), 255, np.float32)
         opaque[:, :3] *= colours[:, :3]
@@ -77,16 +70,8 @@ class Raster:
 def view_image(surface: Surface, view: View = FLAT) -> Raster:
     """Pixels of one view of a surface; kept in memory.
 
-    Parameters
-    ----------
-    surface : Surface
-    view : str or tuple of str
-        'flat', or hemisphere and side such as ('left', 'lateral'), seen from far away (orthographic).
-
-    Raises
-    ------
-    InputError
-        If the view is unknown, or 'flat' for a surface without a flat mesh.
+    `view` is 'flat', or hemisphere and side such as ('left', 'lateral'), seen from far away (orthographic). An unknown
+    one, or 'flat' for a surface without a flat mesh, is an `InputError`.
     """
     if view == FLAT:
         if surface.flat_coordinates is None or surface.flat_faces is None:
@@ -140,7 +125,9 @@ def _raster(points: np.ndarray, faces: np.ndarray, n_vertices: int, columns: int
     vertex[filled] = np.take_along_axis(corners, weights.argmax(axis=1)[:, None], axis=1)[:, 0]
     pointers = np.arange(0, 3 * len(order) + 1, 3)
     blend = sparse.csr_array((weights.ravel(), corners.ravel(), pointers), shape=(len(order), n_vertices))
-    return Raster(x, y, vertex, _sheet(filled, x, y, flat), blend)
+    within = ndimage.binary_erosion(filled, iterations=max(1, round(SHEET_MARGIN / pixel)) if flat else 1)
+    sheet = smooth_curves(within, x, y, SHEET_SMOOTHING if flat else SILHOUETTE_SMOOTHING)
+    return Raster(x, y, vertex, sheet, blend)
 
 
 def _covered(triangles: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -171,12 +158,6 @@ def _covered(triangles: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray,
 
 def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
-
-
-def _sheet(filled: np.ndarray, x: np.ndarray, y: np.ndarray, flat: bool) -> tuple[np.ndarray, ...]:
-    steps = max(1, round(SHEET_MARGIN / (x[1] - x[0]))) if flat else 1
-    within = ndimage.binary_erosion(filled, iterations=steps)
-    return smooth_curves(within, x, y, SHEET_SMOOTHING if flat else SILHOUETTE_SMOOTHING)
 
 
 def smooth_curves(mask: np.ndarray, x: np.ndarray, y: np.ndarray, smoothing: float) -> tuple[np.ndarray, ...]:

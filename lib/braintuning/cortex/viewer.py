@@ -1,7 +1,7 @@
 """An interactive view of fs_LR in the browser: pycortex's WebGL viewer as a folder of static files."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from warnings import catch_warnings, simplefilter
 
-import nibabel
 import numpy as np
 
 from braintuning.cortex.colours import limits, per_vertex
@@ -33,18 +32,9 @@ MESHES = {
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One map of the viewer and how it looks.
+    """One map of the viewer, (64984,), and how it looks: NaN, and values smaller than the threshold, show the folds.
 
-    Attributes
-    ----------
-    values : ndarray, (64984,)
-        NaN shows the folds.
-    vmin, vmax : float, optional
-        Values at the ends of the colour map; see `colours.limits` for the defaults.
-    threshold : float, optional
-        Values whose size is smaller are not shown.
-    symmetric : bool
-        The colour map is 'RdBu_r', centred on zero, and not 'inferno'.
+    For `vmin` and `vmax` see `colours.limits`. The colour map is 'inferno', or 'RdBu_r' centred on zero if `symmetric`.
     """
 
     values: np.ndarray
@@ -55,7 +45,7 @@ class Layer:
 
 
 def write_viewer(folder: Path, layers: Mapping[str, Layer], *, title: str, store: Path = STORE) -> Path:
-    """Write a viewer of maps on fs_LR-32k: folded, inflated or flat, one map at a time.
+    """Write a viewer of maps on fs_LR-32k: folded, inflated or flat, one map at a time. Its page, `folder/index.html`.
 
     Parameters
     ----------
@@ -63,15 +53,8 @@ def write_viewer(folder: Path, layers: Mapping[str, Layer], *, title: str, store
         Made whole or not at all; what was there is replaced. A browser shows it only through a web server: see `serve`.
     layers : mapping of str to Layer
         The maps by the name that the viewer lists.
-    title : str
-        Of the page.
     store : Path
         Where pycortex keeps its subjects; the first viewer takes some seconds, as the surface is written there.
-
-    Returns
-    -------
-    Path
-        The page, `folder/index.html`.
 
     Raises
     ------
@@ -81,7 +64,12 @@ def write_viewer(folder: Path, layers: Mapping[str, Layer], *, title: str, store
     """
     if not layers:
         raise InputError(f"viewer {folder}: found no layer, expected at least one map of {fs_lr().n_vertices} vertices")
-    maps = {name: _shown(name, layer) for name, layer in layers.items()}
+    maps = {}
+    for name, layer in layers.items():
+        values = per_vertex(fs_lr(), layer.values, f"layer {name!r}")
+        low, high = limits(fs_lr(), values, layer.vmin, layer.vmax, layer.symmetric)
+        shown = values if layer.threshold is None else np.where(np.abs(values) >= layer.threshold, values, np.nan)
+        maps[name] = shown, dict(vmin=low, vmax=high, cmap="RdBu_r" if layer.symmetric else "inferno")
     with fs_lr_in_pycortex(store) as (cortex, subject), atomic_path(Path(folder)) as temporary, catch_warnings():
         simplefilter("ignore")
         data = {name: cortex.Vertex(shown, subject, description=name, **look) for name, (shown, look) in maps.items()}
@@ -89,14 +77,6 @@ def write_viewer(folder: Path, layers: Mapping[str, Layer], *, title: str, store
             options = dict(types=("inflated",), title=title, labels_visible=())
             cortex.webgl.make_static(str(temporary), cortex.Dataset(**data), **options)
     return Path(folder) / "index.html"
-
-
-def _shown(name: str, layer: Layer) -> tuple[np.ndarray, dict[str, str | float]]:
-    """Values that are not hidden by the threshold, and the colour map with its ends."""
-    values = per_vertex(fs_lr(), layer.values, f"layer {name!r}")
-    low, high = limits(fs_lr(), values, layer.vmin, layer.vmax, layer.symmetric)
-    shown = values if layer.threshold is None else np.where(np.abs(values) >= layer.threshold, values, np.nan)
-    return shown, dict(vmin=low, vmax=high, cmap="RdBu_r" if layer.symmetric else "inferno")
 
 
 @contextmanager
@@ -120,23 +100,16 @@ def _write_fs_lr(folder: Path) -> None:
         for name in ("surfaces", "surface-info", "transforms", "anatomicals", "views", "cache"):
             (temporary / name).mkdir(parents=True)
         for hemisphere in HEMISPHERES:
-            _write_meshes(temporary / "surfaces", hemisphere)
+            meshes = {name: hcp_mesh(hemisphere, kind) for name, kind in MESHES.items()}
+            points, flat = meshes["flat"]
+            meshes["flat"] = points, without_cut_bridges(meshes["fiducial"][1], flat, len(points))
+            for name, (points, faces) in meshes.items():
+                path = temporary / "surfaces" / f"{name}_{hemisphere[0]}h.npz"
+                np.savez(path, pts=points.astype(np.float32), polys=faces.astype(np.int32))
         depth = fs_lr().sulcal_depth.astype(np.float32)
         left, right = (depth[fs_lr().vertices(hemisphere)] for hemisphere in HEMISPHERES)
         for name, sign in (("sulcaldepth", 1), ("curvature", -1)):
             np.savez(temporary / "surface-info" / f"{name}.npz", left=sign * left, right=sign * right)
-
-
-def _write_meshes(folder: Path, hemisphere: str) -> None:
-    meshes = {name: hcp_mesh(hemisphere, kind) for name, kind in MESHES.items()}
-    points, flat = meshes["flat"]
-    meshes["flat"] = points, without_cut_bridges(meshes["fiducial"][1], flat, len(points))
-    for name, (points, faces) in meshes.items():
-        arrays = [
-            nibabel.gifti.GiftiDataArray(points.astype(np.float32), intent="NIFTI_INTENT_POINTSET"),
-            nibabel.gifti.GiftiDataArray(faces.astype(np.int32), intent="NIFTI_INTENT_TRIANGLE"),
-        ]
-        nibabel.save(nibabel.gifti.GiftiImage(darrays=arrays), folder / f"{name}_{hemisphere[0]}h.gii")
 
 
 def without_cut_bridges(full: np.ndarray, flat: np.ndarray, n_vertices: int) -> np.ndarray:
@@ -159,12 +132,9 @@ def without_cut_bridges(full: np.ndarray, flat: np.ndarray, n_vertices: int) -> 
 
 
 def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
-    """A web server of a folder for this machine alone, not yet running; port 0 takes any free one.
+    """A web server of a viewer for this machine alone, not yet running; port 0 takes any free one.
 
-    Raises
-    ------
-    InputError
-        If there is no viewer in the folder, or the port is taken.
+    A folder without a viewer, or a port that is taken, is an `InputError`.
     """
     folder = Path(folder)
     if not (folder / "index.html").is_file():
@@ -177,16 +147,11 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
 
 def serve(folder: Path, port: int = 8000) -> None:
     """Serve a viewer until the user presses Ctrl-C; its address is printed."""
-    with server(folder, port) as running:
+    with server(folder, port) as running, suppress(KeyboardInterrupt):
         print(f"viewer: http://127.0.0.1:{running.server_port}/  (Ctrl-C ends it)", flush=True)
-        try:
-            running.serve_forever()
-        except KeyboardInterrupt:
-            pass
+        running.serve_forever()
 
 
 class _Quiet(SimpleHTTPRequestHandler):
-    """A handler that does not write a line for every file."""
-
     def log_message(self, format: str, *args: object) -> None:
-        """Write nothing."""
+        """Write no line for every file."""

@@ -7,13 +7,13 @@ import pypdf
 import pytest
 from braintuning.cortex.colours import DIFFERENCE, Reliability
 from braintuning.cortex.figure import Panel, cortex_figure, participants_figure, save_figure
-from braintuning.cortex.flatmap import INSET_REGIONS, plot_flatmap, plot_inflated
+from braintuning.cortex.flatmap import INSET_REGIONS, draw_inflated, plot_flatmap
 from braintuning.cortex.outlines import _outlines
 from braintuning.cortex.raster import CAMERA_X, facing_light, view_image
 from braintuning.cortex.regions import hcp_mmp_labels, members
 from braintuning.cortex.surface import Surface, fs_lr
 from braintuning.errors import InputError
-from drawn import NAMED, SCALE, assert_apart_and_inside, coloured, page_texts, pixels, planted, texts
+from drawn import MAPPABLE, NAMED, SCALE, assert_apart_and_inside, coloured, page_texts, pixels, planted, texts
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ def test_figure_without_limits_is_centred_when_symmetric():
     (bar,) = [ax for ax in fig.axes if ax.get_xlabel() == "change"]
     low, high = bar.get_xlim()
     assert -low == high == pytest.approx(np.percentile(np.abs(values), 99))
-    assert np.ptp(colormaps[DIFFERENCE](0.5)[:3]) < 0.02
+    assert np.ptp(DIFFERENCE(0.5)[:3]) < 0.02
 
 
 def test_threshold_above_all_values_leaves_the_folds_alone():
@@ -165,9 +165,10 @@ def test_two_runs_write_the_same_bytes(tmp_path):
     written = []
     for run in "ab":
         fig = Figure(figsize=(3.5, 2))
-        style = dict(**SCALE, groups=["early_auditory"])
-        plot_flatmap(planted(), **style, ax=fig.add_axes((0, 0.4, 1, 0.6)))
-        plot_inflated(planted(), "left", "lateral", **style, ax=fig.add_axes((0, 0, 1, 0.4)))
+        groups = ["early_auditory"]
+        plot_flatmap(planted(), **SCALE, groups=groups, ax=fig.add_axes((0, 0.4, 1, 0.6)))
+        ax, view = fig.add_axes((0, 0, 1, 0.4)), ("left", "lateral")
+        draw_inflated(ax, fs_lr(), view, planted(), MAPPABLE, labels=hcp_mmp_labels(), groups=groups)
         written.append([path.read_bytes() for path in save_figure(fig, tmp_path / run)])
         time.sleep(1.1 if run == "a" else 0)
     assert written[0] == written[1]

@@ -3,13 +3,13 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from braintuning.cortex.flatmap import plot_flatmap, plot_inflated
+from braintuning.cortex.flatmap import draw_inflated, plot_flatmap
 from braintuning.cortex.raster import CAMERA_X
 from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
 from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr
 from braintuning.errors import InputError
-from drawn import NAMED, SCALE, assert_apart_and_inside, coloured, pixels, planted, texts
+from drawn import MAPPABLE, NAMED, SCALE, assert_apart_and_inside, coloured, pixels, planted, texts
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
@@ -43,9 +43,7 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="fs_LR-32k: has no flat mesh"):
         plot_flatmap(values, replace(surface, flat_coordinates=None, flat_faces=None), ax=ax)
     with pytest.raises(InputError, match="expected 'flat' or one of"):
-        plot_inflated(values, "left", "above", ax=ax)
-    with pytest.raises(InputError, match="found projection '3d'"):
-        plot_inflated(values, "left", "lateral", ax=Figure().add_subplot(projection="3d"))
+        draw_inflated(ax, surface, ("left", "above"), values, MAPPABLE)
 
 
 def test_flat_map_shows_each_vertex_at_its_place():
@@ -95,7 +93,7 @@ def test_inflated_views_show_the_hemisphere_and_side_asked_for():
     shown = {}
     for view in CAMERA_X:
         fig = Figure(figsize=(1.5, 1.1), dpi=100)
-        plot_inflated(values, *view, surface, **SCALE, ax=fig.add_axes((0, 0, 1, 1)))
+        draw_inflated(fig.add_axes((0, 0, 1, 1)), surface, view, values, MAPPABLE)
         image = pixels(fig)
         shown[view] = coloured(image)
         brain = np.argwhere((image < 250).any(axis=-1))
@@ -105,7 +103,7 @@ def test_inflated_views_show_the_hemisphere_and_side_asked_for():
         assert shown[view].mean() < 0.002
     frontal = np.where(left & (labels == "44"), 0.7, np.nan)
     fig = Figure(figsize=(1.5, 1.1), dpi=100)
-    plot_inflated(frontal, "left", "lateral", surface, **SCALE, ax=fig.add_axes((0, 0, 1, 1)))
+    draw_inflated(fig.add_axes((0, 0, 1, 1)), surface, ("left", "lateral"), frontal, MAPPABLE)
     assert np.argwhere(coloured(pixels(fig)))[:, 1].mean() < 0.4 * 150
 
 

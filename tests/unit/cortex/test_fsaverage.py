@@ -7,6 +7,7 @@ import nilearn.datasets
 import numpy as np
 import pytest
 from braintuning.cortex import fsaverage
+from braintuning.cortex.surface import read_mesh
 from braintuning.errors import InputError
 from nibabel.freesurfer import write_geometry
 from scipy.spatial.transform import Rotation
@@ -22,7 +23,7 @@ def reference(*arguments, **named):
 @pytest.fixture(scope="module")
 def bundled():
     files = nilearn.datasets.fetch_surf_fsaverage("fsaverage5")
-    return {h: fsaverage.read_sphere(files[f"sphere_{h}"]) for h in PREFIXES}
+    return {h: read_mesh(files[f"sphere_{h}"])[0] for h in PREFIXES}
 
 
 class _Counting(SimpleHTTPRequestHandler):
@@ -135,7 +136,7 @@ def test_what_is_wrong_in_a_folder_is_named(tmp_path):
     ):
         reference(folder)
     (folder / "label" / "rh.HCP-MMP1.annot").write_bytes(b"not an annotation")
-    with pytest.raises(InputError, match=r"rh\.HCP-MMP1\.annot: found something unreadable"):
+    with pytest.raises(InputError, match=r"rh\.HCP-MMP1\.annot: found .*, expected a FreeSurfer annotation"):
         reference(folder)
     (folder / "surf" / "lh.sphere.reg").write_bytes(b"neither a surface")
     with pytest.raises(InputError, match=r"lh\.sphere\.reg: found something unreadable"):

@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 from braintuning.cortex.colours import Reliability
 from braintuning.cortex.figure import Panel, cortex_figure, participants_figure
-from braintuning.cortex.flatmap import plot_flatmap, plot_inflated
+from braintuning.cortex.flatmap import DEFAULT_GROUPS, draw_inflated, plot_flatmap
 from braintuning.cortex.regions import hcp_mmp_labels, members
 from braintuning.cortex.surface import fs_lr
 from braintuning.figures import style as plots
 from braintuning.figures.preference import PAIR_STYLES, similarity_curves
 from matplotlib import rc_context
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 compared = pytest.mark.mpl_image_compare(
@@ -73,7 +75,9 @@ def test_flatmap_with_all_names():
 @compared
 def test_inflated():
     fig = Figure(figsize=(2, 1.5))
-    plot_inflated(planted(), "left", "lateral", ax=fig.add_axes((0, 0, 1, 1)), **SCALE)
+    ax, scale = fig.add_axes((0, 0, 1, 1)), ScalarMappable(Normalize(0.0, 1.0), "inferno")
+    groups = dict(labels=hcp_mmp_labels(), groups=DEFAULT_GROUPS)
+    draw_inflated(ax, fs_lr(), ("left", "lateral"), planted(), scale, **groups)
     return fig
 
 

@@ -3,7 +3,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from braintuning.cortex.outlines import SMALL_NAME_POINTS, group_outline, outlines, place_names
+from braintuning.cortex.outlines import SMALL_NAME_POINTS, outlines, place_names
 from braintuning.cortex.raster import view_image
 from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
 from braintuning.cortex.surface import fs_lr
@@ -58,13 +58,11 @@ def test_an_inflated_view_shows_the_part_of_a_region_that_faces_the_camera():
 
 def test_a_group_has_one_outline_a_hemisphere_around_all_its_regions(drawn):
     surface, labels = fs_lr(), hcp_mmp_labels()
-    whole = group_outline(surface, labels, "late_language")
+    whole = outlines(surface, labels, ("late_language",))
     assert [(o.region, o.hemisphere) for o in whole] == [("late_language", "left"), ("late_language", "right")]
     for outline in whole:
         parts = [o.mask for o in drawn if o.region in GROUPS["late_language"] and o.hemisphere == outline.hemisphere]
         np.testing.assert_array_equal(outline.mask, np.any(parts, axis=0))
-    with pytest.raises(InputError, match="did you mean 'late_language'"):
-        group_outline(surface, labels, "late_lang")
 
 
 def box(name, points, points_per_mm):

@@ -73,7 +73,7 @@ def test_labels_on_the_wrong_side_are_refused(monkeypatch, tmp_path):
     arrays["labels"] = np.array([name.translate(str.maketrans("LR", "RL")) for name in arrays["labels"]])
     np.savez(tmp_path / "mmp_1.0.npz", **arrays)
     monkeypatch.setattr(rois, "hcp_file", lambda name: tmp_path / name)
-    with pytest.raises(InputError, match=r"found region R_.* expected to start with L_"):
+    with pytest.raises(InputError, match=r"region R_.*: found in the left hemisphere, expected in the other"):
         hcp_mmp_labels.__wrapped__()
 
 
