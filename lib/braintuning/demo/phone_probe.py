@@ -86,11 +86,8 @@ def real_split(folder: Path) -> tuple[list[Utterance], list[Utterance]]:
 
 def real_recordings(utterances: Sequence[Utterance]) -> list[Recording]:
     """Recordings of utterances from `real_split`."""
-    recordings = []
-    for utterance in utterances:
-        audio = utterance.audio()
-        recordings.append(Recording(utterance.speaker, audio, frame_phones(utterance.phones, len(audio))))
-    return recordings
+    heard = [(utterance, utterance.audio()) for utterance in utterances]
+    return [Recording(u.speaker, audio, frame_phones(u.phones, len(audio))) for u, audio in heard]
 
 
 def synthesised_recordings(texts: Sequence[str], voices: Sequence[Voice], seed: int) -> list[Recording]:
@@ -116,13 +113,10 @@ def _chosen_frames(recordings: Sequence[Recording], count: int, seed: int) -> li
 
 
 @torch.no_grad()
-def states_at(
+def _states_at(
     frames: Sequence[np.ndarray], recordings: Sequence[Recording], model: Callable[[torch.Tensor], torch.Tensor]
 ) -> np.ndarray:
-    """States at the given frames of each recording, (layers, all frames, dim) float32.
-
-    `model` returns (layers, batch, frames, dim) for audio (batch, samples).
-    """
+    """States of a model, such as a `SpeechEncoder`, at the given frames of each recording; (layers, frames, dim)."""
     states = [
         model(torch.from_numpy(recording.audio)[None])[:, 0].float().cpu().numpy()[:, chosen]
         for recording, chosen in zip(recordings, frames, strict=True)
@@ -152,12 +146,13 @@ def probe_table(
 
     Parameters
     ----------
-    encoders : mapping of name to SpeechEncoder
-    train, test : sequence of Recording
-        Of different speakers.
-    seed : int
+    encoders
+        By name.
+    train, test
+        Recordings of different speakers.
+    seed
         Of the frames that are drawn, the same for all encoders.
-    n_train, n_test : int
+    n_train, n_test
         Frames, at most.
 
     Returns
@@ -181,7 +176,7 @@ def probe_table(
         raise InputError("probe: found no frame with a phone in the training or test recordings, expected some")
     rows = [("commonest phone", -1, float((phones[1] == np.bincount(phones[0]).argmax()).mean()))]
     for name, model in {"MFCC and deltas": lambda audio: mfcc(audio)[None], **encoders}.items():
-        states = states_at(frames[0], train, model), states_at(frames[1], test, model)
+        states = _states_at(frames[0], train, model), _states_at(frames[1], test, model)
         for layer, (seen, unseen) in enumerate(zip(*states, strict=True)):
             rows.append((name, layer if name in encoders else -1, accuracy(seen, phones[0], unseen, phones[1])))
     table = pd.DataFrame(rows, columns=["features", "layer", "accuracy"])
@@ -192,22 +187,12 @@ def probe_table(
 def write_card(
     folder: Path, settings: Pretraining, log: Sequence[Mapping[str, float]], probe: pd.DataFrame, data: str
 ) -> None:
-    """Write `README.md`, `probe.csv` and `log.csv` beside the weights of a small model.
+    """Write `README.md`, `probe.csv` and `log.csv` beside the weights in a folder of `save_small`.
 
-    Parameters
-    ----------
-    folder : Path
-        What `save_small` wrote.
-    settings : Pretraining
-    log : sequence of mapping
-        Entries of `PretrainingRun.log`.
-    probe : DataFrame
-        Of `probe_table`, with a column `speech`.
-    data : str
-        What it was pretrained on, in a sentence.
+    `log` has the entries of `PretrainingRun.log`, `probe` is a `probe_table` with a column `speech`, and `data` says in
+    a sentence what the model was pretrained on.
     """
     folder, losses = Path(folder), pd.DataFrame(log)
-    thin = losses.iloc[:: max(len(losses) // LOG_ROWS, 1)]
     n_parameters = sum(value.numel() for value in load_file(folder / "model.safetensors").values())
     heard = sum(settings.steps) * settings.batch_size * settings.clip_seconds / 3600
     rounds = [
@@ -234,7 +219,7 @@ def write_card(
     for file, content in {
         "README.md": text,
         "probe.csv": probe.to_csv(index=False, float_format="%.4f"),
-        "log.csv": thin.to_csv(index=False),
+        "log.csv": losses.iloc[:: max(len(losses) // LOG_ROWS, 1)].to_csv(index=False),
     }.items():
         with atomic_path(folder / file) as temporary:
             temporary.write_text(content, encoding="utf-8")

@@ -35,12 +35,8 @@ class Pretraining:
 
     Attributes
     ----------
-    family
-        hubert or wav2vec2.
     layers, dim, conv_dim
         Transformer blocks, their channels, and those of the seven convolutions.
-    clip_seconds, batch_size
-        Length of a clip, and clips per step.
     real_share
         Share of clips from real speech, where there is any.
     steps
@@ -106,18 +102,10 @@ def trainable_front_end(encoder: SpeechEncoder, audio: torch.Tensor) -> torch.Te
 
 
 class PretrainingRun:
-    """State of a run. The first round is the same in both families, to the bit.
+    """State of a run: `step` steps taken in a `round` with its `objective`; the first is the same in both families.
 
-    Attributes
-    ----------
-    encoder : SpeechEncoder
-        Trained entirely, except for the convolutions in wav2vec2's second round.
-    objective : Module
-        Of the current round.
-    round, step : int
-        Steps taken in the round.
-    log : list of dict
-        round, step, loss (mean since the last entry), seconds.
+    `encoder` is trained entirely, except for the convolutions in wav2vec2's second round. Entries of `log` have round,
+    step, loss (mean since the last entry) and seconds.
     """
 
     def __init__(self, settings: Pretraining, audio: Mapping[str, np.ndarray], device: str) -> None:
@@ -226,18 +214,10 @@ def pretrain(
 
     Parameters
     ----------
-    settings : Pretraining
-    audio : mapping of name to (samples,) int16
-        16 kHz; names of real speech begin with `real/`.
-    folder : Path
+    audio
+        As in `draw_clips`.
+    folder
         Where `checkpoint.pt` and, in the end, `log.jsonl` are written.
-    device : str
-        cpu or cuda.
-
-    Returns
-    -------
-    encoder : SpeechEncoder
-        On `device`, float32.
 
     Raises
     ------

@@ -55,9 +55,7 @@ def _int16(audio: np.ndarray) -> np.ndarray:
 
 def pretraining_stories(studies: Path = REPOSITORY / "data" / "studies") -> dict[str, str]:
     """Texts of the stories that are a validation or test story of no study."""
-    sections = [
-        yaml.safe_load(path.read_text(encoding="utf-8")).get("stories", {}) for path in sorted(studies.glob("*.yaml"))
-    ]
+    sections = [yaml.safe_load(path.read_text(encoding="utf-8")).get("stories", {}) for path in studies.glob("*.yaml")]
     held_out = {story for section in sections for use in ("test", "validation") for story in section.get(use, ())}
     texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(STORY_TEXTS.glob("*.txt"))}
     return {name: text for name, text in texts.items() if name not in held_out}
@@ -86,12 +84,8 @@ def draw_clips(
 ) -> np.ndarray:
     """Random clips (count, samples) float32, each second of real and of synthesised speech being equally likely.
 
-    Parameters
-    ----------
-    audio : mapping of name to (samples,) int16
-        16 kHz; names of real speech begin with `real/`.
-    real_share : float
-        Probability that a clip is of real speech, where there are both kinds.
+    `audio` is (samples,) int16 at 16 kHz by name, names of real speech beginning with `real/`; `real_share` is the
+    probability that a clip is of real speech, where there are both kinds.
     """
     length = round(seconds * SAMPLE_RATE)
     long = {name: samples for name, samples in audio.items() if len(samples) >= length}

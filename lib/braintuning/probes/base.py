@@ -1,9 +1,9 @@
 """Task interface, and tasks that classify whole utterances."""
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -50,22 +50,10 @@ Measure = Callable[[Parts, SpeechEncoder, str, int, Store | None], list[Result]]
 
 @dataclass(frozen=True)
 class Task:
-    """A downstream task.
+    """A downstream task on one of `corpora` (keys of `corpora.CORPORA`) or else the synthesised `stand_in`.
 
-    Attributes
-    ----------
-    metric : str
-        Key of `scores.SCORES`.
-    corpora : tuple of str
-        Keys of `corpora.CORPORA` that suit the task.
-    stand_in : str
-        Name of the synthesised corpus that is used without one of these.
-    keep : callable
-        Which utterances take part.
-    by_prompt : bool
-        Whether parts share no prompt, apart from those `said_by_all`.
-    rare_allowed : bool
-        Whether a class may have fewer than two training examples.
+    `metric` is a key of `scores.SCORES`, and `keep` says which utterances take part. With `by_prompt` the parts share
+    no prompt, apart from those `said_by_all`; with `rare_allowed` a class may have fewer than two training examples.
     """
 
     title: str
@@ -106,14 +94,8 @@ def layer_results(
 ) -> list[Result]:
     """Results of a linear probe on every layer.
 
-    Parameters
-    ----------
-    features, answers, controls : three arrays each
-        Training, validation and test part: (layers, samples, dim), (samples, ...), and duration and loudness.
-    constant : (samples, ...) array
-        Answers of the baseline for the test part.
-    speakers : sequence of str
-        Of the test samples.
+    `features` (layers, samples, dim), `answers` (samples, ...) and `controls` (duration and loudness) are of the
+    training, validation and test part, `constant` (answers of the baseline) and `speakers` of the test part.
     """
     rng = generator(seed, "random features")
     random = [rng.standard_normal((len(some), RANDOM_DIM)) for some in answers]
@@ -142,13 +124,10 @@ def truth_of(
 ) -> tuple[list[str], dict[str, np.ndarray]]:
     """Names of the classes, by default those that occur, and for each part which are true: (utterances, classes) bool.
 
-    Raises
-    ------
-    InputError
-        A label outside the classes.
+    Raises `InputError` for a label outside the classes.
     """
     labels = {part: [labels_of(utterance) for utterance in parts[part]] for part in PARTS}
-    names = list(classes or sorted(set().union(*itertools.chain.from_iterable(labels.values()))))
+    names = list(classes or sorted(set().union(*chain.from_iterable(labels.values()))))
     for part, found in labels.items():
         for utterance, one in zip(parts[part], found, strict=True):
             if outside := sorted(one - set(names)):
@@ -203,14 +182,13 @@ def classified(
     With `one_of_many`, training utterances whose class has a single example are left out. `controls` are from
     `duration_and_loudness`.
     """
-    learnt = np.ones(len(truth["train"]), bool)
-    if one_of_many:
-        learnt = truth["train"] @ (truth["train"].sum(axis=0) >= FEWEST_EXAMPLES)
-    share = truth["train"].mean(axis=0)
+    known = truth["train"]
+    learnt = known @ (known.sum(axis=0) >= FEWEST_EXAMPLES) if one_of_many else np.ones(len(known), bool)
+    share = known.mean(axis=0)
     commonest = np.arange(len(share)) == share.argmax() if one_of_many else share > 0.5
     return layer_results(
         [pooled["train"][:, learnt], pooled["validation"], pooled["test"]],
-        [truth["train"][learnt], truth["validation"], truth["test"]],
+        [known[learnt], truth["validation"], truth["test"]],
         np.broadcast_to(commonest, truth["test"].shape),
         speakers,
         partial(fit_classes, one_of_many=one_of_many),

@@ -45,15 +45,9 @@ def divide(
 ) -> Parts:
     """Training, validation and test utterances, as the corpus divides them or else 60, 15 and 25 % of its speakers.
 
-    Where the corpus has a training and a test part only, a fifth of the training speakers go to validation.
-
-    Parameters
-    ----------
-    by_prompt : bool
-        Also draw a part for each prompt that several speakers say, and leave out utterances whose speaker belongs to
-        another part.
-    said_by_all : frozenset of str
-        Prompts that stay in every part.
+    Where the corpus has a training and a test part only, a fifth of the training speakers go to validation. With
+    `by_prompt`, each prompt that several speakers say also gets a part, but those `said_by_all`, and utterances whose
+    speaker belongs to another part are left out.
 
     Raises
     ------
