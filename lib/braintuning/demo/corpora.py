@@ -201,8 +201,8 @@ def in_noise(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return audio + level * rng.standard_normal(len(audio))
 
 
-def stand_in_corpus(name: str, seed: int = 0, cache: Path | None = None) -> Path:
-    """Folder of one of `STAND_INS`, synthesised once and kept in `cache`, by default the project's.
+def stand_in_corpus(name: str, seed: int = 0) -> Path:
+    """Folder of one of `STAND_INS`, synthesised once and kept in the project's cache.
 
     `seed` draws speakers, sentences and audio. Raises `InputError` for an unknown name.
     """
@@ -210,7 +210,7 @@ def stand_in_corpus(name: str, seed: int = 0, cache: Path | None = None) -> Path
         raise InputError(f"stand-in corpus: found {name!r}, expected one of {', '.join(STAND_INS)}")
     lines = list(STAND_INS[name](seed))
     key = fingerprint([VERSION, seed, [asdict(line) for line in lines]])
-    folder = (cache or CACHE / "probes") / f"{name.replace(' ', '_')}_{key}"
+    folder = CACHE / "probes" / f"{name.replace(' ', '_')}_{key}"
     if not folder.is_dir():
         log.info(f"synthesising the stand-in corpus {name!r}, {len(lines)} utterances")
         with atomic_path(folder) as temporary:

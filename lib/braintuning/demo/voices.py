@@ -30,6 +30,8 @@ _SPACE_BEFORE = 1 / 3
 _LEVEL_HOP = RATE // 100
 _SILENCE_DB = -35.0
 _MARGIN_SECONDS = (0.05, 0.10)
+_PAUSE_SECONDS = (0.25, 0.425, 0.6)
+"""Shortest and longest silence: the first two between sentences, the last two between paragraphs and at both ends."""
 _FADE_SECONDS = 0.01
 _LOWEST_F0 = 60.0
 _UNVOICED_HZ = 200.0
@@ -219,7 +221,7 @@ def _say(sentence: str, voice: Voice, rng: np.random.Generator) -> Speech:
     return Speech(audio, RATE, [Interval(w, phones[of[0]].start, phones[of[-1]].end) for w, of in spans], phones)
 
 
-def speak(text: str, voice: Voice, seed: int, pause_seconds: tuple[float, float] = (0.25, 0.6)) -> Speech:
+def speak(text: str, voice: Voice, seed: int) -> Speech:
     """Synthesise a text, with the time of every word and phone.
 
     The audio has `RATE` (24 kHz) and a root mean square of 0.06 over the words, less where a peak would pass 0.9.
@@ -230,22 +232,16 @@ def speak(text: str, voice: Voice, seed: int, pause_seconds: tuple[float, float]
         English text; a paragraph ends at an empty line or a line that ends with a sentence.
     seed
         Of the lengths of the pauses and the noise in the voice; the same seed gives the same audio, to the bit.
-    pause_seconds
-        Shortest and longest silence between sentences; the lower half of the range is used between sentences, the upper
-        half between paragraphs and at both ends of the text.
 
     Raises
     ------
     InputError
         If the text has no word, or one that is not spoken as one word (see `words_of`).
     """
-    shortest, longest = pause_seconds
-    middle = (shortest + longest) / 2
-    if not sum(_MARGIN_SECONDS) / voice.warp < shortest <= longest:
-        raise InputError(f"pause_seconds: {pause_seconds} found, expected two rising values above 0.2 s")
     if not english.words_of(text):
         raise InputError(f"text: {text[:40]!r} has no words, expected at least one")
     rng = np.random.default_rng(seed)
+    shortest, middle, longest = _PAUSE_SECONDS
     parts, words, phones = [], [], []
     n_samples, spoken_until = 0, 0.0
     for opens_paragraph, sentence in english.sentences_of(text):

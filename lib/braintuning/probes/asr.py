@@ -16,7 +16,7 @@ from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.probes.base import RANDOM_DIM, Result, Task, result
 from braintuning.probes.features import Store, states
 from braintuning.probes.linear import Fitted
-from braintuning.probes.scores import word_accuracy
+from braintuning.probes.scores import sums_of_speakers, word_accuracy
 from braintuning.probes.utterance import PARTS, Parts
 from braintuning.results import generator
 
@@ -164,9 +164,8 @@ def _measured(
     converged = all(of_one for _, of_one in fits)
     fitted = Fitted(np.empty(0), float(word_accuracy(validation.sum(axis=0))), np.nan, False, converged)
     empty_text = float(word_accuracy(errors_and_words(texts["test"], [""] * len(texts["test"])).sum(axis=0)))
-    speakers = [utterance.speaker for utterance in parts["test"]]
-    baselines = (empty_text, random_features, np.nan)
-    return [result(encoder.n_layers, fitted, word_accuracy, test, speakers, baselines, seed)]
+    totals = sums_of_speakers(test, [utterance.speaker for utterance in parts["test"]])
+    return [result(encoder.n_layers, fitted, word_accuracy, totals, (empty_text, random_features, np.nan), seed)]
 
 
 def measure(parts: Parts, encoder: SpeechEncoder, device: str, seed: int, store: Store | None = None) -> list[Result]:
@@ -206,10 +205,10 @@ def measure_tuned(
 
 
 TASK = Task(
-    title="Speech recognition",
-    metric="1 - WER",
+    "Speech recognition",
     corpora=("TIMIT", "aligned speech"),
     stand_in="sentences",
     measure=measure,
+    metric="1 - WER",
     keep=lambda utterance: bool(written(utterance.text)) and utterance.label != "SA",
 )

@@ -52,8 +52,12 @@ def fit_classes(features: Sequence[np.ndarray], truth: Sequence[np.ndarray], one
         # do not change when features are rotated to as many columns (Hastie et al. 2009, 18.3.5).
         _, _, axes = np.linalg.svd(train, full_matrices=False)
         train, validation, test = train @ axes.T, validation @ axes.T, test @ axes.T
-    fit = _multinomial if one_of_many else _one_by_one
-    tried = fit(train, truth[0], (validation, test))
+    if one_of_many:
+        classes = np.arange(truth[0].shape[1])
+        path = _path(train, truth[0].argmax(axis=1), (validation, test))
+        tried = [(seen[:, None] == classes, unseen[:, None] == classes, converged) for seen, unseen, converged in path]
+    else:
+        tried = _one_by_one(train, truth[0], (validation, test))
     scores = [F1(truth[1], predicted) for predicted, _, _ in tried]
     best = int(np.argmax(scores))
     return Fitted(tried[best][1], scores[best], 1 / INVERSE_PENALTIES[best], _at_edge(scores), tried[best][2])
@@ -96,12 +100,6 @@ def _path(x: np.ndarray, y: np.ndarray, others: Sequence[np.ndarray]) -> Tried:
         converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
         tried.append((*(model.predict(other) for other in others), converged))
     return tried
-
-
-def _multinomial(x: np.ndarray, truth: np.ndarray, others: Sequence[np.ndarray]) -> Tried:
-    classes = np.arange(truth.shape[1])
-    tried = _path(x, truth.argmax(axis=1), others)
-    return [(seen[:, None] == classes, unseen[:, None] == classes, converged) for seen, unseen, converged in tried]
 
 
 def _one_by_one(x: np.ndarray, truth: np.ndarray, others: Sequence[np.ndarray]) -> Tried:

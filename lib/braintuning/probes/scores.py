@@ -67,11 +67,8 @@ def sums_of_speakers(sums: np.ndarray, speakers: Sequence[str]) -> np.ndarray:
     return totals
 
 
-def interval_over_speakers(
-    score: Score, sums: np.ndarray, speakers: Sequence[str], rng: np.random.Generator
-) -> tuple[float, float, float]:
-    """Score of `sums` (samples, ...) and its 95 % bootstrap interval over speakers (Efron 1979), NaN for just one."""
-    totals = sums_of_speakers(sums, speakers)
+def interval_over_speakers(score: Score, totals: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Score of `sums_of_speakers` and its 95 % bootstrap interval over them (Efron 1979), NaN for just one."""
     interval = _interval(lambda drawn: score(np.tensordot(drawn, totals, axes=1)), len(totals), rng)
     return float(score(totals.sum(axis=0))), *interval
 
@@ -88,11 +85,8 @@ def paired_difference(
     """
     difference = float(score(first.sum(axis=0)) - score(second.sum(axis=0)))
     n_speakers, p = len(first), float("nan")
-    interval = _interval(
-        lambda drawn: score(np.tensordot(drawn, first, axes=1)) - score(np.tensordot(drawn, second, axes=1)),
-        n_speakers,
-        rng,
-    )
+    a, b = (lambda drawn, of=of: score(np.tensordot(drawn, of, axes=1)) for of in (first, second))
+    interval = _interval(lambda drawn: a(drawn) - b(drawn), n_speakers, rng)
     if n_speakers >= FEWEST_PARTICIPANTS:
         exact = 2**n_speakers <= N_RESAMPLES
         if exact:
