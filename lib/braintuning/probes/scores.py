@@ -102,8 +102,9 @@ def paired_difference(
 
 def _interval(of_drawn: Score, n_speakers: int, rng: np.random.Generator) -> tuple[float, float]:
     """Bootstrap interval of a score of how often (resamples, speakers) each speaker is drawn."""
-    if n_speakers < 2:
-        return float("nan"), float("nan")
     drawn = rng.multinomial(n_speakers, np.full(n_speakers, 1 / n_speakers), size=N_RESAMPLES)
-    low, high = np.nanpercentile(of_drawn(drawn.astype(np.float64)), [2.5, 97.5])
+    resampled = of_drawn(drawn.astype(np.float64))
+    if n_speakers < 2 or np.isnan(resampled).all():
+        return float("nan"), float("nan")
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
     return float(low), float(high)
