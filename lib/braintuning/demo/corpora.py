@@ -84,15 +84,15 @@ def sentences(seed: int) -> Iterator[Line]:
     held_out = {story for some in HELD_OUT_STORIES.values() for story in some}
     texts = {}
     for part, names in {"train": [name for name in stories if name not in held_out], **HELD_OUT_STORIES}.items():
-        pool = [sentence for name in names for sentence in short_sentences(story_text(name))]
+        pool = [sentence for name in names for sentence in _short_sentences(story_text(name))]
         texts[part] = cycle([pool[i] for i in generator(seed, "sentences", part).permutation(len(pool))])
     for part, voice in speakers(seed):
         for text in islice(texts[part], SENTENCES_PER_SPEAKER):
             yield Line(voice, part, text, text)
 
 
-def short_sentences(text: str) -> list[str]:
-    """Sentences of a text with 5 to `LONGEST_SENTENCE` words, which take some seconds to say."""
+def _short_sentences(text: str) -> list[str]:
+    """Sentences of 5 to `LONGEST_SENTENCE` words, which take some seconds to say."""
     found = " ".join(text.split()).replace("!", ".").replace("?", ".").split(". ")
     return [f"{sentence.strip('. ')}." for sentence in found if 5 <= len(sentence.split()) <= LONGEST_SENTENCE]
 
@@ -103,28 +103,21 @@ def words(seed: int) -> Iterator[Line]:
         yield Line(voice, part, word, word, word, noisy=True)
 
 
-def _sentence_parts() -> dict[str, list[str]]:
-    return yaml.safe_load(SENTENCES.read_text(encoding="utf-8"))
-
-
 def sentence_types(seed: int) -> Iterator[Line]:
     """Statements, questions and lists in noise, four each by every speaker.
 
     Each statement has a question and a list that take as long to say, so that duration does not tell them apart.
     """
-    rng, known = generator(seed, "sentence types"), _sentence_parts()
-    subjects, circumstances = known["subjects"], known["circumstances"]
+    rng, known = generator(seed, "sentence types"), yaml.safe_load(SENTENCES.read_text(encoding="utf-8"))
+    subjects, actions, circumstances = known["subjects"], known["actions"], known["circumstances"]
     subjects_of = {"train": subjects[:4], "validation": subjects[4:6], "test": subjects[6:]}
     for (part, voice), _ in product(speakers(seed), range(4)):
         own = subjects_of[part]
-        statement = next(_statements(rng, own, known["actions"], circumstances[1:]))
-        questions = (f"is it true that {asked}?" for asked in _statements(rng, own, known["actions"], circumstances))
-        texts = {
-            "statement": f"{statement}.",
-            "question": _as_long(statement, questions),
-            "list": _as_long(statement, _lists(rng, own, known["things"])),
-        }
-        for label, text in texts.items():
+        statement = next(_statements(rng, own, actions, circumstances[1:]))
+        questions = (f"is it true that {asked}?" for asked in _statements(rng, own, actions, circumstances))
+        question = _as_long(statement, questions)
+        listed = _as_long(statement, _lists(rng, own, known["things"]))
+        for label, text in (("statement", f"{statement}."), ("question", question), ("list", listed)):
             yield Line(voice, part, text, text, label, noisy=True)
 
 
@@ -157,7 +150,7 @@ def _n_phones(word: str) -> int:
 
 def prosody(seed: int) -> Iterator[Line]:
     """Six ways of speaking (rate, pitch, vocal effort), each for the same four sentences of a speaker."""
-    known = _sentence_parts()
+    known = yaml.safe_load(SENTENCES.read_text(encoding="utf-8"))
     phrases = product(known["subjects"], known["actions"], known["circumstances"])
     pool = [f"{' '.join(some).strip()}." for some in phrases]
     texts = (pool[i] for i in generator(seed, "prosody").permutation(len(pool)))
@@ -208,21 +201,16 @@ def in_noise(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return audio + level * rng.standard_normal(len(audio))
 
 
-def stand_in_corpus(name: str, seed: int = 0, cache: Path | None = None) -> Path:
-    """Folder of a stand-in corpus, synthesised once and kept in `cache`, by default the project's.
+def stand_in_corpus(name: str, seed: int = 0) -> Path:
+    """Folder of one of `STAND_INS`, synthesised once and kept in the project's cache.
 
-    Parameters
-    ----------
-    name : str
-        One of `STAND_INS`; `InputError` for another.
-    seed : int
-        Of speakers, sentences and audio.
+    `seed` draws speakers, sentences and audio. Raises `InputError` for an unknown name.
     """
     if name not in STAND_INS:
         raise InputError(f"stand-in corpus: found {name!r}, expected one of {', '.join(STAND_INS)}")
     lines = list(STAND_INS[name](seed))
     key = fingerprint([VERSION, seed, [asdict(line) for line in lines]])
-    folder = (cache or CACHE / "probes") / f"{name.replace(' ', '_')}_{key}"
+    folder = CACHE / "probes" / f"{name.replace(' ', '_')}_{key}"
     if not folder.is_dir():
         log.info(f"synthesising the stand-in corpus {name!r}, {len(lines)} utterances")
         with atomic_path(folder) as temporary:

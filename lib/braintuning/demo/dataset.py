@@ -35,20 +35,8 @@ def write_dataset(
 ) -> None:
     """Write audio, word and phone times, responses and ground truth of simulated listeners, all of it or nothing.
 
-    Parameters
-    ----------
-    root : Path
-        Folder to make.
-    participants, stories, repeated : tuple of str
-        Stories in `repeated` are presented `settings.repeats` times, the others once.
-    tr : float
-        Seconds.
-    settings : Simulation
-
-    Raises
-    ------
-    InputError
-        An unknown story, one too short for a TR, or no room on the disk.
+    Stories in `repeated` are presented `settings.repeats` times, the others once. Raises `InputError` for an unknown
+    story, one too short for a TR (in seconds), or no room on the disk.
     """
     texts = {story: story_text(story, settings.words) for story in stories}
     presentations = len(stories) + len(repeated) * settings.repeats
@@ -58,14 +46,16 @@ def write_dataset(
         for number, (story, text) in enumerate(texts.items()):
             voice = list(VOICES)[number % len(VOICES)]
             raw[story], volumes[story] = _write_stimulus(folder, story, text, voice, tr, settings)
-        features = _standardised(raw)
         _write_json(folder / "derivative" / "respdict.json", volumes)
-        _write_arrays(
-            folder / "truth" / "features.h5",
-            {f"{story}/{space}": values for story, spaces in features.items() for space, values in spaces.items()},
-        )
+        together = {space: zscore(np.concatenate([features[space] for features in raw.values()])) for space in SPACES}
+        ends = np.cumsum([len(features["meaning"]) for features in raw.values()])[:-1]
+        parts = {space: dict(zip(raw, np.split(values, ends), strict=True)) for space, values in together.items()}
+        features = {story: {space: parts[space][story] for space in SPACES} for story in raw}
+        truth = {f"{story}/{space}": features[story][space] for story in raw for space in SPACES}
+        _write_arrays(folder / "truth" / "features.h5", truth)
         for participant in participants:
-            _write_participant(folder, participant, features, repeated, settings)
+            listener = listeners.make_listener(settings.seed, participant, together)
+            _write_participant(folder, participant, listener, features, repeated, settings)
         made_from = {"participants": participants, "stories": stories, "tr": tr, "settings": settings.model_dump()}
         _write_json(folder / "simulation.json", made_from)
 
@@ -88,22 +78,14 @@ def _write_stimulus(
     return {space: listeners.haemodynamic(track, times) for space, track in tracks.items()}, n_volumes
 
 
-def _standardised(raw: dict[str, Features]) -> dict[str, Features]:
-    """Features z-scored over all stories together."""
-    standardised: dict[str, Features] = {story: {} for story in raw}
-    ends = np.cumsum([len(features["meaning"]) for features in raw.values()])[:-1]
-    for space in SPACES:
-        together = zscore(np.concatenate([features[space] for features in raw.values()]))
-        for story, part in zip(raw, np.split(together, ends), strict=True):
-            standardised[story][space] = part
-    return standardised
-
-
 def _write_participant(
-    folder: Path, participant: str, features: dict[str, Features], repeated: tuple[str, ...], settings: Simulation
+    folder: Path,
+    participant: str,
+    listener: listeners.Listener,
+    features: dict[str, Features],
+    repeated: tuple[str, ...],
+    settings: Simulation,
 ) -> None:
-    together = {space: np.concatenate([f[space] for f in features.values()]) for space in SPACES}
-    listener = listeners.make_listener(settings.seed, participant, together)
     for story, story_features in features.items():
         n_repeats = settings.repeats if story in repeated else 1
         rng = generator(settings.seed, participant, story, "noise")

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from nilearn.glm.first_level import spm_hrf
 from scipy.signal import lfilter
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -46,10 +46,8 @@ class Listener:
     ----------
     labels : (vertices,) str
         Region of each cortical vertex, borders shifted from the atlas.
-    shares : (vertices, 3) float32
-        Share of the signal's variance from each of `SPACES`.
-    signal_share : (vertices,) float32
-        Share of a single presentation's variance that the story explains.
+    shares, signal_share : (vertices, 3) and (vertices,) float32
+        Share of the signal's variance from each of `SPACES`, and of a single presentation's that the story explains.
     weights : dict of (features, vertices) float32
         Tuning to each feature space.
     """
@@ -89,18 +87,16 @@ def haemodynamic(track: np.ndarray, times: np.ndarray) -> np.ndarray:
 @cache
 def _neighbour_average() -> csr_matrix:
     surface = fs_lr()
-    n = surface.n_vertices
-    offset = surface.vertices("right").start
-    faces = np.concatenate([surface.inflated["left"][1], surface.inflated["right"][1] + offset])
-    rows, columns = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).T
-    ones = np.ones(len(rows))
-    adjacency = coo_matrix((ones, (rows, columns)), shape=(n, n)).tocsr()
+    right = surface.inflated["right"][1] + surface.vertices("right").start
+    faces = np.concatenate([surface.inflated["left"][1], right])
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).T
+    adjacency = csr_matrix((np.ones(edges.shape[1]), edges), shape=(surface.n_vertices,) * 2)
     adjacency = ((adjacency + adjacency.T) > 0).astype(np.float64)[surface.cortex][:, surface.cortex].tocsr()
     adjacency.setdiag(1)
     return csr_matrix(adjacency.multiply(1 / np.asarray(adjacency.sum(axis=1))))
 
 
-def smooth_map(values: np.ndarray) -> np.ndarray:
+def _smooth_map(values: np.ndarray) -> np.ndarray:
     """Average the vertices of (vertices, columns) repeatedly with their neighbours, then z-score each column."""
     for _ in range(SMOOTHING_STEPS):
         values = _neighbour_average() @ values
@@ -131,14 +127,14 @@ def make_listener(seed: int, participant: str, features: dict[str, np.ndarray]) 
     shares = np.zeros((len(labels), len(SPACES)), np.float32)
     signal_share = np.zeros(len(labels), np.float32)
     clarity = rng.uniform(0.6, 1.2)
-    variation = np.exp(0.35 * smooth_map(rng.standard_normal((len(labels), 1)))[:, 0])
+    variation = np.exp(0.35 * _smooth_map(rng.standard_normal((len(labels), 1)))[:, 0])
     for group in ("late_language", "early_auditory", "primary_auditory"):
         inside = np.isin(labels, GROUPS[group])
         shares[inside] = SHARES[group]
         signal_share[inside] = np.clip(SIGNAL_SHARE[group] * clarity * variation[inside], 0.02, 0.7)
     weights = {}
     for space in SPACES:
-        drawn = smooth_map(rng.standard_normal((len(labels), features[space].shape[1]))).T
+        drawn = _smooth_map(rng.standard_normal((len(labels), features[space].shape[1]))).T
         weights[space] = scaled_to_unit_variance(drawn, features[space])
     return Listener(labels, shares, signal_share, weights)
 
@@ -154,10 +150,8 @@ def signal(listener: Listener, features: dict[str, np.ndarray]) -> np.ndarray:
 
     Its variance is about 1 where a vertex responds at all.
     """
-    parts = [
-        np.sqrt(listener.shares[:, i]) * (features[space] @ listener.weights[space]) for i, space in enumerate(SPACES)
-    ]
-    return np.sum(parts, axis=0)
+    share = dict(zip(SPACES, np.sqrt(listener.shares.T), strict=True))
+    return np.sum([share[space] * (features[space] @ listener.weights[space]) for space in SPACES], axis=0)
 
 
 def autoregressive_noise(n_trs: int, n_columns: int, rng: np.random.Generator) -> np.ndarray:

@@ -29,7 +29,7 @@ from braintuning.lowlevel.phones import PHONES, without_stress
 from braintuning.probes.corpora import aligned
 from braintuning.probes.mfcc import mfcc
 from braintuning.probes.utterance import Utterance
-from braintuning.results import REPOSITORY, atomic_path, generator
+from braintuning.results import REPOSITORY, generator
 from braintuning.timing import SAMPLE_RATE
 
 HOP, CENTRE = 320, 200
@@ -86,11 +86,8 @@ def real_split(folder: Path) -> tuple[list[Utterance], list[Utterance]]:
 
 def real_recordings(utterances: Sequence[Utterance]) -> list[Recording]:
     """Recordings of utterances from `real_split`."""
-    recordings = []
-    for utterance in utterances:
-        audio = utterance.audio()
-        recordings.append(Recording(utterance.speaker, audio, frame_phones(utterance.phones, len(audio))))
-    return recordings
+    heard = [(utterance, utterance.audio()) for utterance in utterances]
+    return [Recording(u.speaker, audio, frame_phones(u.phones, len(audio))) for u, audio in heard]
 
 
 def synthesised_recordings(texts: Sequence[str], voices: Sequence[Voice], seed: int) -> list[Recording]:
@@ -107,22 +104,22 @@ def synthesised_recordings(texts: Sequence[str], voices: Sequence[Voice], seed: 
     return recordings
 
 
-def _chosen_frames(recordings: Sequence[Recording], count: int, seed: int) -> list[np.ndarray]:
-    """Frames with a phone drawn from each recording, `count` in total."""
+def _drawn_frames(recordings: Sequence[Recording], count: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Frames with a phone drawn from each recording, at most `count` in total, and the phones of all."""
     places = [(r, f) for r, recording in enumerate(recordings) for f in np.flatnonzero(recording.phones != NO_PHONE)]
     order = generator(seed, "frames").permutation(len(places))[:count]
     chosen = np.array([places[i] for i in order]).reshape(-1, 2)
-    return [np.sort(chosen[chosen[:, 0] == r, 1]) for r in range(len(recordings))]
+    frames = [np.sort(chosen[chosen[:, 0] == r, 1]) for r in range(len(recordings))]
+    if not len(chosen):
+        raise InputError("probe: found no frame with a phone in the training or test recordings, expected some")
+    return frames, np.concatenate([r.phones[some] for r, some in zip(recordings, frames, strict=True)])
 
 
 @torch.no_grad()
-def states_at(
+def _states_at(
     frames: Sequence[np.ndarray], recordings: Sequence[Recording], model: Callable[[torch.Tensor], torch.Tensor]
 ) -> np.ndarray:
-    """States at the given frames of each recording, (layers, all frames, dim) float32.
-
-    `model` returns (layers, batch, frames, dim) for audio (batch, samples).
-    """
+    """States of a model, such as a `SpeechEncoder`, at the given frames of each recording; (layers, frames, dim)."""
     states = [
         model(torch.from_numpy(recording.audio)[None])[:, 0].float().cpu().numpy()[:, chosen]
         for recording, chosen in zip(recordings, frames, strict=True)
@@ -150,19 +147,11 @@ def probe_table(
 ) -> pd.DataFrame:
     """Accuracy of the phone probe on every layer of every encoder, on MFCCs, and of always giving the commonest phone.
 
-    Parameters
-    ----------
-    encoders : mapping of name to SpeechEncoder
-    train, test : sequence of Recording
-        Of different speakers.
-    seed : int
-        Of the frames that are drawn, the same for all encoders.
-    n_train, n_test : int
-        Frames, at most.
+    All are trained and tested on the same frames, at most `n_train` and `n_test`, which `seed` draws.
 
     Returns
     -------
-    table : DataFrame
+    DataFrame
         features, layer (-1 where there are none), accuracy, train_frames, test_frames, test_speakers.
 
     Raises
@@ -172,49 +161,31 @@ def probe_table(
     """
     if both := {r.speaker for r in train} & {r.speaker for r in test}:
         raise InputError(f"probe: speaker {min(both)} in training and in test, expected different speakers")
-    frames = [_chosen_frames(recordings, count, seed) for recordings, count in ((train, n_train), (test, n_test))]
-    phones = [
-        np.concatenate([r.phones[chosen] for r, chosen in zip(recordings, some, strict=True)] or [np.empty(0)])
-        for recordings, some in zip((train, test), frames, strict=True)
-    ]
-    if not len(phones[0]) or not len(phones[1]):
-        raise InputError("probe: found no frame with a phone in the training or test recordings, expected some")
-    rows = [("commonest phone", -1, float((phones[1] == np.bincount(phones[0]).argmax()).mean()))]
+    train_frames, train_phones = _drawn_frames(train, n_train, seed)
+    test_frames, test_phones = _drawn_frames(test, n_test, seed)
+    rows = [("commonest phone", -1, float((test_phones == np.bincount(train_phones).argmax()).mean()))]
     for name, model in {"MFCC and deltas": lambda audio: mfcc(audio)[None], **encoders}.items():
-        states = states_at(frames[0], train, model), states_at(frames[1], test, model)
+        states = _states_at(train_frames, train, model), _states_at(test_frames, test, model)
         for layer, (seen, unseen) in enumerate(zip(*states, strict=True)):
-            rows.append((name, layer if name in encoders else -1, accuracy(seen, phones[0], unseen, phones[1])))
+            rows.append((name, layer if name in encoders else -1, accuracy(seen, train_phones, unseen, test_phones)))
     table = pd.DataFrame(rows, columns=["features", "layer", "accuracy"])
     speakers = len({recording.speaker for recording in test})
-    return table.assign(train_frames=len(phones[0]), test_frames=len(phones[1]), test_speakers=speakers)
+    return table.assign(train_frames=len(train_phones), test_frames=len(test_phones), test_speakers=speakers)
 
 
 def write_card(
     folder: Path, settings: Pretraining, log: Sequence[Mapping[str, float]], probe: pd.DataFrame, data: str
 ) -> None:
-    """Write `README.md`, `probe.csv` and `log.csv` beside the weights of a small model.
+    """Write `README.md`, `probe.csv` and `log.csv` beside the weights in a folder of `save_small`.
 
-    Parameters
-    ----------
-    folder : Path
-        What `save_small` wrote.
-    settings : Pretraining
-    log : sequence of mapping
-        Entries of `PretrainingRun.log`.
-    probe : DataFrame
-        Of `probe_table`, with a column `speech`.
-    data : str
-        What it was pretrained on, in a sentence.
+    `log` has the entries of `PretrainingRun.log`, `probe` is a `probe_table` with a column `speech`, and `data` says in
+    a sentence what the model was pretrained on.
     """
     folder, losses = Path(folder), pd.DataFrame(log)
-    thin = losses.iloc[:: max(len(losses) // LOG_ROWS, 1)]
     n_parameters = sum(value.numel() for value in load_file(folder / "model.safetensors").values())
     heard = sum(settings.steps) * settings.batch_size * settings.clip_seconds / 3600
-    rounds = [
-        f"| {number} | {last.step:.0f} | {first.loss:.2f} | {last.loss:.2f} |"
-        for number, entries in losses.groupby("round")
-        for first, last in [(entries.iloc[0], entries.iloc[-1])]
-    ]
+    of_round = losses.groupby("round").agg(step=("step", "last"), start=("loss", "first"), end=("loss", "last"))
+    rounds = [f"| {one.Index} | {one.step:.0f} | {one.start:.2f} | {one.end:.2f} |" for one in of_round.itertuples()]
     ways = probe.assign(percent=(100 * probe.accuracy).round(1)).pivot_table(
         index=["features", "layer"], columns="speech", values="percent", sort=False
     )
@@ -231,10 +202,6 @@ def write_card(
         scores="\n".join(scores), learnt=LEARNT[settings.family].format(**asdict(settings)),
         seen=settings.unmasked_weight,
     )  # fmt: skip
-    for file, content in {
-        "README.md": text,
-        "probe.csv": probe.to_csv(index=False, float_format="%.4f"),
-        "log.csv": thin.to_csv(index=False),
-    }.items():
-        with atomic_path(folder / file) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    probe.to_csv(folder / "probe.csv", index=False, float_format="%.4f")
+    losses.iloc[:: max(len(losses) // LOG_ROWS, 1)].to_csv(folder / "log.csv", index=False)

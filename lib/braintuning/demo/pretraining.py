@@ -31,29 +31,10 @@ N_CLUSTERED_CLIPS = 400
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Settings of a run.
+    """Settings of a run: AdamW with linear warm-up and decay in each of two rounds of so many `steps`.
 
-    Attributes
-    ----------
-    family
-        hubert or wav2vec2.
-    layers, dim, conv_dim
-        Transformer blocks, their channels, and those of the seven convolutions.
-    clip_seconds, batch_size
-        Length of a clip, and clips per step.
-    real_share
-        Share of clips from real speech, where there is any.
-    steps
-        Of each round. The first learns MFCC units; in the second HuBERT learns units of its own layer, and wav2vec2 its
-        contrastive objective on frozen convolutions, which would take more steps to learn than a CPU has time for.
-    units, unit_layer
-        Clusters in each round, and the layer that is clustered in the second.
-    unmasked_weight
-        Weight of unmasked frames in a unit loss; in the few steps of a small run they teach the convolutions.
-    contrast_span
-        Frames in a masked span of wav2vec2's contrastive round; 10 in the paper, which takes longer to learn.
-    learning_rate, warmup_fraction, weight_decay, clip_norm
-        AdamW with linear warm-up and decay in each round, and the largest norm of the gradient.
+    The first round learns MFCC units; in the second HuBERT learns units of its own `unit_layer`, and wav2vec2 its
+    contrastive objective on frozen convolutions, which would take more steps to learn than a CPU has time for.
     """
 
     family: str
@@ -62,12 +43,12 @@ class Pretraining:
     conv_dim: tuple[int, ...] = (32, 64, 128, 128, 128, 128, 128)
     clip_seconds: float = 2.5
     batch_size: int = 4
-    real_share: float = 0.25
+    real_share: float = 0.25  # of clips, where there is real speech
     steps: tuple[int, ...] = (1500, 3500)
     units: tuple[int, ...] = (100, 200)
     unit_layer: int = 4
-    unmasked_weight: float = 0.5
-    contrast_span: int = 5
+    unmasked_weight: float = 0.5  # of such frames in a unit loss: in few steps they are what teaches the convolutions
+    contrast_span: int = 5  # masked frames in a row in the contrastive round; 10 in the paper, which takes longer
     learning_rate: float = 1e-3
     warmup_fraction: float = 0.1
     weight_decay: float = 0.01
@@ -106,22 +87,15 @@ def trainable_front_end(encoder: SpeechEncoder, audio: torch.Tensor) -> torch.Te
 
 
 class PretrainingRun:
-    """State of a run. The first round is the same in both families, to the bit.
+    """State of a run: `step` steps taken in a `round` with its `objective`; the first is the same in both families.
 
-    Attributes
-    ----------
-    encoder : SpeechEncoder
-        Trained entirely, except for the convolutions in wav2vec2's second round.
-    objective : Module
-        Of the current round.
-    round, step : int
-        Steps taken in the round.
-    log : list of dict
-        round, step, loss (mean since the last entry), seconds.
+    `encoder` is trained entirely, except for the convolutions in wav2vec2's second round. Entries of `log` have round,
+    step, loss (mean since the last entry) and seconds.
     """
 
     def __init__(self, settings: Pretraining, audio: Mapping[str, np.ndarray], device: str) -> None:
         self.settings, self.audio, self.device = settings, audio, device
+        self.n_samples = {name: len(samples) for name, samples in audio.items()}
         self.encoder = SpeechEncoder.from_config(settings.model_config(), seed=settings.seed).to(device)
         same_for_all = replace(settings, family=FAMILIES[0]).model_config()
         first = SpeechEncoder.from_config(same_for_all, seed=settings.seed)
@@ -180,24 +154,17 @@ class PretrainingRun:
         self.round, self.step = self.round + 1, 0
         self._begin(self._new_units())
 
-    def adopt_mask_vector(self) -> None:
-        """Copy the vector that replaced masked frames into the model."""
-        self.encoder.model.masked_spec_embed.data.copy_(self.objective.mask_vector.data)
-
     def save(self, path: Path) -> None:
         """Write everything needed to resume, whole or not at all."""
         state = {
             **{"settings": asdict(self.settings), "round": self.round, "step": self.step, "log": self.log},
             **{"model": self.encoder.model.state_dict(), "objective": self.objective.state_dict()},
-            **{"optimiser": self.optimiser.state_dict(), "sounds": self._n_samples()},
+            **{"optimiser": self.optimiser.state_dict(), "sounds": self.n_samples},
         }
         if self.round and self.settings.family == "hubert":
             state["teacher"] = self.objective.units.teacher.model.state_dict()
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
-
-    def _n_samples(self) -> dict[str, int]:
-        return {name: len(audio) for name, audio in self.audio.items()}
 
     def load(self, path: Path) -> None:
         """Resume from what `save` wrote; `InputError` if the audio or a setting other than the steps differs."""
@@ -205,7 +172,7 @@ class PretrainingRun:
         found, n_found = Pretraining(**state["settings"]), len(state["sounds"])
         if replace(found, steps=self.settings.steps) != self.settings:
             raise InputError(f"{path}: a run of {found}, expected {self.settings}")
-        if state["sounds"] != self._n_samples():
+        if state["sounds"] != self.n_samples:
             raise InputError(f"{path}: a run on {n_found} other recordings, expected the {len(self.audio)} given")
         self.round, self.step, self.log = state["round"], state["step"], state["log"]
         if "teacher" in state:
@@ -226,18 +193,10 @@ def pretrain(
 
     Parameters
     ----------
-    settings : Pretraining
-    audio : mapping of name to (samples,) int16
-        16 kHz; names of real speech begin with `real/`.
-    folder : Path
+    audio
+        As in `draw_clips`.
+    folder
         Where `checkpoint.pt` and, in the end, `log.jsonl` are written.
-    device : str
-        cpu or cuda.
-
-    Returns
-    -------
-    encoder : SpeechEncoder
-        On `device`, float32.
 
     Raises
     ------
@@ -263,7 +222,7 @@ def pretrain(
     run.save(checkpoint)
     with atomic_path(Path(folder) / "log.jsonl") as temporary:
         temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in run.log), encoding="utf-8")
-    run.adopt_mask_vector()
+    run.encoder.model.masked_spec_embed.data.copy_(run.objective.mask_vector.data)
     return run.encoder
 
 

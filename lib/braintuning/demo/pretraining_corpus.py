@@ -32,17 +32,12 @@ PRETRAINING_VOICES = (
 )
 
 
-def synthesised_stories(
-    stories: Mapping[str, str], voices: tuple[Voice, ...], cache: Path | None = None
-) -> dict[str, np.ndarray]:
-    """Every story (text by name) in every voice; (samples,) int16 at 16 kHz, by voice/story.
-
-    Each voice is kept as an HDF5 file in `cache`, by default `pretraining` in the project's cache.
-    """
+def synthesised_stories(stories: Mapping[str, str], voices: tuple[Voice, ...]) -> dict[str, np.ndarray]:
+    """Every story (text by name) in every voice, kept on disk; (samples,) int16 at 16 kHz, by voice/story."""
     audio = {}
     for voice in voices:
         digest = hashlib.sha256(json.dumps([asdict(voice), *sorted(stories.items())]).encode()).hexdigest()[:10]
-        path = (cache or CACHE / "pretraining") / f"{voice.name}-{digest}.h5"
+        path = CACHE / "pretraining" / f"{voice.name}-{digest}.h5"
         if not path.is_file():
             with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
                 for number, (name, text) in enumerate(sorted(stories.items())):
@@ -56,11 +51,10 @@ def _int16(audio: np.ndarray) -> np.ndarray:
     return np.round(audio.clip(-1, 1) * 32767).astype(np.int16)
 
 
-def pretraining_stories(studies: Path = REPOSITORY / "data" / "studies") -> dict[str, str]:
+def pretraining_stories() -> dict[str, str]:
     """Texts of the stories that are a validation or test story of no study."""
-    sections = [
-        yaml.safe_load(path.read_text(encoding="utf-8")).get("stories", {}) for path in sorted(studies.glob("*.yaml"))
-    ]
+    studies = (REPOSITORY / "data" / "studies").glob("*.yaml")
+    sections = [yaml.safe_load(path.read_text(encoding="utf-8")).get("stories", {}) for path in studies]
     held_out = {story for section in sections for use in ("test", "validation") for story in section.get(use, ())}
     texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(STORY_TEXTS.glob("*.txt"))}
     return {name: text for name, text in texts.items() if name not in held_out}
@@ -89,12 +83,8 @@ def draw_clips(
 ) -> np.ndarray:
     """Random clips (count, samples) float32, each second of real and of synthesised speech being equally likely.
 
-    Parameters
-    ----------
-    audio : mapping of name to (samples,) int16
-        16 kHz; names of real speech begin with `real/`.
-    real_share : float
-        Probability that a clip is of real speech, where there are both kinds.
+    `audio` is (samples,) int16 at 16 kHz by name, names of real speech beginning with `real/`; `real_share` is the
+    probability that a clip is of real speech, where there are both kinds.
     """
     length = round(seconds * SAMPLE_RATE)
     long = {name: samples for name, samples in audio.items() if len(samples) >= length}

@@ -20,14 +20,7 @@ from hibari.voices import voice_path
 
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
-from braintuning.lowlevel.phones import (
-    PHONE_OF_SYMBOL,
-    VOWEL_SYMBOLS,
-    pronounce,
-    sentences_of,
-    symbol_numbers,
-    words_of,
-)
+from braintuning.lowlevel import phones as english
 
 RATE = dsp.SR
 _DURATIONS = "/Clip_output_0"
@@ -37,6 +30,8 @@ _SPACE_BEFORE = 1 / 3
 _LEVEL_HOP = RATE // 100
 _SILENCE_DB = -35.0
 _MARGIN_SECONDS = (0.05, 0.10)
+_PAUSE_SECONDS = (0.25, 0.425, 0.6)
+"""Shortest and longest silence: the first two between sentences, the last two between paragraphs and at both ends."""
 _FADE_SECONDS = 0.01
 _LOWEST_F0 = 60.0
 _UNVOICED_HZ = 200.0
@@ -111,7 +106,7 @@ def _network() -> onnxruntime.InferenceSession:
 
 def _synthesise(symbols: str, voice: Voice, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Audio before the vocal tract is scaled, and the end of each symbol in seconds, beginning with the padding."""
-    ids = np.array([[0, *(symbol_numbers()[symbol] for symbol in symbols), 0]], np.int64)
+    ids = np.array([[0, *(english.symbol_numbers()[symbol] for symbol in symbols), 0]], np.int64)
     *spectra, frames = _network().run(None, {"ids": ids, "speed": np.array([voice.speed / voice.warp], np.float32)})
     *parts, f0 = (part[0] for part in spectra)
     audio = dsp.synth(*parts, f0, rng)
@@ -140,8 +135,9 @@ def _timeline(symbols: list[tuple[str, int | None]], ends: np.ndarray) -> _Timel
             stress, waiting = _STRESS[symbol], begin if waiting is None else waiting
         elif symbol == "ɹ" and previous in ("ə", "ɜ"):
             labels[-1], stops[-1] = f"ER{labels[-1][-1]}", end
-        elif symbol in PHONE_OF_SYMBOL:
-            labels.append(PHONE_OF_SYMBOL[symbol] + (stress if symbol in VOWEL_SYMBOLS else ""))
+        elif symbol in english.PHONE_OF_SYMBOL:
+            is_vowel = symbol in english.VOWEL_SYMBOLS
+            labels.append(english.PHONE_OF_SYMBOL[symbol] + (stress if is_vowel else ""))
             start = begin if waiting is None else waiting
             if not paused:
                 stops[-1] = start
@@ -149,7 +145,7 @@ def _timeline(symbols: list[tuple[str, int | None]], ends: np.ndarray) -> _Timel
             stops.append(end)
             opens.append(paused)
             words.append(word)
-            stress, waiting, paused = "0" if symbol in VOWEL_SYMBOLS else stress, None, False
+            stress, waiting, paused = "0" if is_vowel else stress, None, False
         elif word is not None and labels:
             stops[-1] = end
         else:
@@ -182,19 +178,11 @@ def _whole_cycles(phase: np.ndarray) -> np.ndarray:
 
 
 def scale_pitch(audio: np.ndarray, f0: np.ndarray, rate: int, factor: float) -> np.ndarray:
-    """Raise or lower the pitch of a voice without changing its resonances or timing.
+    """Raise or lower the pitch of a voice, by a factor of about 0.5 to 2, without changing its resonances or timing.
 
+    `audio` is (samples,) float32, `f0` its fundamental frequency in Hz, 0 where the voice is silent or whispers.
     Time-domain pitch-synchronous overlap-add (Moulines & Charpentier 1990, Speech Communication 9:453-467): the audio
     is cut into grains of two periods around the loudest part of each, which are placed at the new periods.
-
-    Parameters
-    ----------
-    audio, f0
-        `(samples,)` float32, and its fundamental frequency in Hz, 0 where the voice is silent or whispers.
-    rate
-        Samples per second.
-    factor
-        New fundamental frequency over the old, within about 0.5 to 2.
     """
     voiced = f0 > 0
     phase = np.cumsum(np.where(voiced, f0, _UNVOICED_HZ)) / rate
@@ -214,7 +202,7 @@ def scale_pitch(audio: np.ndarray, f0: np.ndarray, rate: int, factor: float) -> 
 
 def _say(sentence: str, voice: Voice, rng: np.random.Generator) -> Speech:
     """One sentence with a little silence around it."""
-    symbols, words = pronounce(sentence)
+    symbols, words = english.pronounce(sentence)
     audio, ends = _synthesise("".join(symbol for symbol, _ in symbols), voice, rng)
     timeline = _timeline(symbols, ends)
     _fit_to_audio(timeline, audio)
@@ -233,14 +221,10 @@ def _say(sentence: str, voice: Voice, rng: np.random.Generator) -> Speech:
     return Speech(audio, RATE, [Interval(w, phones[of[0]].start, phones[of[-1]].end) for w, of in spans], phones)
 
 
-def _level(audio: np.ndarray, words: list[Interval]) -> np.ndarray:
-    spoken = np.concatenate([audio[round(start * RATE) : round(end * RATE)] for _, start, end in words])
-    gain = min(_LOUDNESS / np.sqrt(np.mean(spoken**2)), _PEAK / np.abs(audio).max())
-    return (audio * gain).astype(np.float32)
-
-
-def speak(text: str, voice: Voice, seed: int, pause_seconds: tuple[float, float] = (0.25, 0.6)) -> Speech:
+def speak(text: str, voice: Voice, seed: int) -> Speech:
     """Synthesise a text, with the time of every word and phone.
+
+    The audio has `RATE` (24 kHz) and a root mean square of 0.06 over the words, less where a peak would pass 0.9.
 
     Parameters
     ----------
@@ -248,30 +232,19 @@ def speak(text: str, voice: Voice, seed: int, pause_seconds: tuple[float, float]
         English text; a paragraph ends at an empty line or a line that ends with a sentence.
     seed
         Of the lengths of the pauses and the noise in the voice; the same seed gives the same audio, to the bit.
-    pause_seconds
-        Shortest and longest silence between sentences; the lower half of the range is used between sentences, the upper
-        half between paragraphs and at both ends of the text.
-
-    Returns
-    -------
-    Speech
-        At `RATE` (24 kHz), with a root mean square of 0.06 over the words, less where a peak would pass 0.9.
 
     Raises
     ------
     InputError
         If the text has no word, or one that is not spoken as one word (see `words_of`).
     """
-    shortest, longest = pause_seconds
-    middle = (shortest + longest) / 2
-    if not sum(_MARGIN_SECONDS) / voice.warp < shortest <= longest:
-        raise InputError(f"pause_seconds: {pause_seconds} found, expected two rising values above 0.2 s")
-    if not words_of(text):
+    if not english.words_of(text):
         raise InputError(f"text: {text[:40]!r} has no words, expected at least one")
     rng = np.random.default_rng(seed)
+    shortest, middle, longest = _PAUSE_SECONDS
     parts, words, phones = [], [], []
     n_samples, spoken_until = 0, 0.0
-    for opens_paragraph, sentence in sentences_of(text):
+    for opens_paragraph, sentence in english.sentences_of(text):
         said = _say(sentence, voice, rng)
         pause = rng.uniform(middle, longest) if opens_paragraph else rng.uniform(shortest, middle)
         n_silent = round((spoken_until + pause - said.words[0].start) * RATE) - n_samples
@@ -281,4 +254,7 @@ def speak(text: str, voice: Voice, seed: int, pause_seconds: tuple[float, float]
         phones += [Interval(label, start + shift, end + shift) for label, start, end in said.phones]
         n_samples, spoken_until = n_samples + n_silent + len(said.audio), words[-1].end
     parts.append(np.zeros(round(rng.uniform(middle, longest) * RATE), np.float32))
-    return Speech(_level(np.concatenate(parts), words), RATE, words, phones)
+    audio = np.concatenate(parts)
+    spoken = np.concatenate([audio[round(start * RATE) : round(end * RATE)] for _, start, end in words])
+    gain = min(_LOUDNESS / np.sqrt(np.mean(spoken**2)), _PEAK / np.abs(audio).max())
+    return Speech((audio * gain).astype(np.float32), RATE, words, phones)

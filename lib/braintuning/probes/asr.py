@@ -16,7 +16,7 @@ from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.probes.base import RANDOM_DIM, Result, Task, result
 from braintuning.probes.features import Store, states
 from braintuning.probes.linear import Fitted
-from braintuning.probes.scores import word_accuracy
+from braintuning.probes.scores import sums_of_speakers, word_accuracy
 from braintuning.probes.utterance import PARTS, Parts
 from braintuning.results import generator
 
@@ -42,7 +42,7 @@ def written(text: str) -> str:
 
 
 def encoded(text: str) -> torch.Tensor:
-    """Numbers of a text's characters, 0 being the blank; (characters,) int64."""
+    """Numbers of a text's characters, from 1; (characters,) int64."""
     return torch.tensor([CHARACTERS.index(character) + 1 for character in written(text)])
 
 
@@ -53,11 +53,8 @@ def decoded(numbers: Iterable[int]) -> str:
 
 def errors_and_words(truth: Sequence[str], recognised: Sequence[str]) -> np.ndarray:
     """Number of word errors and of words in each utterance; (utterances, 2) float64."""
-    counts = []
-    for true, found in zip(truth, recognised, strict=True):
-        output = jiwer.process_words(written(true), written(found))
-        counts.append((output.substitutions + output.deletions + output.insertions, len(written(true).split())))
-    return np.array(counts, float)
+    pairs = [jiwer.process_words(written(one), written(other)) for one, other in zip(truth, recognised, strict=True)]
+    return np.array([(p.substitutions + p.deletions + p.insertions, len(p.references[0])) for p in pairs], float)
 
 
 def _loss(head: torch.nn.Module, frames: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
@@ -78,24 +75,18 @@ def fit_head(
     """Linear layer from frames to characters, at the epoch and blank bias with the fewest validation word errors.
 
     Ties go to the lower loss. All weights start at zero: from random weights most heads ended with hardly a word right.
+    The second value returned says whether neither loss nor word errors decreased for `PATIENCE` of at most `epochs`.
 
     Parameters
     ----------
-    frames : Frames
+    frames
         Those of the training part may carry a gradient.
-    texts : mapping of part to sequence of str
-    groups : list of dict
+    texts
+        By part.
+    groups
         Further parameters to optimise, with their learning rates; they are left as in the chosen epoch.
-    epochs : int
-        At most.
-    seed : int
+    seed
         Of the order of the training utterances.
-
-    Returns
-    -------
-    head : Linear
-    converged : bool
-        Whether neither loss nor word errors decreased for `PATIENCE` epochs.
     """
     head = torch.nn.utils.skip_init(torch.nn.Linear, dim, len(CHARACTERS) + 1, device=device)
     torch.nn.init.zeros_(head.weight)
@@ -173,9 +164,8 @@ def _measured(
     converged = all(of_one for _, of_one in fits)
     fitted = Fitted(np.empty(0), float(word_accuracy(validation.sum(axis=0))), np.nan, False, converged)
     empty_text = float(word_accuracy(errors_and_words(texts["test"], [""] * len(texts["test"])).sum(axis=0)))
-    speakers = [utterance.speaker for utterance in parts["test"]]
-    baselines = (empty_text, random_features, np.nan)
-    return [result(encoder.n_layers, fitted, word_accuracy, test, speakers, baselines, seed)]
+    totals = sums_of_speakers(test, [utterance.speaker for utterance in parts["test"]])
+    return [result(encoder.n_layers, fitted, word_accuracy, totals, (empty_text, random_features, np.nan), seed)]
 
 
 def measure(parts: Parts, encoder: SpeechEncoder, device: str, seed: int, store: Store | None = None) -> list[Result]:
@@ -215,10 +205,10 @@ def measure_tuned(
 
 
 TASK = Task(
-    title="Speech recognition",
-    metric="1 - WER",
+    "Speech recognition",
     corpora=("TIMIT", "aligned speech"),
     stand_in="sentences",
     measure=measure,
+    metric="1 - WER",
     keep=lambda utterance: bool(written(utterance.text)) and utterance.label != "SA",
 )

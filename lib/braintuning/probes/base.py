@@ -1,9 +1,9 @@
 """Task interface, and tasks that classify whole utterances."""
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -44,54 +44,13 @@ class Result(NamedTuple):
     sums: np.ndarray
 
 
-Measure = Callable[[Parts, SpeechEncoder, str, int, Store | None], list[Result]]
-"""From parts, encoder, device, seed and the store of layer activations to results."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A downstream task.
-
-    Attributes
-    ----------
-    metric : str
-        Key of `scores.SCORES`.
-    corpora : tuple of str
-        Keys of `corpora.CORPORA` that suit the task.
-    stand_in : str
-        Name of the synthesised corpus that is used without one of these.
-    keep : callable
-        Which utterances take part.
-    by_prompt : bool
-        Whether parts share no prompt, apart from those `said_by_all`.
-    rare_allowed : bool
-        Whether a class may have fewer than two training examples.
-    """
-
-    title: str
-    metric: str
-    corpora: tuple[str, ...]
-    stand_in: str
-    measure: Measure
-    keep: Callable[[Utterance], bool] = lambda utterance: True
-    by_prompt: bool = True
-    said_by_all: frozenset[str] = frozenset()
-    rare_allowed: bool = False
-
-
 def result(
-    layer: int,
-    fitted: Fitted,
-    score: Score,
-    sums: np.ndarray,
-    speakers: Sequence[str],
-    baselines: tuple[float, float, float],
-    seed: int,
+    layer: int, fitted: Fitted, score: Score, totals: np.ndarray, baselines: tuple[float, float, float], seed: int
 ) -> Result:
-    """A layer's `Result` from what each test sample, of `speakers`, adds to the score."""
-    interval = interval_over_speakers(score, sums, speakers, generator(seed, "speakers", layer))
+    """A layer's `Result` from what each test speaker adds to the score."""
+    interval = interval_over_speakers(score, totals, generator(seed, "speakers", layer))
     chosen = (fitted.penalty, fitted.at_edge, fitted.converged)
-    return Result(layer, fitted.validation, *interval, *baselines, *chosen, sums_of_speakers(sums, speakers))
+    return Result(layer, fitted.validation, *interval, *baselines, *chosen, totals)
 
 
 def layer_results(
@@ -106,14 +65,8 @@ def layer_results(
 ) -> list[Result]:
     """Results of a linear probe on every layer.
 
-    Parameters
-    ----------
-    features, answers, controls : three arrays each
-        Training, validation and test part: (layers, samples, dim), (samples, ...), and duration and loudness.
-    constant : (samples, ...) array
-        Answers of the baseline for the test part.
-    speakers : sequence of str
-        Of the test samples.
+    `features` (layers, samples, dim), `answers` (samples, ...) and `controls` (duration and loudness) are of the
+    training, validation and test part, `constant` (answers of the baseline) and `speakers` of the test part.
     """
     rng = generator(seed, "random features")
     random = [rng.standard_normal((len(some), RANDOM_DIM)) for some in answers]
@@ -125,8 +78,8 @@ def layer_results(
     results = []
     for layer, parts in enumerate(zip(*features, strict=True)):
         fitted = fit(parts, answers)
-        sums = metric.sums(answers[2], fitted.predicted)
-        results.append(result(layer, fitted, metric.score, sums, speakers, baselines, seed))
+        totals = sums_of_speakers(metric.sums(answers[2], fitted.predicted), speakers)
+        results.append(result(layer, fitted, metric.score, totals, baselines, seed))
     return results
 
 
@@ -142,13 +95,10 @@ def truth_of(
 ) -> tuple[list[str], dict[str, np.ndarray]]:
     """Names of the classes, by default those that occur, and for each part which are true: (utterances, classes) bool.
 
-    Raises
-    ------
-    InputError
-        A label outside the classes.
+    Raises `InputError` for a label outside the classes.
     """
     labels = {part: [labels_of(utterance) for utterance in parts[part]] for part in PARTS}
-    names = list(classes or sorted(set().union(*itertools.chain.from_iterable(labels.values()))))
+    names = list(classes or sorted(set().union(*chain.from_iterable(labels.values()))))
     for part, found in labels.items():
         for utterance, one in zip(parts[part], found, strict=True):
             if outside := sorted(one - set(names)):
@@ -162,32 +112,31 @@ def rare_classes(names: Sequence[str], truth: np.ndarray) -> list[str]:
     return [name for name, examples in zip(names, truth.sum(axis=0), strict=True) if examples < FEWEST_EXAMPLES]
 
 
-def classification(
+def classify(
+    parts: Parts,
+    encoder: SpeechEncoder,
+    device: str,
+    seed: int,
+    store: Store | None = None,
     labels_of: Callable[[Utterance], set[str]] = label_of,
     classes: Sequence[str] | None = None,
     one_of_many: bool = True,
     rare_allowed: bool = False,
-) -> Measure:
-    """Measure of macro F1: logistic regression from each layer's mean over frames to the classes of utterances.
+) -> list[Result]:
+    """Macro F1 of logistic regression from each layer's mean over frames to the classes of utterances.
 
     Where exactly one class is true (`one_of_many`), one with fewer than two training examples is refused before any
     audio is read. With `rare_allowed` it stays in the score and is never predicted: its F1 is 0.
     """
-
-    def measure(
-        parts: Parts, encoder: SpeechEncoder, device: str, seed: int, store: Store | None = None
-    ) -> list[Result]:
-        names, truth = truth_of(parts, labels_of, classes)
-        rare = rare_classes(names, truth["train"])
-        if one_of_many and (len(names) - len(rare) < 2 or (rare and not rare_allowed)):
-            found = f"class {rare[0]!r} with fewer than two examples" if rare else f"{len(names)} class"
-            raise InputError(f"probe: found {found} to train on, expected two classes or more with two examples each")
-        found = states(encoder, parts, "mean", device, store)
-        pooled = {part: np.concatenate(list(some), axis=1) for part, some in found.items()}
-        controls = {part: duration_and_loudness(parts[part]) for part in PARTS}
-        return classified(pooled, truth, [u.speaker for u in parts["test"]], one_of_many, seed, controls)
-
-    return measure
+    names, truth = truth_of(parts, labels_of, classes)
+    rare = rare_classes(names, truth["train"])
+    if one_of_many and (len(names) - len(rare) < 2 or (rare and not rare_allowed)):
+        found = f"class {rare[0]!r} with fewer than two examples" if rare else f"{len(names)} class"
+        raise InputError(f"probe: found {found} to train on, expected two classes or more with two examples each")
+    found = states(encoder, parts, "mean", device, store)
+    pooled = {part: np.concatenate(list(some), axis=1) for part, some in found.items()}
+    controls = {part: duration_and_loudness(parts[part]) for part in PARTS}
+    return classified(pooled, truth, [u.speaker for u in parts["test"]], one_of_many, seed, controls)
 
 
 def classified(
@@ -200,17 +149,15 @@ def classified(
 ) -> list[Result]:
     """Results of every layer from pooled (layers, utterances, dim) and truth (utterances, classes) bool of each part.
 
-    With `one_of_many`, training utterances whose class has a single example are left out. `controls` are from
-    `duration_and_loudness`.
+    With `one_of_many`, training utterances whose class has a single example are left out.
     """
-    learnt = np.ones(len(truth["train"]), bool)
-    if one_of_many:
-        learnt = truth["train"] @ (truth["train"].sum(axis=0) >= FEWEST_EXAMPLES)
-    share = truth["train"].mean(axis=0)
+    known = truth["train"]
+    learnt = known @ (known.sum(axis=0) >= FEWEST_EXAMPLES) if one_of_many else np.ones(len(known), bool)
+    share = known.mean(axis=0)
     commonest = np.arange(len(share)) == share.argmax() if one_of_many else share > 0.5
     return layer_results(
         [pooled["train"][:, learnt], pooled["validation"], pooled["test"]],
-        [truth["train"][learnt], truth["validation"], truth["test"]],
+        [known[learnt], truth["validation"], truth["test"]],
         np.broadcast_to(commonest, truth["test"].shape),
         speakers,
         partial(fit_classes, one_of_many=one_of_many),
@@ -227,3 +174,26 @@ def duration_and_loudness(utterances: Sequence[Utterance]) -> np.ndarray:
         audio = utterance.audio().astype(np.float64)
         levels.append((len(audio) / RATE, 10 * np.log10(max(np.square(audio).mean(), QUIETEST))))
     return np.array(levels)
+
+
+Measure = Callable[[Parts, SpeechEncoder, str, int, Store | None], list[Result]]
+"""From parts, encoder, device, seed and the store of layer activations to results."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A downstream task on one of `corpora` (keys of `corpora.CORPORA`) or else the synthesised `stand_in`.
+
+    `metric` is a key of `scores.SCORES`, and `keep` says which utterances take part. With `by_prompt` the parts share
+    no prompt, apart from those `said_by_all`; with `rare_allowed` a class may have fewer than two training examples.
+    """
+
+    title: str
+    corpora: tuple[str, ...]
+    stand_in: str
+    measure: Measure = classify
+    metric: str = "macro F1"
+    keep: Callable[[Utterance], bool] = lambda utterance: True
+    by_prompt: bool = True
+    said_by_all: frozenset[str] = frozenset()
+    rare_allowed: bool = False

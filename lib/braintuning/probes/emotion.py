@@ -3,12 +3,6 @@
 The stand-in has six ways of speaking (rate, pitch, vocal effort), which are not emotions.
 """
 
-from braintuning.probes.base import Task, classification
+from braintuning.probes.base import Task
 
-TASK = Task(
-    title="Emotion",
-    metric="macro F1",
-    corpora=("CREMA-D",),
-    stand_in="prosody",
-    measure=classification(),
-)
+TASK = Task("Emotion", corpora=("CREMA-D",), stand_in="prosody")

@@ -1,12 +1,10 @@
 """Layer activations of utterances, computed in one pass and kept on disk for other tasks on the same corpus."""
 
-import fcntl
 import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import h5py
 import numpy as np
 import soundfile
 import torch
+from filelock import FileLock
 
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast
@@ -22,7 +21,7 @@ from braintuning.errors import InputError
 from braintuning.probes.utterance import Utterance
 from braintuning.results import fingerprint, require_space, scratch_folder
 
-EVERY = 10
+BATCH, EVERY = 16, 10
 MOST_BYTES = 8 << 30
 Reduce = Callable[[torch.Tensor], torch.Tensor]
 KINDS: dict[str, Reduce] = {
@@ -50,17 +49,14 @@ class Store:
         known = sorted(_identity(utterance) for utterance in utterances)
         return self.folder / f"{kind.replace(' ', '_')}-{fingerprint([self.model, device, kind, known])}.h5"
 
-    @contextmanager
-    def held(self, what: str) -> Iterator[None]:
-        """Hold a lock, so that no other process does the same work at the same time."""
+    def lock(self, what: str) -> FileLock:
+        """A lock under which no other process does the same work."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / f".lock-{what}", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return FileLock(self.folder / f".lock-{what}")
 
     def make_room(self, n_bytes: int) -> None:
         """Delete the least recently used files until `n_bytes` more fit."""
-        with self.held("room"):
+        with self.lock("room"):
             files = sorted(self.folder.glob("*.h5"), key=lambda path: path.stat().st_mtime_ns)
             used = sum(path.stat().st_size for path in files)
             for path in files:
@@ -75,10 +71,9 @@ class Kept(Sequence):
     """Activations of utterances in a file, each read on access; (layers, frames, dim) float32."""
 
     def __init__(self, path: Path, utterances: Sequence[Utterance]) -> None:
-        now = time.time_ns()
-        os.utime(path, ns=(now, now))
+        os.utime(path, ns=(time.time_ns(),) * 2)  # finer than the clock of files
         self._file = h5py.File(path)
-        ends = np.cumsum(self._file["frames"][()])
+        ends = np.cumsum(self._file["frames"])
         names = json.loads(self._file.attrs["utterances"])
         slices = dict(zip(names, map(slice, [0, *ends[:-1]], ends), strict=True))
         self._slices = [slices[_identity(utterance)] for utterance in utterances]
@@ -104,21 +99,15 @@ def states(
 ) -> dict[str, Sequence[np.ndarray]]:
     """Activations (layers, frames, dim) float32 of each utterance of each part, reduced to one of `KINDS`.
 
-    With a store they are read from it, after a pass that adds what it lacks; without one all stay in memory.
-
-    Raises
-    ------
-    InputError
-        An utterance shorter than a frame, or no room on the disk.
+    With a store they are read from it, after a pass that adds what it lacks; without one all stay in memory. Raises
+    `InputError` for an utterance shorter than a frame, or no room on the disk.
     """
     everything = list({_identity(u): u for part in parts.values() for u in part}.values())
     if store is None:
-        found: dict[str, np.ndarray] = {}
-        for utterance, kept in passes(encoder, everything, (kind,), device):
-            found[_identity(utterance)] = kept[kind]
+        found = {_identity(u): kept[kind] for u, kept in passes(encoder, everything, (kind,), device)}
         return {part: [found[_identity(u)] for u in some] for part, some in parts.items()}
     file = store.file(kind, everything, device)
-    with store.held(fingerprint(store.model)):
+    with store.lock(fingerprint(store.model)):
         if not file.is_file():
             _keep(encoder, everything, tuple(dict.fromkeys((kind, *store.kinds))), device, store)
         return {part: Kept(file, some) for part, some in parts.items()}
@@ -171,28 +160,19 @@ def _lengths(encoder: SpeechEncoder, utterances: Sequence[Utterance]) -> list[in
 
 @torch.no_grad()
 def passes(
-    encoder: SpeechEncoder,
-    utterances: Sequence[Utterance],
-    kinds: Sequence[str] = ("mean",),
-    device: str = "cpu",
-    batch_size: int = 16,
+    encoder: SpeechEncoder, utterances: Sequence[Utterance], kinds: Sequence[str], device: str = "cpu"
 ) -> Iterator[tuple[Utterance, dict[str, np.ndarray]]]:
     """Each utterance once, shortest first, with its activations (layers, frames, dim) float32 reduced to each kind.
 
     A batch has utterances of one length, so that no padding reaches a mean, a normalisation over time or attention.
     Only one batch of audio is in memory.
-
-    Raises
-    ------
-    InputError
-        An utterance shorter than a frame.
     """
     by_length: dict[int, list[Utterance]] = {}
     for length, utterance in zip(_lengths(encoder, utterances), utterances, strict=True):
         by_length.setdefault(length, []).append(utterance)
     for _, same in sorted(by_length.items()):
-        for start in range(0, len(same), batch_size):
-            chosen = same[start : start + batch_size]
+        for start in range(0, len(same), BATCH):
+            chosen = same[start : start + BATCH]
             with autocast(device):
                 hidden = encoder(torch.from_numpy(np.stack([u.audio() for u in chosen])).to(device)).float()
             found = {kind: KINDS[kind](hidden).cpu().numpy() for kind in kinds}

@@ -4,13 +4,14 @@ Some actions of SLURP are rare. One with fewer than two training recordings is r
 predicted.
 """
 
-from braintuning.probes.base import Task, classification
+from functools import partial
+
+from braintuning.probes.base import Task, classify
 
 TASK = Task(
-    title="Intent",
-    metric="macro F1",
+    "Intent",
     corpora=("SLURP",),
     stand_in="commands",
-    measure=classification(rare_allowed=True),
+    measure=partial(classify, rare_allowed=True),
     rare_allowed=True,
 )

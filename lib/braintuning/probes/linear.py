@@ -9,7 +9,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from braintuning.errors import InputError
 from braintuning.probes.scores import F1, R2
 
 INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
@@ -22,14 +21,8 @@ FEWEST_EXAMPLES = 2
 class Fitted:
     """Predictions of a probe for the test part, (samples, classes) bool or (samples, columns) float, and its choice.
 
-    Attributes
-    ----------
-    validation : float
-        Score on the validation part.
-    penalty : float
-        The strongest of those with the best validation score.
-    at_edge : bool
-        Whether the penalty is the first or last of the grid and its neighbour is worse.
+    `penalty` is the strongest of those with the best score on the `validation` part, `at_edge` whether it is the first
+    or last of the grid and its neighbour is worse.
     """
 
     predicted: np.ndarray
@@ -47,21 +40,24 @@ def fit_classes(features: Sequence[np.ndarray], truth: Sequence[np.ndarray], one
 
     Parameters
     ----------
-    features, truth : three arrays (samples, dim) float, and (samples, classes) bool
-        Training, validation and test part. The truth of the test part is not used.
-    one_of_many : bool
+    features, truth
+        Training, validation and test part: (samples, dim) float, (samples, classes) bool. The truth of the test part is
+        not used.
+    one_of_many
         Whether exactly one class is true in each sample.
-
-    Raises
-    ------
-    InputError
-        With `one_of_many`, fewer than two classes, or one with a single example, in the training part.
     """
+    train, validation, test = _standardised(features)
+    if len(train) < train.shape[1]:
+        # Under a penalty on their squared length, weights never leave the span of the training samples, so predictions
+        # do not change when features are rotated to as many columns (Hastie et al. 2009, 18.3.5).
+        _, _, axes = np.linalg.svd(train, full_matrices=False)
+        train, validation, test = train @ axes.T, validation @ axes.T, test @ axes.T
     if one_of_many:
-        _require_examples(truth[0])
-    train, validation, test = _in_the_span_of_the_first(_standardised(features))
-    fit = _multinomial if one_of_many else _one_by_one
-    tried = fit(train, truth[0], (validation, test))
+        classes = np.arange(truth[0].shape[1])
+        path = _path(train, truth[0].argmax(axis=1), (validation, test))
+        tried = [(seen[:, None] == classes, unseen[:, None] == classes, converged) for seen, unseen, converged in path]
+    else:
+        tried = _one_by_one(train, truth[0], (validation, test))
     scores = [F1(truth[1], predicted) for predicted, _, _ in tried]
     best = int(np.argmax(scores))
     return Fitted(tried[best][1], scores[best], 1 / INVERSE_PENALTIES[best], _at_edge(scores), tried[best][2])
@@ -85,30 +81,9 @@ def _at_edge(scores: Sequence[float]) -> bool:
     return bool(scores[best] > scores[1] if best == 0 else best == len(scores) - 1)
 
 
-def _require_examples(truth: np.ndarray) -> None:
-    """Raise for fewer than two classes in (samples, classes) bool, or one with a single example."""
-    examples = truth.sum(axis=0)
-    if (examples > 0).sum() < 2:
-        raise InputError(f"probe: found {(examples > 0).sum()} class to train on, expected at least two")
-    if (examples == 1).any():
-        found = f"class number {np.flatnonzero(examples == 1)[0]} has one example to train on"
-        raise InputError(f"probe: {found}, expected two or more")
-
-
 def _standardised(features: Sequence[np.ndarray]) -> list[np.ndarray]:
     scaler = StandardScaler().fit(np.asarray(features[0], np.float64))
     return [scaler.transform(np.asarray(part, np.float64)) for part in features]
-
-
-def _in_the_span_of_the_first(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Rotate features to as many columns as the first part has samples: weights never leave the span of these.
-
-    Predictions under a penalty on the squared length of the weights do not change (Hastie et al. 2009, 18.3.5).
-    """
-    if len(parts[0]) >= parts[0].shape[1]:
-        return list(parts)
-    _, _, axes = np.linalg.svd(parts[0], full_matrices=False)
-    return [part @ axes.T for part in parts]
 
 
 Tried = list[tuple[np.ndarray, np.ndarray, bool]]
@@ -125,12 +100,6 @@ def _path(x: np.ndarray, y: np.ndarray, others: Sequence[np.ndarray]) -> Tried:
         converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
         tried.append((*(model.predict(other) for other in others), converged))
     return tried
-
-
-def _multinomial(x: np.ndarray, truth: np.ndarray, others: Sequence[np.ndarray]) -> Tried:
-    classes = np.arange(truth.shape[1])
-    tried = _path(x, truth.argmax(axis=1), others)
-    return [(seen[:, None] == classes, unseen[:, None] == classes, converged) for seen, unseen, converged in tried]
 
 
 def _one_by_one(x: np.ndarray, truth: np.ndarray, others: Sequence[np.ndarray]) -> Tried:

@@ -57,10 +57,10 @@ def measure(parts: Parts, encoder: SpeechEncoder, device: str, seed: int, store:
 
 
 TASK = Task(
-    title="MFCC regression",
-    metric="R2",
+    "MFCC regression",
     corpora=("TIMIT", "aligned speech"),
     stand_in="sentences",
     measure=measure,
+    metric="R2",
     keep=lambda utterance: utterance.label != "SA",
 )

@@ -1,9 +1,11 @@
 """Phonemes: which of the 39 phones of English occur in an utterance."""
 
+from functools import partial
+
 from braintuning.datasets.textgrid import is_silence
 from braintuning.errors import InputError
 from braintuning.lowlevel.phones import PHONES, without_stress
-from braintuning.probes.base import Task, classification
+from braintuning.probes.base import Task, classify
 from braintuning.probes.utterance import Utterance
 
 
@@ -19,10 +21,9 @@ def phones_of(utterance: Utterance) -> set[str]:
 
 
 TASK = Task(
-    title="Phonemes",
-    metric="macro F1",
+    "Phonemes",
     corpora=("TIMIT", "aligned speech"),
     stand_in="sentences",
-    measure=classification(phones_of, PHONES, one_of_many=False),
+    measure=partial(classify, labels_of=phones_of, classes=PHONES, one_of_many=False),
     keep=lambda utterance: bool(utterance.phones) and utterance.label != "SA",
 )

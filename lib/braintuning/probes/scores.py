@@ -67,12 +67,10 @@ def sums_of_speakers(sums: np.ndarray, speakers: Sequence[str]) -> np.ndarray:
     return totals
 
 
-def interval_over_speakers(
-    score: Score, sums: np.ndarray, speakers: Sequence[str], rng: np.random.Generator
-) -> tuple[float, float, float]:
-    """Score of `sums` (samples, ...) and its 95 % bootstrap interval over speakers (Efron 1979), NaN for just one."""
-    totals = sums_of_speakers(sums, speakers)
-    return float(score(totals.sum(axis=0))), *_interval(_resampled(score, [totals], rng)[0])
+def interval_over_speakers(score: Score, totals: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Score of `sums_of_speakers` and its 95 % bootstrap interval over them (Efron 1979), NaN for just one."""
+    interval = _interval(lambda drawn: score(np.tensordot(drawn, totals, axes=1)), len(totals), rng)
+    return float(score(totals.sum(axis=0))), *interval
 
 
 def paired_difference(
@@ -81,17 +79,14 @@ def paired_difference(
     """Difference between the scores of two models for the same speakers: value, 95 % interval and two-sided p.
 
     The interval is a bootstrap over speakers, drawn for both models together (Efron 1979). The p comes from a
-    permutation of pairs (Fisher): each speaker's sums are swapped between the models, in all combinations or in
-    `N_RESAMPLES` random ones. The interval is NaN for one speaker, p for fewer than `FEWEST_PARTICIPANTS`.
-
-    Parameters
-    ----------
-    first, second : (speakers, ...) float
-        From `sums_of_speakers`.
+    permutation of pairs (Fisher): each speaker's sums, from `sums_of_speakers`, are swapped between the models, in all
+    combinations or in `N_RESAMPLES` random ones. The interval is NaN for one speaker, p for fewer than
+    `FEWEST_PARTICIPANTS`.
     """
     difference = float(score(first.sum(axis=0)) - score(second.sum(axis=0)))
-    a, b = _resampled(score, [first, second], rng)
     n_speakers, p = len(first), float("nan")
+    a, b = (lambda drawn, of=of: score(np.tensordot(drawn, of, axes=1)) for of in (first, second))
+    interval = _interval(lambda drawn: a(drawn) - b(drawn), n_speakers, rng)
     if n_speakers >= FEWEST_PARTICIPANTS:
         exact = 2**n_speakers <= N_RESAMPLES
         if exact:
@@ -102,19 +97,14 @@ def paired_difference(
         null = np.abs(score(first.sum(axis=0) + gap) - score(second.sum(axis=0) - gap))
         as_large = np.sum(null >= abs(difference) - 1e-12)
         p = float(as_large / len(null) if exact else (1 + as_large) / (1 + len(null)))
-    return difference, *_interval(a - b), p
+    return difference, *interval, p
 
 
-def _resampled(score: Score, totals: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    n_speakers = len(totals[0])
-    drawn = rng.multinomial(n_speakers, np.full(n_speakers, 1 / n_speakers), size=N_RESAMPLES).astype(np.float64)
-    return [
-        score(np.tensordot(drawn, one, axes=1)) if n_speakers > 1 else np.full(N_RESAMPLES, np.nan) for one in totals
-    ]
-
-
-def _interval(resampled: np.ndarray) -> tuple[float, float]:
-    if np.isnan(resampled).all():
+def _interval(of_drawn: Score, n_speakers: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Bootstrap interval of a score of how often (resamples, speakers) each speaker is drawn."""
+    drawn = rng.multinomial(n_speakers, np.full(n_speakers, 1 / n_speakers), size=N_RESAMPLES)
+    resampled = of_drawn(drawn.astype(np.float64))
+    if n_speakers < 2 or np.isnan(resampled).all():
         return float("nan"), float("nan")
     low, high = np.nanpercentile(resampled, [2.5, 97.5])
     return float(low), float(high)

@@ -3,14 +3,7 @@
 Everybody in TIMIT reads the same two SA sentences, so these prompts are in all parts; the others are divided.
 """
 
-from braintuning.probes.base import Task, classification
+from braintuning.probes.base import Task
 from braintuning.probes.corpora.timit import SAID_BY_ALL
 
-TASK = Task(
-    title="Sentence type",
-    metric="macro F1",
-    corpora=("TIMIT",),
-    stand_in="sentence types",
-    measure=classification(),
-    said_by_all=SAID_BY_ALL,
-)
+TASK = Task("Sentence type", corpora=("TIMIT",), stand_in="sentence types", said_by_all=SAID_BY_ALL)

@@ -40,11 +40,11 @@ def material(
 
     Parameters
     ----------
-    folder : Path, optional
+    folder
         Of a corpus that suits the task.
-    seed : int
+    seed
         Of the division, where the corpus has none.
-    stand_in : callable, optional
+    stand_in
         Without `folder`: from the name of the task's stand-in corpus and the seed to a folder of aligned speech, such
         as `demo.corpora.stand_in_corpus`.
 

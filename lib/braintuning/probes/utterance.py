@@ -1,5 +1,6 @@
 """Utterances, and their division into parts that share no speaker."""
 
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,15 +46,9 @@ def divide(
 ) -> Parts:
     """Training, validation and test utterances, as the corpus divides them or else 60, 15 and 25 % of its speakers.
 
-    Where the corpus has a training and a test part only, a fifth of the training speakers go to validation.
-
-    Parameters
-    ----------
-    by_prompt : bool
-        Also draw a part for each prompt that several speakers say, and leave out utterances whose speaker belongs to
-        another part.
-    said_by_all : frozenset of str
-        Prompts that stay in every part.
+    Where the corpus has a training and a test part only, a fifth of the training speakers go to validation. With
+    `by_prompt`, each prompt that several speakers say also gets a part, but those `said_by_all`, and utterances whose
+    speaker belongs to another part are left out.
 
     Raises
     ------
@@ -69,8 +64,7 @@ def divide(
     if known == {None}:
         utterances = _apart(utterances, SHARES, rng, together)
     elif known == {"train", "test"}:
-        training = [replace(utterance, part=None) for utterance in utterances if utterance.part == "train"]
-        tested = [utterance for utterance in utterances if utterance.part == "test"]
+        training, tested = ([u for u in utterances if u.part == part] for part in ("train", "test"))
         utterances = [*_apart(training, OF_TRAINING, rng, together), *tested]
     parts = {part: tuple(u for u in utterances if u.part == part) for part in PARTS}
     require_disjoint(parts, by_prompt, said_by_all)
@@ -82,11 +76,8 @@ def _apart(
 ) -> list[Utterance]:
     """Utterances with the part of their speaker, without those whose shared prompt belongs to another part."""
     part_of = drawn({utterance.speaker for utterance in utterances}, rng, shares)
-    speakers: dict[str, set[str]] = {}
-    for utterance in utterances:
-        if utterance.prompt not in together:
-            speakers.setdefault(utterance.prompt, set()).add(utterance.speaker)
-    prompts = drawn({prompt for prompt, known in speakers.items() if len(known) > 1}, rng, shares)
+    said = Counter(prompt for prompt, _ in {(u.prompt, u.speaker) for u in utterances} if prompt not in together)
+    prompts = drawn({prompt for prompt, n_speakers in said.items() if n_speakers > 1}, rng, shares)
     return [
         replace(utterance, part=part_of[utterance.speaker])
         for utterance in utterances

@@ -70,10 +70,11 @@ def test_the_small_models_were_pretrained_on_no_sentence_that_tests_a_probe():
 def test_a_stand_in_corpus_is_made_once_and_read_as_aligned_speech(tmp_path, monkeypatch):
     few = [line for line in corpora.prosody(0) if line.label in ("plain", "raised")][:2]
     monkeypatch.setitem(corpora.STAND_INS, "prosody", lambda seed: iter(few))
+    monkeypatch.setattr(corpora, "CACHE", tmp_path)
     said = []
     with tiny.listening(said.append):
-        folder = corpora.stand_in_corpus("prosody", cache=tmp_path)
-        assert corpora.stand_in_corpus("prosody", cache=tmp_path) == folder and len(said) == 1
+        folder = corpora.stand_in_corpus("prosody")
+        assert corpora.stand_in_corpus("prosody") == folder and len(said) == 1
     plain, raised = aligned.read(folder)
     assert plain.text == raised.text and plain.phones and plain.part == "train"
     above = []
@@ -85,8 +86,8 @@ def test_a_stand_in_corpus_is_made_once_and_read_as_aligned_speech(tmp_path, mon
     assert above[1] > 2 * above[0]
     few[0] = replace(few[0], part="test")
     with tiny.listening(said.append):
-        assert corpora.stand_in_corpus("prosody", cache=tmp_path) != folder and len(said) == 2
-    refused(lambda: corpora.stand_in_corpus("songs", cache=tmp_path), "songs", "sentences")
+        assert corpora.stand_in_corpus("prosody") != folder and len(said) == 2
+    refused(lambda: corpora.stand_in_corpus("songs"), "songs", "sentences")
 
 
 def test_effort_tilts_the_spectrum_by_decibels_an_octave():

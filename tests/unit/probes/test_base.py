@@ -86,6 +86,6 @@ def test_duration_and_loudness_alone_can_tell_loud_from_quiet(tmp_path):
         truth[part] = np.arange(12)[:, None] % 2 == np.arange(2)
     sound = {part: base.duration_and_loudness(some) for part, some in parts.items()}
     assert sound["train"][0] == pytest.approx([0.5, 20 * np.log10(0.02)], abs=0.3)
-    (result, *_) = base.classification()(parts, tiny.encoder(), "cpu", 0)
+    (result, *_) = base.classify(parts, tiny.encoder(), "cpu", 0)
     assert result.duration_loudness == 1 and result.baseline == pytest.approx(1 / 3)
     assert result.sums.shape == (3, 3, 2) and result.value == scores.macro_f1(result.sums.sum(axis=0))

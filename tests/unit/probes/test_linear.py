@@ -4,7 +4,6 @@ from braintuning.probes import linear, scores
 from braintuning.probes.utterance import PARTS
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
-from tiny import refused
 
 RNG = np.random.default_rng
 
@@ -68,10 +67,3 @@ def test_a_class_that_is_only_in_the_test_part_counts_as_missed():
 def test_an_edge_is_told_only_where_more_penalty_or_less_would_do_better():
     assert not linear._at_edge([1, 1, 0.5]) and linear._at_edge([1, 0.9, 0.5])
     assert linear._at_edge([0.1, 0.2, 0.3]) and not linear._at_edge([0.1, 0.3, 0.3])
-
-
-def test_too_little_to_learn_from_is_named():
-    truth = np.eye(3, dtype=bool)[[0, 0, 1, 1, 2]]
-    refused(lambda: linear.fit_classes([np.zeros((5, 2))] * 3, [truth] * 3, True), "class number 2 has one example")
-    one = np.eye(3, dtype=bool)[[0, 0, 0]]
-    refused(lambda: linear.fit_classes([np.zeros((3, 2))] * 3, [one] * 3, True), "1 class to train on")

@@ -23,10 +23,16 @@ def test_r2_is_that_of_scikit_learn():
     assert found == pytest.approx(r2_score(truth, predicted))
 
 
+def interval(counts, speakers):
+    return scores.interval_over_speakers(scores.word_accuracy, scores.sums_of_speakers(counts, speakers), RNG(1))
+
+
 def test_interval_covers_as_a_normal_one_would_where_speakers_are_many():
     hits = RNG(0).random(400) < 0.7
     counts = np.stack([~hits, np.ones(400)], axis=1).astype(float)
-    value, low, high = scores.interval_over_speakers(scores.word_accuracy, counts, np.arange(400).astype(str), RNG(1))
+    value, low, high = scores.interval_over_speakers(
+        scores.word_accuracy, scores.sums_of_speakers(counts, np.arange(400).astype(str)), RNG(1)
+    )
     width = 2 * norm.ppf(0.975) * np.sqrt(hits.mean() * (1 - hits.mean()) / 400)
     assert value == pytest.approx(hits.mean()) and high - low == pytest.approx(width, rel=0.1)
 
@@ -35,9 +41,11 @@ def test_interval_is_over_speakers_and_not_over_utterances():
     hits = np.repeat([1, 0, 1, 0, 1, 0], 100)
     counts = np.stack([1 - hits, np.ones(600)], axis=1).astype(float)
     speakers = np.repeat([f"s{i}" for i in range(6)], 100)
-    value, low, high = scores.interval_over_speakers(scores.word_accuracy, counts, speakers, RNG(1))
+    value, low, high = scores.interval_over_speakers(
+        scores.word_accuracy, scores.sums_of_speakers(counts, speakers), RNG(1)
+    )
     assert value == 0.5 and high - low > 0.5
-    alone = scores.interval_over_speakers(scores.word_accuracy, counts, ["one"] * 600, RNG(1))
+    alone = interval(counts, ["one"] * 600)
     assert np.isnan(alone[1]) and np.isnan(alone[2])
 
 

@@ -18,11 +18,6 @@ def read(folder: Path) -> list[Utterance]:
 
     A line has `file`, `speaker`, `text` and optionally `prompt`, `part`, `label` and `phones`, which are
     [label, start, end] in seconds.
-
-    Raises
-    ------
-    InputError
-        A line without one of the keys, or with an unknown part; a missing file.
     """
     path, utterances = require_file(folder / MARKS[0]), []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -34,10 +29,7 @@ def read(folder: Path) -> list[Utterance]:
             raise InputError(f"{path}: line {number} has no {missing[0]!r}, expected {', '.join(KEYS)}")
         if entry.get("part") not in (None, *PARTS):
             raise InputError(f"{path}: line {number} has part {entry['part']!r}, expected one of {', '.join(PARTS)}")
-        utterances.append(
-            Utterance(
-                entry["speaker"], entry.get("prompt", entry["text"]), require_file(folder / entry["file"]),
-                entry.get("part"), entry.get("label"), entry["text"], phones,
-            )
-        )  # fmt: skip
+        prompt, file = entry.get("prompt", entry["text"]), require_file(folder / entry["file"])
+        known = (entry.get("part"), entry.get("label"), entry["text"], phones)
+        utterances.append(Utterance(entry["speaker"], prompt, file, *known))
     return utterances

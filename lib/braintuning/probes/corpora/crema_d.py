@@ -11,13 +11,7 @@ EMOTIONS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness",
 
 
 def read(folder: Path) -> list[Utterance]:
-    """Every recording: `1001_DFA_ANG_XX.wav` is actor 1001, sentence DFA, anger, level unspecified.
-
-    Raises
-    ------
-    InputError
-        A file name of another form or emotion, or no recording.
-    """
+    """Every recording: `1001_DFA_ANG_XX.wav` is actor 1001, sentence DFA, anger, level unspecified."""
     utterances = []
     for file in sorted((folder / "AudioWAV").glob("*.wav")):
         try:

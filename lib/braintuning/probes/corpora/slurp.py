@@ -13,21 +13,16 @@ METADATA = "dataset/slurp/metadata.json"
 FILES = {"train": "train.jsonl", "validation": "devel.jsonl", "test": "test.jsonl"}
 
 
-def read(folder: Path, seed: int = 0) -> list[Utterance]:
+def read(folder: Path) -> list[Utterance]:
     """Recordings of the official parts, with one of 46 actions as label.
 
     SLURP is divided by text, and most of its speakers are in all parts. So the speakers are divided here as well (60,
-    15 and 25 %, drawn by `seed`), and recordings are kept where the speaker's part is that of the text.
-
-    Raises
-    ------
-    InputError
-        A line that is no entry of SLURP, or a missing recording.
+    15 and 25 %, at random), and recordings are kept where the speaker's part is that of the text.
     """
     speakers = _speakers(require_file(folder / METADATA))
     paths = {part: require_file(folder / MARKS[0] / name) for part, name in FILES.items()}
     utterances = [u for part, path in paths.items() for u in _read_part(folder, part, path, speakers)]
-    part_of = drawn({utterance.speaker for utterance in utterances}, generator(seed, "SLURP speakers"))
+    part_of = drawn({utterance.speaker for utterance in utterances}, generator(0, "SLURP speakers"))
     return [utterance for utterance in utterances if part_of[utterance.speaker] == utterance.part]
 
 

@@ -16,18 +16,9 @@ WORDS = (
 
 
 def read(folder: Path) -> list[Utterance]:
-    """Every recording of the 35 words, divided by the corpus's own lists of validation and test files.
-
-    Raises
-    ------
-    InputError
-        A missing word or file of the lists, or a file name of another form.
-    """
-    listed = {
-        name: part
-        for part, mark in (("validation", MARKS[0]), ("test", MARKS[1]))
-        for name in require_file(folder / mark).read_text().split()
-    }
+    """Every recording of the 35 words, divided by the corpus's own lists of validation and test files."""
+    lists = {part: require_file(folder / mark) for part, mark in zip(("validation", "test"), MARKS, strict=True)}
+    listed = {name: part for part, path in lists.items() for name in path.read_text().split()}
     utterances = []
     for word in WORDS:
         files = sorted((folder / word).glob("*.wav"))
@@ -40,7 +31,5 @@ def read(folder: Path) -> list[Utterance]:
             utterances.append(Utterance(file.name.split(SPEAKER_ENDS)[0], word, file, part, word, word))
     for name in listed:
         if name.split("/")[0] in WORDS:
-            raise InputError(
-                f"{folder / name}: is in the corpus's lists and not here, expected Speech Commands v2 whole"
-            )
+            raise InputError(f"{folder / name}: listed by the corpus and not here, expected Speech Commands v2 whole")
     return utterances

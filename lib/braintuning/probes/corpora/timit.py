@@ -27,17 +27,12 @@ def read(folder: Path) -> list[Utterance]:
 
     The parts share no speaker and no text but SA1 and SA2. `utterance.divide` takes a validation part out of TRAIN.
     Where a sentence exists twice, as `SA1.WAV` and converted `SA1.WAV.wav`, the first is read.
-
-    Raises
-    ------
-    InputError
-        A sentence without its .PHN or .TXT file, of no kind of TIMIT, or with an unknown phone; a part without audio.
     """
     utterances = []
     for part in MARKS:
-        root, files = _either(folder, part), {}
+        root, files = folder / part if (folder / part).exists() else folder / part.lower(), {}
         for file in sorted(path for path in root.rglob("*") if path.name.lower().endswith(".wav")):
-            files.setdefault((file.parent, _prompt(file)), file)
+            files.setdefault((file.parent, file.name.split(".")[0].upper()), file)
         if not files:
             raise InputError(f"{root}: found no .WAV file, expected those of TIMIT")
         for (_, prompt), file in files.items():
@@ -48,14 +43,6 @@ def read(folder: Path) -> list[Utterance]:
             speaker = file.parent.name.upper()
             utterances.append(Utterance(speaker, prompt, file, part.lower(), prompt[:2], text, phones))
     return utterances
-
-
-def _prompt(file: Path) -> str:
-    return file.name.split(".")[0].upper()
-
-
-def _either(folder: Path, name: str) -> Path:
-    return folder / name if (folder / name).exists() else folder / name.lower()
 
 
 def _beside(file: Path, ending: str) -> Path:
