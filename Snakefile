@@ -1,12 +1,15 @@
 # The workflow of a study. `python -m braintuning figures` calls it; it can be called by hand as well:
 #   snakemake --cores 2 --config study=demo device=cpu
 #   snakemake --profile workflow/profiles/slurm --config study=paper device=cuda cores=8
+import os
 import shlex
 from pathlib import Path
 
 from braintuning.pipeline import recipes
+from braintuning.pipeline.engine import INSIDE_A_JOB
 from braintuning.study import load_study
 
+os.environ[INSIDE_A_JOB] = "1"
 DEVICE = config.get("device", "cpu")
 STUDY = load_study(config.get("study", "demo"), config.get("root") or None)
 GIVEN = ["--study", str(config.get("study", "demo")), "--device", DEVICE]
@@ -20,7 +23,6 @@ RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
 TIMES = RESULTS / "times"
 TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
-FIRST = {str(STUDY.scores_file(*one)): one for one in recipes.amounts(STUDY)}
 RECIPES = {str(path): recipe.fingerprint for path, recipe in recipes.of_results(STUDY).items()}
 # On a CPU jobs side by side use a processor better than threads of one job; on a GPU threads feed it.
 THREADS = min(8, CORES) if GPUS else max(1, CORES // max(1, len(TUNED)))

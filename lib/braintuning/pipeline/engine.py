@@ -12,7 +12,7 @@ from braintuning.results import CACHE, REPOSITORY
 from braintuning.study import Study
 
 INSIDE_A_JOB = "BRAINTUNING_JOB"
-"""Environment variable of the engine's own jobs, whose inputs are up to date."""
+"""Environment variable that the Snakefile sets for its jobs, whose inputs are up to date."""
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
 
 
@@ -97,4 +97,4 @@ def memory_mb() -> int:
 
 def _environment() -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg"), INSIDE_A_JOB: "1"}
+    return {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}
