@@ -14,8 +14,9 @@ import braintuning as bt
 PAGE = Path(__file__).with_name("api.md")
 HEAD = """# Reference
 
-`import braintuning as bt` gives the names below and the classes that they return. Importing it is quick: a module is
-loaded when one of its names is first used. This page is made from the docstrings by `docs/make_api.py`."""
+These are the public names of `import braintuning as bt`, each followed by the classes that it returns. Importing the
+package is quick: a module is loaded when one of its names is first used. This page is made from the docstrings by
+`docs/make_api.py`."""
 LISTED = {"Parameters", "Attributes", "Returns", "Yields", "Raises"}
 """Sections of a docstring that hold entries."""
 WIDTH = 100

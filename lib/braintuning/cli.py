@@ -1,4 +1,4 @@
-"""Command line: `python -m braintuning <command>`. The workflow calls the steps through it, one process a job."""
+"""Command line: `python -m braintuning <command>`. The workflow calls the steps through it, one process per job."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The one place that knows time: TR grid, clips, sliding windows, Lanczos resampling, FIR delays."""
+"""TR grid, clips, sliding windows, Lanczos resampling, FIR delays: everything about time is here."""
 
 import numpy as np
 from scipy import sparse
@@ -116,14 +116,14 @@ def delay(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
 
     Parameters
     ----------
-    features : (rows, features) float
+    features : (TRs, features) float
         One story; rows before the story are taken as 0.
     delays : tuple of int
         Shifts in rows, 0 or more.
 
     Returns
     -------
-    delayed : (rows, len(delays) * features)
+    delayed : (TRs, len(delays) * features)
         All features at the first delay, then at the second.
     """
     delayed = np.zeros((len(features), len(delays), features.shape[1]), dtype=features.dtype)

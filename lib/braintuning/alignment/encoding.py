@@ -77,7 +77,7 @@ class EncodingModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
     ----------
     alphas : sequence of float
         Penalties to choose among, on the scale of singular values: `|Y - X w|^2 + alpha^2 |w|^2` is minimised.
-    n_splits, chunk_rows, validation_fraction
+    n_splits, chunk_rows, validation_fraction : int, int, float
         Random validation sets, of whole chunks of consecutive TRs, that choose the penalties; see `chunked_splits`.
     seed : int
         Draws the splits.
@@ -86,8 +86,9 @@ class EncodingModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Attributes
     ----------
-    coef_ : (features, voxels) float32
-    best_alphas_ : (voxels,) float64
+    coef_ : (features, voxels) float32, or (features,)
+    best_alphas_ : (voxels,) float64, or float
+        Without the voxel axis where `y` has none.
     """
 
     def __init__(

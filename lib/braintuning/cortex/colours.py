@@ -25,6 +25,8 @@ DARKEST_FOLD, LIGHTEST_FOLD = 0.40, 0.87
 MIDDLE_FOLD = 0.7
 DARKEST_SHADE = 0.62
 LEAST_WEIGHT = 1e-3
+SEQUENTIAL = "inferno"
+"""Colour map of everything but differences."""
 DIFFERENCE = LinearSegmentedColormap.from_list(
     "dark to light", ["#081d58", "#225ea8", "#5b8fc7", "#a8a8a8", "#f8ac52", "#fdc64a", "#fff7b2"]
 )

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from braintuning.cortex import flatmap, page
-from braintuning.cortex.colours import DIFFERENCE, Reliability, limits, per_vertex, smoothed, vertex_colours
+from braintuning.cortex.colours import DIFFERENCE, SEQUENTIAL, Reliability, limits, per_vertex, smoothed, vertex_colours
 from braintuning.cortex.raster import CAMERA_X, view_image
 from braintuning.cortex.surface import Surface
 from braintuning.errors import InputError
@@ -61,7 +61,7 @@ def cortex_figure(
     threshold : float, optional
         Values whose size is smaller are not shown.
     symmetric : bool
-        The colour map is not 'inferno' but `colours.DIFFERENCE`, centred on zero.
+        Use `colours.DIFFERENCE`, centred on zero, instead of `colours.SEQUENTIAL`.
     reliability : Reliability, optional
         A second dimension that fades values, with a two-dimensional colour legend in place of the colour bar.
     smooth_mm : float
@@ -85,7 +85,7 @@ def cortex_figure(
     ink = flatmap.region_colours(labels, groups)
     visible = np.isin(labels, list(ink)) & (alpha > 0) if ink and alpha is not None else np.zeros(len(values), bool)
     vmin, vmax = limits(surface, values[visible] if visible.any() else values, vmin, vmax, symmetric)
-    scale = ScalarMappable(Normalize(vmin, vmax), DIFFERENCE if symmetric else "inferno")
+    scale = ScalarMappable(Normalize(vmin, vmax), DIFFERENCE if symmetric else SEQUENTIAL)
     shown = values if threshold is None else np.where(np.abs(values) >= threshold, values, np.nan)
     windows = flatmap.auditory_windows(surface, labels) if set(ink) & set(flatmap.INSET_REGIONS) else {}
     fig, axes, label = page.brain_page(
@@ -161,7 +161,7 @@ def participants_figure(
         values = [smoothed(panel.surface, one, smooth_mm) for panel, one in zip(panels, values, strict=True)]
         note = _smoothing_note(note, smooth_mm)
     vmin, vmax = limits(panels[0].surface, np.concatenate(values), vmin, vmax, symmetric=False)
-    scale = ScalarMappable(Normalize(vmin, vmax), "inferno")
+    scale = ScalarMappable(Normalize(vmin, vmax), SEQUENTIAL)
     images = [view_image(panel.surface) for panel in panels]
     aspect = max(image.aspect for image in images)
     captions = [panel.caption for panel in panels]

@@ -15,7 +15,7 @@ from matplotlib.path import Path as Curve
 from matplotlib.patheffects import Stroke
 from matplotlib.textpath import TextPath
 
-from braintuning.cortex.colours import CASING, GROUP_COLOURS, limits, vertex_colours
+from braintuning.cortex.colours import CASING, GROUP_COLOURS, SEQUENTIAL, limits, vertex_colours
 from braintuning.cortex.outlines import Box, Name, Outline, outlines, place_names
 from braintuning.cortex.page import colour_bar
 from braintuning.cortex.raster import FLAT, Raster, View, facing_light, view_image
@@ -39,7 +39,7 @@ def plot_flatmap(
     labels: np.ndarray | None = None,
     groups: Sequence[str] = DEFAULT_GROUPS,
     names: bool = True,
-    cmap: str = "inferno",
+    cmap: str = SEQUENTIAL,
     vmin: float | None = None,
     vmax: float | None = None,
     alpha: np.ndarray | None = None,

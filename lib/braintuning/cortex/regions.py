@@ -21,6 +21,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "lateral_temporal": ("TPOJ1", "STGa", "STSda", "STSdp", "A5", "STSva"),
     "inferior_middle_frontal": ("44", "45", "IFJa", "IFSp"),
 }
+"""Regions of each group; one that is drawn also needs a colour in `colours.GROUP_COLOURS` and a title in
+`figures.style.ROI_TITLES`."""
+
 DESTRIEUX: dict[str, tuple[str, ...]] = {
     "A1": ("G_temp_sup-G_T_transv", "S_temporal_transverse"),
     "44": ("G_front_inf-Opercular", "S_precentral-inf-part", "S_front_inf"),

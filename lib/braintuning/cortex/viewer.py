@@ -12,7 +12,7 @@ from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
-from braintuning.cortex.colours import limits, per_vertex
+from braintuning.cortex.colours import SEQUENTIAL, limits, per_vertex
 from braintuning.cortex.pycortex import pycortex_with_subjects
 from braintuning.cortex.surface import HEMISPHERES, fs_lr, hcp_mesh
 from braintuning.errors import InputError
@@ -34,7 +34,8 @@ MESHES = {
 class Layer:
     """One map of the viewer, (64984,), and how it looks: NaN, and values smaller than the threshold, show the folds.
 
-    For `vmin` and `vmax` see `colours.limits`. The colour map is 'inferno', or 'RdBu_r' centred on zero if `symmetric`.
+    For `vmin` and `vmax` see `colours.limits`. Colours are `colours.SEQUENTIAL`, or 'RdBu_r' centred on zero if
+    `symmetric`.
     """
 
     values: np.ndarray
@@ -69,7 +70,7 @@ def write_viewer(folder: Path, layers: Mapping[str, Layer], *, title: str, store
         values = per_vertex(fs_lr(), layer.values, f"layer {name!r}")
         low, high = limits(fs_lr(), values, layer.vmin, layer.vmax, layer.symmetric)
         shown = values if layer.threshold is None else np.where(np.abs(values) >= layer.threshold, values, np.nan)
-        maps[name] = shown, dict(vmin=low, vmax=high, cmap="RdBu_r" if layer.symmetric else "inferno")
+        maps[name] = shown, dict(vmin=low, vmax=high, cmap="RdBu_r" if layer.symmetric else SEQUENTIAL)
     with fs_lr_in_pycortex(store) as (cortex, subject), atomic_path(Path(folder)) as temporary, catch_warnings():
         simplefilter("ignore")
         data = {name: cortex.Vertex(shown, subject, description=name, **look) for name, (shown, look) in maps.items()}

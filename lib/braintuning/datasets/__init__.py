@@ -1,4 +1,4 @@
-"""One adapter a dataset, all with the same methods; see README.md in this folder."""
+"""Datasets, an adapter for each; see README.md in this folder."""
 
 import importlib
 

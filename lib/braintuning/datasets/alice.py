@@ -107,12 +107,12 @@ class AliceDataset:
         raise MissingTier(f"{self.words_file}: has no phone tier; this dataset gives word times alone")
 
     def responses(self, participant: str, story: str = STORY) -> np.ndarray:
-        """Time courses in scanner units; (rows, 6) float64, columns as in `REGIONS`."""
+        """Time courses in scanner units; (TRs, 6) float64, columns as in `REGIONS`."""
         self._require(participant)
         return self._responses[participant]
 
     def tr_times(self, story: str = STORY) -> np.ndarray:
-        """When each TR was acquired, from volume 10 on, in seconds after the start of the audio; (rows,) float64."""
+        """When each TR was acquired, from volume 10 on, in seconds after the start of the audio; (TRs,) float64."""
         n_rows = len(next(iter(self._responses.values())))
         return timing.row_times(n_rows, self.tr, UNSTORED_VOLUMES, sound_start=0.0)
 

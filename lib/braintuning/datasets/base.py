@@ -43,19 +43,19 @@ class Dataset(Protocol):
         """Phones of a story (ARPAbet) with their times."""
 
     def tr_times(self, story: str) -> np.ndarray:
-        """When each TR of a story's responses was acquired; (rows,) float64."""
+        """When each TR of a story's responses was acquired; (TRs,) float64."""
 
     def responses_file(self, participant: str, story: str) -> Path:
         """File of a participant's responses to a story."""
 
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
-        """Responses, z-scored; (rows, voxels) float32, of the voxels where (n_voxels,) bool `voxels` is True."""
+        """Responses, z-scored; (TRs, voxels) float32, of the voxels where (n_voxels,) bool `voxels` is True."""
 
     def n_repeats(self, participant: str, story: str) -> int:
         """Presentations of a story whose responses are stored one by one."""
 
     def repeats(self, participant: str, story: str) -> np.ndarray:
-        """Responses to each presentation; (repeats, rows, voxels) float32."""
+        """Responses to each presentation; (repeats, TRs, voxels) float32."""
 
     def n_voxels(self, participant: str) -> int:
         """Number of a participant's voxels."""

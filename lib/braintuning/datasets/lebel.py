@@ -109,7 +109,7 @@ class LebelDataset:
         return self._volumes[story] - 2 * self.unstored_volumes
 
     def tr_times(self, story: str) -> np.ndarray:
-        """When each TR was acquired; (rows,) float64."""
+        """When each TR was acquired; (TRs,) float64."""
         return timing.row_times(self.n_rows(story), self.tr, self.unstored_volumes, self.sound_starts, self.row_offset)
 
     def responses_file(self, participant: str, story: str) -> Path:
@@ -121,7 +121,7 @@ class LebelDataset:
         return path
 
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
-        """Responses, z-scored by the dataset; (rows, voxels) float32, errors as of `read_responses`."""
+        """Responses, z-scored by the dataset; (TRs, voxels) float32, errors as of `read_responses`."""
         path, shape = self.responses_file(participant, story), (self.n_rows(story), self.n_voxels(participant))
         return read_responses(path, "data", *shape, voxels)
 
@@ -130,7 +130,7 @@ class LebelDataset:
         return stored_shape(self.responses_file(participant, story), "individual_repeats")[0]
 
     def repeats(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
-        """Responses to each presentation of a story; (repeats, rows, voxels) float32."""
+        """Responses to each presentation of a story; (repeats, TRs, voxels) float32."""
         path, shape = self.responses_file(participant, story), (self.n_rows(story), self.n_voxels(participant))
         numbers = range(self.n_repeats(participant, story))
         return np.stack([read_responses(path, "individual_repeats", *shape, voxels, number) for number in numbers])

@@ -70,7 +70,7 @@ def _array(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
 
 
 def invalid_columns(responses: np.ndarray) -> np.ndarray:
-    """Which columns of (rows, columns) responses have a NaN or a constant value; (columns,) bool."""
+    """Which columns of (TRs, columns) responses have a NaN or a constant value; (columns,) bool."""
     with np.errstate(invalid="ignore", over="ignore"):
         invalid = np.isnan(np.ones(len(responses), responses.dtype) @ responses)
     suspects = np.flatnonzero(~invalid & (responses[1:ROWS_AT_A_TIME] == responses[0]).all(axis=0))
@@ -79,7 +79,7 @@ def invalid_columns(responses: np.ndarray) -> np.ndarray:
 
 
 def require_usable(responses: np.ndarray, path: Path) -> None:
-    """Raise `InputError`, naming `path`, where (rows, columns) responses have infinities or too many invalid columns.
+    """Raise `InputError`, naming `path`, where (TRs, columns) responses have infinities or too many invalid columns.
 
     A few voxels without signal, stored as NaN or as a constant, are no fault of a file: they have no noise ceiling and
     are masked everywhere.

@@ -135,8 +135,8 @@ def low_level_impact(
 
     Returns
     -------
-    impact : dict of kind (and `all`) to (layers,) float64
-        Per cent.
+    impact : dict of str to (layers,) float64
+        Per cent, for each kind and for `all`.
     """
     found = LowLevelFit(low_level, responses, train, test, settings or Encoding(), device).scores(features)
     before = found["alignment"].mean(axis=1)

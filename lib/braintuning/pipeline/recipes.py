@@ -1,4 +1,4 @@
-"""What of a study decides each result: the one place that the steps, which store it, and the workflow both ask."""
+"""Recipes: the settings that decide each result, asked by the steps, which store them, and by Snakemake."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -177,7 +177,7 @@ def of_results(study: Study) -> dict[Path, Recipe]:
 
 
 TRANSFERRED = ("pretrained", "brain-tuned", "multi-brain-tuned")
-"""Conditions that Figure B1 compares on participants who were not jointly tuned."""
+"""Conditions that Figures B1 and B2 compare."""
 ALICE_CONDITIONS = ("pretrained", "multi-brain-tuned", "multi-random-brain-tuned")
 TUNED_TOGETHER, HELD_OUT, MEANS = "tuned together", "held out", "mean responses"
 """Groups of participants, and of their mean responses."""
@@ -211,10 +211,15 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
         "figA1": ceilings,
         "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)],
         "fig4": [study.probe_file(task, run) for task in study.probes.tasks for run in main] + [study.leaks_file],
-        "fig5": [study.preference_file(r) for r in main] + [study.preference_file(r, True) for r in recorded],
+        "fig5": [
+            study.words_file,
+            *[study.preference_file(run) for run in main],
+            *[study.preference_file(run, True) for run in recorded],
+        ],
         "figB1": amount,
-        **{name: [study.features_file(run) for run in study.runs()] for name in ("alice", "alice_joint")},
+        "alice": [study.features_file(run) for run in study.runs()],
+        "alice_joint": [],
     }
     judged = [of_figure[name] for name in ("fig3", "fig4", "fig5", "figB1") if name in study.figures.notebooks]
-    of_figure["claims"] = [*scores, *chain.from_iterable(judged)]
-    return of_figure.get(notebook, scores)
+    of_figure["claims"] = [*ceilings, *scores, *chain.from_iterable(judged)]
+    return of_figure.get(notebook, [*ceilings, *scores])

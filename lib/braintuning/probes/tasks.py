@@ -24,6 +24,7 @@ TASKS: dict[str, Task] = {
     "asr_tuned": replace(asr.TASK, title="Speech recognition, trunk tuned", measure=asr.measure_tuned),
     "mfcc": mfcc.TASK,
 }
+"""By the name that a study gives; a new one is also added to `study.settings.TaskName`."""
 
 
 def task_named(name: str) -> Task:

@@ -55,8 +55,8 @@ def brain_tune(
     Parameters
     ----------
     encoder : SpeechEncoder
-    train, validation : mapping of story name to StoryTargets
-    settings : Tuning
+    train, validation : mapping of story name to tuning.model.StoryTargets
+    settings : study.settings.Tuning
     device : str
         `cpu` or `cuda`.
     checkpoint : Path, optional
@@ -71,7 +71,8 @@ def brain_tune(
 
     Returns
     -------
-    model : TunedModel, or SelfTunedModel with an `objective`
+    model : TunedModel or SelfTunedModel
+        The latter with an `objective`.
     history : list of dict
         epoch, train_loss, validation_loss.
 

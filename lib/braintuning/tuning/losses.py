@@ -1,4 +1,4 @@
-"""Brain losses: how far predicted responses are from measured ones, both (clips, voxels); a scalar."""
+"""Brain losses between predicted and measured responses, both (clips, voxels); each returns a scalar."""
 
 from collections.abc import Callable
 
