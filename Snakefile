@@ -7,7 +7,7 @@ from pathlib import Path
 
 from braintuning.pipeline import recipes
 from braintuning.pipeline.engine import INSIDE_A_JOB
-from braintuning.study import load_study
+from braintuning.study import Run, load_study
 
 os.environ[INSIDE_A_JOB] = "1"
 DEVICE = config.get("device", "cpu")
@@ -29,6 +29,9 @@ THREADS = min(8, CORES) if GPUS else max(1, CORES // max(1, len(TUNED)))
 # The run that the notebooks on tuning and on alignment show; they take any other as parameters.
 SHOWN = next((run for run in TUNED.values() if run.backbone == STUDY.figure_backbone), None)
 
+VIEWED = STUDY.dataset.simulation and "fig2" in STUDY.figures.notebooks
+VIEWED = VIEWED and "brain-tuned" in STUDY.conditions_of(STUDY.figure_backbone)
+
 # Beside what grows with the data, a third more than a job of the demo took at most on one thread (data/results/demo/times).
 ROWS_A_STORY, VOXELS, REPEATS = (150, 60_000, 5) if STUDY.dataset.simulation else (400, 110_000, 10)
 ROWS = ROWS_A_STORY * len(STUDY.stories.all)
@@ -36,10 +39,10 @@ RESPONSES = 4 * ROWS * VOXELS // 10**6
 FRONTS = 4 * ROWS * 500 * 512 // 10**6
 MEGABYTES = {"dataset": 1500 + 10 * REPEATS * ROWS_A_STORY * VOXELS // 10**6, "tune": 4000 + FRONTS, "extract": 1500}
 MEGABYTES |= {"align": 1500 + 2 * RESPONSES, "low_level": 2500 + 2 * RESPONSES, "preference": 2000, "probe": 2000}
-HEARD = max(1, len(STUDY.stories.all) // 6)
+SIZE = max(1, len(STUDY.stories.all) // 6)
 LAYERS = len(STUDY.low_level.layers) or 13
-MINUTES = {"tune": 10 * HEARD * STUDY.tuning.epochs // 2, "preference": 10, "probe": 15, "dataset": 5 * HEARD}
-MINUTES |= {"extract": 3 * HEARD, "align": 3 * HEARD, "low_level": 3 * HEARD * LAYERS}
+MINUTES = {"tune": 10 * SIZE * STUDY.tuning.epochs // 2, "preference": 10, "probe": 15, "dataset": 5 * SIZE}
+MINUTES |= {"extract": 3 * SIZE, "align": 3 * SIZE, "low_level": 3 * SIZE * LAYERS}
 
 
 def recipe_of(path):
@@ -63,20 +66,25 @@ def options_of(run, **more):
     return " ".join(f"--{name} {value}" for name, value in parts.items() if value)
 
 
+def weights_of(run):
+    """Weights of a backbone, and of what it is distilled from, that lie in folders."""
+    backbone = STUDY.backbones[run.backbone]
+    names = [backbone.name] + ([backbone.teacher] if STUDY.base(run.condition) == "bigslm-tuned" else [])
+    return [weights for name in names if (weights := Path(name) / "model.safetensors").is_file()]
+
+
 def model_of(wildcards):
     """What a job that reads a model depends on: the tuned model, and weights that lie in a folder."""
     run = RUNS[wildcards.run]
-    weights = Path(STUDY.backbones[run.backbone].name) / "model.safetensors"
-    tuned = [STUDY.model_folder(run) / "provenance.json"] if run.name in TUNED else []
-    return tuned + ([weights] if weights.is_file() else [])
+    return ([STUDY.model_folder(run) / "provenance.json"] if run.name in TUNED else []) + weights_of(run)
 
 
 def tuned_from(wildcards):
     """What tuning a model depends on: noise ceilings, and weights that lie in a folder."""
     run = TUNED[wildcards.run]
-    weights = Path(STUDY.backbones[run.backbone].name) / "model.safetensors"
-    who = STUDY.tuned_on(run) or STUDY.participants[:1]
-    return [STUDY.ceiling_file(participant) for participant in who] + ([weights] if weights.is_file() else [])
+    distilled = STUDY.base(run.condition) in recipes.DISTILLED and STUDY.controls.n_targets is None
+    who = STUDY.tuned_on(run) or (STUDY.participants[:1] if distilled else ())
+    return [STUDY.ceiling_file(participant) for participant in who] + weights_of(run)
 
 
 def scores_of(wildcards):
@@ -96,7 +104,7 @@ wildcard_constraints:
 rule all:
     input:
         FIGURES / "report.html",
-        FIGURES / "viewer" / "index.html" if STUDY.dataset.simulation and "fig2" in STUDY.figures.notebooks else [],
+        FIGURES / "viewer" / "index.html" if VIEWED else [],
         RESULTS / "dataset.json",
         [STUDY.ceiling_file(participant) for participant in STUDY.participants],
         [STUDY.model_folder(run) / "README.md" for run in TUNED.values()],
@@ -130,7 +138,9 @@ rule ceiling:
 
 rule tune:
     message: "tune {wildcards.run}"
-    input: tuned_from,
+    input:
+        ancient(RESULTS / "dataset.json"),
+        tuned_from,
     output: RESULTS / "models" / "{run}" / "provenance.json",
     benchmark: TIMES / "tune" / "{run}.tsv"
     params:
@@ -200,6 +210,7 @@ rule card:
         scores_of,
     output: RESULTS / "models" / "{run}" / "README.md",
     params:
+        recipe=recipes.figure(STUDY, "fig2").fingerprint,
         options=lambda w: options_of(TUNED[w.run]),
     shell: BRAINTUNING + " card " + GIVEN + " {params.options}"
 
@@ -241,6 +252,7 @@ rule low_level:
     input:
         RESULTS / "features" / "{run}.h5",
         STUDY.ceiling_file("{participant}"),
+        lambda w: STUDY.low_level_features_file(w.participant),
         STUDY.low_level_alone_file("{participant}"),
     output:
         scores=RESULTS / "low_level" / "{participant}" / "{run}.h5",
@@ -309,6 +321,7 @@ rule probe:
 
 rule leaks:
     message: "leaks between speakers and prompts"
+    input: weights_of(Run(STUDY.figure_backbone, "pretrained")),
     output: STUDY.leaks_file, STUDY.leaks_file.with_suffix(".csv"),
     benchmark: TIMES / "leaks" / "leaks.tsv"
     params:
@@ -323,25 +336,36 @@ rule leaks:
 
 rule notebook_on_dataset:
     message: "notebook 01_dataset"
-    input: recipes.inputs_of(STUDY, "01_dataset"),
+    input:
+        recipes.inputs_of(STUDY, "01_dataset"),
+        "notebooks/01_dataset.ipynb",
     output: FIGURES / "notebooks" / "01_dataset.ipynb",
+    params:
+        recipe=recipes.figure(STUDY, "01_dataset").fingerprint,
     shell: BRAINTUNING + " notebook 01_dataset " + GIVEN + " --out {output:q}"
 
 
 rule notebook_on_tuning:
     message: "notebook 02_brain_tune"
-    input: [STUDY.model_folder(SHOWN) / "provenance.json"] if SHOWN else [],
+    input:
+        [STUDY.model_folder(SHOWN) / "provenance.json"] if SHOWN else [],
+        [STUDY.ceiling_file(participant) for participant in STUDY.tuned_on(SHOWN) or STUDY.participants[:1]] if SHOWN else [],
+        "notebooks/02_brain_tune.ipynb",
     output: FIGURES / "notebooks" / "02_brain_tune.ipynb",
     params:
+        recipe=recipes.figure(STUDY, "02_brain_tune").fingerprint,
         options=options_of(SHOWN) if SHOWN else "",
     shell: BRAINTUNING + " notebook 02_brain_tune " + GIVEN + " {params.options} --out {output:q}"
 
 
 rule notebook_on_alignment:
     message: "notebook 03_brain_alignment"
-    input: [STUDY.scores_file(STUDY.participants[0], SHOWN)] if SHOWN else [],
+    input:
+        [STUDY.features_file(SHOWN), STUDY.scores_file(STUDY.participants[0], SHOWN)] if SHOWN else [],
+        "notebooks/03_brain_alignment.ipynb",
     output: FIGURES / "notebooks" / "03_brain_alignment.ipynb",
     params:
+        recipe=recipes.figure(STUDY, "03_brain_alignment").fingerprint,
         options=options_of(SHOWN, participant=STUDY.participants[0]) if SHOWN else "",
     shell: BRAINTUNING + " notebook 03_brain_alignment " + GIVEN + " {params.options} --out {output:q}"
 
@@ -357,7 +381,7 @@ rule figure:
         pdf=FIGURES / "{figure}.pdf",
     benchmark: TIMES / "figure" / "{figure}.tsv"
     params:
-        recipe=recipes.figure(STUDY).fingerprint,
+        recipe=lambda w: recipes.figure(STUDY, w.figure).fingerprint,
     shell: BRAINTUNING + " notebook {wildcards.figure} " + GIVEN + " --out {output.notebook:q}"
 
 
@@ -365,6 +389,8 @@ rule viewer:
     message: "viewer"
     input: [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
     output: FIGURES / "viewer" / "index.html",
+    params:
+        recipe=recipes.figure(STUDY, "fig2").fingerprint,
     shell: BRAINTUNING + " viewer --write " + GIVEN
 
 

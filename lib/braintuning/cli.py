@@ -91,8 +91,8 @@ def notebook(
     """Execute a notebook with the given parameters and keep what came out."""
     from braintuning.pipeline.notebooks import execute
 
-    load_study(study, root)
-    given = {"study": study, "root": root, "device": device}
+    file, folder = load_study(study, root).source
+    given = {"study": str(file) if study.endswith((".yaml", ".yml")) else study, "root": folder, "device": device}
     given |= {"participant": participant, "backbone": backbone, "condition": condition}
     execute(name, out, {key: value for key, value in given.items() if value is not None})
 
@@ -216,7 +216,7 @@ def _add_step(name: str, function: str, takes: str, purpose: str) -> None:
         if "runs" in takes.split() and condition is None:
             settings.require("backbone", backbone, tuple(settings.backbones))
             given["runs"] = [run for run in settings.runs() if run.backbone == backbone]
-        elif "run" in takes:
+        elif {"run", "runs"} & set(takes.split()):
             given["run"] = settings.run(backbone, condition, participant)
             given["runs"] = [given["run"]]
         module, _, work = function.partition(".")

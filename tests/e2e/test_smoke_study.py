@@ -133,7 +133,7 @@ def test_deleting_one_result_rebuilds_only_what_depends_on_it(finished):
 
 
 DIRECT = {
-    "title": ("A new title", {"figure"}),
+    "title": ("A new title", {"card", "figure"}),
     "figures.layer": (1, {"align", "figure"}),
     "encoding.seed": (3, {"align", "figure"}),
     "encoding.ceiling_threshold": (0.5, {"tune", "align", "figure"}),

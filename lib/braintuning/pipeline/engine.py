@@ -38,7 +38,8 @@ def ensure(study: Study, results: Iterable[Path], device: str = "cpu", max_memor
     InputError
         A step failed, or another run of the study is going on.
     """
-    if INSIDE_A_JOB in os.environ:
+    results = list(results)
+    if not results or INSIDE_A_JOB in os.environ:
         return
     if run_workflow(study, device=device, targets=results, max_memory=max_memory):
         raise InputError(f"study {study.name}: a step failed, see the lines above; expected its result")
@@ -91,7 +92,7 @@ def run_workflow(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"study {study.name}: another run of it is going on; wait for it or stop it") from None
-        return subprocess.run(list(map(str, command)), env=_environment()).returncode
+        return subprocess.run(list(map(str, command)), env=_environment(), pass_fds=(lock.fileno(),)).returncode
 
 
 def memory_mb() -> int:

@@ -170,7 +170,7 @@ def impact_table(
     Parameters
     ----------
     arrays : mapping
-        As in the file of `low_level_impact`.
+        As in the file of `measure_impact`.
     labels : (voxels,) str
     features : sequence of str
         Names in the order of the readouts; `all` comes last.

@@ -134,7 +134,12 @@ def measure_leaks(study: Study, device: str = "cpu") -> Path:
     require_device(device)
     run, seed, path = Run(study.figure_backbone, "pretrained"), study.probes.seed, study.leaks_file
     _, parts = material("phonemes", stand_in_corpus("sentence types", seed), seed)
-    recipe = {**recipes.leaks(study).stored, "model": model_recipe(study, run)}
+    recipe = {
+        **recipes.leaks(study).stored,
+        "model": model_recipe(study, run),
+        "utterances": fingerprint([_identity(part, u) for part in parts for u in parts[part]]),
+        "tried": INVERSE_PENALTIES,
+    }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
     encoder, store = load_encoder(study, run).to(device), store_of(study, run, "sentence_type")

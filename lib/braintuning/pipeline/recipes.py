@@ -36,7 +36,8 @@ class Recipe(NamedTuple):
 
 def dataset(study: Study) -> Recipe:
     """That everything which the study names was found and read."""
-    return Recipe({}, study.model_dump(include={"dataset", "participants", "stories", "lacks"}))
+    named = {"dataset", "participants", "stories", "lacks", "backbones", "conditions", "variants", "controls"}
+    return Recipe({}, {**study.model_dump(include=named), "corpora": dict(study.probes.corpora)})
 
 
 def ceiling(study: Study, participant: str) -> Recipe:
@@ -61,7 +62,7 @@ def tune(study: Study, run: Run) -> Recipe:
         "participants": study.tuned_on(run),
     }
     by_voxels = study.tuned_on(run) or (base in DISTILLED and study.controls.n_targets is None)
-    head = study.encoding.ceiling_threshold if by_voxels else None
+    head = [study.encoding.ceiling_threshold, study.tuned_on(run) or study.participants[0]] if by_voxels else None
     return Recipe({"stage": "tune", **stored}, {**_of_dataset(study, FILES + TIMES), "head": head})
 
 
@@ -102,7 +103,7 @@ def low_level(study: Study, participant: str) -> Recipe:
         "fitted": train,
         "test": test,
     }
-    return Recipe({"stage": "low level", **stored}, _of_dataset(study, FILES))
+    return Recipe({"stage": "low level", **stored}, _of_dataset(study, FILES + REGIONS))
 
 
 def low_level_features(study: Study, participant: str) -> Recipe:
@@ -117,7 +118,7 @@ def low_level_alone(study: Study, participant: str) -> Recipe:
     """What low-level features explain of a participant by themselves."""
     stored = {"participant": participant, "settings": study.encoding.model_dump()}
     behind = {"stories": study.low_level_stories(participant)}
-    return Recipe({"stage": "low-level features alone", **stored}, {**_of_dataset(study, FILES), **behind})
+    return Recipe({"stage": "low-level features alone", **stored}, {**_of_dataset(study, FILES + REGIONS), **behind})
 
 
 def words(study: Study) -> Recipe:
@@ -126,10 +127,11 @@ def words(study: Study) -> Recipe:
     return Recipe({"stage": "words", **stored}, {"n_pairs": study.preference.n_pairs})
 
 
-def preference(study: Study, run: Run) -> Recipe:
-    """Similarities of pairs of words in a model."""
+def preference(study: Study, run: Run, recorded: bool = False) -> Recipe:
+    """Similarities of pairs of words in a model, synthesised or recorded ones."""
     stored = {"settings": study.preference.model_dump(exclude={"recordings"})}
-    return Recipe({"stage": "preference", **stored}, {"model": model(study, run).stored})
+    behind = {"model": model(study, run).stored, "recordings": study.preference.recordings if recorded else None}
+    return Recipe({"stage": "preference", **stored}, behind)
 
 
 def probe(study: Study, run: Run, task: str) -> Recipe:
@@ -144,9 +146,17 @@ def leaks(study: Study) -> Recipe:
     return Recipe({"stage": "leaks", "seed": study.probes.seed}, {"model": model(study, run).stored})
 
 
-def figure(study: Study) -> Recipe:
-    """What a figure takes from the study beside result tables."""
-    return Recipe({}, study.model_dump(include={"figures", "encoding", "title"}))
+def figure(study: Study, notebook: str) -> Recipe:
+    """A notebook of the study: what it takes from the study, and which results it reads."""
+    sections = {
+        "figures",
+        "encoding",
+        "title",
+        "dataset",
+        *(("tuning", "features") if notebook == "alice_joint" else ()),
+    }
+    read = [str(path.relative_to(study.results)) for path in inputs_of(study, notebook)]
+    return Recipe({}, {**study.model_dump(include=sections), "read": read})
 
 
 def _of_dataset(study: Study, keys: Sequence[str]) -> dict[str, Any]:
@@ -163,7 +173,7 @@ def of_results(study: Study) -> dict[Path, Recipe]:
         made[study.low_level_alone_file(participant)] = low_level_alone(study, participant)
     for run in study.runs():
         made[study.features_file(run)] = extract(study, run)
-        made |= {study.preference_file(run, recorded): preference(study, run) for recorded in (False, True)}
+        made |= {study.preference_file(run, recorded): preference(study, run, recorded) for recorded in (False, True)}
         made |= {study.probe_file(task, run): probe(study, run, task) for task in study.probes.tasks}
     for run in study.tuned_runs():
         made[study.model_folder(run) / "provenance.json"] = tune(study, run)
@@ -188,7 +198,8 @@ def amounts(study: Study) -> Iterator[tuple[str, Run, int]]:
     backbone = study.figure_backbone
     for participant in study.held_out:
         for condition in [c for c in TRANSFERRED if c in study.conditions_of(backbone)]:
-            for n_stories in study.figures.story_counts:
+            n_train = len(study.stories_for(participant).train)
+            for n_stories in [n for n in study.figures.story_counts if n <= n_train]:
                 yield participant, study.run(backbone, condition, participant), n_stories
 
 

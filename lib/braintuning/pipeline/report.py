@@ -39,7 +39,8 @@ def write_report(study: Study) -> Path:
     """
     folder = study.figures_folder
     figures = "".join(_figure(folder / f"{name}.png") for name in study.figures.notebooks)
-    notebooks = "".join(_notebook(path) for path in sorted((folder / "notebooks").glob("[!.]*.ipynb")))
+    names = ("01_dataset", "02_brain_tune", "03_brain_alignment", *study.figures.notebooks)
+    notebooks = "".join(_notebook(path) for name in names if (path := folder / "notebooks" / f"{name}.ipynb").is_file())
     times = times_of_steps(study.results / "times")
     save_table(folder / "times.csv", times.assign(machine=f"{os.cpu_count()} cores, {platform.machine()}"))
     made = html.escape(f"commit {git_commit()}; " + json.dumps(package_versions()))

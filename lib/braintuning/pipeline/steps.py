@@ -67,7 +67,7 @@ def pretrained(study: Study, run: Run) -> SpeechEncoder:
 
 def load_encoder(study: Study, run: Run) -> SpeechEncoder:
     """The encoder of a run, pretrained or tuned; raises InputError where it has not been tuned yet."""
-    if run.condition == "pretrained":
+    if study.base(run.condition) == "pretrained":
         return pretrained(study, run)
     recipe_of(study.model_folder(run))
     return SpeechEncoder.from_pretrained(
@@ -78,7 +78,7 @@ def load_encoder(study: Study, run: Run) -> SpeechEncoder:
 def model_recipe(study: Study, run: Run) -> dict[str, Any]:
     """What decides the weights of a run's model."""
     recipe = {**recipes.model(study, run).stored, "weights": weights_fingerprint(study.backbones[run.backbone].name)}
-    if run.condition != "pretrained":
+    if study.base(run.condition) != "pretrained":
         made = provenance_of(study.model_folder(run))
         recipe["tuned"] = fingerprint(made["recipe"]) if made else None
     return recipe
@@ -100,7 +100,7 @@ def save_result(
     owner: tuple[str, str, str] | None = None,
     **carried: str,
 ) -> None:
-    """Write arrays and, beside them, their table with columns of provenance.
+    """Write a table with columns of provenance and, last, since they mark the result as made, its arrays.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def save_result(
         Device and weights.
     """
     made = provenance(recipe, **carried)
-    save_arrays(path, arrays, made)
     for place, value in enumerate(owner or ()):
         table.insert(place, ("participant", "backbone", "condition")[place], value)
     save_table(path.with_suffix(".csv"), table.assign(**provenance_columns(study.name, made)))
+    save_arrays(path, arrays, made)

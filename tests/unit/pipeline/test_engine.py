@@ -14,7 +14,7 @@ def commands(monkeypatch):
     """Commands that would have been run, and the status that each ends with."""
     made = SimpleNamespace(given=[], status=0)
 
-    def run(command, env):
+    def run(command, env, **_):
         made.given.append((command, env))
         return SimpleNamespace(returncode=made.status)
 
@@ -36,6 +36,11 @@ def test_a_notebook_asks_the_workflow_for_the_results_that_it_reads(study, comma
 def test_within_a_job_nothing_is_asked_for(study, commands, monkeypatch):
     monkeypatch.setenv(INSIDE_A_JOB, "1")
     ensure(study, [study.scores_file("P1", RUN)])
+    assert commands.given == []
+
+
+def test_nothing_is_asked_for_where_a_notebook_reads_no_result(study, commands):
+    ensure(study, [])
     assert commands.given == []
 
 

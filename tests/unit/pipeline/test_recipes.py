@@ -1,6 +1,7 @@
 """Every setting of a study, changed in turn: what the workflow would run again is what the steps would not keep."""
 
 import importlib
+import re
 from typing import get_args
 
 import corpus_files
@@ -10,7 +11,7 @@ import tiny
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.errors import InputError
 from braintuning.pipeline import recipes
-from braintuning.results import fingerprint
+from braintuning.results import REPOSITORY, fingerprint
 from braintuning.study import Run, Study, load_study
 from braintuning.study.settings import Section
 
@@ -196,3 +197,9 @@ def test_the_workflow_runs_again_what_the_steps_would_not_keep(made, setting):
     after = both(changed(setting, CHANGES[setting]))
     different = {result: tuple(a != b for a, b in zip(after[result], before[result], strict=True)) for result in before}
     assert {result: found for result, found in different.items() if len(set(found)) > 1} == {}
+
+
+def test_every_rule_of_the_workflow_compares_a_recipe():
+    rules = re.split(r"(?m)^(?:use )?rule ", (REPOSITORY / "Snakefile").read_text())[1:]
+    without = {rule.split(":")[0].split()[0] for rule in rules if "        recipe=" not in rule}
+    assert len(rules) > 15 and without == {"all", "report"}
