@@ -148,13 +148,8 @@ def leaks(study: Study) -> Recipe:
 
 def figure(study: Study, notebook: str) -> Recipe:
     """A notebook of the study: what it takes from the study, and which results it reads."""
-    sections = {
-        "figures",
-        "encoding",
-        "title",
-        "dataset",
-        *(("tuning", "features") if notebook == "alice_joint" else ()),
-    }
+    sections = {"figures", "encoding", "title", "dataset"}
+    sections |= {"tuning", "features"} if notebook == "alice_joint" else set()
     read = [str(path.relative_to(study.results)) for path in inputs_of(study, notebook)]
     return Recipe({}, {**study.model_dump(include=sections), "read": read})
 
