@@ -1,15 +1,20 @@
 # The workflow of a study. `python -m braintuning figures` calls it; it can be called by hand as well:
 #   snakemake --cores 2 --config study=demo device=cpu
 #   snakemake --profile workflow/profiles/slurm --config study=paper device=cuda cores=8
+import os
+import shlex
 from pathlib import Path
 
-from braintuning.results import fingerprint
-from braintuning.study import load_study
+from braintuning.pipeline import recipes
+from braintuning.pipeline.engine import INSIDE_A_JOB
+from braintuning.study import Run, load_study
 
+os.environ[INSIDE_A_JOB] = "1"
 DEVICE = config.get("device", "cpu")
-ROOT = config.get("root") or ""
-STUDY = load_study(config.get("study", "demo"), ROOT or None)
-SHARED_OPTIONS = f"--study {config.get('study', 'demo')} --device {DEVICE}" + (f" --root {ROOT!r}" if ROOT else "")
+STUDY = load_study(config.get("study", "demo"), config.get("root") or None)
+GIVEN = ["--study", str(config.get("study", "demo")), "--device", DEVICE]
+GIVEN += ["--root", str(config["root"])] if config.get("root") else []
+GIVEN = " ".join(shlex.quote(word) for word in GIVEN)
 BRAINTUNING = "python -m braintuning"
 CORES = int(config.get("cores") or workflow.cores or 1)
 GPUS = int(DEVICE == "cuda")
@@ -18,23 +23,14 @@ RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
 TIMES = RESULTS / "times"
 TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
+RECIPES = {str(path): recipe.fingerprint for path, recipe in recipes.of_results(STUDY).items()}
 # On a CPU jobs side by side use a processor better than threads of one job; on a GPU threads feed it.
 THREADS = min(8, CORES) if GPUS else max(1, CORES // max(1, len(TUNED)))
-SCORES = [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()]
-LOW_LEVEL = [STUDY.low_level_file(participant, run) for participant, run in STUDY.alignments(STUDY.main_runs())]
-PROBES = [STUDY.probe_file(task, run) for task in STUDY.probes.tasks for run in STUDY.main_runs()]
-PREFERENCES = [STUDY.preference_file(run) for run in STUDY.main_runs()]
-CEILINGS = [STUDY.ceiling_file(participant) for participant in STUDY.participants]
-SHARED_WITH_CLAIMS = {"fig3": LOW_LEVEL, "fig4": PROBES, "fig5": PREFERENCES}
-FIGURE_INPUTS = {
-    "figA1": CEILINGS,
-    **SHARED_WITH_CLAIMS,
-    **dict.fromkeys(("fig2", "figA2", "figA3", "figA4", "figA5", "figB1", "figB2", "figB3"), SCORES),
-    "claims": SCORES
-    + sum((SHARED_WITH_CLAIMS.get(figure, []) for figure in STUDY.figures.notebooks), [])
-    + [FIGURES / f"{figure}.png" for figure in STUDY.figures.notebooks if figure == "figB1"],
-    **dict.fromkeys(("alice", "alice_joint"), [STUDY.features_file(run) for run in RUNS.values()]),
-}
+# The run that the notebooks on tuning and on alignment show; they take any other as parameters.
+SHOWN = next((run for run in TUNED.values() if run.backbone == STUDY.figure_backbone), None)
+
+VIEWED = STUDY.dataset.simulation and "fig2" in STUDY.figures.notebooks
+VIEWED = VIEWED and "brain-tuned" in STUDY.conditions_of(STUDY.figure_backbone)
 
 # Beside what grows with the data, a third more than a job of the demo took at most on one thread (data/results/demo/times).
 ROWS_A_STORY, VOXELS, REPEATS = (150, 60_000, 5) if STUDY.dataset.simulation else (400, 110_000, 10)
@@ -43,10 +39,26 @@ RESPONSES = 4 * ROWS * VOXELS // 10**6
 FRONTS = 4 * ROWS * 500 * 512 // 10**6
 MEGABYTES = {"dataset": 1500 + 10 * REPEATS * ROWS_A_STORY * VOXELS // 10**6, "tune": 4000 + FRONTS, "extract": 1500}
 MEGABYTES |= {"align": 1500 + 2 * RESPONSES, "low_level": 2500 + 2 * RESPONSES, "preference": 2000, "probe": 2000}
-HEARD = max(1, len(STUDY.stories.all) // 6)
+SIZE = max(1, len(STUDY.stories.all) // 6)
 LAYERS = len(STUDY.low_level.layers) or 13
-MINUTES = {"tune": 10 * HEARD * STUDY.tuning.epochs // 2, "preference": 10, "probe": 15, "dataset": 5 * HEARD}
-MINUTES |= {"extract": 3 * HEARD, "align": 3 * HEARD, "low_level": 3 * HEARD * LAYERS}
+MINUTES = {"tune": 10 * SIZE * STUDY.tuning.epochs // 2, "preference": 10, "probe": 15, "dataset": 5 * SIZE}
+MINUTES |= {"extract": 3 * SIZE, "align": 3 * SIZE, "low_level": 3 * SIZE * LAYERS}
+
+
+def recipe_of(path):
+    """What of the study decides a result: a change of it runs the job again.
+
+    A function of wildcards alone: Snakemake does not compare parameters that depend on a job's input or output.
+    """
+    return lambda wildcards: RECIPES[str(path).format(**dict(wildcards.items()))]
+
+
+def memory(step):
+    return lambda wildcards, attempt: attempt * MEGABYTES[step]
+
+
+def minutes(step):
+    return lambda wildcards, attempt: attempt * MINUTES[step]
 
 
 def options_of(run, **more):
@@ -55,45 +67,60 @@ def options_of(run, **more):
 
 
 def weights_of(run):
-    weights = Path(STUDY.backbones[run.backbone].name) / "model.safetensors"
-    return [weights] if weights.is_file() else []
+    """Weights of a backbone, and of what it is distilled from, that lie in folders."""
+    backbone = STUDY.backbones[run.backbone]
+    names = [backbone.name] + ([backbone.teacher] if STUDY.base(run.condition) == "bigslm-tuned" else [])
+    return [weights for name in names if (weights := Path(name) / "model.safetensors").is_file()]
 
 
-def model_of(run):
-    return [STUDY.model_folder(run) / "provenance.json"] if run.name in TUNED else []
+def model_of(wildcards):
+    """What a job that reads a model depends on: the tuned model, and weights that lie in a folder."""
+    run = RUNS[wildcards.run]
+    return ([STUDY.model_folder(run) / "provenance.json"] if run.name in TUNED else []) + weights_of(run)
 
 
-def ceilings_for(run):
-    return [STUDY.ceiling_file(participant) for participant in STUDY.tuned_on(run) or STUDY.participants[:1]]
+def tuned_from(wildcards):
+    """What tuning a model depends on: noise ceilings, and weights that lie in a folder."""
+    run = TUNED[wildcards.run]
+    distilled = STUDY.base(run.condition) in recipes.DISTILLED and STUDY.controls.n_targets is None
+    who = STUDY.tuned_on(run) or (STUDY.participants[:1] if distilled else ())
+    return [STUDY.ceiling_file(participant) for participant in who] + weights_of(run)
+
+
+def scores_of(wildcards):
+    """Scores of every participant whom a tuned model is compared with."""
+    run = TUNED[wildcards.run]
+    return [STUDY.scores_file(participant, run) for participant, _ in STUDY.alignments([run])]
 
 
 wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
     participant="|".join(map(re.escape, STUDY.participants)) or "none",
     figure="|".join(STUDY.figures.notebooks),
+    first=r"\d+",
+    recorded=r"(\.recorded)?",
 
 
 rule all:
     input:
         FIGURES / "report.html",
-        FIGURES / "viewer" / "index.html" if STUDY.dataset.simulation and "fig2" in STUDY.figures.notebooks else [],
+        FIGURES / "viewer" / "index.html" if VIEWED else [],
         RESULTS / "dataset.json",
-        CEILINGS,
-        [STUDY.model_folder(run) / "provenance.json" for run in TUNED.values()],
+        [STUDY.ceiling_file(participant) for participant in STUDY.participants],
+        [STUDY.model_folder(run) / "README.md" for run in TUNED.values()],
         [STUDY.features_file(run) for run in RUNS.values()],
-        SCORES,
-        sum((made for figure, made in SHARED_WITH_CLAIMS.items() if figure in STUDY.figures.notebooks), []),
+        [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
 
 
 rule dataset:
     message: "read and check the dataset"
     output: RESULTS / "dataset.json",
     params:
-        settings=fingerprint([STUDY.dataset.model_dump(), STUDY.participants, STUDY.stories.model_dump()]),
+        recipe=recipe_of(RESULTS / "dataset.json"),
     resources:
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["dataset"],
-        runtime=lambda w, attempt: attempt * MINUTES["dataset"],
-    shell: BRAINTUNING + " check " + SHARED_OPTIONS + " --out {output}"
+        mem_mb=memory("dataset"),
+        runtime=minutes("dataset"),
+    shell: BRAINTUNING + " check " + GIVEN + " --out {output:q}"
 
 
 rule ceiling:
@@ -102,68 +129,47 @@ rule ceiling:
     output: STUDY.ceiling_file("{participant}"),
     benchmark: TIMES / "ceiling" / "{participant}.tsv"
     params:
-        settings=fingerprint([STUDY.encoding.mask_from, STUDY.encoding.test_skip_rows, STUDY.dataset.model_dump()]),
+        recipe=recipe_of(STUDY.ceiling_file("{participant}")),
     resources:
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["dataset"],
-        runtime=lambda w, attempt: attempt * MINUTES["dataset"],
-    shell: BRAINTUNING + " ceiling " + SHARED_OPTIONS + " --participant {wildcards.participant}"
-
-
-rule look_at_dataset:
-    message: "notebook 01_dataset"
-    input: CEILINGS,
-    output: FIGURES / "notebooks" / "01_dataset.ipynb",
-    shell: BRAINTUNING + " notebook 01_dataset " + SHARED_OPTIONS + " --out {output}"
+        mem_mb=memory("dataset"),
+        runtime=minutes("dataset"),
+    shell: BRAINTUNING + " ceiling " + GIVEN + " --participant {wildcards.participant}"
 
 
 rule tune:
     message: "tune {wildcards.run}"
     input:
-        lambda w: ceilings_for(TUNED[w.run]),
-        lambda w: weights_of(TUNED[w.run]),
-    output:
-        model=RESULTS / "models" / "{run}" / "provenance.json",
-        notebook=FIGURES / "notebooks" / "02_brain_tune_{run}.ipynb",
+        ancient(RESULTS / "dataset.json"),
+        tuned_from,
+    output: RESULTS / "models" / "{run}" / "provenance.json",
     benchmark: TIMES / "tune" / "{run}.tsv"
     params:
+        recipe=recipe_of(RESULTS / "models" / "{run}" / "provenance.json"),
         options=lambda w: options_of(TUNED[w.run]),
-        settings=lambda w: fingerprint(
-            [
-                STUDY.tuning_of(TUNED[w.run].condition).model_dump(),
-                STUDY.stories.model_dump(),
-                STUDY.controls.model_dump(),
-                STUDY.dataset.model_dump(),
-                STUDY.tuned_together,
-                STUDY.backbones[TUNED[w.run].backbone].model_dump(),
-            ]
-        ),
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["tune"],
-        runtime=lambda w, attempt: attempt * MINUTES["tune"],
-    shell: BRAINTUNING + " notebook 02_brain_tune " + SHARED_OPTIONS + MAX_MEMORY + " {params.options} --out {output.notebook}"
+        mem_mb=memory("tune"),
+        runtime=minutes("tune"),
+    shell: BRAINTUNING + " tune " + GIVEN + MAX_MEMORY + " {params.options}"
 
 
 rule extract:
     message: "features of {wildcards.run}"
     input:
         ancient(RESULTS / "dataset.json"),
-        lambda w: model_of(RUNS[w.run]),
-        lambda w: weights_of(RUNS[w.run]),
+        model_of,
     output: RESULTS / "features" / "{run}.h5",
     benchmark: TIMES / "extract" / "{run}.tsv"
     params:
+        recipe=recipe_of(RESULTS / "features" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run]),
-        settings=lambda w: fingerprint(
-            [STUDY.features.model_dump(), STUDY.stories.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]
-        ),
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["extract"],
-        runtime=lambda w, attempt: attempt * MINUTES["extract"],
-    shell: BRAINTUNING + " extract " + SHARED_OPTIONS + " {params.options}"
+        mem_mb=memory("extract"),
+        runtime=minutes("extract"),
+    shell: BRAINTUNING + " extract " + GIVEN + " {params.options}"
 
 
 rule align:
@@ -174,17 +180,71 @@ rule align:
     output:
         scores=RESULTS / "alignment" / "{participant}" / "{run}.h5",
         table=RESULTS / "alignment" / "{participant}" / "{run}.csv",
-        notebook=FIGURES / "notebooks" / "03_brain_alignment_{participant}_{run}.ipynb",
     benchmark: TIMES / "align" / "{participant}" / "{run}.tsv"
     params:
+        recipe=recipe_of(RESULTS / "alignment" / "{participant}" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
-        settings=fingerprint(STUDY.encoding.model_dump()),
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["align"],
-        runtime=lambda w, attempt: attempt * MINUTES["align"],
-    shell: BRAINTUNING + " notebook 03_brain_alignment " + SHARED_OPTIONS + " {params.options} --out {output.notebook}"
+        mem_mb=memory("align"),
+        runtime=minutes("align"),
+    shell: BRAINTUNING + " align " + GIVEN + " {params.options}"
+
+
+use rule align as align_first with:
+    message: "align {wildcards.run} with {wildcards.participant}, first {wildcards.first} stories"
+    output:
+        scores=RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.h5",
+        table=RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.csv",
+    benchmark: TIMES / "align" / "{participant}" / "{run}.first-{first}.tsv"
+    params:
+        recipe=recipe_of(RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.h5"),
+        options=lambda w: options_of(RUNS[w.run], participant=w.participant, first=w.first),
+
+
+rule card:
+    message: "card of {wildcards.run}"
+    input:
+        RESULTS / "models" / "{run}" / "provenance.json",
+        scores_of,
+    output: RESULTS / "models" / "{run}" / "README.md",
+    params:
+        recipe=recipes.figure(STUDY, "fig2").fingerprint,
+        options=lambda w: options_of(TUNED[w.run]),
+    shell: BRAINTUNING + " card " + GIVEN + " {params.options}"
+
+
+rule low_level_features:
+    message: "low-level features"
+    input: ancient(RESULTS / "dataset.json"),
+    output: RESULTS / "low_level" / "features_{stories}.h5",
+    benchmark: TIMES / "low_level_features" / "{stories}.tsv"
+    params:
+        recipe=recipe_of(RESULTS / "low_level" / "features_{stories}.h5"),
+        participant=lambda w, output: next(
+            p for p in STUDY.participants if str(STUDY.low_level_features_file(p)) == str(output[0])
+        ),
+    resources:
+        mem_mb=memory("low_level"),
+        runtime=minutes("low_level"),
+    shell: BRAINTUNING + " low-level-features " + GIVEN + " --participant {params.participant}"
+
+
+rule low_level_alone:
+    message: "what low-level features explain of {wildcards.participant}"
+    input:
+        lambda w: STUDY.low_level_features_file(w.participant),
+        STUDY.ceiling_file("{participant}"),
+    output: STUDY.low_level_alone_file("{participant}"),
+    benchmark: TIMES / "low_level_alone" / "{participant}.tsv"
+    params:
+        recipe=recipe_of(STUDY.low_level_alone_file("{participant}")),
+    resources:
+        gpu=GPUS,
+        mem_mb=memory("low_level"),
+        runtime=minutes("low_level"),
+    shell: BRAINTUNING + " low-level-alone " + GIVEN + " --participant {wildcards.participant}"
 
 
 rule low_level:
@@ -192,63 +252,128 @@ rule low_level:
     input:
         RESULTS / "features" / "{run}.h5",
         STUDY.ceiling_file("{participant}"),
+        lambda w: STUDY.low_level_features_file(w.participant),
+        STUDY.low_level_alone_file("{participant}"),
     output:
         scores=RESULTS / "low_level" / "{participant}" / "{run}.h5",
         table=RESULTS / "low_level" / "{participant}" / "{run}.csv",
     benchmark: TIMES / "low_level" / "{participant}" / "{run}.tsv"
     params:
+        recipe=recipe_of(RESULTS / "low_level" / "{participant}" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
-        settings=fingerprint([STUDY.encoding.model_dump(), STUDY.low_level.model_dump()]),
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["low_level"],
-        runtime=lambda w, attempt: attempt * MINUTES["low_level"],
-    shell: BRAINTUNING + " low-level " + SHARED_OPTIONS + " {params.options}"
+        mem_mb=memory("low_level"),
+        runtime=minutes("low_level"),
+    shell: BRAINTUNING + " low-level " + GIVEN + " {params.options}"
+
+
+rule words:
+    message: "synthesise words"
+    output: STUDY.words_file,
+    benchmark: TIMES / "words" / "words.tsv"
+    params:
+        recipe=recipe_of(STUDY.words_file),
+    resources:
+        mem_mb=memory("preference"),
+        runtime=minutes("preference"),
+    shell: BRAINTUNING + " words " + GIVEN
 
 
 rule preference:
-    message: "semantic preference of {wildcards.run}"
-    input: lambda w: model_of(RUNS[w.run]),
+    message: "semantic preference of {wildcards.run}{wildcards.recorded}"
+    input:
+        model_of,
+        lambda w: [] if w.recorded else STUDY.words_file,
     output:
-        similarities=RESULTS / "preference" / "{run}.h5",
-        table=RESULTS / "preference" / "{run}.csv",
-    benchmark: TIMES / "preference" / "{run}.tsv"
+        similarities=RESULTS / "preference" / "{run}{recorded}.h5",
+        table=RESULTS / "preference" / "{run}{recorded}.csv",
+    benchmark: TIMES / "preference" / "{run}{recorded}.tsv"
     params:
-        options=lambda w: options_of(RUNS[w.run]),
-        settings=lambda w: fingerprint(
-            [STUDY.preference.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]
-        ),
+        recipe=recipe_of(RESULTS / "preference" / "{run}{recorded}.h5"),
+        options=lambda w: options_of(RUNS[w.run]) + (" --recordings" if w.recorded else ""),
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["preference"],
-        runtime=lambda w, attempt: attempt * MINUTES["preference"],
-    shell: BRAINTUNING + " preference " + SHARED_OPTIONS + " {params.options}"
+        mem_mb=memory("preference"),
+        runtime=minutes("preference"),
+    shell: BRAINTUNING + " preference " + GIVEN + " {params.options}"
 
 
 rule probe:
     message: "downstream tasks in {wildcards.run}"
-    input: lambda w: model_of(RUNS[w.run]),
+    input: model_of,
     output:
         scores=[RESULTS / "probes" / task / "{run}.h5" for task in STUDY.probes.tasks],
         tables=[RESULTS / "probes" / task / "{run}.csv" for task in STUDY.probes.tasks],
     benchmark: TIMES / "probe" / "{run}.tsv"
     params:
+        recipe=lambda w: [RECIPES[str(STUDY.probe_file(task, RUNS[w.run]))] for task in STUDY.probes.tasks],
         options=lambda w: options_of(RUNS[w.run]),
-        settings=lambda w: fingerprint([STUDY.probes.model_dump(), STUDY.backbones[RUNS[w.run].backbone].model_dump()]),
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=lambda w, attempt: attempt * MEGABYTES["probe"],
-        runtime=lambda w, attempt: attempt * MINUTES["probe"],
-    shell: BRAINTUNING + " probe " + SHARED_OPTIONS + " {params.options}"
+        mem_mb=memory("probe"),
+        runtime=minutes("probe"),
+    shell: BRAINTUNING + " probe " + GIVEN + " {params.options}"
+
+
+rule leaks:
+    message: "leaks between speakers and prompts"
+    input: weights_of(Run(STUDY.figure_backbone, "pretrained")),
+    output: STUDY.leaks_file, STUDY.leaks_file.with_suffix(".csv"),
+    benchmark: TIMES / "leaks" / "leaks.tsv"
+    params:
+        recipe=recipe_of(STUDY.leaks_file),
+    threads: THREADS
+    resources:
+        gpu=GPUS,
+        mem_mb=memory("probe"),
+        runtime=minutes("probe"),
+    shell: BRAINTUNING + " leaks " + GIVEN
+
+
+rule notebook_on_dataset:
+    message: "notebook 01_dataset"
+    input:
+        recipes.inputs_of(STUDY, "01_dataset"),
+        "notebooks/01_dataset.ipynb",
+    output: FIGURES / "notebooks" / "01_dataset.ipynb",
+    params:
+        recipe=recipes.figure(STUDY, "01_dataset").fingerprint,
+    shell: BRAINTUNING + " notebook 01_dataset " + GIVEN + " --out {output:q}"
+
+
+rule notebook_on_tuning:
+    message: "notebook 02_brain_tune"
+    input:
+        [STUDY.model_folder(SHOWN) / "provenance.json"] if SHOWN else [],
+        [STUDY.ceiling_file(participant) for participant in STUDY.tuned_on(SHOWN) or STUDY.participants[:1]] if SHOWN else [],
+        "notebooks/02_brain_tune.ipynb",
+    output: FIGURES / "notebooks" / "02_brain_tune.ipynb",
+    params:
+        recipe=recipes.figure(STUDY, "02_brain_tune").fingerprint,
+        options=options_of(SHOWN) if SHOWN else "",
+    shell: BRAINTUNING + " notebook 02_brain_tune " + GIVEN + " {params.options} --out {output:q}"
+
+
+rule notebook_on_alignment:
+    message: "notebook 03_brain_alignment"
+    input:
+        [STUDY.features_file(SHOWN), STUDY.scores_file(STUDY.participants[0], SHOWN)] if SHOWN else [],
+        "notebooks/03_brain_alignment.ipynb",
+    output: FIGURES / "notebooks" / "03_brain_alignment.ipynb",
+    params:
+        recipe=recipes.figure(STUDY, "03_brain_alignment").fingerprint,
+        options=options_of(SHOWN, participant=STUDY.participants[0]) if SHOWN else "",
+    shell: BRAINTUNING + " notebook 03_brain_alignment " + GIVEN + " {params.options} --out {output:q}"
 
 
 rule figure:
     message: "figure {wildcards.figure}"
     input:
-        data=lambda w: FIGURE_INPUTS[w.figure],
+        data=lambda w: recipes.inputs_of(STUDY, w.figure),
         notebook="notebooks/{figure}.ipynb",
     output:
         notebook=FIGURES / "notebooks" / "{figure}.ipynb",
@@ -256,22 +381,25 @@ rule figure:
         pdf=FIGURES / "{figure}.pdf",
     benchmark: TIMES / "figure" / "{figure}.tsv"
     params:
-        settings=fingerprint([STUDY.figures.model_dump(), STUDY.encoding.model_dump()]),
-    shell: BRAINTUNING + " notebook {wildcards.figure} " + SHARED_OPTIONS + " --out {output.notebook}"
+        recipe=lambda w: recipes.figure(STUDY, w.figure).fingerprint,
+    shell: BRAINTUNING + " notebook {wildcards.figure} " + GIVEN + " --out {output.notebook:q}"
 
 
 rule viewer:
     message: "viewer"
-    input: SCORES,
+    input: [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
     output: FIGURES / "viewer" / "index.html",
-    shell: BRAINTUNING + " viewer --write " + SHARED_OPTIONS
+    params:
+        recipe=recipes.figure(STUDY, "fig2").fingerprint,
+    shell: BRAINTUNING + " viewer --write " + GIVEN
 
 
 rule report:
     message: "report"
     input:
         FIGURES / "notebooks" / "01_dataset.ipynb" if STUDY.participants else [],
+        [FIGURES / "notebooks" / f"{name}.ipynb" for name in ("02_brain_tune", "03_brain_alignment") if SHOWN],
         [FIGURES / "notebooks" / f"{figure}.ipynb" for figure in STUDY.figures.notebooks],
         [FIGURES / f"{figure}.png" for figure in STUDY.figures.notebooks],
     output: FIGURES / "report.html",
-    shell: BRAINTUNING + " report " + SHARED_OPTIONS
+    shell: BRAINTUNING + " report " + GIVEN

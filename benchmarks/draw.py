@@ -23,7 +23,7 @@ def timed() -> list[tuple[str, float]]:
     """Seconds of the first figure, of the median further one, and of saving it as PNG and PDF."""
     start = time.perf_counter()
     import numpy as np
-    from braintuning.cortex.brainplot import cortex_figure, save_figure
+    from braintuning.cortex.figure import cortex_figure, save_figure
     from braintuning.cortex.regions import hcp_mmp_labels
     from braintuning.cortex.surface import fs_lr
 

@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/probes.py --corpus <folder of aligned speech>
 
-With LibriSpeech's hour of `alignments.jsonl` and sound it writes `benchmarks/results/probes.csv` (seconds),
+With LibriSpeech's hour of `alignments.jsonl` and audio it writes `benchmarks/results/probes.csv` (seconds),
 `probes_scores.csv` (every layer of every model on phonemes, recognition and MFCCs) and `probes_differences.csv` (pairs
-of models, each at the layer that validates best). Without a folder it listens to what the project's voices speak.
+of models, each at the layer that validates best). Without a folder it uses the synthesised stand-in corpora.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.demo.corpora import stand_in_corpus
 from braintuning.pipeline.probe import KIND_OF_TASK, as_table
 from braintuning.probes.features import Store, states
 from braintuning.probes.scores import SCORES, paired_difference
@@ -82,7 +83,7 @@ def main() -> None:
     written: dict[str, list[pd.DataFrame]] = {"probes": [], "probes_scores": [], "probes_differences": []}
     with tempfile.TemporaryDirectory() as folder:
         for task in given.tasks:
-            corpus, parts = material(task, given.corpus)
+            corpus, parts = material(task, given.corpus, stand_in=stand_in_corpus)
             found = {name: measure(task, corpus, parts, name, Path(folder)) for name in MODELS}
             written["probes"].append(pd.DataFrame([seconds for seconds, _, _ in found.values()]))
             written["probes_scores"] += [table for _, table, _ in found.values()]

@@ -24,12 +24,11 @@ import torch
 from braintuning.alignment.encoding import chunked_splits
 from braintuning.alignment.ridge import ridge_predict
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.positional_convolution import kept_kernels
+from braintuning.backbone.fast import kept_kernels
 from braintuning.backbone.precision import activation_dtype, autocast, precision
 from braintuning.figures.style import use_style
 from braintuning.results import atomic_path
-from braintuning.tuning.accumulation import gradient
-from braintuning.tuning.loop import loss_of_clips
+from braintuning.tuning.loop import gradient
 from braintuning.tuning.model import Front, TunedModel
 from transformers import Wav2Vec2Config
 
@@ -101,15 +100,13 @@ def _published_tuning(device: str, audio: torch.Tensor, targets: torch.Tensor, r
 
 def _our_tuning(device: str, audio: torch.Tensor, targets: torch.Tensor, repeats: int) -> tuple[float, float]:
     model = TunedModel(_encoder(device), targets.shape[1]).to(device).train()
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
     with torch.no_grad(), autocast(device):
         front = model.front(audio)
     front = Front(front.hidden.to(activation_dtype(device)), front.n_frames)
-    loss_of = loss_of_clips(model, front, targets, device)
 
     def step() -> None:
-        gradient(parameters, loss_of, len(targets), len(targets))
+        gradient(model, front, targets, len(targets))
         optimiser.step()
 
     return timed(step, device, repeats)

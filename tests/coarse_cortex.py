@@ -8,9 +8,8 @@ import pytest
 from braintuning.cortex import subject as cortex
 from braintuning.cortex.regions import hcp_mmp_labels
 from braintuning.cortex.surface import Surface, fs_lr
-from braintuning.demo import dataset as simulated_dataset
-from braintuning.demo import listeners as simulate
-from braintuning.demo import stories as meaning
+from braintuning.demo import dataset as simulated
+from braintuning.demo import listeners, stories
 from scipy.spatial import ConvexHull, cKDTree
 
 VERTICES_PER_HEMISPHERE, DEGREES = 700, 8.0
@@ -45,12 +44,12 @@ def simulated_on_it() -> Iterator[Surface]:
     """The simulation on a surface of 1,400 vertices and borders that move by more than a vertex."""
     surface, labels = coarse_surface()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (simulate, simulated_dataset, cortex):
+        for module in (listeners, simulated, cortex):
             patch.setattr(module, "fs_lr", lambda: surface)
-        for module in (simulate, cortex):
+        for module in (listeners, cortex):
             patch.setattr(module, "hcp_mmp_labels", lambda: labels)
-        patch.setattr(simulate, "BORDER_SHIFT_DEGREES", DEGREES)
-        caches = simulate._neighbour_average, meaning.word_vectors, cortex.fs_lr_cortex_of_vertices
+        patch.setattr(listeners, "BORDER_SHIFT_DEGREES", DEGREES)
+        caches = listeners._neighbour_average, stories.word_vectors, cortex.fs_lr_cortex_of_vertices
         for cached in caches:
             cached.cache_clear()
         yield surface

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import soundfile
 from braintuning.probes.corpora import crema_d, slurp, speech_commands
+from braintuning.probes.utterance import Utterance
 
 RATE = 16_000
 
@@ -18,6 +19,15 @@ def write_sound(path, samples=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, tone() if samples is None else samples, RATE)
     return path
+
+
+def noise_utterances(folder, lengths):
+    """Noise of so many samples each, by two speakers in turn."""
+    made = []
+    for number, length in enumerate(lengths):
+        file = write_sound(folder / f"{number}.wav", 0.1 * np.random.default_rng(number).standard_normal(length))
+        made.append(Utterance(f"s{number % 2}", str(number), file))
+    return made
 
 
 def write_sphere(path, samples):

@@ -16,7 +16,8 @@ import soundfile
 import yaml
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import quiet_transformers
-from braintuning.datasets.textgrid import Interval, write
+from braintuning.datasets.textgrid import Interval
+from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.errors import InputError
 from transformers import BertConfig, BertModel, HubertConfig, Wav2Vec2Config, WhisperConfig
 
@@ -124,13 +125,13 @@ class TinyDataset:
             tier: [Interval(labels.get(tier, ("x",))[i % 2], float(s), float(s) + 0.5) for i, s in enumerate(starts)]
             for tier in tiers
         }
-        write(self.grid(story), intervals, max(SECONDS, last + 1))
+        write_textgrid(self.grid(story), intervals, max(SECONDS, last + 1))
 
 
-def write_dataset(root: Path) -> TinyDataset:
-    """Write two participants and four stories of a minute, those for validation and test with four repeats."""
+def write_dataset(root: Path, spare: tuple[str, ...] = ()) -> TinyDataset:
+    """Write two participants and stories of a minute, all but those for training with four repeats."""
     dataset = TinyDataset(root)
-    for number, story in enumerate(STORIES):
+    for number, story in enumerate(STORIES + spare):
         dataset.wav(story).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(dataset.wav(story), sound(number), 16_000, subtype="PCM_16")
         dataset.write_grid(story)
@@ -141,7 +142,7 @@ def write_dataset(root: Path) -> TinyDataset:
             dataset.write_responses(
                 participant, story, repeats[0] if once else repeats.mean(axis=0), None if once else repeats
             )
-    dataset.volumes.write_text(json.dumps(dict.fromkeys(STORIES, N_VOLUMES)))
+    dataset.volumes.write_text(json.dumps(dict.fromkeys(STORIES + spare, N_VOLUMES)))
     for participant in PARTICIPANTS:
         dataset.space(participant).parent.mkdir(parents=True)
         dataset.space(participant).write_text(json.dumps({"space": "fs_LR_32k"}))
@@ -239,3 +240,25 @@ def planted(rows, features, voxels=9, seed=0):
     weights = rng.standard_normal((features, voxels)) / np.sqrt(features)
     noise = rng.standard_normal((rows, voxels)) * np.logspace(-1.5, 1, voxels)
     return x, (x @ weights + noise).astype(np.float32)
+
+
+def ceiling_by_hand(repeats: np.ndarray) -> np.ndarray:
+    """Signal power by the mean covariance of all pairs of repeats, over the variance of their mean."""
+    n = len(repeats)
+    expected = np.full(repeats.shape[2], np.nan)
+    for voxel in range(repeats.shape[2]):
+        covariance = np.cov(repeats[:, :, voxel])
+        power = (covariance.sum() - np.trace(covariance)) / (n * (n - 1))
+        if power > 0:
+            expected[voxel] = min(np.sqrt(power / np.var(repeats[:, :, voxel].mean(axis=0), ddof=1)), 1)
+    return expected
+
+
+def halve(path: Path) -> None:
+    """Leave the first half of a file, as a write that was cut short would."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> None:
+    """Fail the test if a function of a module is called."""
+    monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail(f"{name} ran"))

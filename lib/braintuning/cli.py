@@ -1,209 +1,230 @@
-"""Command line: `python -m braintuning <command>`. The workflow calls the stages through it, one process a job."""
+"""Command line: `python -m braintuning <command>`. The workflow calls the steps through it, one process per job."""
 
-import argparse
-import fcntl
 import json
-import os
-import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
-from braintuning.datasets import fetch_cli
-from braintuning.datasets.inventory import require_data
+import typer
+
 from braintuning.errors import InputError
-from braintuning.results import CACHE, REPOSITORY, atomic_path
-from braintuning.study import Study, load_study
+from braintuning.results import atomic_path
+from braintuning.study import load_study
 
-QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+app = typer.Typer(
+    help="Brain-tuning: speech models fine-tuned on fMRI of people listening to stories.",
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+)  # fmt: skip
+
+StudyName = Annotated[str, typer.Option("--study", help="name in data/studies, or path of a YAML file")]
+Root = Annotated[str | None, typer.Option(help="folder of the dataset, instead of the study's")]
+Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Participant = Annotated[str | None, typer.Option()]
+Backbone = Annotated[str | None, typer.Option()]
+Condition = Annotated[str | None, typer.Option()]
+MaxMemory = Annotated[float | None, typer.Option(help="GiB that a step of tuning may take, about")]
+Names = Annotated[list[str] | None, typer.Option(help="one or more; all by default")]
+Surfaces = Annotated[bool, typer.Option(help="surfaces and transforms beside audio and responses")]
+Manifest = Annotated[Path | None, typer.Option(help="table of path, bytes and MD5")]
+Folder = Annotated[Path | None, typer.Option(help="the dataset's folder; the study's by default")]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it succeeded, 1 with one sentence on standard error when its input cannot be used."""
-    options = _parser().parse_args(arguments)
     try:
-        if options.command in ("fetch", "verify"):
-            study = load_study(options.study)
-            if study.dataset.kind != "lebel" or study.dataset.simulation:
-                raise InputError(f"study {study.name}: has nothing to fetch, expected one on ds003020, such as paper")
-            options.dest = options.dest or study.root
-            return fetch_cli.main(options, {p: study.stories_for(p).all for p in study.participants})
-        study = load_study(options.study, options.root)
-        return COMMANDS[options.command](study, options) or 0
+        app(_repeated(sys.argv[1:] if arguments is None else arguments), prog_name="python -m braintuning")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except SystemExit as end:
+        return end.code or 0
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m braintuning")
-    commands = parser.add_subparsers(dest="command", required=True)
-    fetch_cli.add_arguments(commands)
-    for name, command in COMMANDS.items():
-        sub = commands.add_parser(name, help=command.__doc__)
-        sub.add_argument("--study", default="demo", help="name in data/studies, or path of a YAML file")
-        sub.add_argument("--root", help="folder of the dataset, instead of the study's")
-        sub.add_argument("--device", default="cpu", help="cpu or cuda")
-        if name == "figures":
-            sub.add_argument("--cores", type=int, default=os.cpu_count())
-            sub.add_argument("--gpu-jobs", type=int, default=1, help="jobs that share the GPU at a time")
-            sub.add_argument("--dry-run", action="store_true", help="list the jobs and run none")
-        if name == "notebook":
-            sub.add_argument("name", help="name in notebooks/, without .ipynb")
-        if name == "probe":
-            sub.add_argument("--task", help="one of the study's downstream tasks; all without it")
-        if name == "viewer":
-            sub.add_argument("--write", action="store_true", help="write it anew and do not show it")
-            sub.add_argument("--port", type=int, default=8000, help="where to show it on this machine")
-        if name in ("check", "notebook"):
-            sub.add_argument("--out", type=Path, required=True)
-        if name in ("figures", "tune", "notebook"):
-            sub.add_argument("--max-memory", type=float, help="GiB that a step of tuning may take, about")
-        if name in ("ceiling", "tune", "extract", "low-level", "preference", "probe", "notebook"):
-            sub.add_argument("--participant")
-        if name in ("tune", "extract", "low-level", "preference", "probe", "notebook"):
-            sub.add_argument("--backbone")
-            sub.add_argument("--condition")
-    return parser
+def _repeated(arguments: list[str]) -> list[str]:
+    """Give each of several values its option: `--stories a b` becomes `--stories a --stories b`."""
+    found, option = [], None
+    for word in arguments:
+        if word.startswith("-"):
+            option = word if word in ("--participants", "--stories") else None
+        elif option and found[-1] != option:
+            found.append(option)
+        found.append(word)
+    return found
 
 
-def _figures(study: Study, options: argparse.Namespace) -> int:
+@app.command()
+def figures(
+    study: StudyName = "demo",
+    root: Root = None,
+    device: Device = "cpu",
+    cores: Annotated[int | None, typer.Option(help="processor cores; all by default")] = None,
+    gpu_jobs: Annotated[int, typer.Option(help="jobs that share the GPU at a time")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the jobs and run none")] = False,
+    max_memory: MaxMemory = None,
+) -> None:
     """Run whatever of a study is not up to date, down to its figures and report."""
-    if not options.dry_run:
-        require_data(study, options.study)
+    from braintuning.datasets.manifest import require_data
+    from braintuning.pipeline.engine import run_workflow
     from braintuning.pipeline.steps import require_device
 
-    require_device(options.device)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
-    command += ["--cores", options.cores, "--resources", f"gpu={options.gpu_jobs}", f"mem_mb={memory_mb()}"]
-    command += ["--logger", "braintuning", "--nolock"]
-    command += ["--rerun-incomplete", "--rerun-triggers", "mtime", "params", "--keep-going"]
-    command += ["--dry-run"] if options.dry_run else []
-    named = options.study if not Path(options.study).suffix else Path(options.study).absolute()
-    command += ["--config", f"study={named}", f"device={options.device}"]
-    command += [f"root={Path(options.root).absolute()}"] if options.root else []
-    command += [f"max_memory={options.max_memory}"] if options.max_memory else []
-    study.results.mkdir(parents=True, exist_ok=True)
-    with open(study.results / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"study {study.name}: another run of it is going on; wait for it or stop it") from None
-        return subprocess.run(list(map(str, command)), env=_environment()).returncode
+    settings = load_study(study, root)
+    if not dry_run:
+        require_data(settings, study)
+    require_device(device)
+    options = {"cores": cores, "gpu_jobs": gpu_jobs, "max_memory": max_memory, "dry_run": dry_run}
+    raise typer.Exit(run_workflow(settings, device=device, **options))
 
 
-def memory_mb() -> int:
-    """Memory of this machine, in MB, that jobs may share."""
-    return int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
-
-
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}
-
-
-def _check(study: Study, options: argparse.Namespace) -> None:
-    """Read everything that a study uses and say what is wrong with it."""
-    from braintuning.pipeline.check import check
-
-    dataset = check(study)
-    with atomic_path(options.out) as temporary:
-        temporary.write_text(json.dumps({"root": str(study.root), "participants": dataset.participants}, indent=1))
-
-
-def _ceiling(study: Study, options: argparse.Namespace) -> None:
-    """Measure the noise ceiling of a participant."""
-    from braintuning.pipeline.steps import measure_ceiling
-
-    study.require("participant", options.participant, study.participants)
-    measure_ceiling(study, options.participant)
-
-
-def _extract(study: Study, options: argparse.Namespace) -> None:
-    """Read the features of all stories out of one model, or without a condition out of all of a backbone's at once."""
-    from braintuning.pipeline.steps import extract_features, sweep
-
-    if options.condition is None:
-        study.require("backbone", options.backbone, study.backbones)
-        sweep(study, [run for run in study.runs() if run.backbone == options.backbone], options.device)
-    else:
-        extract_features(study, study.run(options.backbone, options.condition, options.participant), options.device)
-
-
-def _tune(study: Study, options: argparse.Namespace) -> None:
-    """Tune one model; under torchrun, on several GPUs or processes at once."""
-    from braintuning.pipeline.tune import tune_model
-    from braintuning.tuning import processes
-
-    run = study.run(options.backbone, options.condition, options.participant)
-    with processes.together(options.device):
-        tune_model(study, run, options.device, max_memory=options.max_memory)
-
-
-def _low_level(study: Study, options: argparse.Namespace) -> None:
-    """Take low-level features out of one model and see what is left of its alignment with a participant."""
-    from braintuning.pipeline.low_level import low_level_impact
-
-    study.require("participant", options.participant, study.participants)
-    run = study.run(options.backbone, options.condition, options.participant)
-    low_level_impact(study, options.participant, run, options.device)
-
-
-def _preference(study: Study, options: argparse.Namespace) -> None:
-    """Ask whether one model holds words together by meaning or by sound."""
-    from braintuning.pipeline.preference import semantic_preference
-
-    run = study.run(options.backbone, options.condition, options.participant)
-    semantic_preference(study, run, options.device)
-
-
-def _probe(study: Study, options: argparse.Namespace) -> None:
-    """Measure one model on the study's downstream tasks."""
-    from braintuning.pipeline.probe import probe
-
-    run = study.run(options.backbone, options.condition, options.participant)
-    for task in [options.task] if options.task else study.probes.tasks:
-        probe(study, run, task, options.device)
-
-
-def _notebook(study: Study, options: argparse.Namespace) -> None:
+@app.command()
+def notebook(
+    name: Annotated[str, typer.Argument(help="name in notebooks/, without .ipynb")],
+    out: Annotated[Path, typer.Option(help="where the executed notebook goes")],
+    study: StudyName = "demo",
+    root: Root = None,
+    device: Device = "cpu",
+    participant: Participant = None,
+    backbone: Backbone = None,
+    condition: Condition = None,
+) -> None:
     """Execute a notebook with the given parameters and keep what came out."""
     from braintuning.pipeline.notebooks import execute
 
-    names = ("study", "root", "device", "participant", "backbone", "condition", "max_memory")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    execute(options.name, options.out, given)
+    file, folder = load_study(study, root).source
+    given = {"study": str(file) if study.endswith((".yaml", ".yml")) else study, "root": folder, "device": device}
+    given |= {"participant": participant, "backbone": backbone, "condition": condition}
+    execute(name, out, {key: value for key, value in given.items() if value is not None})
 
 
-def _viewer(study: Study, options: argparse.Namespace) -> None:
+@app.command()
+def viewer(
+    study: StudyName = "demo",
+    root: Root = None,
+    device: Annotated[str, typer.Option(hidden=True)] = "cpu",
+    write: Annotated[bool, typer.Option("--write", help="write it anew and do not show it")] = False,
+    port: Annotated[int, typer.Option(help="where to show it on this machine")] = 8000,
+) -> None:
     """Show a study's maps on a cortex to turn and unfold, in the browser; needs its alignment."""
     from braintuning.cortex.viewer import serve
+    from braintuning.datasets import open_dataset
     from braintuning.figures.viewer import write_study_viewer
-    from braintuning.pipeline.steps import prepare
 
-    folder = study.figures_folder / "viewer"
-    if options.write or not folder.is_dir():
-        print(write_study_viewer(study, prepare(study)))
-    if not options.write:
-        serve(folder, options.port)
-
-
-def _report(study: Study, options: argparse.Namespace) -> None:
-    """Gather a study's figures, tables and executed notebooks in one HTML page."""
-    from braintuning.pipeline.report import write_report
-
-    print(write_report(study))
+    settings = load_study(study, root)
+    folder = settings.figures_folder / "viewer"
+    if write or not folder.is_dir():
+        print(write_study_viewer(settings, open_dataset(settings)))
+    if not write:
+        serve(folder, port)
 
 
-COMMANDS = {
-    "figures": _figures,
-    "check": _check,
-    "ceiling": _ceiling,
-    "tune": _tune,
-    "extract": _extract,
-    "low-level": _low_level,
-    "preference": _preference,
-    "probe": _probe,
-    "notebook": _notebook,
-    "viewer": _viewer,
-    "report": _report,
+@app.command()
+def fetch(
+    study: StudyName = "paper",
+    participants: Names = None,
+    stories: Names = None,
+    surfaces: Surfaces = True,
+    manifest: Manifest = None,
+    dest: Folder = None,
+    base_url: Annotated[str | None, typer.Option(help="the dataset's root on a server")] = None,
+    workers: Annotated[int, typer.Option(help="files downloaded at a time")] = 4,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list files and bytes only")] = False,
+) -> None:
+    """Download what a study needs of ds003020, or the rest of it."""
+    from braintuning.datasets import download
+    from braintuning.datasets.manifest import BASE_URL, MANIFEST
+
+    options = {"dest": dest, "surfaces": surfaces, "manifest_file": manifest or MANIFEST, "workers": workers}
+    options |= {"base_url": base_url or BASE_URL, "dry_run": dry_run}
+    download.fetch(load_study(study), participants or (), stories or (), **options)
+
+
+@app.command()
+def verify(
+    study: StudyName = "paper",
+    participants: Names = None,
+    stories: Names = None,
+    surfaces: Surfaces = True,
+    manifest: Manifest = None,
+    dest: Folder = None,
+) -> None:
+    """Check size and MD5 of what a study needs of ds003020."""
+    from braintuning.datasets import download
+    from braintuning.datasets.manifest import MANIFEST
+
+    options = {"dest": dest, "surfaces": surfaces, "manifest_file": manifest or MANIFEST}
+    raise typer.Exit(int(download.verify(load_study(study), participants or (), stories or (), **options) > 0))
+
+
+@app.command(rich_help_panel="Steps, as the workflow calls them")
+def check(study: StudyName = "demo", root: Root = None, device: Device = "cpu", out: Path | None = None) -> None:
+    """Read everything that a study uses and say what is wrong with it."""
+    from braintuning.pipeline.check import check as read_everything
+
+    settings = load_study(study, root)
+    dataset = read_everything(settings)
+    with atomic_path(out or settings.results / "dataset.json") as temporary:
+        temporary.write_text(json.dumps({"root": str(settings.root), "participants": dataset.participants}, indent=1))
+
+
+STEPS = {
+    "ceiling": ("ceiling.measure_ceiling", "participant", "Measure the noise ceiling of a participant."),
+    "tune": ("tune.tune_model", "run device max_memory", "Tune one model; under torchrun, by several processes."),
+    "extract": ("extract.extract_layers", "runs device", "Layer activations of one model, or of all of a backbone."),
+    "align": ("align.align", "participant run device first", "Fit encoding models to a participant and score them."),
+    "card": ("card.add_scores", "run", "Write the card of a tuned model with its alignment."),
+    "low-level-features": ("low_level.measure_low_level_features", "participant", "Measure low-level features."),
+    "low-level-alone": ("low_level.measure_low_level_alone", "participant device", "What low-level features explain."),
+    "low-level": (
+        "low_level.measure_impact",
+        "participant run device",
+        "Alignment of a residualised model.",
+    ),
+    "words": ("preference.synthesise_words", "", "Synthesise the words that semantic preference is measured with."),
+    "preference": (
+        "preference.semantic_preference",
+        "run device recordings",
+        "Semantic preference of a model.",
+    ),
+    "probe": ("probe.probe_tasks", "run device task", "Measure a model on the study's downstream tasks, or on one."),
+    "leaks": ("probe.measure_leaks", "device", "Measure what dividing utterances at random does to a score."),
+    "report": ("report.write_report", "", "Gather figures, tables and executed notebooks in one HTML page."),
 }
+"""Function in `pipeline`, what it takes after the study, and what it is for."""
+
+
+def _add_step(name: str, function: str, takes: str, purpose: str) -> None:
+    """Add a command that runs one step."""
+
+    def command(
+        study: StudyName = "demo",
+        root: Root = None,
+        device: Device = "cpu",
+        participant: Participant = None,
+        backbone: Backbone = None,
+        condition: Condition = None,
+        task: Annotated[str | None, typer.Option(help="of the study's downstream tasks, for `probe`")] = None,
+        first: Annotated[int | None, typer.Option(help="training stories to fit to, for `align`")] = None,
+        recordings: Annotated[bool, typer.Option("--recordings", help="people's words, for `preference`")] = False,
+        max_memory: MaxMemory = None,
+    ) -> None:
+        settings = load_study(study, root)
+        given = {"device": device, "task": task, "first": first, "recordings": recordings, "max_memory": max_memory}
+        if "participant" in takes.split():
+            settings.require("participant", participant, settings.participants)
+            given["participant"] = participant
+        if "runs" in takes.split() and condition is None:
+            settings.require("backbone", backbone, tuple(settings.backbones))
+            given["runs"] = [run for run in settings.runs() if run.backbone == backbone]
+        elif {"run", "runs"} & set(takes.split()):
+            given["run"] = settings.run(backbone, condition, participant)
+            given["runs"] = [given["run"]]
+        module, _, work = function.partition(".")
+        step = getattr(import_module(f"braintuning.pipeline.{module}"), work)
+        step(settings, *(given[argument] for argument in takes.split()))
+
+    app.command(name, help=purpose, rich_help_panel="Steps, as the workflow calls them")(command)
+
+
+for _name, _step in STEPS.items():
+    _add_step(_name, *_step)

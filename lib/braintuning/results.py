@@ -58,25 +58,21 @@ def require_file(path: Path) -> Path:
     Raises
     ------
     InputError
-        If there is no such file, if it is empty, or if its content was never downloaded: a link whose target is not
-        there, or a git-annex pointer in its place.
+        There is no such file, it is empty, or its content was never downloaded: a link whose target is not there, or a
+        git-annex pointer in its place.
     """
     path = Path(path)
+    how = f"expected the file: `datalad get {path}` or `python -m braintuning fetch` brings it"
     if path.is_symlink() and not path.exists():
-        target = path.readlink()
-        raise InputError(f"{path}: a link to {target}, whose content is not here; {_how_to_get(path)}")
+        raise InputError(f"{path}: a link to {path.readlink()}, whose content is not here; {how}")
     if not path.is_file():
         raise InputError(f"{path}: {'a folder' if path.is_dir() else 'nothing'} found, expected a file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     with open(path, "rb") as file:
         if file.read(len(ANNEX_POINTER)) == ANNEX_POINTER:
-            raise InputError(f"{path}: a git-annex pointer, whose content is not here; {_how_to_get(path)}")
+            raise InputError(f"{path}: a git-annex pointer, whose content is not here; {how}")
     return path
-
-
-def _how_to_get(path: Path) -> str:
-    return f"expected the file: `datalad get {path}` or `python -m braintuning fetch` brings it"
 
 
 @contextmanager
@@ -92,13 +88,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 
 def on_disk(array: np.ndarray, path: Path) -> np.ndarray:
-    """Write an array to `path` and return it as a read-only map of that file, so that it takes no memory of its own.
-
-    Raises
-    ------
-    InputError
-        The disk has no room for it.
-    """
+    """Write an array to `path`, if the disk has room, and return it as a read-only map that takes no memory."""
     require_space(path.parent, array.nbytes)
     np.save(path, array)
     return np.load(path, mmap_mode="r")
@@ -113,23 +103,15 @@ def require_space(folder: Path, n_bytes: int) -> None:
         raise InputError(f"{folder}: {free / 1e9:.1f} GB free on its disk, {n_bytes / 1e9:.1f} GB needed")
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal text."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def git_commit() -> str:
     """Short commit of the code that runs, with `+` when files differ from it; `unknown` outside a checkout."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(REPOSITORY), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.check_output(["git", "-C", REPOSITORY, *arguments], text=True, stderr=subprocess.DEVNULL)
 
     try:
-        return git("rev-parse", "--short=10", "HEAD") + (
-            "+" if git("status", "--porcelain", "lib", "notebooks") else ""
-        )
+        changed = git("status", "--porcelain", "lib", "notebooks")
+        return git("rev-parse", "--short=10", "HEAD").strip() + "+" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -162,24 +144,8 @@ def inputs_fingerprint(paths: Iterable[Path], root: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def arrays_fingerprint(arrays: Iterable[np.ndarray]) -> str:
-    """Short SHA-256 over shapes, dtypes and every value of arrays."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape} {array.dtype}\n".encode())
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()[:16]
-
-
 def provenance(recipe: Recipe, **more: str) -> dict[str, Any]:
-    """What a result file carries: its recipe, the code's commit, package versions, and whatever else is given.
-
-    A `device` comes with the precision in which models compute there.
-    """
-    if "device" in more:
-        from braintuning.backbone.precision import precision
-
-        more = {**more, "device": f"{more['device']}, {precision(more['device'])}"}
+    """What a result file carries: its recipe, the code's commit, package versions, and whatever else is given."""
     return {"recipe": recipe, "git_commit": git_commit(), "versions": package_versions(), **more}
 
 
@@ -224,7 +190,6 @@ def save_table(path: Path, table: "pd.DataFrame") -> None:
 
 def provenance_columns(study: str, carried: Mapping[str, Any]) -> dict[str, str]:
     """Columns that tell where the rows of a table come from."""
-    versions = " ".join(f"{name}={version}" for name, version in carried["versions"].items())
     return {
         "study": study,
         "weights": carried.get("weights", ""),
@@ -232,5 +197,5 @@ def provenance_columns(study: str, carried: Mapping[str, Any]) -> dict[str, str]
         "inputs": carried["recipe"].get("inputs", ""),
         "recipe": fingerprint(carried["recipe"]),
         "git_commit": carried["git_commit"],
-        "versions": versions,
+        "versions": " ".join(f"{name}={version}" for name, version in carried["versions"].items()),
     }

@@ -1,4 +1,4 @@
-"""The one place that knows time: TR grid, clips, sliding windows, Lanczos resampling, FIR delays."""
+"""TR grid, clips, sliding windows, Lanczos resampling, FIR delays: everything about time is here."""
 
 import numpy as np
 from scipy import sparse
@@ -6,38 +6,28 @@ from scipy import sparse
 from braintuning.errors import InputError
 
 SAMPLE_RATE = 16_000
+LOBES = 3
+"""Zero crossings of the Lanczos kernel that are kept on either side."""
 
 
 def row_times(
     n_rows: int, tr: float, first_volume: int = 10, sound_start: float = 10.0, row_offset: float = 0.0
 ) -> np.ndarray:
-    """Times at which the stored rows of a story were acquired, counted from the start of its sound.
+    """Seconds after the start of the audio at which the stored rows of a story were acquired; (n_rows,) float64.
 
-    In ds003020 the scanner starts 10 s before the sound and the first 10 volumes are not stored, so row `i` is volume
+    In ds003020 the scanner starts 10 s before the audio and the first 10 volumes are not stored, so row `i` is volume
     `i + 10`, acquired `(i + 10) * tr` seconds after the first trigger.
 
     Parameters
     ----------
-    n_rows : int
-        Stored rows.
-    tr : float
-        Repetition time in seconds.
-    first_volume : int
+    tr
+        Repetition time in seconds; `InputError` unless positive.
+    first_volume
         Volume that row 0 holds.
-    sound_start : float
-        Start of the sound in seconds after the first trigger.
-    row_offset : float
+    sound_start
+        Start of the audio in seconds after the first trigger.
+    row_offset
         Where in a volume's acquisition its time lies, in TRs: 0 its start, 0.5 its middle, 1 its end.
-
-    Returns
-    -------
-    times : (n_rows,) float64
-        Seconds after the sound's start; negative before it.
-
-    Raises
-    ------
-    InputError
-        The TR is not positive.
     """
     if not tr > 0:
         raise InputError(f"TR: found {tr}, expected a positive number of seconds")
@@ -50,21 +40,7 @@ def to_samples(times: np.ndarray) -> np.ndarray:
 
 
 def cut(audio: np.ndarray, end: int, n_samples: int) -> np.ndarray:
-    """Samples `[end - n_samples, end)` of `audio`, with silence where the recording has not begun or is over.
-
-    Parameters
-    ----------
-    audio : (samples,) float32
-        Mono, 16 kHz.
-    end : int
-        Sample index one past the last of the cut.
-    n_samples : int
-        Length of the cut.
-
-    Returns
-    -------
-    cut : (n_samples,) float32
-    """
+    """Samples `[end - n_samples, end)` of (samples,) audio as float32, with zeros before its start and past its end."""
     out = np.zeros(n_samples, dtype=np.float32)
     start = end - n_samples
     low, high = max(start, 0), min(end, len(audio))
@@ -74,16 +50,14 @@ def cut(audio: np.ndarray, end: int, n_samples: int) -> np.ndarray:
 
 
 def windows(audio: np.ndarray, ends: np.ndarray, seconds: float) -> np.ndarray:
-    """The audio heard in the `seconds` up to each time: what a model hears to predict a row acquired then.
+    """The `seconds` of audio up to each time: a model's input to predict a row acquired then.
 
     Parameters
     ----------
     audio : (samples,) float32
         Mono, 16 kHz.
     ends : (windows,) float
-        Seconds after the sound's start; each window ends there to the sample.
-    seconds : float
-        Length of a window.
+        Seconds after the start of the audio; each window ends there to the sample.
 
     Returns
     -------
@@ -99,27 +73,14 @@ def window_ends(duration: float, step: float) -> np.ndarray:
     return np.arange(1, n_windows + 1) * step
 
 
-def lanczos_weights(new_times: np.ndarray, old_times: np.ndarray, cutoff: float, lobes: int = 3) -> sparse.csr_array:
-    """Weights of a Lanczos low-pass filter between two time grids.
+def lanczos_weights(new_times: np.ndarray, old_times: np.ndarray, cutoff: float) -> sparse.csr_array:
+    """Weights of a Lanczos low-pass filter between two time grids, in any order; (n_new, n_old) float64.
 
-    `sinc(f t) * sinc(f t / lobes)` within `lobes` zero crossings and 0 outside, with `f = 2 * cutoff` and the sum not
-    normalised (Lanczos 1956; the cut-off convention is that of Huth et al. 2016).
-
-    Parameters
-    ----------
-    new_times, old_times : (n_new,), (n_old,) float
-        Seconds, in any order.
-    cutoff : float
-        Low-pass frequency in Hz.
-    lobes : int
-        Zero crossings kept on either side.
-
-    Returns
-    -------
-    weights : (n_new, n_old) sparse float64
+    `sinc(f t) * sinc(f t / 3)` within 3 zero crossings and 0 outside, with `f = 2 * cutoff`, `cutoff` in Hz, and the
+    sum not normalised (Lanczos 1956; the cut-off convention is that of Huth et al. 2016).
     """
     new_times, old_times = np.asarray(new_times, np.float64), np.asarray(old_times, np.float64)
-    reach, order = lobes / (2 * cutoff), np.argsort(old_times, kind="stable")
+    reach, order = LOBES / (2 * cutoff), np.argsort(old_times, kind="stable")
     low, high = (
         np.searchsorted(old_times, new_times + edge, side, sorter=order)
         for edge, side in ((-reach, "left"), (reach, "right"))
@@ -128,14 +89,12 @@ def lanczos_weights(new_times: np.ndarray, old_times: np.ndarray, cutoff: float,
     ends = np.cumsum(counts)
     columns = order[np.arange(ends[-1] if len(ends) else 0) + np.repeat(low - ends + counts, counts)]
     x = 2 * cutoff * (np.repeat(new_times, counts) - old_times[columns])
-    weights = np.sinc(x) * np.sinc(x / lobes)
+    weights = np.sinc(x) * np.sinc(x / LOBES)
     return sparse.csr_array((weights, columns, np.append(0, ends)), shape=(len(new_times), len(old_times)))
 
 
-def lanczos_resample(
-    data: np.ndarray, old_times: np.ndarray, new_times: np.ndarray, tr: float, lobes: int = 3
-) -> np.ndarray:
-    """Bring features from a fine or irregular time grid to the TR grid.
+def lanczos_resample(data: np.ndarray, old_times: np.ndarray, new_times: np.ndarray, tr: float) -> np.ndarray:
+    """Bring features from a fine or irregular time grid to the TR grid; (n_new, features) in the dtype of `data`.
 
     Low-pass at the Nyquist rate of the TR grid, `1 / (2 tr)`. Like the field's usual code the filter sums over the old
     samples without normalising, so features must be z-scored afterwards.
@@ -145,18 +104,10 @@ def lanczos_resample(
     data : (n_old, features) float
     old_times, new_times : (n_old,), (n_new,) float
         Seconds.
-    tr : float
-        Spacing of the new grid in seconds.
-    lobes : int
-        Zero crossings kept on either side.
-
-    Returns
-    -------
-    resampled : (n_new, features), dtype of `data`
     """
     if len(data) != len(old_times):
         raise InputError(f"Lanczos: found {len(data)} rows of features at {len(old_times)} times, expected as many")
-    weights = lanczos_weights(new_times, old_times, cutoff=1 / (2 * tr), lobes=lobes)
+    weights = lanczos_weights(new_times, old_times, cutoff=1 / (2 * tr))
     return (weights @ data).astype(data.dtype)
 
 
@@ -165,15 +116,15 @@ def delay(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
 
     Parameters
     ----------
-    features : (rows, features) float
+    features : (TRs, features) float
         One story; rows before the story are taken as 0.
     delays : tuple of int
         Shifts in rows, 0 or more.
 
     Returns
     -------
-    delayed : (rows, len(delays) * features)
-        Delay-major columns: all features at the first delay, then at the second.
+    delayed : (TRs, len(delays) * features)
+        All features at the first delay, then at the second.
     """
     delayed = np.zeros((len(features), len(delays), features.shape[1]), dtype=features.dtype)
     for column, shift in enumerate(delays):

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from braintuning.datasets import download as fetch
-from braintuning.datasets import manifest
+import tiny
+from braintuning.datasets import download, manifest
 from braintuning.errors import InputError
 from bucket import Bucket, Fault, write_manifest
 
@@ -27,11 +28,10 @@ SIZES = {LARGE: 3_000_001, MEDIUM: 700_000, SMALL: 5_000}
 SCRIPT = """
 import sys
 from pathlib import Path
-from braintuning.datasets import download as fetch
-from braintuning.datasets import manifest
+from braintuning.datasets import download, manifest
 url, table, dest = sys.argv[1:]
-entries = manifest.read_manifest(Path(table))
-fetch.fetch(entries, Path(dest), url, pause=0.01, report=lambda event: print(event.kind, flush=True))
+download.PAUSE = 0.01
+download.download(manifest.read_manifest(Path(table)), Path(dest), url)
 """
 
 
@@ -61,10 +61,18 @@ def entries(table):
     return manifest.read_manifest(table)
 
 
-def get(entries, dest, bucket, **options):
-    events = []
-    fetch.fetch(entries, dest, bucket.url, **{"pause": 0.001, "retries": 3, "report": events.append, **options})
-    return events
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(download, "PAUSE", 0.001)
+    monkeypatch.setattr(download, "RETRIES", 3)
+
+
+def get(entries, dest, bucket, workers=4, hear=lambda line: None):
+    """The lines that a download logs."""
+    lines = []
+    with tiny.listening(lines.append), tiny.listening(hear):
+        download.download(entries, dest, bucket.url, workers)
+    return lines
 
 
 def assert_whole(dest: Path, source: Path) -> None:
@@ -86,24 +94,24 @@ def starts(bucket: Bucket, path: str) -> list[int]:
 def test_connection_cut_20_times_at_random_offsets(entries, tmp_path, bucket, source):
     numbers = random.Random(20)
     bucket.faults[LARGE].extend(Fault(cut_after=numbers.randrange(0, 250_000)) for _ in range(20))
-    events = get(entries, tmp_path, bucket)
+    lines = get(entries, tmp_path, bucket)
     assert_whole(tmp_path, source)
     offsets = starts(bucket, LARGE)
     assert len(offsets) == 21 and offsets == sorted(offsets) and offsets[-1] > 1_000_000
-    assert Counter(event.kind for event in events)["retry"] == 20
+    assert sum("; again in" in line for line in lines) == 20
 
 
 def test_connection_cut_20_times_and_a_rerun_after_each(entries, tmp_path, bucket, source):
     numbers = random.Random(21)
     bucket.faults[LARGE].extend(Fault(cut_after=numbers.randrange(65_537, 200_000)) for _ in range(20))
 
-    def die_at_the_cut(event):
-        if event.kind == "retry":
+    def die_at_the_cut(line):
+        if "; again in" in line:
             raise RuntimeError("died")
 
     for _ in range(20):
         with pytest.raises(RuntimeError, match="died"):
-            get(entries, tmp_path, bucket, report=die_at_the_cut)
+            get(entries, tmp_path, bucket, hear=die_at_the_cut)
         assert LARGE not in final_names(tmp_path)
     get(entries, tmp_path, bucket)
     assert_whole(tmp_path, source)
@@ -167,7 +175,7 @@ def test_byte_flipped_on_disk_under_the_final_name(entries, tmp_path, bucket, so
     content = bytearray((source / MEDIUM).read_bytes())
     content[-1] ^= 1
     (tmp_path / MEDIUM).write_bytes(content)
-    assert [problem.path for problem in manifest.verify(entries, tmp_path)] == [MEDIUM]
+    assert [entry.path for entry in entries if manifest.check(entry, tmp_path)] == [MEDIUM]
     get(entries, tmp_path, bucket)
     assert_whole(tmp_path, source)
     assert {request.path for request in bucket.requests} == {MEDIUM}
@@ -230,12 +238,13 @@ def test_503_for_ever_is_bounded_and_ends_the_fetch(entries, tmp_path, bucket, s
 
 
 def test_waits_double_up_to_a_bound(entries, tmp_path, bucket, monkeypatch):
-    monkeypatch.setattr(fetch, "LONGEST_PAUSE", 0.004)
+    monkeypatch.setattr(download, "LONGEST_PAUSE", 0.004)
     bucket.always.update(dict.fromkeys(SIZES, Fault(status=503)))
-    events = []
+    monkeypatch.setattr(download, "RETRIES", 4)
+    lines = []
     with pytest.raises(InputError):
-        get(entries, tmp_path, bucket, workers=1, report=events.append, retries=4)
-    waits = [event.text.split("again in ")[1] for event in events if event.kind == "retry"]
+        get(entries, tmp_path, bucket, workers=1, hear=lines.append)
+    waits = [line.split("again in ")[1] for line in lines if "again in" in line]
     assert waits == ["0.001 s", "0.002 s", "0.004 s", "0.004 s"]
 
 
@@ -247,10 +256,11 @@ def test_nobody_listens(entries, tmp_path, source):
 
 
 def test_silent_server_is_given_up(entries, tmp_path, bucket, source, monkeypatch):
-    monkeypatch.setattr(fetch, "SILENCE", 0.2)
+    monkeypatch.setattr(download, "SILENCE", 0.2)
     bucket.bytes_per_second = 10_000
+    monkeypatch.setattr(download, "RETRIES", 0)
     with pytest.raises(InputError, match=r"connection to .* failed"):
-        get(entries, tmp_path, bucket, retries=0)
+        get(entries, tmp_path, bucket)
     bucket.bytes_per_second = None
     get(entries, tmp_path, bucket)
     assert_whole(tmp_path, source)
@@ -331,8 +341,8 @@ def test_two_fetches_at_once_download_each_file_once(entries, table, tmp_path, b
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert_whole(tmp_path, source)
     assert Counter(request.path for request in bucket.requests) == dict.fromkeys(SIZES, 1)
-    kinds = Counter(word for output, _ in outputs for word in output.split())
-    assert kinds["done"] == kinds["kept"] == len(SIZES)
+    fetched = [re.search(r"(\d) of \d files, \S+ at \S+ fetched; all 3 are whole", output)[1] for output, _ in outputs]
+    assert sum(map(int, fetched)) == len(SIZES)
 
 
 def test_second_fetch_takes_over_when_the_first_is_killed(entries, table, tmp_path, bucket, source):
@@ -361,21 +371,21 @@ def _bytes_in_parts(folder):
 
 
 def test_full_disk_in_the_middle(entries, tmp_path, bucket, source, monkeypatch):
-    append = fetch._append
+    append = download._append
 
     def disk_of_a_megabyte(part, chunk):
         if _bytes_in_parts(tmp_path) + len(chunk) > 1_000_000:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         append(part, chunk)
 
-    monkeypatch.setattr(fetch, "_append", disk_of_a_megabyte)
+    monkeypatch.setattr(download, "_append", disk_of_a_megabyte)
     with pytest.raises(InputError, match=r"the disk is full; make room, then run the same command again") as caught:
         get(entries, tmp_path, bucket)
     assert "\n" not in str(caught.value)
     assert LARGE not in final_names(tmp_path)
     left = (tmp_path / f"{LARGE}.part").stat().st_size
     assert left > 0
-    monkeypatch.setattr(fetch, "_append", append)
+    monkeypatch.setattr(download, "_append", append)
     bucket.requests.clear()
     get(entries, tmp_path, bucket)
     assert_whole(tmp_path, source)
@@ -414,10 +424,10 @@ def test_folder_in_the_place_of_a_file(entries, tmp_path, bucket):
 
 
 def test_every_md5_is_checked_and_not_only_sizes(entries, tmp_path, bucket):
-    """The oracle of this file can fail: a tree of right sizes and wrong content is refused by `verify`."""
+    """The oracle of this file can fail: a tree of right sizes and wrong content is refused by `check`."""
     for path, size in SIZES.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(bytes(size))
-    problems = manifest.verify(entries, tmp_path)
-    assert {p.path: p.kind for p in problems} == dict.fromkeys(SIZES, "md5")
-    assert all(hashlib.md5(bytes(SIZES[p.path])).hexdigest() in p.text for p in problems)
+    for entry in entries:
+        found = hashlib.md5(bytes(entry.bytes)).hexdigest()
+        assert manifest.check(entry, tmp_path) == f"{entry.path}: MD5 {found}, the manifest says {entry.md5}"

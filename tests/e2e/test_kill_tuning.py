@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import peft
@@ -12,7 +13,7 @@ import pytest
 import tiny
 import torch
 from braintuning.study.settings import Tuning
-from braintuning.tuning.loop import tune
+from braintuning.tuning.loop import brain_tune
 from braintuning.tuning.model import StoryTargets
 
 EPOCHS, KILLS = 80, 20
@@ -35,11 +36,12 @@ def tune_and_save(folder, checkpoint, lora_rank):
         clip_seconds=0.5, epochs=EPOCHS, patience=EPOCHS, batch_size=4, head_learning_rate=1e-2,
         trunk_learning_rate=1e-3, lora_rank=lora_rank,
     )  # fmt: skip
-    report = (lambda line: (folder / "log").open("a").write(line + "\n")) if checkpoint else (lambda line: None)
-    model, _ = tune(
-        tiny.encoder("hubert"), stories(1, 2), stories(3), settings,
-        checkpoint=folder / "checkpoint" if checkpoint else None, report=report,
-    )  # fmt: skip
+    log = folder / "log" if checkpoint else Path(os.devnull)
+    with tiny.listening(lambda line: log.open("a").write(line + "\n")):
+        model, _ = brain_tune(
+            tiny.encoder("hubert"), stories(1, 2), stories(3), settings,
+            checkpoint=folder / "checkpoint" if checkpoint else None,
+        )  # fmt: skip
     torch.save(model.state_dict(), folder / ("killed.pt" if checkpoint else "whole.pt"))
 
 

@@ -13,12 +13,12 @@ import pytest
 import tiny
 from braintuning import timing
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.demo import dataset as simulated_dataset
-from braintuning.demo import listeners as simulate
+from braintuning.demo import dataset as simulated
+from braintuning.demo import listeners
 from braintuning.demo.listeners import SHARES, SPACES
 from braintuning.lowlevel.features import low_level_features
-from braintuning.pipeline import low_level as low_level_stage
-from braintuning.pipeline.low_level import low_level_impact
+from braintuning.pipeline.ceiling import measure_ceiling
+from braintuning.pipeline.low_level import measure_impact, measure_low_level_alone, measure_low_level_features
 from braintuning.results import save_arrays
 from braintuning.study import Run, load_study
 from braintuning.study.settings import Simulation
@@ -56,8 +56,8 @@ def write_features(path, dataset):
     sound, features = low_level_features(dataset, times, TRAIN, ("power_spectrum", "articulation")), {}
     for story in times:
         heard = dataset.audio(story), dataset.words(story), dataset.phones(story)
-        track = simulate.feature_spaces(*heard, COMPONENTS)["meaning"]
-        steps = (np.arange(len(track)) + 0.5) * simulate.STEP
+        track = listeners.feature_spaces(*heard, COMPONENTS)["meaning"]
+        steps = (np.arange(len(track)) + 0.5) * listeners.STEP
         meaning = timing.lanczos_resample(track, steps, times[story], TR)
         features[story] = np.hstack([*(rows[story] for rows in sound.values()), meaning])[None].astype(np.float32)
     save_arrays(path, features, {"recipe": {"stage": "planted"}, "weights": "none"})
@@ -66,12 +66,15 @@ def write_features(path, dataset):
 
 def impact_of_a_seed(folder, seed):
     settings = Simulation(seed=seed, repeats=6, meaning_components=COMPONENTS)
-    simulated_dataset.write_dataset(folder / "ds", LISTENERS, (*TRAIN, TEST), (TEST,), TR, settings)
+    simulated.write_dataset(folder / "ds", LISTENERS, (*TRAIN, TEST), (TEST,), TR, settings)
     study = load_study(tiny.write_yaml(folder / "planted.yaml", content(folder / "ds")))
-    features = write_features(folder / "features.h5", LebelDataset(folder / "ds", TR))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(low_level_stage, "extract_features", lambda *_: features)
-        paths = [low_level_impact(study, listener, RUN) for listener in LISTENERS]
+    write_features(study.features_file(RUN), LebelDataset(folder / "ds", TR))
+    paths = []
+    for listener in LISTENERS:
+        measure_ceiling(study, listener)
+        measure_low_level_features(study, listener)
+        measure_low_level_alone(study, listener)
+        paths.append(measure_impact(study, listener, RUN))
     return pd.concat([pd.read_csv(path.with_suffix(".csv")) for path in paths]).assign(simulation=seed)
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 HERE = Path(__file__).parent
-N_JOBS = 13
+N_JOBS = 19
 RESULT_OF_JOB = {
     r"noise ceiling of (\S+)": r"ceilings/\1.h5",
     r"features of (\S+)": r"features/\1.h5",
@@ -119,7 +120,7 @@ def test_a_second_run_does_nothing_and_says_so(finished):
     assert time.monotonic() - began < 60
 
 
-def test_deleting_one_result_rebuilds_only_what_hangs_on_it(finished):
+def test_deleting_one_result_rebuilds_only_what_depends_on_it(finished):
     before = finished.modified()
     deleted = finished.results / "alignment" / "SIM01" / "tiny_brain-tuned_SIM01.h5"
     numbers = pd.read_csv(finished.figures / "fig2.csv")
@@ -127,8 +128,41 @@ def test_deleting_one_result_rebuilds_only_what_hangs_on_it(finished):
     output = finished.run()
     after = finished.modified()
     assert {name for name in before if before[name] != after[name]} == {str(deleted.relative_to(finished.results))}
-    assert "5 jobs to do" in output
+    assert "7 jobs to do" in output
     pd.testing.assert_frame_equal(pd.read_csv(finished.figures / "fig2.csv"), numbers)
+
+
+DIRECT = {
+    "title": ("A new title", {"card", "figure"}),
+    "figures.layer": (1, {"align", "figure"}),
+    "encoding.seed": (3, {"align", "figure"}),
+    "encoding.ceiling_threshold": (0.5, {"tune", "align", "figure"}),
+    "features.step_seconds": (0.2, {"features"}),
+    "tuning.seed": (4, {"tune"}),
+    "tuning.batch_size": (4, {"tune"}),
+    "preference.seed": (1, set()),
+}
+AFTER = {
+    "tune": {"features", "align", "card", "figure"},
+    "features": {"align", "card", "figure"},
+    "align": {"card", "figure"},
+}
+
+
+@pytest.mark.parametrize("setting", DIRECT)
+def test_a_changed_setting_runs_the_jobs_that_depend_on_it_and_no_other(finished, setting):
+    value, direct = DIRECT[setting]
+    content = yaml.safe_load(finished.study.read_text())
+    section, _, key = setting.rpartition(".")
+    (content.setdefault(section, {}) if section else content)[key] = value
+    changed = finished.folder / "changed" / "smoke.yaml"
+    changed.parent.mkdir(exist_ok=True)
+    changed.write_text(yaml.safe_dump(content))
+    command = [sys.executable, "-m", "braintuning", "figures", "--study", changed, "--dry-run"]
+    output = subprocess.run(command, env=finished.environment, capture_output=True, text=True, check=True).stdout
+    jobs = {word for line in output.splitlines() if line.startswith("  ") for word in [line.split()[0]]}
+    expected = direct | {after for step in direct for after in AFTER.get(step, ())}
+    assert jobs & {"noise", "tune", "features", "align", "card", "figure"} == expected
 
 
 def test_an_unknown_notebook_parameter_stops_the_notebook(finished):

@@ -65,7 +65,7 @@ def test_two_at_once_do_not_hear_each_other_and_leave_nothing_behind(tmp_path: P
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "echo.ipynb")
     script = (
-        "import sys; from pathlib import Path; from braintuning import notebooks; folder = Path(sys.argv[1]); "
+        "import sys; from pathlib import Path; from braintuning.pipeline import notebooks; folder = Path(sys.argv[1]); "
         "notebooks.NOTEBOOKS = folder; notebooks.execute('echo', folder / f'{sys.argv[2]}.out', {'word': sys.argv[2]})"
     )
     words = ("one", "two", "three")

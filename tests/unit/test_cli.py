@@ -10,7 +10,7 @@ import tiny
 import torch
 from braintuning import cli as command_line
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.pipeline import notebooks
+from braintuning.pipeline import engine, notebooks
 from tiny import one_sentence
 
 
@@ -167,7 +167,7 @@ def test_bad_input_is_one_sentence_before_anything_is_written(check, files, case
 )
 def test_cuda_without_a_gpu(failure, monkeypatch, tmp_path, command):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(command_line.subprocess, "run", lambda *_, **__: pytest.fail("the workflow was started"))
+    monkeypatch.setattr(engine.subprocess, "run", lambda *_, **__: pytest.fail("the workflow was started"))
     one_sentence(failure(*command, "--device", "cuda"), "no CUDA GPU", "use 'cpu'")
     assert not (tmp_path / "results").exists()
 

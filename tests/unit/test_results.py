@@ -1,18 +1,29 @@
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from braintuning import results
+from braintuning.errors import InputError
 from braintuning.results import (
-    arrays_fingerprint,
+    atomic_path,
     fingerprint,
+    generator,
+    git_commit,
     inputs_fingerprint,
     is_done,
     load_arrays,
+    package_versions,
     provenance,
     provenance_columns,
     provenance_of,
+    require_space,
     save_arrays,
     save_table,
 )
@@ -24,7 +35,7 @@ MIB = 1 << 20
 @pytest.fixture
 def result(tmp_path):
     path = tmp_path / "deep" / "result.h5"
-    save_arrays(path, {"r": np.linspace(0, 1, 5000, dtype=np.float32)}, provenance(RECIPE, device="cpu"))
+    save_arrays(path, {"r": np.linspace(0, 1, 5000, dtype=np.float32)}, provenance(RECIPE, device="cpu, float32"))
     return path
 
 
@@ -150,7 +161,7 @@ def test_table_is_whole_or_as_it_was(tmp_path):
 
 
 def test_rows_tell_where_they_come_from():
-    columns = provenance_columns("demo", provenance(RECIPE | {"inputs": "abc"}, device="cpu", weights="hub"))
+    columns = provenance_columns("demo", provenance(RECIPE | {"inputs": "abc"}, device="cpu, float32", weights="hub"))
     assert (columns["study"], columns["weights"], columns["device"], columns["inputs"]) == (
         "demo",
         "hub",
@@ -161,8 +172,152 @@ def test_rows_tell_where_they_come_from():
     assert f"numpy={np.__version__}" in columns["versions"]
 
 
-def test_another_value_shape_or_type_of_an_array_is_another_fingerprint():
-    x = np.arange(6.0).reshape(2, 3)
-    others = [x + 1, x.reshape(3, 2), x.astype(np.float32), x[:, ::-1]]
-    assert arrays_fingerprint([x]) == arrays_fingerprint([np.asfortranarray(x)])
-    assert len({arrays_fingerprint(arrays) for arrays in ([x], [x, x], *([other] for other in others))}) == 6
+def write(path, kind, text):
+    if kind == "file":
+        path.write_text(text)
+    else:
+        path.mkdir()
+        (path / "one").write_text(text)
+        (path / "two").write_text(text)
+
+
+def read(path):
+    if not path.exists():
+        return None
+    return path.read_text() if path.is_file() else {p.name: p.read_text() for p in path.iterdir()}
+
+
+def whole(kind, text):
+    return text if kind == "file" else {"one": text, "two": text}
+
+
+kinds = pytest.mark.parametrize("kind", ["file", "folder"])
+old_or_none = pytest.mark.parametrize("old", ["old", None])
+
+
+@kinds
+@old_or_none
+def test_block_that_succeeds_takes_the_place(tmp_path, kind, old):
+    path = tmp_path / "deep" / "result"
+    path.parent.mkdir()
+    if old:
+        write(path, kind, old)
+    with atomic_path(path) as temporary:
+        write(temporary, kind, "new")
+        assert read(path) == (whole(kind, old) if old else None)
+    assert read(path) == whole(kind, "new")
+    assert list(path.parent.iterdir()) == [path]
+
+
+@kinds
+@old_or_none
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_block_that_raises_leaves_what_was_there(tmp_path, kind, old, error):
+    path = tmp_path / "result"
+    if old:
+        write(path, kind, old)
+    with pytest.raises(error), atomic_path(path) as temporary:
+        write(temporary, kind, "half")
+        raise error
+    assert read(path) == (whole(kind, old) if old else None)
+    assert list(tmp_path.iterdir()) == ([path] if old else [])
+
+
+@kinds
+def test_block_that_writes_nothing_leaves_what_was_there(tmp_path, kind):
+    write(tmp_path / "result", kind, "old")
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "result"):
+        pass
+    assert read(tmp_path / "result") == whole(kind, "old")
+
+
+def run_and_die(script, path):
+    header = "import os, shutil, signal, sys\nfrom pathlib import Path\nfrom braintuning.results import atomic_path\n"
+    footer = "die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\npath = Path(sys.argv[1])\n"
+    died = subprocess.run([sys.executable, "-c", header + footer + script, path], check=False)
+    assert died.returncode == -signal.SIGKILL
+
+
+@kinds
+@old_or_none
+def test_process_killed_in_the_block_leaves_no_half_written_result(tmp_path, kind, old):
+    path = tmp_path / "result"
+    if old:
+        write(path, kind, old)
+    inside = "t.write_text('half')" if kind == "file" else "t.mkdir(), (t / 'one').write_text('half')"
+    run_and_die(f"with atomic_path(path) as t:\n    {inside}, die()", path)
+    assert read(path) == (whole(kind, old) if old else None)
+    assert all(p.name.startswith(".partial-") for p in tmp_path.iterdir() if p != path)
+
+
+def test_process_killed_while_a_folder_is_replaced_leaves_one_whole_or_none(tmp_path):
+    path = tmp_path / "result"
+    write(path, "folder", "old")
+    run_and_die(
+        "def half_remove(folder, *_, **__):\n"
+        "    (Path(folder) / 'one').unlink(), die()\n"
+        "shutil.rmtree = half_remove\n"
+        "with atomic_path(path) as t:\n"
+        "    t.mkdir(), (t / 'one').write_text('new'), (t / 'two').write_text('new')",
+        path,
+    )
+    assert read(path) in (whole("folder", "old"), whole("folder", "new"), None)
+
+
+def test_require_space_names_folder_and_bytes_even_before_the_folder_is_made(tmp_path):
+    folder = tmp_path / "not" / "yet"
+    require_space(folder, 1)
+    with pytest.raises(InputError, match=r"yet: .* GB free on its disk, .* GB needed"):
+        require_space(folder, 10 * shutil.disk_usage(tmp_path).total)
+    assert not folder.exists()
+
+
+def test_git_commit_outside_a_checkout_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_commit() == "unknown"
+    monkeypatch.setenv("PATH", "")
+    assert git_commit() == "unknown"
+
+
+def test_git_commit_marks_code_that_differs_from_it(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+        command = ["git", *identity, *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "code.py").write_text("1")
+    for command in (["init"], ["add", "."], ["commit", "-m", "one"]):
+        git(*command)
+    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
+    commit = git("rev-parse", "HEAD")
+    assert len(git_commit()) >= 10 and commit.startswith(git_commit())
+    (tmp_path / "README").write_text("text is no code")
+    assert commit.startswith(git_commit())
+    (tmp_path / "lib" / "code.py").write_text("2")
+    assert git_commit().endswith("+") and commit.startswith(git_commit()[:-1])
+
+
+def test_versions_of_what_numbers_depend_on():
+    assert package_versions()["numpy"] == np.__version__
+    assert {"torch", "transformers", "himalaya"} <= set(package_versions())
+
+
+def test_same_purpose_same_numbers_whatever_ran_before():
+    first = generator(0, "permute", "SIM01", "thewell").random(5)
+    np.random.default_rng().random(3)
+    generator(0, "noise").random(7)
+    assert generator(0, "permute", "SIM01", "thewell").random(5).tolist() == first.tolist()
+
+
+def test_every_seed_and_label_gives_its_own_numbers():
+    purposes = [(0,), (1,), (0, "a"), (0, "b"), (0, "a", "b"), (0, "b", "a"), (0, "ab"), (0, "a", 1), (0, "a", 2)]
+    assert len({generator(*purpose).random() for purpose in purposes}) == len(purposes)
+
+
+def test_numbers_do_not_depend_on_the_process():
+    code = "from braintuning.results import generator; print(generator(7, 'noise', 3).random())"
+    environment = {**os.environ, "PYTHONHASHSEED": "123"}
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert float(printed.stdout) == generator(7, "noise", 3).random()

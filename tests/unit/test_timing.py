@@ -94,9 +94,8 @@ def test_lanczos_keeps_slow_sines_and_drops_those_above_nyquist(period, gain):
 
 
 @pytest.mark.parametrize(("n_new", "n_old"), [(7, 200), (40, 3), (5, 0), (0, 4)])
-@pytest.mark.parametrize("lobes", [1, 3])
-def test_lanczos_weights_are_those_of_every_pair_of_times(n_new, n_old, lobes):
-    rng = np.random.default_rng(0)
+def test_lanczos_weights_are_those_of_every_pair_of_times(n_new, n_old):
+    lobes, rng = 3, np.random.default_rng(0)
     new, old = rng.uniform(-5, 60, n_new), rng.uniform(0, 50, n_old)
     expected = np.zeros((n_new, n_old))
     for i, here in enumerate(new):
@@ -104,7 +103,7 @@ def test_lanczos_weights_are_those_of_every_pair_of_times(n_new, n_old, lobes):
             x = (here - there) / 2.0045
             if abs(x) <= lobes:
                 expected[i, j] = lobes * np.sin(np.pi * x) * np.sin(np.pi * x / lobes) / (np.pi * x) ** 2
-    found = lanczos_weights(new, old, cutoff=1 / (2 * 2.0045), lobes=lobes)
+    found = lanczos_weights(new, old, cutoff=1 / (2 * 2.0045))
     np.testing.assert_allclose(found.toarray(), expected, atol=1e-12)
     assert found.nnz == np.count_nonzero(expected)
 

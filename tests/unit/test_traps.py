@@ -9,9 +9,8 @@ import subprocess
 import numpy as np
 import pytest
 import tiny_subject
-from braintuning.cortex.brainplot import flatmap
-from braintuning.cortex.pycortex import participant_cortex
-from braintuning.cortex.pycortex_mapper import import_pycortex
+from braintuning.cortex.flatmap import plot_flatmap
+from braintuning.cortex.pycortex import import_pycortex, participant_cortex
 from braintuning.results import REPOSITORY
 from matplotlib.figure import Figure
 
@@ -70,9 +69,9 @@ def test_trap_a_participants_flat_map_needs_no_inkscape(tmp_path, monkeypatch):
     tiny_subject.write_subject(tmp_path / "derivative", "UTS03", seed=0)
     fsaverage = tiny_subject.write_fsaverage(tmp_path / "fsaverage")
     cortex = participant_cortex(tmp_path / "derivative", "UTS03", fsaverage, tmp_path)
-    values, axes = cortex.to_vertices(np.ones(cortex.n_voxels)), Figure().add_subplot()
-    flatmap(axes, cortex.surface, values, cmap="inferno", vmin=0, vmax=1, labels=cortex.vertex_labels)
-    assert axes.images and np.isfinite(values).any()
+    values, axes = np.ones(cortex.n_voxels), Figure().add_subplot()
+    plot_flatmap(values, cortex, vmin=0, vmax=1, ax=axes)
+    assert axes.images and axes.collections
 
 
 def no_outlines(*_, **__):

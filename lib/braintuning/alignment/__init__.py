@@ -1,1 +1,1 @@
-"""Encoding models: features, ridge regression, noise ceilings, statistics."""
+"""Layer activations, encoding models, noise ceilings and significance tests."""

@@ -1,15 +1,27 @@
-"""Encoding models: ridge regression from features to responses, its score, and the noise ceiling."""
+"""Encoding models: ridge regression from delayed features to responses."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 import numpy as np
+import pandas as pd
 import torch
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from braintuning import timing
 from braintuning.alignment.ridge import Split, ridge_predict
+from braintuning.cortex.regions import GROUPS, members
 from braintuning.errors import InputError
+from braintuning.results import generator
 from braintuning.study.settings import Encoding
+
+ALPHAS = tuple(np.logspace(1, 4, 15).tolist())
+SHARE_OF_GPU = 0.3
 
 
 def moments(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column of (rows, columns) data; infinity for the latter of a constant column.
+    """Mean and standard deviation of each column of (TRs, columns) data; infinity for the latter of a constant column.
 
     Columns are constant when they vary by less than float32 resolves. Both are (columns,) float64.
     """
@@ -25,87 +37,95 @@ def zscore(data: np.ndarray) -> np.ndarray:
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Pearson r of matching columns of two (rows, columns) arrays; (columns,), NaN where a column is constant."""
+    """Pearson r of matching columns of two (TRs, columns) arrays; (columns,), NaN where a column is constant."""
     (mean_a, deviation_a), (mean_b, deviation_b) = moments(a), moments(b)
     covariance = ((a - mean_a) * (b - mean_b)).mean(axis=0)
     return np.where(np.isinf(deviation_a + deviation_b), np.nan, covariance / (deviation_a * deviation_b))
 
 
-def noise_ceiling(repeats: np.ndarray) -> np.ndarray:
-    """Highest correlation that a perfect model can reach with the mean response.
+def chunked_splits(n_trs: int, n_splits: int, chunk_trs: int, fraction: float, rng: np.random.Generator) -> list[Split]:
+    """Random splits of a time series into training and validation TRs, sorted indices int64.
 
-    Signal power over the variance of the mean response, square root taken: `CC_max` of Schoppe, Harper, Willmore, King
-    & Schnupp (2016), equations 3 and 8. NaN where the estimated signal power is not positive, so that nothing is
-    divided by it.
-
-    Parameters
-    ----------
-    repeats : (repeats, rows, voxels) float
-        Responses to the same story, two presentations or more.
-
-    Returns
-    -------
-    ceiling : (voxels,) float64
-        In (0, 1], or NaN.
-
-    Raises
-    ------
-    InputError
-        Fewer than two repeats.
+    `chunk_trs` consecutive TRs stay together, and the last chunk takes what is left over; `fraction` is the share that
+    validates. Raises `InputError` with fewer than two chunks.
     """
-    n_repeats = len(repeats)
-    if n_repeats < 2:
-        raise InputError(f"noise ceiling: found {n_repeats} repeat of the test story, expected at least 2")
-    variance_of_sum = np.var(repeats.sum(axis=0, dtype=np.float64), axis=0, ddof=1)
-    sum_of_variances = sum(np.var(repeat, axis=0, ddof=1, dtype=np.float64) for repeat in repeats)
-    signal_power = (variance_of_sum - sum_of_variances) / (n_repeats * (n_repeats - 1))
-    variance_of_mean = variance_of_sum / n_repeats**2
-    measurable = (signal_power > 0) & np.isfinite(moments(repeats.mean(axis=0, dtype=np.float64))[1])
-    ratio = np.divide(signal_power, variance_of_mean, out=np.full(len(signal_power), np.nan), where=measurable)
-    return np.sqrt(np.minimum(ratio, 1))
-
-
-def chunked_splits(
-    n_rows: int, n_splits: int, chunk_rows: int, fraction: float, rng: np.random.Generator
-) -> list[Split]:
-    """Random splits of a time series into training and validation rows, whole chunks at a time.
-
-    Parameters
-    ----------
-    n_rows : int
-        Rows to split.
-    n_splits : int
-        Splits to draw.
-    chunk_rows : int
-        Consecutive rows that stay together; the last chunk takes what is left over.
-    fraction : float
-        Share of the rows that validates.
-    rng : numpy Generator
-
-    Returns
-    -------
-    splits : list of (train, validation), sorted row indices int64
-
-    Raises
-    ------
-    InputError
-        Fewer than two chunks.
-    """
-    n_chunks = n_rows // chunk_rows
+    n_chunks = n_trs // chunk_trs
     if n_chunks < 2:
-        raise InputError(f"encoding model: found {n_rows} training rows, expected at least two chunks of {chunk_rows}")
-    chunk_of_row = np.minimum(np.arange(n_rows) // chunk_rows, n_chunks - 1)
+        raise InputError(f"encoding model: found {n_trs} training TRs, expected at least two chunks of {chunk_trs}")
+    chunk_of_tr = np.minimum(np.arange(n_trs) // chunk_trs, n_chunks - 1)
     n_validation = min(max(round(fraction * n_chunks), 1), n_chunks - 1)
     splits = []
     for _ in range(n_splits):
-        validates = np.isin(chunk_of_row, rng.choice(n_chunks, n_validation, replace=False))
+        validates = np.isin(chunk_of_tr, rng.choice(n_chunks, n_validation, replace=False))
         splits.append((np.flatnonzero(~validates), np.flatnonzero(validates)))
     return splits
 
 
-def alphas_of(settings: Encoding) -> np.ndarray:
-    """The study's penalties, log-spaced; (n_alphas,) float64."""
-    return np.logspace(settings.log10_alpha_min, settings.log10_alpha_max, settings.n_alphas)
+def study_splits(n_trs: int, settings: Encoding, rng: np.random.Generator) -> list[Split]:
+    """`chunked_splits` with a study's settings."""
+    chunk, fraction = settings.validation_chunk_rows, settings.validation_fraction
+    return chunked_splits(n_trs, settings.validation_splits, chunk, fraction, rng)
+
+
+class EncodingModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Voxelwise encoding model: ridge regression with a penalty of its own for every voxel, a scikit-learn estimator.
+
+    The same splits and solver as in a study's encoding models, which predict without forming `coef_`. There is no
+    intercept: z-score features and responses story by story.
+
+    Parameters
+    ----------
+    alphas : sequence of float
+        Penalties to choose among, on the scale of singular values: `|Y - X w|^2 + alpha^2 |w|^2` is minimised.
+    n_splits, chunk_rows, validation_fraction : int, int, float
+        Random validation sets, of whole chunks of consecutive TRs, that choose the penalties; see `chunked_splits`.
+    seed : int
+        Draws the splits.
+    device : str
+        `cpu` or `cuda`.
+
+    Attributes
+    ----------
+    coef_ : (features, voxels) float32, or (features,)
+    best_alphas_ : (voxels,) float64, or float
+        Without the voxel axis where `y` has none.
+    """
+
+    def __init__(
+        self,
+        alphas: Sequence[float] = ALPHAS,
+        n_splits: int = 3,
+        chunk_rows: int = 20,
+        validation_fraction: float = 0.25,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        self.alphas = alphas
+        self.n_splits = n_splits
+        self.chunk_rows = chunk_rows
+        self.validation_fraction = validation_fraction
+        self.seed = seed
+        self.device = device
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
+        """Fit (TRs, features) to (TRs, voxels) or (TRs,); `InputError` with fewer than two chunks of TRs."""
+        X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True, y_numeric=True, ensure_min_samples=2)
+        y, rng = y.astype(np.float32, copy=False), generator(self.seed, "splits")
+        splits = chunked_splits(len(X), self.n_splits, self.chunk_rows, self.validation_fraction, rng)
+        identity = np.eye(X.shape[1], dtype=np.float32)
+        coef, best = ridge_predict(X, y.reshape(len(y), -1), identity, self.alphas, splits, self.device)
+        self.coef_, self.best_alphas_ = (coef, best) if y.ndim == 2 else (coef[:, 0], best[0])
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Responses predicted from (TRs, features): (TRs, voxels) or (TRs,) as in `fit`, float32 or float64 as X is."""
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False) @ self.coef_
+
+    def score(self, X: np.ndarray, y: np.ndarray) -> float:
+        """Mean over voxels of Pearson r between predicted and measured responses, without voxels that are constant."""
+        predicted, measured = (np.reshape(trs, (len(trs), -1)) for trs in (self.predict(X), y))
+        return float(np.nanmean(correlation(predicted, measured)))
 
 
 def predict(
@@ -116,77 +136,107 @@ def predict(
     rng: np.random.Generator,
     device: str = "cpu",
 ) -> np.ndarray:
-    """Responses predicted by a ridge model with the study's penalties and splits; shapes as in `ridge_predict`."""
-    splits = chunked_splits(
-        len(train_x), settings.validation_splits, settings.validation_chunk_rows, settings.validation_fraction, rng
-    )
-    return ridge_predict(train_x, train_y, test_x, alphas_of(settings), splits, device)[0]
+    """Responses predicted by an encoding model with a study's penalties and splits; shapes as in `ridge_predict`."""
+    alphas = np.logspace(settings.log10_alpha_min, settings.log10_alpha_max, settings.n_alphas)
+    return ridge_predict(train_x, train_y, test_x, alphas, study_splits(len(train_x), settings, rng), device)[0]
 
 
 def score_blocks(
-    x: np.ndarray, y: np.ndarray, settings: Encoding, rng: np.random.Generator, gap_rows: int, device: str = "cpu"
+    x: np.ndarray, y: np.ndarray, settings: Encoding, rng: np.random.Generator, gap: int, device: str = "cpu"
 ) -> np.ndarray:
     """Predict each of `settings.folds` contiguous blocks of one story from the others, and average the correlations.
 
     Correlations are taken block by block, since penalties, and with them the size of the predictions, differ between
-    blocks. No mean is added: the mean of the other blocks runs against that of the predicted one.
+    blocks. No mean is added: the mean of the other blocks is anticorrelated with that of the predicted one.
 
     Parameters
     ----------
-    x : (rows, features) float32
-        Z-scored over all rows.
-    y : (rows, columns) float32
-        Z-scored over all rows.
-    settings : Encoding
-    rng : numpy Generator
-    gap_rows : int
-        Rows left out of training on either side of the predicted block, so that no delay reaches across.
-    device : str
+    x, y : (TRs, features), (TRs, columns) float32
+        Z-scored over all TRs.
+    gap : int
+        TRs left out of training on either side of the predicted block, so that no delay reaches across.
 
     Returns
     -------
     r : (columns,) float64
     """
-    rows, scores = np.arange(len(y)), []
-    for block in np.array_split(rows, settings.folds):
-        train = rows[(rows < block[0] - gap_rows) | (rows > block[-1] + gap_rows)]
+    trs, scores = np.arange(len(y)), []
+    for block in np.array_split(trs, settings.folds):
+        train = trs[(trs < block[0] - gap) | (trs > block[-1] + gap)]
         scores.append(correlation(predict(x[train], y[train], x[block], settings, rng, device), y[block]))
     return np.mean(scores, axis=0)
 
 
-def leave_one_out_correlation(responses: np.ndarray) -> np.ndarray:
-    """Correlation of each participant with the mean of all others (Hasson et al. 2004).
+def design_matrix(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
+    """Z-scored and delayed features of one story; (TRs, len(delays) * dim) float32.
+
+    `features`, (lead + TRs, dim), have as many leading TRs as the longest delay.
+    """
+    lead = max(delays)
+    mean, deviation = moments(features[lead:])
+    return timing.delay(((features - mean) / deviation).astype(features.dtype), delays)[lead:]
+
+
+def predict_layers(
+    features: Mapping[str, np.ndarray],
+    responses: Mapping[str, np.ndarray],
+    train: Sequence[str],
+    test: Sequence[str],
+    settings: Encoding,
+    device: str = "cpu",
+) -> Iterator[np.ndarray]:
+    """Responses to the test stories that encoding models of every layer predict, with the same splits for all.
 
     Parameters
     ----------
-    responses : (participants, rows, regions) float
+    features : mapping of story to (layers + 1, lead + TRs, dim) float32
+        As `design_matrix` takes them, layer by layer.
+    responses : mapping of story to (TRs, voxels) float32
+        At least of the training stories.
 
-    Returns
-    -------
-    correlation : (participants, regions) float64
+    Yields
+    ------
+    predicted : (TRs of the test stories after the skipped ones, voxels) float32
     """
-    total = responses.sum(axis=0)
-    others = (total - responses) / (len(responses) - 1)
-    return np.stack([correlation(one, rest) for one, rest in zip(responses, others, strict=True)])
+    train_y = on_device_if_it_fits(standard_responses(responses, train), device)
+    for layer in range(len(features[train[0]])):
+        design = {story: design_matrix(features[story][layer], settings.delays) for story in (*train, *test)}
+        train_x = np.concatenate([design[story] for story in train])
+        splits = generator(settings.seed, "splits")
+        yield predict(train_x, train_y, scored_trs(design, test, settings), settings, splits, device)
 
 
-def group_mean_ceiling(responses: np.ndarray) -> np.ndarray:
-    """Highest correlation that a perfect model can reach with the mean over participants.
+def standard_responses(responses: Mapping[str, np.ndarray], train: Sequence[str]) -> np.ndarray:
+    """Responses to the training stories, each z-scored on its own, one after the other; (TRs, voxels) float32."""
+    ends = np.cumsum([len(responses[story]) for story in train])
+    standard = np.empty((ends[-1], responses[train[0]].shape[1]), np.float32)
+    for story, end in zip(train, ends, strict=True):
+        standard[end - len(responses[story]) : end] = zscore(responses[story])
+    return standard
 
-    Square root of the reliability of a mean of `n` participants whose mean pairwise correlation is `r`,
-    `n r / (1 + (n - 1) r)` (Spearman 1910; Brown 1910). NaN where `r` is not positive.
 
-    Parameters
-    ----------
-    responses : (participants, rows, regions) float
-        Z-scored over rows.
+def on_device_if_it_fits(responses: np.ndarray, device: str) -> np.ndarray | torch.Tensor:
+    """The responses on a GPU where they take less than `SHARE_OF_GPU` of its free memory, else as they are."""
+    if device == "cpu" or responses.nbytes > SHARE_OF_GPU * torch.cuda.mem_get_info()[0]:
+        return responses
+    return torch.from_numpy(responses).to(device)
 
-    Returns
-    -------
-    ceiling : (regions,) float64
+
+def scored_trs(data: Mapping[str, np.ndarray], test: Sequence[str], settings: Encoding) -> np.ndarray:
+    """Responses to the test stories, or their design, without the skipped TRs; (TRs, columns)."""
+    return np.concatenate([data[story][settings.test_skip_rows :] for story in test])
+
+
+def region_table(alignment: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """Mean alignment, (layers + 1, voxels), of each region group; `labels`, (voxels,) str, are the voxels' regions.
+
+    Columns layer, roi, alignment, n_voxels. A voxel is used where its alignment is not NaN; a group without one has a
+    NaN.
     """
-    n = len(responses)
-    pairs = np.triu_indices(n, 1)
-    pairwise = np.stack([np.corrcoef(responses[..., region])[pairs].mean() for region in range(responses.shape[-1])])
-    pairwise = np.where(pairwise > 0, pairwise, np.nan)
-    return np.sqrt(n * pairwise / (1 + (n - 1) * pairwise))
+    rows = []
+    for group in GROUPS:
+        inside = alignment[:, members(labels, group)]
+        n_voxels = int(np.isfinite(inside[0]).sum())
+        means = np.nanmean(inside, axis=1) if n_voxels else np.full(len(inside), np.nan)
+        rows += [(layer, group, mean, n_voxels) for layer, mean in enumerate(means)]
+    return pd.DataFrame(rows, columns=["layer", "roi", "alignment", "n_voxels"])

@@ -1,7 +1,6 @@
-"""Features of stories: what every layer of a speech model holds as they are heard."""
+"""Layer activations over sliding windows."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -9,22 +8,18 @@ import torch
 
 from braintuning import timing
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.positional_convolution import Kernels, kept_kernels
+from braintuning.backbone.fast import Kernels, kept_kernels
 from braintuning.backbone.precision import autocast
 from braintuning.study.settings import Features
 
+PAPER = Features()
 MOST_ON_DEVICE = 256 << 20
 """Bytes of a story's tokens that wait on the device before they are copied from it together."""
 Tokens = tuple[list[np.ndarray], np.ndarray]
 
 
-def _tokens_of_window(window: float, hop: float, step: float, frame_seconds: float) -> np.ndarray:
-    n_tokens = round(min(hop, window) / step)
-    return np.rint(np.arange(n_tokens)[::-1] * step / frame_seconds).astype(np.int64)
-
-
 class _Windows:
-    """Windows over a story, and the tokens that the encoders read from them."""
+    """Windows over a story, and the tokens that the encoders compute from them."""
 
     def __init__(self, audio: np.ndarray, settings: Features) -> None:
         self.audio = torch.from_numpy(audio)
@@ -36,19 +31,19 @@ class _Windows:
         self._times: list[np.ndarray] = []
 
     def cut(self, number: int, length: float) -> torch.Tensor:
-        """The sound of a window, where the story is."""
+        """Audio of a window, on the story's device."""
         end = int(timing.to_samples(self.ends[number]))
         return self.audio[end - int(timing.to_samples(length)) : end]
 
-    def add(self, read: list[torch.Tensor], times: np.ndarray) -> None:
-        """Take what each encoder read, (layers + 1, tokens, dim), after what it read before."""
-        self._on_device.append(read)
+    def add(self, new: list[torch.Tensor], times: np.ndarray) -> None:
+        """Append tokens of each encoder, (layers + 1, tokens, dim)."""
+        self._on_device.append(new)
         self._times.append(times)
-        if len(self._on_device) * sum(tokens.nbytes for tokens in read) > MOST_ON_DEVICE:
+        if len(self._on_device) * sum(tokens.nbytes for tokens in new) > MOST_ON_DEVICE:
             self.fetch()
 
     def fetch(self) -> None:
-        """Take the tokens off the device, in float32."""
+        """Copy the tokens from the device, in float32."""
         if self._on_device:
             of_each = zip(*self._on_device, strict=True)
             self._kept.append([torch.cat(pieces, dim=1).float().cpu().numpy() for pieces in of_each])
@@ -65,42 +60,34 @@ def tokens(
 ) -> Iterator[Tokens]:
     """Tokens of all layers every `step_seconds`, each from a window that ends at most `hop_seconds` later.
 
-    A window holds the last `window_seconds` of sound, or all of it before that much has been heard. With
-    `hop_seconds == step_seconds` every token is the last of its own window, as in the paper. The front end, which all
-    encoders share, runs once for them. The short windows at the start of the stories, each of another length, are
-    read first and for all stories at once; the rest story by story, whose sound and tokens stay on the device.
-
-    Parameters
-    ----------
-    encoders : sequence of SpeechEncoder
-        With the same front end, see `SpeechEncoder.same_front_end`.
-    sounds : sequence of (samples,) float32
-        Mono, 16 kHz; a story each.
-    settings : Features
-    device : str
+    A window holds the last `window_seconds` of audio, or all of it at the start of the story. With `hop_seconds ==
+    step_seconds` every token is the last of its own window, as in the paper. The front end, which all encoders share
+    (see `SpeechEncoder.same_front_end`), runs once for them. The short windows at the start of the stories, each of
+    another length, are computed first and for all stories at once; the others story by story, whose audio and tokens
+    stay on the device.
 
     Yields
     ------
     tokens : list of (layers + 1, n_tokens, dim) float32
         Of each encoder, for one story after the other.
     times : (n_tokens,) float64
-        Seconds after the sound's start.
+        Seconds after the start of the audio.
     """
     stories, kernels = [_Windows(audio, settings) for audio in sounds], {}
-    read = partial(_read, encoders, settings=settings, device=device, kernels=kernels)
     for length in sorted({length for story in stories for length in story.of_length} - {settings.window_seconds}):
-        read([story for story in stories if length in story.of_length], length)
+        begun = [story for story in stories if length in story.of_length]
+        _compute(encoders, begun, length, settings, device, kernels)
     for story in stories:
         story.fetch()
     while stories:
         story = stories.pop(0)
         if settings.window_seconds in story.of_length:
             story.audio = story.audio.to(device)
-            read([story], settings.window_seconds)
+            _compute(encoders, [story], settings.window_seconds, settings, device, kernels)
         yield story.tokens()
 
 
-def _read(
+def _compute(
     encoders: Sequence[SpeechEncoder],
     stories: Sequence[_Windows],
     length: float,
@@ -108,27 +95,25 @@ def _read(
     device: str,
     kernels: Kernels,
 ) -> None:
-    """Add to each story the tokens of its windows of one length, a few windows of whichever story at a time."""
+    """Add to each story the tokens of its windows of one length, in batches across stories."""
     first = encoders[0]
     n_frames = first.n_frames(int(timing.to_samples(length)))
-    back = _tokens_of_window(length, settings.hop_seconds, settings.step_seconds, first.frame_seconds)
+    n_tokens = round(min(settings.hop_seconds, length) / settings.step_seconds)
+    back = np.rint(np.arange(n_tokens)[::-1] * settings.step_seconds / first.frame_seconds).astype(np.int64)
     back = back[back < n_frames]
     frames = torch.from_numpy(n_frames - 1 - back).to(device)
-    every = [(story, number) for story in stories for number in story.of_length[length]]
-    keeping = kept_kernels(kernels)
-    with torch.no_grad(), keeping, autocast(device):
-        for start in range(0, len(every), settings.batch_size):
-            batch = every[start : start + settings.batch_size]
+    windows = [(story, number) for story in stories for number in story.of_length[length]]
+    with torch.no_grad(), kept_kernels(kernels), autocast(device):
+        for start in range(0, len(windows), settings.batch_size):
+            batch = windows[start : start + settings.batch_size]
             front = first.front_end(torch.stack([story.cut(number, length) for story, number in batch]).to(device))
-            read = [encoder.trunk(front, frames=frames) for encoder in encoders]
+            hidden = [encoder.trunk(front, frames=frames) for encoder in encoders]
             for story, group in groupby(range(len(batch)), key=lambda place: batch[place][0]):
                 places = list(group)
                 ends = story.ends[[batch[place][1] for place in places]]
                 mine = slice(places[0], places[-1] + 1)
-                story.add(
-                    [hidden[:, mine].flatten(1, 2) for hidden in read],
-                    (ends[:, None] - back * first.frame_seconds).ravel(),
-                )
+                times = (ends[:, None] - back * first.frame_seconds).ravel()
+                story.add([states[:, mine].flatten(1, 2) for states in hidden], times)
 
 
 def story_features(
@@ -139,25 +124,39 @@ def story_features(
     settings: Features,
     device: str = "cpu",
 ) -> Iterator[list[np.ndarray]]:
-    """Features of all layers on the TR grid, story by story.
+    """`extract_features` of several encoders with the same front end and several stories, in one pass over the audio.
+
+    Yields the features of each encoder, for one story after the other.
+    """
+    for (fine, fine_times), trs in zip(tokens(encoders, sounds, settings, device), times, strict=True):
+        yield [np.stack([timing.lanczos_resample(layer, fine_times, trs, tr) for layer in layers]) for layers in fine]
+
+
+def extract_features(
+    encoder: SpeechEncoder,
+    audio: np.ndarray,
+    times: np.ndarray,
+    tr: float,
+    settings: Features = PAPER,
+    device: str = "cpu",
+) -> np.ndarray:
+    """Activations of every layer at a story's TRs: tokens of sliding windows, resampled by a Lanczos filter.
 
     Parameters
     ----------
-    encoders : sequence of SpeechEncoder
-        With the same front end.
-    sounds : sequence of (samples,) float32
-        Mono, 16 kHz; a story each.
-    times : sequence of (rows,) float
-        Of each story, seconds after the sound's start, `tr` apart.
-    tr : float
-        Seconds.
+    encoder : SpeechEncoder
+        On `device`.
+    audio : (samples,) float32
+        Mono, 16 kHz.
+    times, tr : (TRs,) float, float
+        Seconds after the start of the audio, `tr` apart.
     settings : Features
-    device : str
+        Length, hop and step of the windows in seconds, and how many make a batch; by default as in the paper.
 
-    Yields
-    ------
-    features : list of (layers + 1, rows, dim) float32
-        Of each encoder.
+    Returns
+    -------
+    features : (layers + 1, TRs, dim) float32
+        Not normalised: z-score them, as `encoding.design_matrix` does.
     """
-    for (fine, fine_times), rows in zip(tokens(encoders, sounds, settings, device), times, strict=True):
-        yield [np.stack([timing.lanczos_resample(layer, fine_times, rows, tr) for layer in layers]) for layers in fine]
+    ((features,),) = story_features([encoder], [audio], [times], tr, settings, device)
+    return features

@@ -1,4 +1,4 @@
-"""Statistics of alignment: over participants, over blocks of time, over voxels."""
+"""Significance tests between conditions."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,8 @@ from scipy import stats
 from braintuning.errors import InputError
 
 FEWEST_PARTICIPANTS = 6
-"""With fewer, no signed-rank test can reach p < .05 on both sides (2 / 2^5 = .0625)."""
+"""With fewer, no two-sided signed-rank test can reach p < .05 (2 / 2^5 = .0625)."""
+N_RESAMPLES = 2000
 FEWEST_TO_RESAMPLE = 50
 """With fewer values a percentile interval is too narrow: of two it covers 50 %, of four 80 %, of eight 87 %."""
 
@@ -16,15 +17,7 @@ FEWEST_TO_RESAMPLE = 50
 def signed_rank_p(differences: Sequence[float]) -> float:
     """Two-sided p of the signed-rank test that paired differences lie around zero (Wilcoxon 1945).
 
-    Parameters
-    ----------
-    differences : (participants,) float
-
-    Returns
-    -------
-    p : float
-        NaN with fewer than `FEWEST_PARTICIPANTS` participants in whom the difference is defined (not NaN), or if all
-        differences are zero.
+    NaN with fewer than `FEWEST_PARTICIPANTS` participants whose difference is not NaN, or if all differences are zero.
     """
     differences = np.asarray(differences, float)
     differences = differences[np.isfinite(differences)]
@@ -45,15 +38,8 @@ def false_discovery_q(p: Sequence[float]) -> np.ndarray:
 def conjunction_p(differences: Sequence[tuple[float, float]]) -> float:
     """Two-sided p that not everybody's difference has the same sign (intersection-union test, Berger 1982).
 
-    Parameters
-    ----------
-    differences : sequence of (difference, p)
-        Of each participant, p two-sided.
-
-    Returns
-    -------
-    p : float
-        Twice the largest one-sided p towards the sign of the mean, at most 1.
+    From each participant's (difference, two-sided p): twice the largest one-sided p towards the sign of the mean, at
+    most 1.
     """
     values = np.asarray(differences, float)
     agrees = np.sign(values[:, 0]) == np.sign(values[:, 0].mean())
@@ -61,29 +47,26 @@ def conjunction_p(differences: Sequence[tuple[float, float]]) -> float:
 
 
 def bonferroni_p(p: Sequence[float]) -> float:
-    """P that in nobody there is a difference: the smallest of several p times their number, at most 1; NaN of none.
+    """P that nobody has a difference: the smallest of several p times their number, at most 1; NaN of none.
 
-    It holds however the p values depend on each other (Dunn 1961), as they do when all heard the same story.
+    It holds however the p values depend on each other (Dunn 1961), as they do when all listened to the same story.
     """
     p = np.asarray(p, float)
     p = p[np.isfinite(p)]
     return float(min(1.0, len(p) * p.min())) if len(p) else float("nan")
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Interval of the mean of (n,) values after Student (1908), which takes them to be drawn from a normal law.
-
-    NaN bounds with fewer than two values.
-    """
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of (n,) normally distributed values (Student 1908); NaN with fewer than two."""
     values = np.asarray(values, float)
     if len(values) < 2:
         return float("nan"), float("nan")
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
 def mean_p(values: Sequence[float]) -> float:
-    """Two-sided p that the mean of (n,) values is zero, by the t test that belongs to `mean_interval`; NaN below two.
+    """Two-sided p of the t test that the mean of (n,) values is zero; NaN with fewer than two.
 
     Values that are all the same give 0, or 1 where they are zero.
     """
@@ -95,45 +78,17 @@ def mean_p(values: Sequence[float]) -> float:
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 
-def bootstrap_interval(
-    values: np.ndarray, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of (n,) values (Efron 1979); of fewer than 50, `mean_interval`.
+def bootstrap_interval(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean of (n,) values (Efron 1979); of fewer than 50, `mean_interval`.
 
-    Over voxels it says how evenly a mean is made up in these recordings, not how sure it is for other people or other
-    sound: neighbouring voxels share noise, so that it is too narrow for that. `block_values` has the one over time.
+    Over voxels it describes how a mean varies within these recordings, and is too narrow for other people or other
+    audio, because neighbouring voxels share noise; `block_values` resamples time instead.
     """
     values = np.asarray(values, float)
     if len(values) < FEWEST_TO_RESAMPLE:
-        return mean_interval(values, level)
-    result = stats.bootstrap(
-        (values,), np.mean, confidence_level=level, n_resamples=n_resamples, batch=200, method="percentile", rng=rng
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
-
-
-def _blocks(rows: np.ndarray, block_rows: int) -> np.ndarray:
-    """Cut (rows, voxels) into whole blocks, (blocks, block_rows, voxels) float64; rows left over are not used."""
-    n_blocks = len(rows) // block_rows
-    if n_blocks < 2:
-        raise InputError(f"block permutation: found {len(rows)} rows, expected at least two blocks of {block_rows}")
-    return np.asarray(rows[: n_blocks * block_rows], np.float64).reshape(n_blocks, block_rows, -1)
-
-
-def _standardised(blocks: np.ndarray) -> np.ndarray:
-    deviations = blocks - blocks.mean(axis=(0, 1))
-    scale = np.sqrt((deviations**2).mean(axis=(0, 1)))
-    return deviations / np.where(scale > 0, scale, np.inf)
-
-
-def _p(null: np.ndarray, observed: float) -> float:
-    """(b + 1) / (n + 1), b draws of the null being at least as large as what was observed (Phipson & Smyth 2010).
-
-    NaN where the observed value or one of the null is not a number.
-    """
-    if not (np.isfinite(observed) and np.isfinite(null).all()):
-        return float("nan")
-    return float((1 + np.sum(null >= observed - 1e-12)) / (len(null) + 1))
+        return mean_interval(values)
+    drawn = stats.bootstrap((values,), np.mean, n_resamples=N_RESAMPLES, batch=200, method="percentile", rng=rng)
+    return tuple(map(float, drawn.confidence_interval))
 
 
 def correlation_p(
@@ -144,17 +99,15 @@ def correlation_p(
     block_rows: int = 10,
     n_permutations: int = 1000,
 ) -> float:
-    """One-sided p of a mean correlation: predictions against measurements whose blocks of rows changed places.
+    """One-sided p of a mean correlation, against predictions of measurements whose blocks of TRs are permuted.
 
     Parameters
     ----------
-    predicted, measured : (rows, voxels) float
+    predicted, measured : (TRs, voxels) float
     weights : (voxels,) float
         Weight of each voxel's correlation in the mean: 1, or 1 over its noise ceiling.
-    rng : numpy Generator
     block_rows : int
-        Rows that stay together.
-    n_permutations : int
+        TRs that stay together.
 
     Returns
     -------
@@ -168,7 +121,7 @@ def correlation_p(
     """
     if not np.shape(measured)[1]:
         return float("nan")
-    p, m = (_standardised(_blocks(rows, block_rows)) for rows in (predicted, measured))
+    p, m = (_standard_blocks(trs, block_rows) for trs in (predicted, measured))
     products = np.einsum("itv,jtv,v->ij", p, m, weights, optimize=True) / (p.shape[0] * block_rows * p.shape[2])
     places = np.arange(len(p))
     null = np.array([products[places, rng.permutation(len(p))].sum() for _ in range(n_permutations)])
@@ -186,104 +139,81 @@ def difference_p(
 ) -> float:
     """Two-sided p that two models' mean correlations with the same measurements differ.
 
-    If they did not, it would not matter which of the two predicted a block of rows: the null swaps them block by block.
-    Blocks are taken to be independent. Where they are not, the test is too easy on a difference: of two models that do
-    not differ, in AR(1) noise of .9 and blocks of 10 rows, it finds 13 % different at p < .05; at .35, as fMRI has
-    after a few seconds, 6 %.
-
-    Parameters
-    ----------
-    first, second, measured : (rows, voxels) float
-    weights, rng, block_rows, n_permutations
-        As in `correlation_p`.
-
-    Returns
-    -------
-    p : float
-        NaN as in `correlation_p`.
-
-    Raises
-    ------
-    InputError
-        Fewer than two blocks.
+    Under the null hypothesis the models' predictions can be swapped block by block. Blocks are taken to be independent;
+    where they are not, the test is too liberal: of two models that do not differ it finds, at p < .05 with blocks of 10
+    TRs, 13 % different in AR(1) noise of .9, and 6 % at .35, as fMRI has after a few seconds. Shapes, NaN and errors
+    are as in `correlation_p`.
     """
     if not np.shape(measured)[1]:
         return float("nan")
-    a, b, m = (_standardised(_blocks(rows, block_rows)) for rows in (first, second, measured))
-    sums = {name: _block_sums(model, m) for name, model in (("a", a), ("b", b))}
+    a, b, m = (_standard_blocks(trs, block_rows) for trs in (first, second, measured))
     swapped = rng.random((n_permutations, len(a))) < 0.5
     swapped = np.concatenate([np.zeros((1, len(a)), bool), swapped]).astype(np.float64)
-    n_rows = a.shape[0] * block_rows
-    gap = _mixed_correlation(swapped, sums["b"], sums["a"], n_rows) - _mixed_correlation(
-        swapped, sums["a"], sums["b"], n_rows
-    )
-    means = np.abs(gap @ weights)
+    sums, n_trs = (_block_sums(a, m), _block_sums(b, m)), a.shape[0] * block_rows
+
+    def mixed(kept: list[np.ndarray], other: list[np.ndarray]) -> np.ndarray:
+        """Correlation of `kept` whose `swapped` blocks come from `other`; (draws, voxels)."""
+        totals = [k.sum(axis=0) + swapped @ (o - k) for k, o in zip(kept, other, strict=True)]
+        return _correlation([*totals, 0, n_trs], n_trs)
+
+    means = np.abs((mixed(*sums[::-1]) - mixed(*sums)) @ weights)
     return _p(means[1:], means[0])
-
-
-def _block_sums(model: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums over each block of the prediction, its square, and its product with the measurement; (blocks, voxels)."""
-    return model.sum(axis=1), (model**2).sum(axis=1), (model * measured).sum(axis=1)
-
-
-def _mixed_correlation(swapped: np.ndarray, kept: tuple, other: tuple, n_rows: int) -> np.ndarray:
-    """Correlation with the measurement of `kept` whose `swapped` (draws, blocks) come from `other`; (draws, voxels)."""
-    total, squares, products = (k.sum(axis=0) + swapped @ (o - k) for k, o in zip(kept, other, strict=True))
-    variance = squares / n_rows - (total / n_rows) ** 2
-    return products / n_rows / np.sqrt(np.where(variance > 1e-12, variance, np.inf))
 
 
 def block_values(
     first: np.ndarray, second: np.ndarray | None, measured: np.ndarray, weights: np.ndarray, block_rows: int = 10
 ) -> np.ndarray:
-    """What each block of rows says of a mean correlation, or of the difference between two models'.
+    """Contribution of each block of TRs to a mean correlation, or to the difference between two models'; (blocks,).
 
     The jackknife's pseudo-values (Tukey 1958): n times the whole minus n - 1 times what is left without the block.
-    Their `mean_interval` is that of the mean over other stretches of such recordings. Noise that voxels share is in it,
-    since all voxels of a block go together. Values of several participants in the same blocks may be averaged first.
-
-    Parameters
-    ----------
-    first, measured : (rows, voxels) float
-    second : (rows, voxels) float, or None
-        The other model; without one the values are those of the first's mean correlation.
-    weights : (voxels,) float
-        As in `correlation_p`.
-    block_rows : int
-
-    Returns
-    -------
-    values : (blocks,) float
-        NaN without a voxel.
-
-    Raises
-    ------
-    InputError
-        Fewer than two blocks.
+    Their `mean_interval` is that of the mean over other such recordings, noise that voxels share included, since all
+    voxels of a block go together. Values of several participants in the same blocks may be averaged first. Without a
+    `second` model they are those of the first's mean correlation; NaN without a voxel. Shapes and errors are as in
+    `correlation_p`.
     """
     if not np.shape(measured)[1]:
         return np.full(len(measured) // block_rows, np.nan)
-    m = _standardised(_blocks(measured, block_rows))
+    m = _standard_blocks(measured, block_rows)
+    n_blocks, n_voxels, n_trs = len(m), m.shape[2], len(m) * block_rows
     whole, without = 0.0, 0.0
     for model, sign in ((first, 1), (second, -1)):
         if model is not None:
-            total, left = _correlations_without_blocks(_standardised(_blocks(model, block_rows)), m, weights)
-            whole, without = whole + sign * total, without + sign * left
-    return len(m) * whole - (len(m) - 1) * without
+            sums = [*_block_sums(_standard_blocks(model, block_rows), m), m.sum(axis=1), (m**2).sum(axis=1)]
+            totals = [s.sum(axis=0) for s in sums]
+            left = [total - s for total, s in zip(totals, sums, strict=True)]
+            whole = whole + sign * (_correlation(totals, n_trs) @ weights / n_voxels)
+            without = without + sign * (_correlation(left, n_trs - block_rows) @ weights / n_voxels)
+    return n_blocks * whole - (n_blocks - 1) * without
 
 
-def _correlations_without_blocks(
-    model: np.ndarray, measured: np.ndarray, weights: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Weighted mean correlation of (blocks, rows, voxels) arrays, of all blocks and with each left out in turn."""
+def _standard_blocks(trs: np.ndarray, block_rows: int) -> np.ndarray:
+    """Whole blocks of z-scored (TRs, voxels), (blocks, block_rows, voxels) float64; TRs left over are not used."""
+    n_blocks = len(trs) // block_rows
+    if n_blocks < 2:
+        raise InputError(f"block permutation: found {len(trs)} rows, expected at least two blocks of {block_rows}")
+    blocks = np.asarray(trs[: n_blocks * block_rows], np.float64).reshape(n_blocks, block_rows, -1)
+    deviations = blocks - blocks.mean(axis=(0, 1))
+    scale = np.sqrt((deviations**2).mean(axis=(0, 1)))
+    return deviations / np.where(scale > 0, scale, np.inf)
 
-    def correlation(sums: list[np.ndarray], n_rows: int) -> np.ndarray:
-        model_sum, model_squares, products, sum_, squares = (s / n_rows for s in sums)
-        variance = (model_squares - model_sum**2) * (squares - sum_**2)
-        return (products - model_sum * sum_) / np.sqrt(np.where(variance > 1e-12, variance, np.inf)) @ weights
 
-    sums = [*_block_sums(model, measured), measured.sum(axis=1), (measured**2).sum(axis=1)]
-    totals, n_rows = [s.sum(axis=0) for s in sums], model.shape[0] * model.shape[1]
-    left = [total - s for total, s in zip(totals, sums, strict=True)]
-    n_voxels = model.shape[2]
-    return correlation(totals, n_rows) / n_voxels, correlation(left, n_rows - model.shape[1]) / n_voxels
+def _block_sums(model: np.ndarray, measured: np.ndarray) -> list[np.ndarray]:
+    """Sums over each block of the prediction, its square, and its product with the measurement; (blocks, voxels)."""
+    return [model.sum(axis=1), (model**2).sum(axis=1), (model * measured).sum(axis=1)]
+
+
+def _correlation(sums: Sequence[np.ndarray | float], n_trs: int) -> np.ndarray:
+    """Pearson r from sums of model, its square, its product with the measurement, the measurement and its square."""
+    model, model_squares, products, measured, squares = (total / n_trs for total in sums)
+    variance = (model_squares - model**2) * (squares - measured**2)
+    return (products - model * measured) / np.sqrt(np.where(variance > 1e-12, variance, np.inf))
+
+
+def _p(null: np.ndarray, observed: float) -> float:
+    """(b + 1) / (n + 1), b draws of the null being at least as large as what was observed (Phipson & Smyth 2010).
+
+    NaN where the observed value or one of the null is not a number.
+    """
+    if not (np.isfinite(observed) and np.isfinite(null).all()):
+        return float("nan")
+    return float((1 + np.sum(null >= observed - 1e-12)) / (len(null) + 1))

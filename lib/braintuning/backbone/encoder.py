@@ -1,4 +1,4 @@
-"""Speech models behind one call, from 16 kHz audio to the hidden states of every layer."""
+"""Speech encoder: 16 kHz audio to the hidden states of every layer, the same way for every model family."""
 
 import copy
 import math
@@ -9,17 +9,11 @@ import torch
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
-from braintuning.backbone.families import (
-    adapt_wavlm_attention,
-    standardised,
-    wav2vec2_states,
-    whisper_log_mel,
-    whisper_states,
-    without_decoder,
-)
-from braintuning.backbone.fast import convolved
-from braintuning.backbone.files import Preprocessor, load_model, load_preprocessor, supported
-from braintuning.backbone.weights import quiet_transformers, resolve
+from braintuning.backbone import weights
+from braintuning.backbone.families import adapt_wavlm_attention, hidden_states, standardised, whisper_log_mel
+from braintuning.backbone.fast import front_convolutions
+from braintuning.backbone.pypi_weights import encoder_only
+from braintuning.backbone.weights import Preprocessor
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 from braintuning.timing import SAMPLE_RATE
@@ -28,43 +22,43 @@ LORA_TARGETS = r".*encoder\.layers\.\d+\.(self_attn|attention)\.(q|k|v|out)_proj
 
 
 class SpeechEncoder(torch.nn.Module):
-    """A wav2vec2, HuBERT, WavLM or Whisper encoder: a frozen front end and a trainable trunk.
+    """Encoder of a wav2vec2, HuBERT, WavLM or Whisper model, from audio to the hidden states of every layer.
 
-    Layer 0 is the input of the first transformer block and layer k the output of block k, in every family; the last
-    layer includes the model's final norm where it has one (Whisper, and wav2vec2, HuBERT and WavLM with
-    `do_stable_layer_norm`). Dropout, LayerDrop and SpecAugment are off at all times: `train` turns on nothing but the
-    dropout of LoRA adapters.
+    Call it for everything at once, or the frozen `front_end` (normalisation of each clip and convolutions, or log-mel
+    input) and the trainable `trunk` (transformer blocks) one after the other.
+
+    Layer 0 is the input of the first block and layer k the output of block k, in every family. The last layer includes
+    the final norm where the model has one: Whisper, and models with `do_stable_layer_norm`. Dropout, LayerDrop and
+    SpecAugment are always off; `train` turns on only the dropout of LoRA adapters.
 
     Attributes
     ----------
     model : PreTrainedModel
-        The transformers model; Whisper without its decoder.
-    family : str
-        One of `backbone_files.FAMILIES`.
-    name, weights_from : str
-        What was asked for, and where the weights came from.
+        Whisper without its decoder.
+    family, name, weights_from : str
+        One of `weights.FAMILIES`, the name asked for, and where the weights came from.
     pad_to_30s : bool
-        Whether Whisper sees each clip padded with silence to its full 30 s, as it was trained, or only the clip.
-        Of no effect in other families.
+        Whether Whisper's input is each clip padded with silence to 30 s, as in its training, or the clip alone.
     n_layers, dim : int
-        Transformer blocks, and channels of their hidden states.
+        Number of transformer blocks, and channels of a hidden state.
     frame_seconds : float
         Time from one frame to the next (0.02).
+
+    Examples
+    --------
+    >>> encoder = SpeechEncoder.from_pretrained("data/models/hubert-small")
+    >>> encoder(torch.zeros(1, 16_000)).shape  # (layers + 1, batch, frames, dim) of 1 s of audio
+    torch.Size([7, 1, 49, 256])
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        preprocessor: Preprocessor,
-        *,
-        name: str,
-        weights_from: str,
-        pad_to_30s: bool = True,
+        self, model: PreTrainedModel, preprocessor: Preprocessor, *, name: str, weights_from: str, pad_to_30s: bool
     ) -> None:
         super().__init__()
-        self.family = supported(model.config.model_type, name)
-        self.model = without_decoder(model) if self.family == "whisper" else model
-        self.preprocessor = preprocessor
+        self.family = weights.supported_family(model.config.model_type, name)
+        if self.family == "whisper" and model.config.decoder_layers:
+            model = encoder_only(model.config, model.encoder.state_dict())
+        self.model, self.preprocessor = model, preprocessor
         self.name, self.weights_from, self.pad_to_30s = name, weights_from, pad_to_30s
         self.n_layers, self.dim = model.config.num_hidden_layers, model.config.hidden_size
         if preprocessor.sampling_rate != SAMPLE_RATE:
@@ -83,29 +77,25 @@ class SpeechEncoder(torch.nn.Module):
         self.eval()
 
     @classmethod
-    def from_pretrained(
-        cls, name_or_folder: str | Path, *, pad_to_30s: bool | None = None, cache: Path | None = None
-    ) -> "SpeechEncoder":
+    def from_pretrained(cls, name_or_folder: str | Path, *, pad_to_30s: bool | None = None) -> "SpeechEncoder":
         """Load a model from a folder, the Hugging Face hub or an installed package (see `weights.resolve`).
 
         Parameters
         ----------
         name_or_folder : str or Path
-            Such as `facebook/hubert-base-ls960`, or what `save_pretrained` wrote.
+            Such as `facebook/hubert-base-ls960`, or a folder written by `save_pretrained`.
         pad_to_30s : bool, optional
-            See the class; by default what the folder was saved with, else True.
-        cache : Path, optional
-            Folder for converted embedded weights.
+            By default as saved in the folder, else True.
 
         Raises
         ------
         InputError
-            When nothing of that name is found, or it is of another architecture or incomplete.
+            The model is not found, of another architecture or incomplete.
         """
         name = str(name_or_folder)
-        found, weights_from = resolve(name_or_folder, cache)
-        model = load_model(Path(found), name)
-        preprocessor = load_preprocessor(model.config, Path(found))
+        folder, weights_from = weights.resolve(name)
+        model = weights.load_transformers_model(Path(folder), name)
+        preprocessor = weights.load_preprocessor(model.config, Path(folder))
         if pad_to_30s is None:
             pad_to_30s = getattr(preprocessor, "pad_to_30s", True)
         return cls(model, preprocessor, name=name, weights_from=weights_from, pad_to_30s=pad_to_30s)
@@ -113,49 +103,23 @@ class SpeechEncoder(torch.nn.Module):
     @classmethod
     def from_config(cls, config: PreTrainedConfig, *, pad_to_30s: bool = True, seed: int = 0) -> "SpeechEncoder":
         """Make a model with random weights drawn from `seed`; raises InputError for another architecture."""
-        name = f"random {supported(config.model_type, 'configuration')}"
+        name = f"random {weights.supported_family(config.model_type, 'configuration')}"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = AutoModel.from_config(copy.deepcopy(config))
-        weights_from = f"random weights, seed {seed}"
-        return cls(model, load_preprocessor(config), name=name, weights_from=weights_from, pad_to_30s=pad_to_30s)
+        preprocessor, weights_from = weights.load_preprocessor(config), f"random weights, seed {seed}"
+        return cls(model, preprocessor, name=name, weights_from=weights_from, pad_to_30s=pad_to_30s)
 
-    def train(self, mode: bool = True) -> "SpeechEncoder":
-        """Stay in eval mode but for the dropout of LoRA adapters, which follows `mode`."""
-        super().train(False)
-        for module in self.modules():
-            if hasattr(module, "lora_dropout"):
-                module.lora_dropout.train(mode)
-        return self
-
-    def n_frames(self, n_samples: int) -> int:
-        """Frames that `n_samples` of audio cover; raises InputError when they are too few, or too many for Whisper."""
-        if self.family == "whisper":
-            frames, most = math.ceil(n_samples / self._frame_samples), self.model.config.max_source_positions
-            if frames > most:
-                found, limit = n_samples / SAMPLE_RATE, most * self.frame_seconds
-                raise InputError(f"{self.name}: a clip of {found:.2f} s, expected at most {limit:g} s")
-        else:
-            frames = n_samples
-            for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
-                frames = max((frames - kernel) // stride + 1, 0)
-        if frames < 1:
-            raise InputError(f"{self.name}: a clip of {n_samples} samples, too short for one frame")
-        return frames
+    def forward(self, audio: torch.Tensor, layers: Sequence[int] | None = None) -> torch.Tensor:
+        """Hidden states, (layers + 1, batch, frames, dim), of (batch, samples) audio, without frames of padding."""
+        return self.trunk(self.front_end(audio), self.n_frames(audio.shape[1]), layers)
 
     @torch.no_grad()
     def front_end(self, audio: torch.Tensor) -> torch.Tensor:
-        """Run the frozen part: normalisation of each clip on its own and convolutions, or Whisper's log-mel input.
+        """Run the frozen part on (batch, samples) float 16 kHz audio of full scale ±1; (batch, frames, channels).
 
-        Parameters
-        ----------
-        audio : (batch, samples) float
-            16 kHz, full scale ±1; moved to the model's device.
-
-        Returns
-        -------
-        front : (batch, frames, channels)
-            Whisper: with positions added, and as many frames as the trunk works on (1500 with `pad_to_30s`).
+        For Whisper with positions added, and 1500 frames with `pad_to_30s`. Raises InputError for audio of another
+        shape or dtype, and as `n_frames` does.
         """
         if audio.ndim != 2 or not audio.is_floating_point():
             found = f"{tuple(audio.shape)} {audio.dtype}"
@@ -163,9 +127,7 @@ class SpeechEncoder(torch.nn.Module):
         audio = audio.to(next(self.model.parameters()).device, torch.float32)
         n_frames = self.n_frames(audio.shape[1])
         if self.family != "whisper":
-            if self.preprocessor.do_normalize:
-                audio = standardised(audio)
-            return convolved(self.model, audio)
+            return front_convolutions(self.model, standardised(audio) if self.preprocessor.do_normalize else audio)
         if self.pad_to_30s:
             n_frames = self.model.config.max_source_positions
         encoder, gelu = self.model.encoder, functional.gelu
@@ -181,61 +143,68 @@ class SpeechEncoder(torch.nn.Module):
     ) -> torch.Tensor:
         """Run the trainable part on the output of `front_end`, as far as the last layer asked for.
 
+        Attention sees every frame, whichever are returned.
+
         Parameters
         ----------
         front : (batch, frames, channels) float
         n_frames : int, optional
-            Leading frames to return, such as `n_frames(samples)` that leaves out Whisper's padding; all by default.
-            Attention sees every frame.
+            Leading frames to return, such as `n_frames(samples)` to leave out Whisper's padding; all by default.
         layers : sequence of int, optional
             Layers to return, -1 being the last; all by default.
         frames : (n,) int64, optional
-            Frames to return, in their order, instead of the leading ones.
+            Frames to return instead of the leading ones.
 
         Returns
         -------
-        hidden : (layers + 1, batch, frames, dim)
-            In the order of `layers` where that is given.
+        hidden : (layers, batch, frames, dim)
+            Layers and frames in the order in which they were asked for.
         """
         every = range(self.n_layers + 1)
         wanted = every if layers is None else [every[layer] for layer in layers]
         if frames is None:
             frames = slice(n_frames if n_frames and n_frames < front.shape[1] else None)
-        states_of = whisper_states if self.family == "whisper" else wav2vec2_states
-        states = states_of(self.model, front, max(wanted), frames)
-        kept = {layer: state for layer, state in enumerate(states) if layer in wanted}
+        states = enumerate(hidden_states(self.model, front, max(wanted), frames))
+        kept = {layer: state for layer, state in states if layer in wanted}
         return torch.stack([kept[layer] for layer in wanted])
 
+    def n_frames(self, n_samples: int) -> int:
+        """Frames that `n_samples` of audio cover; raises InputError if these are none, or too many for Whisper."""
+        if self.family == "whisper":
+            frames, most = math.ceil(n_samples / self._frame_samples), self.model.config.max_source_positions
+            if frames > most:
+                found, limit = n_samples / SAMPLE_RATE, most * self.frame_seconds
+                raise InputError(f"{self.name}: a clip of {found:.2f} s, expected at most {limit:g} s")
+        else:
+            frames = n_samples
+            for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
+                frames = max((frames - kernel) // stride + 1, 0)
+        if frames < 1:
+            raise InputError(f"{self.name}: a clip of {n_samples} samples, too short for one frame")
+        return frames
+
     def same_front_end(self, other: "SpeechEncoder") -> bool:
-        """Whether another encoder's front end gives the same for every sound."""
-        mine, its = (self._front_state(), other._front_state())
+        """Whether another encoder's front end has the same weights, so that its output serves for both."""
+        mine, its = self._front_state(), other._front_state()
         return mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in mine)
 
-    def _front_state(self) -> dict[str, torch.Tensor]:
-        trunk = {id(parameter) for part in self._trunk_parts() for parameter in part.parameters()}
-        heard = self.model.encoder if self.family == "whisper" else self.model
-        return {name: p for name, p in heard.named_parameters() if id(p) not in trunk and name != "masked_spec_embed"}
-
-    def forward(self, audio: torch.Tensor, layers: Sequence[int] | None = None) -> torch.Tensor:
-        """Hidden states `(layers + 1, batch, frames, dim)` of `(batch, samples)` audio, covered frames only."""
-        return self.trunk(self.front_end(audio), self.n_frames(audio.shape[1]), layers)
+    def train(self, mode: bool = True) -> "SpeechEncoder":
+        """Stay in eval mode except for the dropout of LoRA adapters, which follows `mode`."""
+        super().train(False)
+        for module in self.modules():
+            if hasattr(module, "lora_dropout"):
+                module.lora_dropout.train(mode)
+        return self
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        """Parameters to tune: the trunk, or the adapters alone after `lora`."""
+        """Parameters to tune: the trunk's, or the adapters' alone after `lora`."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def lora(self, rank: int = 8, alpha: float = 32, dropout: float = 0.1, seed: int = 0) -> "SpeechEncoder":
         """Add low-rank adapters to the q, k, v and output projections of every block; only these stay trainable.
 
-        Parameters
-        ----------
-        rank : int
-        alpha : float
-            The adapters' product is scaled by `alpha / rank` (Hu et al. 2021, LoRA).
-        dropout : float
-            On the adapters' input, after `train()`.
-        seed : int
-            Of the adapters' first values.
+        Their product is scaled by `alpha / rank` (Hu et al. 2021, LoRA); `dropout` of their input follows `train`;
+        `seed` is that of their initial values.
         """
         from peft import LoraConfig, LoraModel
 
@@ -250,12 +219,12 @@ class SpeechEncoder(torch.nn.Module):
         return self.train(self.training)
 
     def save_pretrained(self, folder: Path) -> None:
-        """Write a folder that `transformers.AutoModel.from_pretrained` loads, whole or not at all; adapters merged."""
+        """Write a folder that `transformers.AutoModel` loads, adapters merged; whole or not at all."""
         model = copy.deepcopy(self._tuner[0]).merge_and_unload() if self._tuner else self.model
         preprocessor = copy.deepcopy(self.preprocessor)
         if self.family == "whisper":
             preprocessor.pad_to_30s = self.pad_to_30s
-        with atomic_path(Path(folder)) as temporary, quiet_transformers():
+        with atomic_path(Path(folder)) as temporary, weights.quiet_transformers():
             model.save_pretrained(temporary)
             preprocessor.save_pretrained(temporary)
 
@@ -265,8 +234,13 @@ class SpeechEncoder(torch.nn.Module):
             return [encoder.layers, encoder.layer_norm]
         return [self.model.feature_projection, encoder]
 
+    def _front_state(self) -> dict[str, torch.Tensor]:
+        trunk = {id(parameter) for part in self._trunk_parts() for parameter in part.parameters()}
+        used = self.model.encoder if self.family == "whisper" else self.model
+        return {name: p for name, p in used.named_parameters() if id(p) not in trunk and name != "masked_spec_embed"}
+
     def _log_mel(self, audio: torch.Tensor, n_frames: int) -> torch.Tensor:
-        """Whisper's log-mel input `(batch, mels, columns)`, with what the convolutions see past `n_frames`."""
+        """Whisper's log-mel input `(batch, mels, columns)`, including what the convolutions need past `n_frames`."""
         n_fft, hop = self.preprocessor.n_fft, self.preprocessor.hop_length
         columns = min(2 * n_frames + 2, 2 * self.model.config.max_source_positions)
         log_mel = whisper_log_mel(audio, self.mel_filters, columns, n_fft, hop)

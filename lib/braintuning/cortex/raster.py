@@ -1,4 +1,4 @@
-"""The cortex as seen on a page: which vertices each pixel of a flat map or of an inflated view shows."""
+"""Pixels of a flat map or an inflated view: which vertices each of them shows."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 
-from braintuning.cortex.surface import Surface
+from braintuning.cortex.surface import Surface, vertex_normals
 from braintuning.errors import InputError
 
 CAMERA_X = {("left", "lateral"): -1, ("left", "medial"): 1, ("right", "medial"): -1, ("right", "lateral"): 1}
@@ -47,18 +47,16 @@ class Raster:
     sheet: tuple[np.ndarray, ...]
     blend: sparse.csr_array
 
+    @property
+    def aspect(self) -> float:
+        """Height over width."""
+        return float(np.ptp(self.y) / np.ptp(self.x))
+
     def paint(self, colours: np.ndarray) -> np.ndarray:
-        """Image of vertices of the given colours, interpolated linearly within each triangle.
+        """Opaque image, (rows, columns, 4) uint8, of vertices of the given colours; the first row is the lowest.
 
-        Parameters
-        ----------
-        colours : ndarray, (n_vertices, 3 or more)
-            Red, green and blue from 0 to 1; more columns are not looked at.
-
-        Returns
-        -------
-        ndarray of uint8, (rows, columns, 4)
-            Red, green, blue and full opacity; the first row is the lowest. White where there is no cortex.
+        `colours` (n_vertices, 3 or more) are red, green and blue from 0 to 1, interpolated linearly within each
+        triangle. White where there is no cortex.
         """
         opaque = np.full((len(colours), 4), 255, np.float32)
         opaque[:, :3] *= colours[:, :3]
@@ -68,30 +66,12 @@ class Raster:
         return image.view(np.uint8).reshape(*self.vertex.shape, 4)
 
 
-def flat_image(surface: Surface) -> Raster:
-    """Pixels of the flat map of a surface; `InputError` when it has no flat mesh."""
-    return view_image(surface, FLAT)
-
-
 @lru_cache(maxsize=64)
-def view_image(surface: Surface, view: View) -> Raster:
+def view_image(surface: Surface, view: View = FLAT) -> Raster:
     """Pixels of one view of a surface; kept in memory.
 
-    Parameters
-    ----------
-    surface : Surface
-        The brain.
-    view : str or tuple of str
-        'flat', or hemisphere and side such as ('left', 'lateral'), seen from far away (orthographic).
-
-    Returns
-    -------
-    Raster
-
-    Raises
-    ------
-    InputError
-        If the view is unknown, or 'flat' for a surface without a flat mesh.
+    `view` is 'flat', or hemisphere and side such as ('left', 'lateral'), seen from far away (orthographic). An unknown
+    one, or 'flat' for a surface without a flat mesh, is an `InputError`.
     """
     if view == FLAT:
         if surface.flat_coordinates is None or surface.flat_faces is None:
@@ -113,21 +93,13 @@ def view_image(surface: Surface, view: View) -> Raster:
 
 @lru_cache(maxsize=64)
 def facing_light(surface: Surface, view: View) -> np.ndarray:
-    """How much of the light each vertex of an inflated view catches, from 0 to 1; (n_vertices,) float64.
+    """Light that each vertex of an inflated view catches, (n_vertices,) from 0 to 1, by Lambert's cosine law.
 
-    The light shines from the camera, a little from above and in front (Lambert's cosine law on vertex normals).
+    It shines from the camera, a little from above and in front.
     """
-    hemisphere = view[0]
-    coordinates, faces = surface.inflated[hemisphere]
-    corners = coordinates[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(face_normals[:, k], 3), len(coordinates)) for k in range(3)], axis=1
-    )
-    light = np.array(LIGHT) * [CAMERA_X[view], 1, 1]
-    lengths = np.linalg.norm(normals, axis=1) * np.linalg.norm(light)
+    light = np.array(LIGHT) * [CAMERA_X[view], 1, 1] / np.linalg.norm(LIGHT)
     caught = np.ones(surface.n_vertices)
-    caught[surface.vertices(hemisphere)] = np.clip(normals @ light / np.maximum(lengths, 1e-12), 0, 1)
+    caught[surface.vertices(view[0])] = np.clip(vertex_normals(*surface.inflated[view[0]]) @ light, 0, 1)
     return caught
 
 
@@ -153,7 +125,9 @@ def _raster(points: np.ndarray, faces: np.ndarray, n_vertices: int, columns: int
     vertex[filled] = np.take_along_axis(corners, weights.argmax(axis=1)[:, None], axis=1)[:, 0]
     pointers = np.arange(0, 3 * len(order) + 1, 3)
     blend = sparse.csr_array((weights.ravel(), corners.ravel(), pointers), shape=(len(order), n_vertices))
-    return Raster(x, y, vertex, _sheet(filled, x, y, flat), blend)
+    within = ndimage.binary_erosion(filled, iterations=max(1, round(SHEET_MARGIN / pixel)) if flat else 1)
+    sheet = smooth_curves(within, x, y, SHEET_SMOOTHING if flat else SILHOUETTE_SMOOTHING)
+    return Raster(x, y, vertex, sheet, blend)
 
 
 def _covered(triangles: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -184,12 +158,6 @@ def _covered(triangles: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray,
 
 def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
-
-
-def _sheet(filled: np.ndarray, x: np.ndarray, y: np.ndarray, flat: bool) -> tuple[np.ndarray, ...]:
-    steps = max(1, round(SHEET_MARGIN / (x[1] - x[0]))) if flat else 1
-    within = ndimage.binary_erosion(filled, iterations=steps)
-    return smooth_curves(within, x, y, SHEET_SMOOTHING if flat else SILHOUETTE_SMOOTHING)
 
 
 def smooth_curves(mask: np.ndarray, x: np.ndarray, y: np.ndarray, smoothing: float) -> tuple[np.ndarray, ...]:

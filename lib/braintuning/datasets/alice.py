@@ -1,5 +1,6 @@
-"""Alice (Brennan et al. 2016): people listening to one story, as time courses of six regions."""
+"""Reader of Alice (Brennan et al. 2016): responses of six regions to one story."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from braintuning import timing
 from braintuning.datasets import audio, textgrid
+from braintuning.datasets.base import check_speech
 from braintuning.datasets.responses import require_usable
 from braintuning.errors import InputError, MissingTier
 
@@ -16,34 +18,33 @@ REGIONS = ("LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG")
 
 
 class AliceDataset:
-    """Region time courses of every participant whose file lies in `timecourses_10mm/`.
+    """Region time courses of every participant whose file can be used.
 
     Parameters
     ----------
-    root : Path
+    root
         Folder that holds `timecourses_10mm/`, `words.TextGrid` and one recording.
-    tr : float
+    tr
         Repetition time in seconds.
 
     Attributes
     ----------
-    left_out : dict
+    left_out
         Participants whose file cannot be used, with the reason.
 
     Raises
     ------
     InputError
-        The folder is not there or holds no participant.
+        The folder is missing or holds no usable participant.
     """
 
     def __init__(self, root: Path, tr: float) -> None:
-        self.root = Path(root)
-        self.tr = tr
-        files = sorted((self.root / "timecourses_10mm").glob("s*-timecourses.txt"))
+        self.root, self.tr = Path(root), tr
+        self.words_file = self.root / "words.TextGrid"
+        folder = self.root / "timecourses_10mm"
+        files = sorted(folder.glob("s*-timecourses.txt"))
         if not files:
-            raise InputError(
-                f"{self.root / 'timecourses_10mm'}: no sNN-timecourses.txt found, expected one a participant"
-            )
+            raise InputError(f"{folder}: no sNN-timecourses.txt found, expected one a participant")
         self.left_out: dict[str, str] = {}
         self._responses: dict[str, np.ndarray] = {}
         for path in files:
@@ -52,33 +53,25 @@ class AliceDataset:
                 self._responses[participant] = self._read(path)
             except InputError as error:
                 self.left_out[participant] = str(error)
-        self._leave_out_odd_lengths()
+        if not self._responses:
+            raise InputError(f"{self.root}: no usable participant; " + "; ".join(self.left_out.values()))
+        lengths = {participant: len(responses) for participant, responses in self._responses.items()}
+        usual = statistics.mode(lengths.values())
+        for participant in [participant for participant, length in lengths.items() if length != usual]:
+            found = f"found {lengths[participant]} volumes, expected {usual} as in others"
+            self.left_out[participant] = f"{participant}: {found}"
+            del self._responses[participant]
 
     def _read(self, path: Path) -> np.ndarray:
+        expected = f"expected {len(REGIONS)} numbers a row: {' '.join(REGIONS)}"
         try:
             responses = np.loadtxt(path, ndmin=2)
         except ValueError:
-            raise InputError(
-                f"{path}: rows of unequal length or not numbers, expected {len(REGIONS)} numbers"
-            ) from None
+            raise InputError(f"{path}: rows of unequal length or not numbers, {expected}") from None
         if responses.shape[1] != len(REGIONS):
-            raise InputError(
-                f"{path}: found shape {responses.shape}, expected {len(REGIONS)} numbers a row: {' '.join(REGIONS)}"
-            )
+            raise InputError(f"{path}: found shape {responses.shape}, {expected}")
         require_usable(responses, path)
         return responses
-
-    def _leave_out_odd_lengths(self) -> None:
-        lengths = [len(responses) for responses in self._responses.values()]
-        if not lengths:
-            raise InputError(f"{self.root}: no usable participant; " + "; ".join(self.left_out.values()))
-        usual = max(set(lengths), key=lengths.count)
-        for participant, responses in list(self._responses.items()):
-            if len(responses) != usual:
-                self.left_out[participant] = (
-                    f"{participant}: found {len(responses)} volumes, expected {usual} as in others"
-                )
-                del self._responses[participant]
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -95,48 +88,43 @@ class AliceDataset:
         return (STORY,)
 
     def audio_file(self, story: str = STORY) -> Path:
-        """Return the recording: the only sound file in the folder."""
+        """The recording: the only audio file in the folder."""
         found = sorted(p for p in self.root.iterdir() if p.suffix in {".flac", ".wav", ".ogg"})
         if len(found) != 1:
-            raise InputError(f"{self.root}: found {len(found)} sound files, expected one .flac, .wav or .ogg")
+            raise InputError(f"{self.root}: found {len(found)} audio files, expected one .flac, .wav or .ogg")
         return found[0]
 
     def audio(self, story: str = STORY) -> np.ndarray:
-        """Sound of the story: (samples,) float32, mono, 16 kHz."""
+        """Audio of the story: (samples,) float32, mono, 16 kHz."""
         return audio.read_audio(self.audio_file())
 
     def words(self, story: str = STORY) -> list[textgrid.Interval]:
-        """Words of the story, with start and end in seconds after the scanner's start, which is the sound's."""
-        return textgrid.read_tier(self.root / "words.TextGrid", "word")
+        """Words of the story, in seconds after the start of its audio, which is the scanner's."""
+        return textgrid.read_tier(self.words_file, "word")
 
     def phones(self, story: str = STORY) -> list[textgrid.Interval]:
         """Not annotated in this dataset."""
-        raise MissingTier(f"{self.root / 'words.TextGrid'}: has no phone tier; this dataset gives word times alone")
+        raise MissingTier(f"{self.words_file}: has no phone tier; this dataset gives word times alone")
 
     def responses(self, participant: str, story: str = STORY) -> np.ndarray:
-        """Time courses in scanner units; (rows, 6) float64, columns as in `REGIONS`."""
+        """Time courses in scanner units; (TRs, 6) float64, columns as in `REGIONS`."""
         self._require(participant)
         return self._responses[participant]
 
     def tr_times(self, story: str = STORY) -> np.ndarray:
-        """Seconds after the sound's start at which each row was acquired: row 0 is volume 10; (rows,) float64."""
+        """When each TR was acquired, from volume 10 on, in seconds after the start of the audio; (TRs,) float64."""
         n_rows = len(next(iter(self._responses.values())))
         return timing.row_times(n_rows, self.tr, UNSTORED_VOLUMES, sound_start=0.0)
 
     def check(self, stories: Mapping[str, Sequence[str]] | None = None) -> list[str]:
-        """Read the recording and the words, so that everything wrong with them is known before long work starts."""
-        sound = self.audio()
-        duration = len(sound) / timing.SAMPLE_RATE
+        """Read the recording and the words, to know before long work what is wrong with them."""
+        file, last = self.audio_file(), self.tr_times()[-1]
         words = self.words()
-        if not words:
-            raise InputError(f"{self.root / 'words.TextGrid'}: found no word in tier 'word', expected at least one")
-        audio.require_signal(sound, self.audio_file(), within=(words[0].start, words[-1].end))
-        textgrid.check_within(words, duration, self.root / "words.TextGrid")
-        if not self.tr_times()[-1] < duration + 30:
-            raise InputError(
-                f"{self.audio_file()}: the sound lasts {duration:.1f} s and the last volume was acquired at "
-                f"{self.tr_times()[-1]:.1f} s, expected within 30 s of its end"
-            )
+        duration = check_speech(self.audio(), file, words, self.words_file)
+        textgrid.check_within(words, duration, self.words_file)
+        if not last < duration + 30:
+            found = f"the audio lasts {duration:.1f} s and the last volume was acquired at {last:.1f} s"
+            raise InputError(f"{file}: {found}, expected within 30 s of its end")
         return []
 
     def _require(self, participant: str) -> None:

@@ -1,4 +1,4 @@
-"""What the stages ask of a dataset, whatever its files look like."""
+"""Interface of a dataset, whatever its files look like."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,14 +7,17 @@ from typing import Protocol
 import numpy as np
 
 from braintuning.cortex.subject import Cortex
+from braintuning.datasets.audio import require_signal
 from braintuning.datasets.textgrid import Interval
+from braintuning.errors import InputError
+from braintuning.timing import SAMPLE_RATE
 
 
 class Dataset(Protocol):
-    """Sounds, words and responses of people who listened to stories.
+    """Audio, words and responses of people who listened to stories.
 
-    Arrays are time first; times are seconds after the start of the story's sound. Every method raises `InputError`,
-    naming the file, when it cannot give what was asked for.
+    Times are seconds after the start of the story's audio. Every method raises `InputError`, naming the file, when it
+    cannot give what was asked for.
     """
 
     root: Path
@@ -31,7 +34,7 @@ class Dataset(Protocol):
         """Recording of a story."""
 
     def audio(self, story: str) -> np.ndarray:
-        """Sound of a story: (samples,) float32, mono, 16 kHz."""
+        """Audio of a story: (samples,) float32, mono, 16 kHz."""
 
     def words(self, story: str) -> list[Interval]:
         """Words of a story with their times."""
@@ -40,28 +43,33 @@ class Dataset(Protocol):
         """Phones of a story (ARPAbet) with their times."""
 
     def tr_times(self, story: str) -> np.ndarray:
-        """When each row of responses was acquired; (rows,) float64."""
+        """When each TR of a story's responses was acquired; (TRs,) float64."""
 
     def responses_file(self, participant: str, story: str) -> Path:
         """File of a participant's responses to a story."""
 
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
-        """Responses, z-scored; (rows, voxels) float32, of the voxels where (n_voxels,) bool `voxels` is True."""
+        """Responses, z-scored; (TRs, voxels) float32, of the voxels where (n_voxels,) bool `voxels` is True."""
 
     def n_repeats(self, participant: str, story: str) -> int:
-        """Presentations of a story whose responses are there one by one."""
+        """Presentations of a story whose responses are stored one by one."""
 
     def repeats(self, participant: str, story: str) -> np.ndarray:
-        """Responses to each presentation; (repeats, rows, voxels) float32."""
+        """Responses to each presentation; (repeats, TRs, voxels) float32."""
 
     def n_voxels(self, participant: str) -> int:
-        """Voxels of a participant."""
+        """Number of a participant's voxels."""
 
     def cortex(self, participant: str) -> Cortex:
         """Where the voxels lie: surface, regions, and the way from voxels to vertices."""
 
     def check(self, stories: Mapping[str, Sequence[str]]) -> Sequence[str]:
-        """Read everything that a study needs of {participant: stories}, to know before long work what is wrong.
+        """Read what a study needs of {participant: stories}, before long work; a line for each file usable in part."""
 
-        Gives back a line for each file that can be used but not whole, such as one with broken voxels.
-        """
+
+def check_speech(audio: np.ndarray, audio_file: Path, words: Sequence[Interval], words_file: Path) -> float:
+    """Seconds of a recording; `InputError` unless it has words and goes on throughout them."""
+    if not words:
+        raise InputError(f"{words_file}: found no word in tier 'word', expected at least one")
+    require_signal(audio, audio_file, within=(words[0].start, words[-1].end))
+    return len(audio) / SAMPLE_RATE

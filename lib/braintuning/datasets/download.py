@@ -1,293 +1,296 @@
-"""Resumable, checked, parallel download of the files in a manifest.
+"""The commands `fetch` and `verify`: resumable, checked and parallel download of ds003020.
 
-pooch checks and renames, but throws a broken download away and does not keep two processes apart. Files of ds003020 are
-up to 2 GB, so this module downloads with requests and goes on with what is there.
+Files are up to 2 GB. pooch starts a broken download again from nothing and does not keep two processes apart, and
+urllib3's Retry ends with the headers of a response; so requests does the transfers and pooch the hashes.
 """
 
 import errno
 import fcntl
+import logging
 import os
-import re
+import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 import requests
+from pooch import file_hash
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from braintuning.datasets import manifest
-from braintuning.datasets.manifest import Entry
+from braintuning.datasets.manifest import BASE_URL, MANIFEST, VOLUMES, Entry, needed_files
 from braintuning.errors import InputError
-from braintuning.results import CACHE, require_space
+from braintuning.results import atomic_path, require_space
+from braintuning.study import Study
 
-BASE_URL = "https://s3.amazonaws.com/openneuro.org/ds003020/"
-DEST = CACHE / "ds003020"
-CHUNK = 1 << 16
+log = logging.getLogger(__name__)
+
 SILENCE = 60.0
-LONGEST_PAUSE = 30.0
+"""Seconds without a byte after which a connection is given up."""
+RETRIES = 6
+"""How often in a row the download of a file may fail without a new byte before the whole fetch ends."""
+PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds to wait after the first failure, doubled after each further one, and the most."""
 PASSING = (408, 425, 429)
+"""Answers below 500 that may be others a moment later."""
 AGAIN = "run the same command again to go on from here"
-
-
-@dataclass(frozen=True)
-class Event:
-    """What happened to one file.
-
-    `bytes`: `n_bytes` more arrived (negative when a download starts again); `done`: fetched and checked; `kept`: it was
-    whole already; `retry` and `failed`: see `text`.
-    """
-
-    entry: Entry
-    kind: Literal["bytes", "done", "kept", "retry", "failed"]
-    n_bytes: int = 0
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class _Job:
-    dest: Path
-    base_url: str
-    retries: int
-    pause: float
-    reporter: Callable[[Event], None]
-    stop: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def report(self, event: Event) -> None:
-        with self.lock:
-            self.reporter(event)
-
-
-class _InterruptedError(Exception):
-    """The connection or the server failed in a way that may pass."""
-
-
-class _StoppedError(Exception):
-    """Another file's failure, or the user, ended the whole fetch."""
+_readable = partial(tqdm.format_sizeof, suffix="B")
 
 
 def fetch(
-    entries: Sequence[Entry],
-    dest: Path,
-    base_url: str = BASE_URL,
+    study: Study,
+    participants: Sequence[str] = (),
+    stories: Sequence[str] = (),
     *,
+    dest: Path | None = None,
+    surfaces: bool = True,
+    manifest_file: Path = MANIFEST,
+    base_url: str = BASE_URL,
     workers: int = 4,
-    retries: int = 6,
-    pause: float = 1.0,
-    report: Callable[[Event], None] = lambda event: None,
+    dry_run: bool = False,
 ) -> None:
-    """Download files below `dest` until each has its manifest's size and MD5.
+    """Fetch what a study needs of ds003020 into `dest` (the study's root), or with `dry_run` only say what is missing.
 
-    A file grows as `<name>.part` and takes its name once it is whole, so a fetch that ends early, however it ends, is
-    gone on with by the next. Two fetches into the same folder share the work: a file is locked while it is downloaded.
+    `needed_files` selects the files and `download` brings them, with their errors. The table of volumes, which the
+    bucket's manifest does not list, is copied from `<manifest>_respdict.json`.
+    """
+    entries = needed_files(study, participants, stories, surfaces=surfaces, manifest_file=manifest_file)
+    dest = dest or study.root
+    if dry_run:
+        complete, unchecked, left = manifest.plan(entries, dest)
+        for entry in left:
+            log.info("%13s  %s", f"{entry.bytes:,}", entry.path)
+        here = f"{len(complete)} checked and {len(unchecked)} unchecked files are in {dest}"
+        log.info("%s in %d files to fetch; %s", _readable(sum(left.values())), len(left), here)
+        return
+    download(entries, dest, base_url, workers)
+    volumes = manifest_file.with_name(f"{manifest_file.stem}_respdict.json")
+    if volumes.exists() and not (dest / VOLUMES).exists():
+        with atomic_path(dest / VOLUMES) as path:
+            shutil.copyfile(volumes, path)
 
-    Parameters
-    ----------
-    entries
-        What to fetch.
-    dest
-        Root of the dataset on this machine.
-    base_url
-        Its root on the server.
-    workers
-        Files downloaded at a time.
-    retries
-        How often in a row a file's download may fail without a new byte before the whole fetch ends.
-    pause
-        Seconds to wait after the first failure, doubled after each further one up to 30.
-    report
-        Called with every `Event`, never by two threads at once.
+
+def verify(
+    study: Study,
+    participants: Sequence[str] = (),
+    stories: Sequence[str] = (),
+    *,
+    dest: Path | None = None,
+    surfaces: bool = True,
+    manifest_file: Path = MANIFEST,
+) -> int:
+    """Check size and MD5 of what a study needs of ds003020, logging what is wrong with a file; the number of these."""
+    entries = needed_files(study, participants, stories, surfaces=surfaces, manifest_file=manifest_file)
+    dest, n_wrong = dest or study.root, 0
+    with _bar(sum(entry.bytes for entry in entries)) as bar, ThreadPoolExecutor(4) as pool:
+        for entry, problem in zip(entries, pool.map(partial(manifest.check, dest=dest), entries), strict=True):
+            bar.update(entry.bytes)
+            if problem:
+                n_wrong += 1
+                log.info(problem)
+    log.info("%d of %d files in %s are right", len(entries) - n_wrong, len(entries), dest)
+    return n_wrong
+
+
+def download(entries: Sequence[Entry], dest: Path, base_url: str = BASE_URL, workers: int = 4) -> None:
+    """Download files below `dest`, `workers` at a time, until each has its manifest's size and MD5.
+
+    A file grows as `<name>.part` and takes its name once it is whole, so a download that ends early, however it ends,
+    is gone on with by the next. Two processes share the work: a file is locked while it is downloaded.
 
     Raises
     ------
     InputError
-        If the disk is too small or full, the server lacks a file or holds another one under its name, or it cannot be
-        reached. A file that the server lacks does not keep the others from being fetched.
+        The disk is too small or full, the server lacks a file or holds another one under its name, or it cannot be
+        reached. A file that the server lacks does not keep the others from being downloaded.
     """
     if not base_url.startswith(("http://", "https://")):
         raise InputError(f"base URL {base_url!r} does not start with http:// or https://")
     if workers < 1:
         raise InputError(f"{workers} workers asked for, expected at least 1")
-    start = manifest.plan(entries, dest)
-    require_space(dest, start.n_bytes)
-    job = _Job(Path(dest), base_url, retries, pause, report)
-    for entry in start.complete:
-        job.report(Event(entry, "kept"))
-    failures = _run(job, [*start.unchecked, *start.to_fetch], workers)
-    if len(failures) == 1:
-        raise InputError(failures[0])
-    if failures:
-        raise InputError(f"{len(failures)} files of {len(entries)} could not be fetched; the first: {failures[0]}")
-
-
-def _run(job: _Job, entries: Sequence[Entry], workers: int) -> list[str]:
-    failures = []
-    with ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(_fetch_one, entry, job): entry for entry in entries}
+    _, unchecked, left = manifest.plan(entries, dest)
+    require_space(dest, sum(left.values()))
+    files, n_bytes = [*unchecked, *left], sum(entry.bytes for entry in left)
+    with _bar(n_bytes, n_bytes - sum(left.values())) as bar, ThreadPoolExecutor(workers) as pool:
+        job = _Download(dest, base_url.rstrip("/"), len(files), bar)
         try:
-            for future in as_completed(futures):
-                try:
-                    future.result()
-                except InputError as error:
-                    failures.append(str(error))
-                    job.report(Event(futures[future], "failed", text=str(error)))
-                except _StoppedError:
-                    pass
+            failures = [failure for failure in pool.map(job.bring, files) if failure]
         except BaseException:
             job.stop.set()
             raise
-    return failures
+    if failures:
+        several = f"{len(failures)} files of {len(entries)} could not be fetched; the first: "
+        raise InputError(several * (len(failures) > 1) + failures[0])
+    log.info("%s fetched; all %d are whole in %s", job.summary(), len(entries), dest)
 
 
-def _fetch_one(entry: Entry, job: _Job) -> None:
-    target = job.dest / entry.path
-    try:
-        if job.stop.is_set():
-            raise _StoppedError
-        whole = manifest.check(entry, job.dest) is None
-        if not whole:
+@dataclass
+class _Download:
+    """What the workers of one download share."""
+
+    dest: Path
+    base_url: str
+    n_files: int
+    bar: tqdm
+    stop: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    start: float = field(default_factory=time.monotonic)
+    fetched: int = 0
+    received: int = 0
+
+    def summary(self) -> str:
+        rate = self.received / max(time.monotonic() - self.start, 1e-3)
+        return f"{self.fetched} of {self.n_files} files, {_readable(self.received)} at {_readable(rate)}/s"
+
+    def bring(self, entry: Entry) -> str | None:
+        """Download one file unless it is here; a sentence where that failed."""
+        target = self.dest / entry.path
+        try:
+            if self.stop.is_set() or manifest.check(entry, self.dest) is None:
+                return None
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(manifest.part_path(target), job.stop) as part:
-                whole = manifest.check(entry, job.dest) is None
-                if whole:
+            with _locked(manifest.part_path(target), self.stop) as part:
+                if manifest.check(entry, self.dest) is None:
                     part.truncate(0)
-                else:
-                    _download(entry, part, job)
-                    os.fsync(part.fileno())
-                    os.replace(part.name, target)
-                    manifest.remember(entry, job.dest)
-        job.report(Event(entry, "kept" if whole else "done"))
-    except OSError as error:
-        job.stop.set()
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{target}: the disk is full; make room, then {AGAIN}") from error
-        raise InputError(f"{target}: cannot be written ({error.strerror})") from error
+                    return None
+                self._fill(part, entry)
+                os.fsync(part.fileno())
+                os.replace(part.name, target)
+            manifest.remember(entry, self.dest)
+        except CancelledError:
+            return None
+        except InputError as error:
+            log.info(error)
+            return str(error)
+        except OSError as error:
+            self.stop.set()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return f"{target}: the disk is full; make room, then {AGAIN}"
+            return f"{target}: cannot be written ({error.strerror})"
+        with self.lock:
+            self.fetched += 1
+            if self.bar.disable:
+                log.info("%s %s; %s", entry.path, _readable(entry.bytes), self.summary())
+        return None
+
+    def _fill(self, part: FileIO, entry: Entry) -> None:
+        """Fill `part` until its MD5 is right; a whole file with another MD5 is downloaded once more from its start."""
+        for again in (True, False):
+            self._receive_all(part, entry)
+            found = file_hash(part.name, "md5")
+            if found == entry.md5:
+                return
+            self._empty(part)
+            problem = f"{entry.path}: MD5 of what {self.base_url}/ sends is {found}, the manifest says {entry.md5}"
+            if again:
+                log.info("%s; once more from its start", problem)
+        raise InputError(problem)
+
+    def _receive_all(self, part: FileIO, entry: Entry) -> None:
+        """Ask for what `part` lacks until it has all of it, or no new byte came in many times in a row."""
+        most, failures = _length(part), 0
+        while _length(part) != entry.bytes:
+            try:
+                self._receive(part, entry)
+            except ConnectionError as reason:
+                failures = 0 if _length(part) > most else failures + 1
+                most = max(most, _length(part))
+                if failures > RETRIES:
+                    self.stop.set()
+                    raise InputError(f"{entry.path}: {reason}, {failures} times in a row; {AGAIN}") from reason
+                wait = min(PAUSE * 2 ** max(failures - 1, 0), LONGEST_PAUSE)
+                log.info("%s: %s; again in %g s", entry.path, reason, wait)
+                if self.stop.wait(wait):
+                    raise CancelledError from reason
+
+    def _receive(self, part: FileIO, entry: Entry) -> None:
+        """Append to `part` what one request gives of the bytes that it lacks; `ConnectionError` where that may pass."""
+        have = _length(part)
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        try:
+            url = f"{self.base_url}/{quote(entry.path)}"
+            with requests.get(url, headers=headers, stream=True, timeout=SILENCE) as response:
+                self._require_continuation(response, part, entry)
+                for chunk in response.iter_content(1 << 16):
+                    if self.stop.is_set():
+                        raise CancelledError
+                    _append(part, chunk)
+                    self._count(len(chunk))
+        except requests.RequestException as error:
+            raise ConnectionError(f"the connection to {self.base_url}/ failed ({type(error).__name__})") from error
+        if (sent := _length(part)) > entry.bytes:
+            self._empty(part)
+            raise InputError(f"{entry.path}: {response.url} sends {sent} bytes, the manifest says {entry.bytes}")
+        if sent < entry.bytes:
+            raise ConnectionError(f"{self.base_url}/ ended the file early")
+
+    def _require_continuation(self, response: requests.Response, part: FileIO, entry: Entry) -> None:
+        """Raise unless the response's body goes on where `part` ends, which is emptied when the body starts afresh."""
+        status, size = response.status_code, response.headers.get("Content-Length", entry.bytes)
+        if status in PASSING or status >= 500:
+            raise ConnectionError(f"{self.base_url}/ answered {status} {response.reason}")
+        if status not in (200, 206, 416):
+            raise InputError(f"{entry.path}: {response.url} answered {status} {response.reason}")
+        if status == 200 and int(size) != entry.bytes and "Content-Encoding" not in response.headers:
+            raise InputError(f"{entry.path}: {response.url} holds {size} bytes, the manifest says {entry.bytes}")
+        asked = f"bytes {_length(part)}-{entry.bytes - 1}/{entry.bytes}"
+        if status != 206 or response.headers.get("Content-Range") != asked:
+            self._empty(part)
+            if status != 200:
+                raise ConnectionError(f"{self.base_url}/ did not send the range asked for")
+
+    def _count(self, n_bytes: int) -> None:
+        with self.lock:
+            self.received += n_bytes
+            self.bar.update(n_bytes)
+
+    def _empty(self, part: FileIO) -> None:
+        if _length(part):
+            self._count(-_length(part))
+            part.truncate(0)
+
+
+@contextmanager
+def _bar(n_bytes: int, n_here: int = 0) -> Iterator[tqdm]:
+    """A bar of bytes where there is a terminal, with room for what is logged."""
+    with (
+        logging_redirect_tqdm([logging.getLogger("braintuning")]),
+        tqdm(total=n_bytes, initial=n_here, unit="B", unit_scale=True, disable=None) as bar,
+    ):
+        yield bar
 
 
 @contextmanager
 def _locked(path: Path, stop: threading.Event) -> Iterator[FileIO]:
-    """Open a file for appending once no other fetch holds it, and leave none behind that is empty."""
-
-    def is_open_file() -> bool:
-        return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
-
-    while True:
+    """Open a file for appending once no other process holds it, and leave none behind that is empty."""
+    while not stop.is_set():
         with open(path, "ab", buffering=0) as file:
-            _wait_for_lock(file, stop)
-            if is_open_file():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                ours = os.path.samestat(path.stat(), os.fstat(file.fileno()))
+            except (BlockingIOError, FileNotFoundError):
+                stop.wait(0.1)
+                continue
+            if ours:
                 try:
-                    yield file
+                    return (yield file)
                 finally:
-                    if is_open_file() and _length(file) == 0:
-                        path.unlink()
-                return
-
-
-def _wait_for_lock(file: FileIO, stop: threading.Event) -> None:
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if stop.wait(0.1):
-                raise _StoppedError from None
+                    with suppress(FileNotFoundError):
+                        if path.stat().st_size == 0:
+                            path.unlink()
+    raise CancelledError
 
 
 def _length(part: FileIO) -> int:
     return os.fstat(part.fileno()).st_size
-
-
-def _download(entry: Entry, part: FileIO, job: _Job) -> None:
-    """Fill `part` until its MD5 is right; a whole file with another MD5 is downloaded once more from its start."""
-    most, failures, afresh = _length(part), 0, False
-    while True:
-        try:
-            _receive(entry, part, job)
-        except _InterruptedError as reason:
-            failures = 0 if _length(part) > most else failures + 1
-            most = max(most, _length(part))
-            if failures > job.retries:
-                job.stop.set()
-                raise InputError(f"{entry.path}: {reason}, {failures} times in a row; {AGAIN}") from reason
-            wait = min(job.pause * 2 ** max(failures - 1, 0), LONGEST_PAUSE)
-            job.report(Event(entry, "retry", text=f"{entry.path}: {reason}; again in {wait:g} s"))
-            if job.stop.wait(wait):
-                raise _StoppedError from reason
-            continue
-        found = manifest.md5(Path(part.name))
-        if found == entry.md5:
-            return
-        _restart(entry, part, job)
-        sentence = f"{entry.path}: MD5 of what {_url(entry, job)} sends is {found}, the manifest says {entry.md5}"
-        if afresh:
-            raise InputError(sentence)
-        job.report(Event(entry, "retry", text=f"{sentence}; once more from its start"))
-        most, failures, afresh = 0, 0, True
-
-
-def _restart(entry: Entry, part: FileIO, job: _Job) -> None:
-    if _length(part):
-        job.report(Event(entry, "bytes", -_length(part)))
-        part.truncate(0)
-
-
-def _url(entry: Entry, job: _Job) -> str:
-    return job.base_url.rstrip("/") + "/" + quote(entry.path)
-
-
-def _receive(entry: Entry, part: FileIO, job: _Job) -> None:
-    """Append to `part` what one request gives of the bytes that it lacks."""
-    if _length(part) > entry.bytes:
-        _restart(entry, part, job)
-    if _length(part) == entry.bytes:
-        return
-    headers = {"Accept-Encoding": "identity"}
-    if _length(part):
-        headers["Range"] = f"bytes={_length(part)}-"
-    try:
-        with requests.get(_url(entry, job), headers=headers, stream=True, timeout=SILENCE) as response:
-            _require_continuation(response, entry, part, job)
-            for chunk in response.iter_content(CHUNK):
-                if job.stop.is_set():
-                    raise _StoppedError
-                _append(part, chunk)
-                job.report(Event(entry, "bytes", len(chunk)))
-    except requests.RequestException as error:
-        raise _InterruptedError(f"the connection to {job.base_url} failed ({type(error).__name__})") from error
-    if _length(part) > entry.bytes:
-        n_bytes = _length(part)
-        _restart(entry, part, job)
-        raise InputError(f"{entry.path}: {response.url} sends {n_bytes} bytes, the manifest says {entry.bytes}")
-    if _length(part) < entry.bytes:
-        raise _InterruptedError(f"{job.base_url} ended the file early")
-
-
-def _require_continuation(response: requests.Response, entry: Entry, part: FileIO, job: _Job) -> None:
-    """Raise unless the response's body goes on where `part` ends, which is emptied when the body starts afresh."""
-    status = response.status_code
-    if status == 206:
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if span is None or int(span[1]) != _length(part):
-            _restart(entry, part, job)
-            raise _InterruptedError(f"{job.base_url} sent another range than asked for")
-        n_bytes = entry.bytes if span[2] == "*" else int(span[2])
-    elif status == 200:
-        n_bytes = int(response.headers.get("Content-Length", entry.bytes))
-    elif status == 416:
-        _restart(entry, part, job)
-        raise _InterruptedError(f"{job.base_url} refused the range asked for")
-    elif status in PASSING or status >= 500:
-        raise _InterruptedError(f"{job.base_url} answered {status} {response.reason}")
-    else:
-        raise InputError(f"{entry.path}: {response.url} answered {status} {response.reason}")
-    if n_bytes != entry.bytes and "Content-Encoding" not in response.headers:
-        raise InputError(f"{entry.path}: {response.url} holds {n_bytes} bytes, the manifest says {entry.bytes}")
-    if status == 200:
-        _restart(entry, part, job)
 
 
 def _append(part: FileIO, chunk: bytes) -> None:

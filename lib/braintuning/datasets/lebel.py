@@ -1,7 +1,8 @@
-"""ds003020 (LeBel et al. 2023), real or simulated: people listening to spoken stories in a scanner."""
+"""Reader of ds003020 (LeBel et al. 2023) and of simulated listeners, who are stored in the same layout."""
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,66 +12,57 @@ from braintuning import timing
 from braintuning.cortex.pycortex import participant_cortex
 from braintuning.cortex.subject import Cortex
 from braintuning.datasets import audio, textgrid
-from braintuning.datasets.responses import broken_columns, read_responses, stored_shape
+from braintuning.datasets.base import check_speech
+from braintuning.datasets.responses import invalid_columns, read_responses, stored_shape
 from braintuning.errors import InputError, nearest
 
 UNSTORED_VOLUMES = 10
-"""Volumes left out at either end of a story of ds003020."""
+"""Volumes that ds003020 leaves out at either end of a story."""
 SOUND_START = 10.0
-"""Seconds from the first trigger to the start of the sound in ds003020."""
+"""Seconds from the first trigger to the start of the audio in ds003020."""
 
 
+@dataclass(eq=False)
 class LebelDataset:
-    """Stories, sounds, word times and responses in the folders of ds003020.
+    """Audio, word times and responses in the folders of ds003020.
 
     Parameters
     ----------
-    root : Path
+    root
         Folder that holds `stimuli/` and `derivative/`.
-    tr : float
+    tr
         Repetition time in seconds.
-    voxels : mapping of str to int, optional
+    voxels
         How many voxels a participant has; responses with another number are refused.
-    fsaverage : Path, optional
+    fsaverage
         A FreeSurfer folder of fsaverage with the HCP-MMP1.0 annotation; without it the annotation is downloaded.
-    row_offset, unstored_volumes, sound_starts : float, int, float
-        When rows were acquired, see `timing.row_times`.
-    coarse_regions : bool
+    row_offset, unstored_volumes, sound_starts
+        When TRs were acquired, see `timing.row_times`.
+    coarse_regions
         Whether regions may come from fsaverage5 where the sphere of fsaverage cannot be had.
 
     Raises
     ------
     InputError
-        The folder, or its table of volumes, is not there.
+        The folder, or its table of volumes, is missing.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        tr: float,
-        voxels: Mapping[str, int] | None = None,
-        fsaverage: Path | None = None,
-        *,
-        row_offset: float = 0.0,
-        unstored_volumes: int = UNSTORED_VOLUMES,
-        sound_starts: float = SOUND_START,
-        coarse_regions: bool = False,
-    ) -> None:
-        self.root = Path(root)
-        self.tr = tr
-        self.voxels = voxels or {}
-        self.fsaverage, self.coarse_regions = fsaverage, coarse_regions
-        self.row_offset, self.unstored_volumes, self.sound_starts = row_offset, unstored_volumes, sound_starts
-        self._cortices: dict[str, Cortex] = {}
-        self.derivative = self.root / "derivative"
-        if not self._volumes_file.is_file():
-            raise InputError(
-                f"{self._volumes_file}: not found, expected the volumes of each story (dataset root {root})"
-            )
+    root: Path
+    tr: float
+    voxels: Mapping[str, int] = field(default_factory=dict)
+    fsaverage: Path | None = None
+    _: KW_ONLY
+    row_offset: float = 0.0
+    unstored_volumes: int = UNSTORED_VOLUMES
+    sound_starts: float = SOUND_START
+    coarse_regions: bool = False
 
-    @property
-    def _volumes_file(self) -> Path:
-        return self.derivative / "respdict.json"
+    def __post_init__(self) -> None:
+        self.root = Path(self.root)
+        self.derivative, self._cortices = self.root / "derivative", {}
+        self._volumes_file = file = self.derivative / "respdict.json"
+        if not file.is_file():
+            raise InputError(f"{file}: not found, expected the volumes of each story (dataset root {self.root})")
 
     @cached_property
     def _volumes(self) -> dict[str, int]:
@@ -96,33 +88,32 @@ class LebelDataset:
         return self.root / "stimuli" / f"{story}.wav"
 
     def audio(self, story: str) -> np.ndarray:
-        """Sound of a story: (samples,) float32, mono, 16 kHz."""
+        """Audio of a story: (samples,) float32, mono, 16 kHz."""
         return audio.read_audio(self.audio_file(story))
 
-    def textgrid_file(self, story: str) -> Path:
-        """Word and phone times of a story."""
+    def _textgrid_file(self, story: str) -> Path:
         return self.derivative / "TextGrids" / f"{story}.TextGrid"
 
     def words(self, story: str) -> list[textgrid.Interval]:
-        """Words of a story, with start and end in seconds after the sound's start."""
-        return textgrid.read_tier(self.textgrid_file(story), "word")
+        """Words of a story with their times."""
+        return textgrid.read_tier(self._textgrid_file(story), "word")
 
     def phones(self, story: str) -> list[textgrid.Interval]:
-        """Phones of a story (ARPAbet), with start and end in seconds after the sound's start."""
-        return textgrid.read_tier(self.textgrid_file(story), "phone")
+        """Phones of a story (ARPAbet) with their times."""
+        return textgrid.read_tier(self._textgrid_file(story), "phone")
 
     def n_rows(self, story: str) -> int:
-        """Rows stored for a story: its volumes without the unstored ones at either end."""
+        """TRs stored for a story: its volumes without the unstored ones at either end."""
         if story not in self._volumes:
             raise InputError(f"{self._volumes_file}: no volumes for story {story!r}, expected its count")
         return self._volumes[story] - 2 * self.unstored_volumes
 
     def tr_times(self, story: str) -> np.ndarray:
-        """Seconds after the sound's start at which each stored row was acquired; (rows,) float64."""
+        """When each TR was acquired; (TRs,) float64."""
         return timing.row_times(self.n_rows(story), self.tr, self.unstored_volumes, self.sound_starts, self.row_offset)
 
     def responses_file(self, participant: str, story: str) -> Path:
-        """Responses of a participant to a story; `InputError` if the participant did not hear it."""
+        """File of a participant's responses to a story; `InputError` if the participant did not hear it."""
         path = self.derivative / "preprocessed_data" / participant / f"{story}.hf5"
         heard = self.stories(participant)
         if story not in heard:
@@ -130,44 +121,28 @@ class LebelDataset:
         return path
 
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
-        """Responses to a story, z-scored by the dataset; (rows, voxels) float32.
-
-        Parameters
-        ----------
-        participant, story : str
-        voxels : (n_voxels,) bool, optional
-            Voxels to keep.
-
-        Raises
-        ------
-        InputError
-            The file lacks `data`, its rows do not fit the story, or `responses.require_usable` refuses its values.
-        """
-        path = self.responses_file(participant, story)
-        return read_responses(path, "data", self.n_rows(story), self.n_voxels(participant), voxels)
+        """Responses, z-scored by the dataset; (TRs, voxels) float32, errors as of `read_responses`."""
+        path, shape = self.responses_file(participant, story), (self.n_rows(story), self.n_voxels(participant))
+        return read_responses(path, "data", *shape, voxels)
 
     def n_repeats(self, participant: str, story: str) -> int:
         """Presentations of a story whose responses are stored one by one."""
         return stored_shape(self.responses_file(participant, story), "individual_repeats")[0]
 
     def repeats(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
-        """Responses to each presentation of a story; (repeats, rows, voxels) float32."""
+        """Responses to each presentation of a story; (repeats, TRs, voxels) float32."""
         path, shape = self.responses_file(participant, story), (self.n_rows(story), self.n_voxels(participant))
-        return np.stack(
-            [
-                read_responses(path, "individual_repeats", *shape, voxels, repeat)
-                for repeat in range(self.n_repeats(participant, story))
-            ]
-        )
+        numbers = range(self.n_repeats(participant, story))
+        return np.stack([read_responses(path, "individual_repeats", *shape, voxels, number) for number in numbers])
 
     def n_voxels(self, participant: str) -> int:
-        """Voxels of a participant: as many as the study says, else as many as the first story's file has."""
+        """Number of a participant's voxels: the study's, else that of the first story's file."""
         if participant in self.voxels:
             return self.voxels[participant]
         return stored_shape(self.responses_file(participant, self.stories(participant)[0]), "data")[-1]
 
     def cortex(self, participant: str) -> Cortex:
-        """The participant's cortex: surface, region of each voxel and vertex, and the way from voxels to vertices."""
+        """Where the voxels lie: surface, regions, and the way from voxels to vertices."""
         if participant not in self._cortices:
             self._cortices[participant] = participant_cortex(
                 self.derivative, participant, self.fsaverage, coarse_regions=self.coarse_regions
@@ -175,42 +150,30 @@ class LebelDataset:
         return self._cortices[participant]
 
     def check(self, stories: Mapping[str, Sequence[str]]) -> list[str]:
-        """Read what a study needs of each participant, so that whatever is wrong is known before long work starts.
-
-        Returns
-        -------
-        notes : list of str
-            A line for each file with broken voxels: how many.
-        """
+        """Read what a study needs of each participant; a line for each file with invalid voxels: how many."""
         for participant, names in stories.items():
             for story in names:
                 self.responses_file(participant, story)
             n_labelled, n_voxels = self.cortex(participant).n_voxels, self.n_voxels(participant)
             if n_labelled != n_voxels:
-                raise InputError(
-                    f"{self.derivative / 'pycortex-db' / participant}: the cortex has {n_labelled} voxels, expected "
-                    f"{n_voxels}, as the responses have"
-                )
+                folder = self.derivative / "pycortex-db" / participant
+                expected = f"expected {n_voxels}, as the responses have"
+                raise InputError(f"{folder}: the cortex has {n_labelled} voxels, {expected}")
         for story in dict.fromkeys(story for names in stories.values() for story in names):
             self._check_story(story)
         return [
             f"{self.responses_file(participant, story)}: {n} of {self.n_voxels(participant)} voxels are NaN or constant"
             for participant, names in stories.items()
             for story in names
-            if (n := int(broken_columns(self.responses(participant, story)).sum()))
+            if (n := int(invalid_columns(self.responses(participant, story)).sum()))
         ]
 
     def _check_story(self, story: str) -> None:
-        sound = self.audio(story)
-        words = self.words(story)
-        if not words:
-            raise InputError(f"{self.textgrid_file(story)}: found no word in tier 'word', expected at least one")
-        audio.require_signal(sound, self.audio_file(story), within=(words[0].start, words[-1].end))
-        duration, last = len(sound) / timing.SAMPLE_RATE, self.tr_times(story)[-1]
+        file, grid = self.audio_file(story), self._textgrid_file(story)
+        words, last = self.words(story), self.tr_times(story)[-1]
+        duration = check_speech(self.audio(story), file, words, grid)
         if not duration - 30 < last < duration + 10:
-            raise InputError(
-                f"{self.audio_file(story)}: the sound lasts {duration:.1f} s and its last row was acquired at "
-                f"{last:.1f} s, expected less than 10 s after its end and 30 s before"
-            )
+            found = f"the audio lasts {duration:.1f} s and its last TR was acquired at {last:.1f} s"
+            raise InputError(f"{file}: {found}, expected less than 10 s after its end and 30 s before")
         for tier in (words, self.phones(story)):
-            textgrid.check_within(tier, duration, self.textgrid_file(story))
+            textgrid.check_within(tier, duration, grid)

@@ -1,175 +1,181 @@
-"""Which files of a dataset a study needs, and which of them lie on disk whole."""
+"""Manifest of ds003020: the files that a study needs of it, and which of them are on this disk."""
 
 import csv
-import difflib
-import hashlib
+import fnmatch
 import json
-import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import shlex
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pooch import file_hash
 
 from braintuning.errors import InputError
-from braintuning.results import ANNEX_POINTER, REPOSITORY
+from braintuning.results import CACHE, REPOSITORY, require_file
+from braintuning.study import Study
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASE_URL = "https://s3.amazonaws.com/openneuro.org/ds003020/"
+DEST = CACHE / "ds003020"
 MANIFEST = REPOSITORY / "data" / "manifests" / "ds003020.tsv"
-COLUMNS = ("path", "bytes", "md5")
 RECORD = ".braintuning-verified.jsonl"
 RESPONSES = "derivative/preprocessed_data/"
-TEXTGRIDS = "derivative/TextGrids/"
 VOLUMES = "derivative/respdict.json"
-SURFACES = {
-    "derivative/pycortex-db/": ("surfaces/*", "surface-info/*", "transforms/*", "overlays.svg"),
-    "derivative/freesurfer_subjdir/": (
-        "surf/?h.sphere.reg",
-        "label/?h.cortex.label",
-        "label/?h.aparc.a2009s.annot",
-    ),
+PYCORTEX = "derivative/pycortex-db/"
+SURFACES = (
+    *(f"{PYCORTEX}{{}}/{name}" for name in ("surfaces/*", "surface-info/*", "transforms/*", "overlays.svg")),
+    "derivative/freesurfer_subjdir/{}/surf/?h.sphere.reg",
+    "derivative/freesurfer_subjdir/{}/label/?h.cortex.label",
+    "derivative/freesurfer_subjdir/{}/label/?h.aparc.a2009s.annot",
+)
+COLUMNS = {
+    "path": (r"(?!(.*/)?\.{0,2}(/|$))[^/]+(/[^/]+)*", "a path below the dataset's root"),
+    "bytes": (r"[0-9]+", "a whole number"),
+    "md5": (r"[0-9a-f]{32}", "32 hexadecimal digits"),
 }
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One file of a dataset: `path` below its root with forward slashes, size in `bytes`, `md5` as 32 hex digits."""
+class Entry(NamedTuple):
+    """One file of a dataset: its path below the root, its size and its MD5 in hexadecimal."""
 
     path: str
     bytes: int
     md5: str
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A file that is not what the manifest says.
-
-    `kind` is missing, size, md5, link or unreadable; `text` is a sentence that names the file.
-    """
-
-    path: str
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What there is to do: files known to be whole, files of the right size not yet checked, and files to fetch."""
-
-    complete: list[Entry]
-    unchecked: list[Entry]
-    to_fetch: list[Entry]
-    bytes_left: Mapping[str, int]
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes still to be transferred; what broken downloads left behind is not counted again."""
-        return sum(self.bytes_left.values())
-
-
 def read_manifest(path: Path) -> list[Entry]:
-    """Read a tab-separated manifest with the columns path, bytes and md5.
-
-    Raises
-    ------
-    InputError
-        If the file is absent, lacks a column, is empty, or has a row that is no file of a dataset.
-    """
-    path = Path(path)
+    """Read a tab-separated manifest with the columns path, bytes and md5; `InputError` names what is wrong with it."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a manifest ({error})") from error
-    table = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    absent = [column for column in COLUMNS if column not in (table.fieldnames or [])]
-    if absent:
+    table, entries = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), {}
+    if absent := [column for column in COLUMNS if column not in (table.fieldnames or ())]:
         raise InputError(f"{path}: the first line lacks {', '.join(absent)}; expected tab-separated path, bytes, md5")
-    entries = [_entry(row, f"{path} line {table.line_num}") for row in table]
+    for row in table:
+        for column, (pattern, expected) in COLUMNS.items():
+            if not re.fullmatch(pattern, found := row[column] or ""):
+                raise InputError(f"{path} line {table.line_num}: {column} is {found!r}, expected {expected}")
+        if row["path"] in entries:
+            raise InputError(f"{path}: lists {row['path']} twice")
+        entries[row["path"]] = Entry(row["path"], int(row["bytes"]), row["md5"])
     if not entries:
         raise InputError(f"{path}: lists no file")
-    seen = set()
-    for entry in entries:
-        if entry.path in seen:
-            raise InputError(f"{path}: lists {entry.path} twice")
-        seen.add(entry.path)
-    return entries
+    return list(entries.values())
 
 
-def _entry(row: Mapping[str, str | None], where: str) -> Entry:
-    path, size, md5 = (row[column] or "" for column in COLUMNS)
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or str(PurePosixPath(path)) != path:
-        raise InputError(f"{where}: path is {path!r}, expected a path below the dataset's root")
-    if not re.fullmatch(r"[0-9]+", size):
-        raise InputError(f"{where}: bytes is {size!r}, expected a whole number")
-    if not re.fullmatch(r"[0-9a-f]{32}", md5):
-        raise InputError(f"{where}: md5 is {md5!r}, expected 32 hexadecimal digits")
-    return Entry(path, int(size), md5)
+def story_files(participant: str, stories: Sequence[str]) -> list[str]:
+    """Paths of the table of volumes and of the recordings, word times and responses of a participant's stories."""
+    return [
+        VOLUMES,
+        *(f"stimuli/{story}.wav" for story in stories),
+        *(f"derivative/TextGrids/{story}.TextGrid" for story in stories),
+        *(f"{RESPONSES}{participant}/{story}.hf5" for story in stories),
+    ]
 
 
-def select(
-    entries: Iterable[Entry], participants: Sequence[str], stories: Sequence[str], surfaces: bool = True
+def needed_files(
+    study: Study,
+    participants: Sequence[str] = (),
+    stories: Sequence[str] = (),
+    *,
+    surfaces: bool = True,
+    manifest_file: Path = MANIFEST,
 ) -> list[Entry]:
-    """Files that a study of some stories needs, in the manifest's order.
+    """Files of ds003020 that a study needs, in the manifest's order; with `surfaces` also those of `SURFACES`.
 
-    Per story its sound and TextGrid; the table of volumes if listed; per participant and story the responses. With
-    `surfaces` also each participant's pycortex surfaces, transforms, surface information and overlays (not pycortex's
-    caches), and of FreeSurfer `sphere.reg`, `white`, `pial` and the a2009s annotation.
+    Parameters
+    ----------
+    participants, stories
+        Some of the study's, all by default; of stories also one number N for the first N of the study. Stories that a
+        participant lacks are left out unless they are named.
 
     Raises
     ------
     InputError
-        If a participant or story is unknown, a participant lacks a story, or a surface is not in the manifest.
+        The study is not on ds003020, has no such participant or story, or needs a file that the manifest lacks.
     """
-    by_path = {entry.path: entry for entry in entries}
-    known_participants = {path.split("/")[2] for path in by_path if path.startswith(RESPONSES)}
-    known_stories = {PurePosixPath(path).stem for path in by_path if path.startswith(TEXTGRIDS)}
-    for participant in participants:
-        require_known("participant", participant, known_participants)
-    wanted = {VOLUMES} & by_path.keys()
+    if study.dataset.kind != "lebel" or study.dataset.simulation:
+        raise InputError(f"study {study.name}: has nothing to fetch, expected one on ds003020, such as paper")
+    first = study.stories.all
+    if len(stories) == 1 and stories[0].isdecimal():
+        if not 1 <= int(stories[0]) <= len(first):
+            raise InputError(f"--stories {stories[0]}: expected 1 to {len(first)}, the stories of the study, or names")
+        first, stories = first[: int(stories[0])], ()
     for story in stories:
-        require_known("story", story, known_stories)
-        wanted |= {f"stimuli/{story}.wav", f"{TEXTGRIDS}{story}.TextGrid"}
-        for participant in participants:
-            responses = f"{RESPONSES}{participant}/{story}.hf5"
-            if responses not in by_path:
-                raise InputError(f"participant {participant} has no story {story}: the manifest lists no {responses}")
-            wanted.add(responses)
-    if surfaces:
-        wanted.update(path for participant in participants for path in _surface_paths(by_path, participant))
-    absent = sorted(wanted - by_path.keys())
-    if absent:
-        raise InputError(f"the manifest lists no {absent[0]}")
-    return [entry for path, entry in by_path.items() if path in wanted]
+        study.require("story", story, first)
+    entries, wanted = read_manifest(manifest_file), set()
+    paths = [entry.path for entry in entries]
+    for participant in participants or study.participants:
+        study.require("participant", participant, study.participants)
+        names = stories or [story for story in study.stories_for(participant).all if story in first]
+        surface_files = [pattern.format(participant) for pattern in SURFACES if surfaces]
+        for pattern in story_files(participant, names) + surface_files:
+            found = fnmatch.filter(paths, pattern)
+            if not found and pattern != VOLUMES:
+                raise InputError(f"participant {participant} has no {pattern}: the manifest does not list it")
+            wanted.update(found)
+    return [entry for entry in entries if entry.path in wanted]
 
 
-def _surface_paths(paths: Collection[str], participant: str) -> list[str]:
-    found = []
-    for folder, patterns in SURFACES.items():
-        root = f"{folder}{participant}/"
-        below = [path for path in paths if path.startswith(root)]
-        for pattern in patterns:
-            matching = [path for path in below if fnmatchcase(path, root + pattern)]
-            if not matching:
-                raise InputError(f"participant {participant} lacks surfaces: the manifest lists no {root}{pattern}")
-            found += matching
-    return found
+def plan(entries: Iterable[Entry], dest: Path) -> tuple[list[Entry], list[Entry], dict[Entry, int]]:
+    """Files checked before, files of the right size yet to be checked, and bytes left to transfer of every other.
+
+    Told from sizes and the record of earlier checks; no file is opened.
+    """
+    complete, unchecked, left, record = [], [], {}, set()
+    with suppress(OSError):
+        record.update((dest / RECORD).read_text(errors="replace").splitlines())
+    try:
+        for entry in entries:
+            if _size(dest / entry.path) != entry.bytes:
+                part = _size(part_path(dest / entry.path)) or 0
+                left[entry] = entry.bytes - (part if part <= entry.bytes else 0)
+            else:
+                (complete if _record_of(entry, dest) in record else unchecked).append(entry)
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be looked at ({error.strerror})") from error
+    return complete, unchecked, left
 
 
-def require_known(kind: str, name: str, known: Collection[str]) -> None:
-    """Raise `InputError` unless `name` is among `known`; the sentence gives the nearest name that is."""
-    if name not in known:
-        folded = {valid.casefold(): valid for valid in sorted(known)}
-        nearest = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0)
-        hint = f"; the nearest known one is {folded[nearest[0]]}" if nearest else ""
-        raise InputError(f"unknown {kind} {name!r}{hint}")
+def check(entry: Entry, dest: Path) -> str | None:
+    """A sentence on what is wrong with a file, or None where it has the manifest's size and MD5, which is recorded.
+
+    A git-annex link to content that is here counts as the file.
+    """
+    target = dest / entry.path
+    try:
+        size, part = _size(target), _size(part_path(target))
+        if size == entry.bytes:
+            if (found := file_hash(target, "md5")) != entry.md5:
+                return f"{entry.path}: MD5 {found}, the manifest says {entry.md5}"
+            remember(entry, dest)
+            return None
+        if size is None and not target.is_symlink():
+            only = "" if part is None else f", only the first {part} of its {entry.bytes} bytes in a .part file"
+            return f"{entry.path}: missing{only}"
+        require_file(target)
+    except InputError as error:
+        return str(error)
+    except OSError as error:
+        return f"{entry.path}: cannot be read ({error.strerror})"
+    return f"{entry.path}: {size} bytes, the manifest says {entry.bytes}"
 
 
-def md5(path: Path) -> str:
-    """MD5 of a file, as hexadecimal text."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+def remember(entry: Entry, dest: Path) -> None:
+    """Record that a file has the manifest's MD5; in a folder that cannot be written nothing is recorded."""
+    with suppress(OSError), open(dest / RECORD, "ab", buffering=0) as record:
+        record.write(f"{_record_of(entry, dest)}\n".encode())
+
+
+def _record_of(entry: Entry, dest: Path) -> str:
+    status = (dest / entry.path).stat()
+    state = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "md5": entry.md5}
+    return json.dumps({"path": entry.path, **state})
 
 
 def part_path(target: Path) -> Path:
@@ -177,119 +183,79 @@ def part_path(target: Path) -> Path:
     return target.with_name(target.name + ".part")
 
 
-def plan(entries: Iterable[Entry], dest: Path) -> Plan:
-    """Sort files by what is left to do, from their sizes and from the record of earlier checks; no file is opened.
-
-    Raises
-    ------
-    InputError
-        If a folder may not be looked into.
-    """
-    dest = Path(dest)
-    record = _read_record(dest)
-    complete, unchecked, to_fetch, bytes_left = [], [], [], {}
-    try:
-        for entry in entries:
-            target = dest / entry.path
-            if _size(target) != entry.bytes:
-                to_fetch.append(entry)
-                part = _size(part_path(target)) or 0
-                bytes_left[entry.path] = entry.bytes - part if part <= entry.bytes else entry.bytes
-            elif record.get(entry.path) == _state(entry, target):
-                complete.append(entry)
-            else:
-                unchecked.append(entry)
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be looked at ({error.strerror})") from error
-    return Plan(complete, unchecked, to_fetch, bytes_left)
-
-
-def verify(
-    entries: Sequence[Entry], dest: Path, report: Callable[[Entry, Problem | None], None] | None = None
-) -> list[Problem]:
-    """Compare the size, then the MD5 of files with a manifest; a git-annex link to present content counts as the file.
-
-    Files that are right are recorded, so that a later fetch does not read them again. `report` is called once a file,
-    in order, with None where nothing is wrong.
-    """
-    problems = []
-    with ThreadPoolExecutor(4) as pool:
-        for entry, problem in zip(entries, pool.map(lambda entry: check(entry, dest), entries), strict=True):
-            if problem:
-                problems.append(problem)
-            if report:
-                report(entry, problem)
-    return problems
-
-
-def check(entry: Entry, dest: Path) -> Problem | None:
-    """What is wrong with one file below `dest`, or None; a file that is right is recorded."""
-    target = Path(dest) / entry.path
-    try:
-        size = _size(target)
-        if size is None:
-            return _absent(entry, target)
-        if size != entry.bytes:
-            if _is_annex_pointer(target):
-                return Problem(entry.path, "link", _annex_sentence(entry))
-            return Problem(entry.path, "size", f"{entry.path}: {size} bytes, the manifest says {entry.bytes}")
-        found = md5(target)
-    except OSError as error:
-        return Problem(entry.path, "unreadable", f"{entry.path}: cannot be read ({error.strerror})")
-    if found != entry.md5:
-        return Problem(entry.path, "md5", f"{entry.path}: MD5 {found}, the manifest says {entry.md5}")
-    remember(entry, dest)
-    return None
-
-
-def _absent(entry: Entry, target: Path) -> Problem:
-    if target.is_symlink():
-        link = os.readlink(target)
-        if ".git/annex/objects" in link:
-            return Problem(entry.path, "link", _annex_sentence(entry))
-        return Problem(entry.path, "link", f"{entry.path}: a link to {link}, where there is no file")
-    part = _size(part_path(target))
-    broken = "" if part is None else f", only the first {part} of its {entry.bytes} bytes in a .part file"
-    return Problem(entry.path, "missing", f"{entry.path}: missing{broken}")
-
-
-def _annex_sentence(entry: Entry) -> str:
-    return f"{entry.path}: a git-annex link whose content is not here; `datalad get {entry.path}` gets it"
-
-
-def _is_annex_pointer(target: Path) -> bool:
-    with open(target, "rb") as file:
-        return file.read(len(ANNEX_POINTER)) == ANNEX_POINTER
-
-
-def remember(entry: Entry, dest: Path) -> None:
-    """Record that a file has the manifest's MD5; in a folder that cannot be written nothing is recorded."""
-    line = json.dumps({"path": entry.path, **_state(entry, Path(dest) / entry.path)}) + "\n"
-    with suppress(OSError):
-        record = os.open(Path(dest) / RECORD, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(record, line.encode())
-        finally:
-            os.close(record)
-
-
-def _read_record(dest: Path) -> dict[str, dict]:
-    record = {}
-    with suppress(OSError):
-        for line in (dest / RECORD).read_text(errors="replace").splitlines():
-            with suppress(ValueError, TypeError, KeyError):
-                state = json.loads(line)
-                record[state.pop("path")] = state
-    return record
-
-
-def _state(entry: Entry, target: Path) -> dict[str, int | str]:
-    status = target.stat()
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "md5": entry.md5}
-
-
 def _size(path: Path) -> int | None:
     try:
-        return path.stat().st_size if not path.is_dir() else None
+        return None if path.is_dir() else path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def inventory(study: Study, participants: Sequence[str] = ()) -> "pd.DataFrame":
+    """What a study needs of ds003020 and how much of it is here, by participant and folder.
+
+    Columns: participant ('all' for what participants share), folder, files, gigabytes, here (files of the right size),
+    missing_gigabytes.
+    """
+    import pandas as pd
+
+    entries = needed_files(study, participants)
+    _, _, left = plan(entries, study.root)
+    files = pd.DataFrame(entries)
+    table = files["path"].str.extract(r"^(?:derivative/)?(?P<folder>[^/]+)(?:/(?P<participant>[^/]+)/)?")
+    table = table.fillna("all").assign(files=1, gigabytes=files["bytes"] / 1e9)
+    table["here"] = [entry not in left for entry in entries]
+    table["missing_gigabytes"] = [left.get(entry, 0) / 1e9 for entry in entries]
+    return table.groupby(["participant", "folder"], sort=False, as_index=False).sum()
+
+
+def expected_sizes(study: Study, participants: Sequence[str] = ()) -> "pd.DataFrame":
+    """Bytes of each response file beside what its TRs and voxels come to, 8 bytes each.
+
+    Columns: participant, story, rows, voxels, repeats (of a story whose presentations are stored one by one, told from
+    the size), bytes, rest (bytes left for what HDF5 itself stores).
+    """
+    import pandas as pd
+
+    volumes = json.loads(MANIFEST.with_name(f"{MANIFEST.stem}_respdict.json").read_text())
+    files = pd.DataFrame(needed_files(study, participants, surfaces=False))
+    table = files["path"].str.extract(rf"{RESPONSES}(?P<participant>.+)/(?P<story>.+)\.hf5")
+    table = table.join(files["bytes"]).dropna()
+    table["rows"] = table["story"].map(volumes) - 20
+    table["voxels"] = table["participant"].map(study.dataset.voxels)
+    presentations, table["rest"] = divmod(table["bytes"], 8 * table["rows"] * table["voxels"])
+    return table.assign(repeats=presentations - 1)
+
+
+def command_for(study: str, participants: Sequence[str], **options: str | Path) -> str:
+    """The shell command that fetches what participants need, with the options of `fetch` that are not the default."""
+    words = ["python", "-m", "braintuning", "fetch", "--study", study, "--participants", *participants]
+    for name, value in options.items():
+        words += [f"--{name.replace('_', '-')}", str(value)] if value not in (DEST, BASE_URL) else []
+    return shlex.join(words)
+
+
+def require_data(study: Study, named: str) -> None:
+    """Raise `InputError` when files that a study in the ds003020 layout needs are missing.
+
+    It gives the command that brings them where ds003020 has them; `named` is how the user named the study.
+    """
+    if study.dataset.kind != "lebel" or study.dataset.simulation:
+        return
+    needed = [
+        (participant, path)
+        for participant in study.participants
+        for path in (*story_files(participant, study.stories_for(participant).all), f"{PYCORTEX}{participant}")
+    ]
+    missing = [(participant, path) for participant, path in needed if not (study.root / path).exists()]
+    if not missing:
+        return
+    participants = list(dict(missing))
+    known = {entry.path.split("/")[2] for entry in read_manifest(MANIFEST) if entry.path.startswith(RESPONSES)}
+    how = "expected them there"
+    if known.issuperset(participants):
+        how = f"to get them: {command_for(named, participants, dest=study.root)}"
+    n_missing, n_needed = (len({path for _, path in files}) for files in (missing, needed))
+    raise InputError(
+        f"{study.root}: {n_missing} of {n_needed} files of study {study.name} are missing, the first is "
+        f"{missing[0][1]}; {how}"
+    )

@@ -1,4 +1,4 @@
-"""Response files of ds003020: HDF5 read a few rows at a time, as float32, checked while they are in memory."""
+"""Reader of response files in HDF5, and checks of responses."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from braintuning.errors import InputError
 from braintuning.results import require_file
 
 ROWS_AT_A_TIME = 8
-MOST_BROKEN = 0.05
-"""Share of a file's columns that may be broken; with more the file itself is taken to be damaged."""
+MOST_INVALID = 0.05
+"""Share of a file's voxels that may be invalid; with more, the file itself is taken to be damaged."""
 
 
 def stored_shape(path: Path, name: str) -> tuple[int, ...]:
@@ -22,36 +22,27 @@ def stored_shape(path: Path, name: str) -> tuple[int, ...]:
 def read_responses(
     path: Path, name: str, n_rows: int, n_voxels: int, voxels: np.ndarray | None = None, repeat: int | None = None
 ) -> np.ndarray:
-    """Responses of all or some voxels; never more than a few rows of float64 are in memory at a time.
+    """Responses, (n_rows, kept voxels) float32; only a few TRs of float64 are in memory at a time.
 
     Parameters
     ----------
-    path : Path
-    name : str
+    name
         Array of shape (n_rows, n_voxels), or (repeats, n_rows, n_voxels) if `repeat` is given.
-    n_rows, n_voxels : int
-        What the array must have.
     voxels : (n_voxels,) bool, optional
         Voxels to keep.
-    repeat : int, optional
+    repeat
         Which presentation to read.
-
-    Returns
-    -------
-    responses : (n_rows, kept voxels) float32
-        With broken voxels as they are, see `broken_columns`.
 
     Raises
     ------
     InputError
-        No such file or array, another shape, or columns that `require_usable` refuses.
+        No such file or array, another shape, or values that `require_usable` refuses.
     """
     with _open(path) as file:
         array = _array(file, name, path)
         if array.ndim != (2 if repeat is None else 3) or array.shape[-2:] != (n_rows, n_voxels):
-            raise InputError(
-                f"{path}: found '{name}' of shape {array.shape}, expected {n_rows} rows of {n_voxels} voxels"
-            )
+            expected = f"expected {n_rows} rows of {n_voxels} voxels"
+            raise InputError(f"{path}: found '{name}' of shape {array.shape}, {expected}")
         kept = None if voxels is None else np.flatnonzero(voxels)
         responses = np.empty((n_rows, n_voxels if voxels is None else len(kept)), np.float32)
         buffer = np.empty((min(ROWS_AT_A_TIME, n_rows), n_voxels), array.dtype)
@@ -78,28 +69,28 @@ def _array(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     return file[name]
 
 
-def broken_columns(responses: np.ndarray) -> np.ndarray:
-    """Which columns of (rows, columns) responses have a NaN or never change; (columns,) bool."""
+def invalid_columns(responses: np.ndarray) -> np.ndarray:
+    """Which columns of (TRs, columns) responses have a NaN or a constant value; (columns,) bool."""
     with np.errstate(invalid="ignore", over="ignore"):
-        broken = np.isnan(np.ones(len(responses), responses.dtype) @ responses)
-    suspects = np.flatnonzero(~broken & (responses[1:ROWS_AT_A_TIME] == responses[0]).all(axis=0))
-    broken[suspects] = (responses[:, suspects] == responses[0, suspects]).all(axis=0)
-    return broken
+        invalid = np.isnan(np.ones(len(responses), responses.dtype) @ responses)
+    suspects = np.flatnonzero(~invalid & (responses[1:ROWS_AT_A_TIME] == responses[0]).all(axis=0))
+    invalid[suspects] = (responses[:, suspects] == responses[0, suspects]).all(axis=0)
+    return invalid
 
 
 def require_usable(responses: np.ndarray, path: Path) -> None:
-    """Raise `InputError` naming the file of (rows, columns) responses that cannot be used.
+    """Raise `InputError`, naming `path`, where (TRs, columns) responses have infinities or too many invalid columns.
 
-    A voxel without signal, stored as NaN or as a constant, is no fault of a file: it has no noise ceiling and is masked
-    everywhere. More than `MOST_BROKEN` of them, or one infinite value, is.
+    A few voxels without signal, stored as NaN or as a constant, are no fault of a file: they have no noise ceiling and
+    are masked everywhere.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         suspects = np.flatnonzero(~np.isfinite(np.ones(len(responses), responses.dtype) @ responses))
     infinite = suspects[np.isinf(responses[:, suspects]).any(axis=0)]
-    broken, n_columns = np.flatnonzero(broken_columns(responses)), responses.shape[1]
+    invalid, n_columns = np.flatnonzero(invalid_columns(responses)), responses.shape[1]
     for problem, columns, most in (
         ("infinite values", infinite, 0),
-        ("NaN or a constant value", broken, MOST_BROKEN * n_columns),
+        ("NaN or a constant value", invalid, MOST_INVALID * n_columns),
     ):
         if len(columns) > most:
             raise InputError(

@@ -1,7 +1,7 @@
-"""Corpora that the project's voices speak, where a task's own corpus is not at hand: open, and in nobody's way.
+"""Synthesised stand-ins for the corpora of the downstream tasks.
 
-Each is a folder of aligned speech (`corpora.aligned`) whose speakers, and prompts where it has them, are divided for
-good: what tests was never trained on.
+Each is a folder of aligned speech (`probes.corpora.aligned`) whose parts share no speaker and, where there are prompts,
+no prompt.
 """
 
 import functools
@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import cycle, islice, product
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ import yaml
 from braintuning.demo.stories import STORY_TEXTS, story_text
 from braintuning.demo.voices import RATE, Voice, speak
 from braintuning.errors import InputError
-from braintuning.lowlevel.pronunciation import PHONE_OF_SYMBOL, pronounce, words_of
+from braintuning.lowlevel.phones import PHONE_OF_SYMBOL, pronounce, words_of
 from braintuning.probes.corpora.speech_commands import WORDS
 from braintuning.results import CACHE, REPOSITORY, atomic_path, fingerprint, generator
 from braintuning.timing import SAMPLE_RATE
@@ -28,15 +28,16 @@ from braintuning.timing import SAMPLE_RATE
 log = logging.getLogger(__name__)
 
 VERSION = 3
-VOICES_OF_PART = {"train": 9, "validation": 3, "test": 6}
+SPEAKERS_OF_PART = {"train": 9, "validation": 3, "test": 6}
+SENTENCES = REPOSITORY / "data" / "sentences.yaml"
 COMMANDS = REPOSITORY / "data" / "commands.yaml"
 PHRASINGS = {"train": slice(0, 5), "validation": slice(5, 6), "test": slice(6, 8)}
-STORIES_UNHEARD = {"validation": ("bakery", "nightbus"), "test": ("theferry",)}
-"""Stories whose sentences validate and test: none of them tunes a model of the project's studies, or stops its tuning,
-and the small models were not pretrained on the one that tests. The others are to train on."""
+HELD_OUT_STORIES = {"validation": ("bakery", "nightbus"), "test": ("theferry",)}
+"""Stories of the validation and test sentences; the others are for training. No study tunes a model on these stories or
+stops its tuning by them, and the small models were not pretrained on the test story."""
 LEVEL = 0.03
 EFFORT_CORNERS = (250.0, 4000.0)
-SENTENCES_A_VOICE, LONGEST_SENTENCE = 10, 16
+SENTENCES_PER_SPEAKER, LONGEST_SENTENCE = 10, 16
 PROSODY = {
     "plain": {},
     "fast": {"speed": 1.35},
@@ -45,27 +46,13 @@ PROSODY = {
     "low": {"pitch": 0.77},
     "raised": {"tilt": 6.0},
 }
-SUBJECTS = (
-    "the baker, my neighbour, a sailor, her brother, the old teacher, our doctor, the driver, a young nurse".split(", ")
-)
-ACTIONS = (
-    "sold the boat; found a letter; painted the door; lost the key; carried the basket; cooked some soup; opened the "
-    "shop; mended the roof"
-).split("; ")
-THINGS = "apples, ropes, candles, bricks, spoons, blankets, pencils, onions, ribbons, lanterns, buttons, nails".split(
-    ", "
-)
-CIRCUMSTANCES = (
-    "", "by the river", "last night", "on monday morning", "after the storm", "in the old harbour", "before breakfast",
-    "without a word to anybody",
-)  # fmt: skip
 COMMA_LENGTH = 1.6
 CANDIDATES = 100
 
 
 @dataclass(frozen=True)
 class Line:
-    """Something to say: by whom, in which part, which prompt, with which label, tilt in dB an octave, noise or not."""
+    """An utterance to synthesise; `tilt` is in dB per octave (`tilted`)."""
 
     voice: Voice
     part: str
@@ -76,95 +63,83 @@ class Line:
     noisy: bool = False
 
 
-def voices(seed: int = 0) -> dict[str, list[Voice]]:
-    """Speakers of each part: vocal tracts from long to short, pitch that goes along with it, and their own pace."""
-    rng, made = generator(seed, "probe voices"), {}
-    total = sum(VOICES_OF_PART.values())
-    places = rng.permutation(np.linspace(0, 1, total))
-    drawn = [
+def speakers(seed: int = 0) -> list[tuple[str, Voice]]:
+    """Part and voice of each speaker: vocal tracts of many lengths, with matching pitch and individual speed."""
+    rng, parts = generator(seed, "probe voices"), [part for part, n in SPEAKERS_OF_PART.items() for _ in range(n)]
+    voices = [
         Voice(
             f"voice{number:02d}",
             speed=float(rng.uniform(0.9, 1.1)),
             pitch=float(0.58 * 2.4**place * np.exp(rng.normal(0, 0.06))),
             warp=float(0.86 + 0.3 * place + rng.normal(0, 0.015)),
         )
-        for number, place in enumerate(places)
+        for number, place in enumerate(rng.permutation(np.linspace(0, 1, len(parts))))
     ]
-    for part, count in VOICES_OF_PART.items():
-        made[part], drawn = drawn[:count], drawn[count:]
-    return made
+    return list(zip(parts, voices, strict=True))
 
 
 def sentences(seed: int) -> Iterator[Line]:
-    """Sentences of the project's stories; each part reads stories of its own, each voice other sentences."""
+    """Sentences of the project's stories; each part has its own stories, each speaker other sentences."""
     stories = sorted(path.stem for path in STORY_TEXTS.glob("*.txt"))
-    unheard = [story for some in STORIES_UNHEARD.values() for story in some]
-    ends = {"train": [story for story in stories if story not in unheard], **STORIES_UNHEARD}
-    for part, readers in voices(seed).items():
-        pool = [s for story in ends[part] for s in short_sentences(story_text(story))]
-        order = generator(seed, "sentences", part).permutation(len(pool))
-        for number, voice in enumerate(readers):
-            for place in range(SENTENCES_A_VOICE):
-                text = pool[order[(number * SENTENCES_A_VOICE + place) % len(pool)]]
-                yield Line(voice, part, text, text)
+    held_out = {story for some in HELD_OUT_STORIES.values() for story in some}
+    texts = {}
+    for part, names in {"train": [name for name in stories if name not in held_out], **HELD_OUT_STORIES}.items():
+        pool = [sentence for name in names for sentence in _short_sentences(story_text(name))]
+        texts[part] = cycle([pool[i] for i in generator(seed, "sentences", part).permutation(len(pool))])
+    for part, voice in speakers(seed):
+        for text in islice(texts[part], SENTENCES_PER_SPEAKER):
+            yield Line(voice, part, text, text)
 
 
-def short_sentences(text: str) -> list[str]:
-    """Sentences of a text with five words or more and not too many, so that an utterance lasts some seconds."""
+def _short_sentences(text: str) -> list[str]:
+    """Sentences of 5 to `LONGEST_SENTENCE` words, which take some seconds to say."""
     found = " ".join(text.split()).replace("!", ".").replace("?", ".").split(". ")
     return [f"{sentence.strip('. ')}." for sentence in found if 5 <= len(sentence.split()) <= LONGEST_SENTENCE]
 
 
 def words(seed: int) -> Iterator[Line]:
-    """The 35 words of Speech Commands, once by every voice, in noise: without it every model knows them all."""
-    for part, speakers in voices(seed).items():
-        for voice in speakers:
-            for word in WORDS:
-                yield Line(voice, part, word, word, word, noisy=True)
+    """The 35 words of Speech Commands, once by every speaker; in noise, since every model knows them all without it."""
+    for (part, voice), word in product(speakers(seed), WORDS):
+        yield Line(voice, part, word, word, word, noisy=True)
 
 
 def sentence_types(seed: int) -> Iterator[Line]:
-    """Statements, questions and lists of like words, four each by every voice, in noise; each part has its prompts.
+    """Statements, questions and lists in noise, four each by every speaker.
 
-    To each statement there is a question and a list that take as long to say, so that length does not tell them apart.
+    Each statement has a question and a list that take as long to say, so that duration does not tell them apart.
     """
-    rng = generator(seed, "sentence types")
-    subjects = {"train": SUBJECTS[:4], "validation": SUBJECTS[4:6], "test": SUBJECTS[6:]}
-    for part, speakers in voices(seed).items():
-        own = subjects[part]
-        for voice in speakers:
-            for _ in range(4):
-                statement = next(_statements(own, CIRCUMSTANCES[1:], rng))
-                questions = (f"is it true that {asked}?" for asked in _statements(own, CIRCUMSTANCES, rng))
-                said = {
-                    "statement": f"{statement}.",
-                    "question": _as_long(statement, questions),
-                    "list": _as_long(statement, _lists(own, rng)),
-                }
-                for label, text in said.items():
-                    yield Line(voice, part, text, text, label, noisy=True)
+    rng, known = generator(seed, "sentence types"), yaml.safe_load(SENTENCES.read_text(encoding="utf-8"))
+    subjects, actions, circumstances = known["subjects"], known["actions"], known["circumstances"]
+    subjects_of = {"train": subjects[:4], "validation": subjects[4:6], "test": subjects[6:]}
+    for (part, voice), _ in product(speakers(seed), range(4)):
+        own = subjects_of[part]
+        statement = next(_statements(rng, own, actions, circumstances[1:]))
+        questions = (f"is it true that {asked}?" for asked in _statements(rng, own, actions, circumstances))
+        question = _as_long(statement, questions)
+        listed = _as_long(statement, _lists(rng, own, known["things"]))
+        for label, text in (("statement", f"{statement}."), ("question", question), ("list", listed)):
+            yield Line(voice, part, text, text, label, noisy=True)
 
 
-def _statements(subjects: Sequence[str], circumstances: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
+def _statements(rng: np.random.Generator, *phrases: Sequence[str]) -> Iterator[str]:
     while True:
-        some = (subjects, ACTIONS, circumstances)
-        yield " ".join(words[rng.integers(len(words))] for words in some).strip()
+        yield " ".join(some[rng.integers(len(some))] for some in phrases).strip()
 
 
-def _lists(subjects: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
+def _lists(rng: np.random.Generator, subjects: Sequence[str], things: Sequence[str]) -> Iterator[str]:
     while True:
-        *things, last = rng.permutation(THINGS)[: rng.integers(2, 5)].tolist()
-        yield f"{subjects[rng.integers(len(subjects))]}, {', '.join(things)} and {last}."
+        *first, last = rng.permutation(things)[: rng.integers(2, 5)].tolist()
+        yield f"{subjects[rng.integers(len(subjects))]}, {', '.join(first)} and {last}."
 
 
 def _as_long(text: str, others: Iterator[str]) -> str:
-    """The one of some candidates that takes most nearly as long to say as a text."""
+    """Of `CANDIDATES` others the one whose spoken length is closest to that of the text."""
     length = spoken_length(text)
     return min(islice(others, CANDIDATES), key=lambda other: abs(spoken_length(other) - length))
 
 
 def spoken_length(text: str) -> float:
-    """About how long a text takes to say, in phones: a comma takes 80 ms more than the 50 ms of a phone (measured)."""
+    """Approximate duration of a text in phones of 50 ms; a comma adds 80 ms (measured)."""
     return sum(_n_phones(word) for word in words_of(text)) + COMMA_LENGTH * text.count(",")
 
 
@@ -174,59 +149,28 @@ def _n_phones(word: str) -> int:
 
 
 def prosody(seed: int) -> Iterator[Line]:
-    """Six ways of speaking the same sentences: rate, pitch and effort; four sentences by every voice."""
-    pool = [f"{who} {what} {how}".strip() + "." for who in SUBJECTS for what in ACTIONS for how in CIRCUMSTANCES]
-    order = generator(seed, "prosody").permutation(len(pool)).tolist()
-    first = {"train": 0, "validation": 36, "test": 48}
-    for part, speakers in voices(seed).items():
-        for number, voice in enumerate(speakers):
-            for place in range(4):
-                text = pool[order[first[part] + 4 * number + place]]
-                for label, change in PROSODY.items():
-                    yield spoken_as(Line(voice, part, text, text, label), **change)
-
-
-def spoken_as(line: Line, speed: float = 1.0, pitch: float = 1.0, tilt: float = 0.0) -> Line:
-    """The line by the same speaker, faster or higher by these factors, or with more effort."""
-    voice = replace(line.voice, speed=line.voice.speed * speed, pitch=line.voice.pitch * pitch)
-    return replace(line, voice=voice, tilt=tilt)
-
-
-def tilted(audio: np.ndarray, decibels: float) -> np.ndarray:
-    """Sound (samples,) whose spectrum rises by so many decibels an octave more, from 250 Hz to 4 kHz.
-
-    A raised voice differs from a calm one in the balance of its spectrum, also where both are equally loud (Sluijter &
-    van Heuven 1996, Journal of the Acoustical Society of America 100:2471-2485).
-    """
-    spectrum = np.fft.rfft(audio)
-    octaves = np.log2(np.fft.rfftfreq(len(audio), 1 / SAMPLE_RATE).clip(*EFFORT_CORNERS) / EFFORT_CORNERS[0])
-    return np.fft.irfft(spectrum * 10 ** (decibels * octaves / 20), len(audio))
-
-
-def levelled(audio: np.ndarray) -> np.ndarray:
-    """Sound (samples,) float32 of one root mean square, `LEVEL`: low enough that no peak of speech is cut off."""
-    return (audio * (LEVEL / np.sqrt(np.mean(audio**2)))).astype(np.float32)
-
-
-def in_noise(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Sound (samples,) with white noise as loud as it is, give or take 6 dB."""
-    level = np.sqrt(np.mean(audio**2)) * 10 ** (rng.uniform(-6, 6) / 20)
-    return audio + level * rng.standard_normal(len(audio))
+    """Six ways of speaking (rate, pitch, vocal effort), each for the same four sentences of a speaker."""
+    known = yaml.safe_load(SENTENCES.read_text(encoding="utf-8"))
+    phrases = product(known["subjects"], known["actions"], known["circumstances"])
+    pool = [f"{' '.join(some).strip()}." for some in phrases]
+    texts = (pool[i] for i in generator(seed, "prosody").permutation(len(pool)))
+    for part, voice in speakers(seed):
+        for text, (label, change) in product(islice(texts, 4), PROSODY.items()):
+            scaled = {name: getattr(voice, name) * change.get(name, 1.0) for name in ("speed", "pitch")}
+            yield Line(replace(voice, **scaled), part, text, text, label, change.get("tilt", 0.0))
 
 
 def commands(seed: int) -> Iterator[Line]:
-    """Every intent once by every voice, in phrasings that belong to the voice's part."""
+    """Every intent once by every speaker, in phrasings that belong to the speaker's part."""
     phrasings = yaml.safe_load(COMMANDS.read_text(encoding="utf-8"))
     rng = generator(seed, "commands")
-    for part, speakers in voices(seed).items():
-        for voice in speakers:
-            for intent, every in phrasings.items():
-                said = every[PHRASINGS[part]]
-                text = said[rng.integers(len(said))]
-                yield Line(voice, part, text, text, intent)
+    for (part, voice), (intent, every) in product(speakers(seed), phrasings.items()):
+        own = every[PHRASINGS[part]]
+        text = own[rng.integers(len(own))]
+        yield Line(voice, part, text, text, intent)
 
 
-SPOKEN: dict[str, Callable[[int], Iterator[Line]]] = {
+STAND_INS: dict[str, Callable[[int], Iterator[Line]]] = {
     "sentences": sentences,
     "words": words,
     "sentence types": sentence_types,
@@ -235,45 +179,54 @@ SPOKEN: dict[str, Callable[[int], Iterator[Line]]] = {
 }
 
 
-def spoken_corpus(name: str, seed: int = 0, cache: Path | None = None) -> Path:
-    """Folder of a spoken corpus, made once and kept.
+def tilted(audio: np.ndarray, decibels: float) -> np.ndarray:
+    """Audio (samples,) with a spectral tilt of so many decibels per octave from 250 Hz to 4 kHz.
 
-    Parameters
-    ----------
-    name : str
-        One of `SPOKEN`.
-    seed : int
-        Of voices, sentences and sounds.
-    cache : Path, optional
-        By default `probes` in the project's cache.
-
-    Raises
-    ------
-    InputError
-        An unknown name.
+    A raised voice differs from a calm one in spectral balance, even at equal loudness (Sluijter & van Heuven 1996,
+    Journal of the Acoustical Society of America 100:2471-2485).
     """
-    if name not in SPOKEN:
-        raise InputError(f"spoken corpus: found {name!r}, expected one of {', '.join(SPOKEN)}")
-    lines = list(SPOKEN[name](seed))
+    spectrum = np.fft.rfft(audio)
+    octaves = np.log2(np.fft.rfftfreq(len(audio), 1 / SAMPLE_RATE).clip(*EFFORT_CORNERS) / EFFORT_CORNERS[0])
+    return np.fft.irfft(spectrum * 10 ** (decibels * octaves / 20), len(audio))
+
+
+def levelled(audio: np.ndarray) -> np.ndarray:
+    """Audio (samples,) float32 scaled to the root mean square `LEVEL`, low enough for speech never to clip."""
+    return (audio * (LEVEL / np.sqrt(np.mean(audio**2)))).astype(np.float32)
+
+
+def in_noise(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Audio (samples,) with white noise at a signal-to-noise ratio between -6 and 6 dB."""
+    level = np.sqrt(np.mean(audio**2)) * 10 ** (rng.uniform(-6, 6) / 20)
+    return audio + level * rng.standard_normal(len(audio))
+
+
+def stand_in_corpus(name: str, seed: int = 0) -> Path:
+    """Folder of one of `STAND_INS`, synthesised once and kept in the project's cache.
+
+    `seed` draws speakers, sentences and audio. Raises `InputError` for an unknown name.
+    """
+    if name not in STAND_INS:
+        raise InputError(f"stand-in corpus: found {name!r}, expected one of {', '.join(STAND_INS)}")
+    lines = list(STAND_INS[name](seed))
     key = fingerprint([VERSION, seed, [asdict(line) for line in lines]])
-    folder = (cache or CACHE / "probes") / f"{name.replace(' ', '_')}_{key}"
+    folder = CACHE / "probes" / f"{name.replace(' ', '_')}_{key}"
     if not folder.is_dir():
-        log.info(f"speaking the corpus of {name}, {len(lines)} utterances")
+        log.info(f"synthesising the stand-in corpus {name!r}, {len(lines)} utterances")
         with atomic_path(folder) as temporary:
             temporary.mkdir(parents=True)
-            _write(temporary, lines, seed)
+            entries = [_write(temporary, number, line, seed) for number, line in enumerate(lines)]
+            text = "\n".join(map(json.dumps, entries)) + "\n"
+            (temporary / "alignments.jsonl").write_text(text, encoding="utf-8")
     return folder
 
 
-def _write(folder: Path, lines: Sequence[Line], seed: int) -> None:
-    entries = []
-    for number, line in enumerate(lines):
-        speech = speak(line.text, line.voice, seed=int(generator(seed, "sound", number).integers(2**31)))
-        file = f"{number:05d}.flac"
-        audio = tilted(soxr.resample(speech.audio, RATE, SAMPLE_RATE), line.tilt)
-        if line.noisy:
-            audio = in_noise(audio, generator(seed, "noise", number))
-        soundfile.write(folder / file, levelled(audio), SAMPLE_RATE)
-        entry = {"file": file, "speaker": line.voice.name, "prompt": line.prompt, "part": line.part}
-        entries.append({**entry, "label": line.label, "text": line.text, "phones": speech.phones})
-    (folder / "alignments.jsonl").write_text("\n".join(map(json.dumps, entries)) + "\n", encoding="utf-8")
+def _write(folder: Path, number: int, line: Line, seed: int) -> dict:
+    speech = speak(line.text, line.voice, seed=int(generator(seed, "sound", number).integers(2**31)))
+    audio = tilted(soxr.resample(speech.audio, RATE, SAMPLE_RATE), line.tilt)
+    if line.noisy:
+        audio = in_noise(audio, generator(seed, "noise", number))
+    file = f"{number:05d}.flac"
+    soundfile.write(folder / file, levelled(audio), SAMPLE_RATE)
+    known = {"file": file, "speaker": line.voice.name, "prompt": line.prompt, "part": line.part}
+    return {**known, "label": line.label, "text": line.text, "phones": speech.phones}

@@ -1,4 +1,4 @@
-"""Writes simulated listeners to disk in the folders and formats of ds003020."""
+"""Writer of simulated listeners in the folder layout and file formats of ds003020."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,12 @@ import soxr
 
 from braintuning.alignment.encoding import zscore
 from braintuning.cortex.surface import fs_lr
-from braintuning.datasets import audio, textgrid
+from braintuning.datasets import audio
 from braintuning.datasets.lebel import SOUND_START, UNSTORED_VOLUMES
-from braintuning.demo import listeners as simulate
+from braintuning.demo import listeners
 from braintuning.demo.listeners import SPACES
 from braintuning.demo.stories import story_text
+from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.demo.voices import VOICES, speak
 from braintuning.errors import InputError
 from braintuning.results import atomic_path, generator, require_space
@@ -32,23 +33,10 @@ def write_dataset(
     tr: float,
     settings: Simulation,
 ) -> None:
-    """Write sounds, word and phone times, responses and truth of simulated listeners, all of it or nothing.
+    """Write audio, word and phone times, responses and ground truth of simulated listeners, all of it or nothing.
 
-    Parameters
-    ----------
-    root : Path
-        Folder to make.
-    participants, stories : tuple of str
-    repeated : tuple of str
-        Stories that are heard `settings.repeats` times.
-    tr : float
-        Seconds.
-    settings : Simulation
-
-    Raises
-    ------
-    InputError
-        An unknown story, or no room on the disk.
+    Stories in `repeated` are presented `settings.repeats` times, the others once. Raises `InputError` for an unknown
+    story, one too short for a TR (in seconds), or no room on the disk.
     """
     texts = {story: story_text(story, settings.words) for story in stories}
     presentations = len(stories) + len(repeated) * settings.repeats
@@ -58,11 +46,16 @@ def write_dataset(
         for number, (story, text) in enumerate(texts.items()):
             voice = list(VOICES)[number % len(VOICES)]
             raw[story], volumes[story] = _write_stimulus(folder, story, text, voice, tr, settings)
-        features = _standardise(raw)
         _write_json(folder / "derivative" / "respdict.json", volumes)
-        _write_features(folder / "truth" / "features.h5", features)
+        together = {space: zscore(np.concatenate([features[space] for features in raw.values()])) for space in SPACES}
+        ends = np.cumsum([len(features["meaning"]) for features in raw.values()])[:-1]
+        parts = {space: dict(zip(raw, np.split(values, ends), strict=True)) for space, values in together.items()}
+        features = {story: {space: parts[space][story] for space in SPACES} for story in raw}
+        truth = {f"{story}/{space}": features[story][space] for story in raw for space in SPACES}
+        _write_arrays(folder / "truth" / "features.h5", truth)
         for participant in participants:
-            _write_participant(folder, participant, features, repeated, settings)
+            listener = listeners.make_listener(settings.seed, participant, together)
+            _write_participant(folder, participant, listener, features, repeated, settings)
         made_from = {"participants": participants, "stories": stories, "tr": tr, "settings": settings.model_dump()}
         _write_json(folder / "simulation.json", made_from)
 
@@ -70,66 +63,49 @@ def write_dataset(
 def _write_stimulus(
     folder: Path, story: str, text: str, voice: str, tr: float, settings: Simulation
 ) -> tuple[Features, int]:
+    """Haemodynamic responses of the feature spaces at each stored TR, and the number of volumes."""
     speech = speak(text, VOICES[voice], seed=settings.seed)
     tiers = {"phone": speech.phones, "word": speech.words}
-    textgrid.write(folder / "derivative" / "TextGrids" / f"{story}.TextGrid", tiers, len(speech.audio) / speech.rate)
-    audio.write_wav(
-        folder / "stimuli" / f"{story}.wav", soxr.resample(speech.audio, speech.rate, WAV_RATE, "VHQ"), WAV_RATE
-    )
-    heard = soxr.resample(speech.audio, speech.rate, SAMPLE_RATE, "VHQ")
-    n_volumes = round((len(heard) / SAMPLE_RATE + 2 * SOUND_START) / tr)
+    write_textgrid(folder / "derivative" / "TextGrids" / f"{story}.TextGrid", tiers, len(speech.audio) / speech.rate)
+    wav = soxr.resample(speech.audio, speech.rate, WAV_RATE, "VHQ")
+    audio.write_wav(folder / "stimuli" / f"{story}.wav", wav, WAV_RATE)
+    samples = soxr.resample(speech.audio, speech.rate, SAMPLE_RATE, "VHQ")
+    n_volumes = round((len(samples) / SAMPLE_RATE + 2 * SOUND_START) / tr)
     if n_volumes <= 2 * UNSTORED_VOLUMES:
         raise InputError(f"story {story}: {n_volumes} volumes long, expected more than {2 * UNSTORED_VOLUMES}")
     times = row_times(n_volumes - 2 * UNSTORED_VOLUMES, tr, UNSTORED_VOLUMES, SOUND_START)
-    tracks = simulate.feature_spaces(heard, speech.words, speech.phones, settings.meaning_components)
-    return {space: simulate.haemodynamic(track, times) for space, track in tracks.items()}, n_volumes
-
-
-def _standardise(raw: dict[str, Features]) -> dict[str, Features]:
-    standardised: dict[str, Features] = {story: {} for story in raw}
-    ends = np.cumsum([len(features["meaning"]) for features in raw.values()])[:-1]
-    for space in SPACES:
-        together = zscore(np.concatenate([features[space] for features in raw.values()]))
-        for story, part in zip(raw, np.split(together, ends), strict=True):
-            standardised[story][space] = part
-    return standardised
+    tracks = listeners.feature_spaces(samples, speech.words, speech.phones, settings.meaning_components)
+    return {space: listeners.haemodynamic(track, times) for space, track in tracks.items()}, n_volumes
 
 
 def _write_participant(
-    folder: Path, participant: str, features: dict[str, Features], repeated: tuple[str, ...], settings: Simulation
+    folder: Path,
+    participant: str,
+    listener: listeners.Listener,
+    features: dict[str, Features],
+    repeated: tuple[str, ...],
+    settings: Simulation,
 ) -> None:
-    together = {space: np.concatenate([f[space] for f in features.values()]) for space in SPACES}
-    listener = simulate.make_listener(settings.seed, participant, together)
-    responses = folder / "derivative" / "preprocessed_data" / participant
-    responses.mkdir(parents=True)
     for story, story_features in features.items():
         n_repeats = settings.repeats if story in repeated else 1
         rng = generator(settings.seed, participant, story, "noise")
-        measured = simulate.measure(simulate.signal(listener, story_features), listener, n_repeats, rng)
-        with h5py.File(responses / f"{story}.hf5", "w") as file:
-            file["data"] = zscore(measured.mean(axis=0, dtype=np.float64))
-            if story in repeated:
-                file["individual_repeats"] = measured.astype(np.float64)
+        responses = listeners.responses(listeners.signal(listener, story_features), listener, n_repeats, rng)
+        arrays = {"data": zscore(responses.mean(axis=0, dtype=np.float64))}
+        if story in repeated:
+            arrays["individual_repeats"] = responses.astype(np.float64)
+        _write_arrays(folder / "derivative" / "preprocessed_data" / participant / f"{story}.hf5", arrays)
     _write_json(folder / "derivative" / "pycortex-db" / participant / "space.json", {"space": "fs_LR_32k"})
-    _write_truth(folder / "truth" / f"{participant}.h5", listener)
+    truth = {"labels": listener.labels.astype("S"), "shares": listener.shares, "signal_share": listener.signal_share}
+    truth |= {f"weights/{space}": weights for space, weights in listener.weights.items()}
+    _write_arrays(folder / "truth" / f"{participant}.h5", truth, spaces=SPACES)
 
 
-def _write_truth(path: Path, listener: simulate.Listener) -> None:
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray], **attributes: tuple[str, ...]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
-        file["labels"] = listener.labels.astype("S")
-        file["shares"], file["signal_share"] = listener.shares, listener.signal_share
-        for space, weights in listener.weights.items():
-            file[f"weights/{space}"] = weights
-        file.attrs["spaces"] = SPACES
-
-
-def _write_features(path: Path, features: dict[str, Features]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
-        for story, spaces in features.items():
-            for space, values in spaces.items():
-                file[f"{story}/{space}"] = values
+        for name, values in arrays.items():
+            file[name] = values
+        file.attrs.update(attributes)
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -1,8 +1,8 @@
-"""Simulated listeners whose truth is known, written in the folders of ds003020.
+"""Simulated listeners with known ground truth.
 
-Each cortical vertex hears a mixture of power spectrum, articulation and word meaning through a haemodynamic response,
-in shares that its region sets: primary auditory cortex mostly spectrum, the belt mostly articulation, late language
-regions mostly meaning, and the rest of the cortex nothing but noise.
+Each cortical vertex responds, through a haemodynamic response, to a mixture of power spectrum, articulation and word
+meaning in shares that depend on its region: primary auditory cortex mostly to spectrum, the belt mostly to
+articulation, late language regions mostly to meaning, and the rest of the cortex not at all.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from nilearn.glm.first_level import spm_hrf
 from scipy.signal import lfilter
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -21,7 +21,7 @@ from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
 from braintuning.cortex.surface import fs_lr
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo.stories import word_vectors
-from braintuning.lowlevel import acoustic as lowlevel
+from braintuning.lowlevel import acoustic
 from braintuning.results import generator
 from braintuning.timing import SAMPLE_RATE
 
@@ -40,16 +40,14 @@ SMOOTHING_STEPS = 12
 
 @dataclass(frozen=True)
 class Listener:
-    """Truth of one simulated participant.
+    """Ground truth of one simulated participant.
 
     Attributes
     ----------
     labels : (vertices,) str
-        Region of each cortical vertex, its borders shifted from the atlas.
-    shares : (vertices, 3) float32
-        Share of the signal's variance from each of `SPACES`.
-    signal_share : (vertices,) float32
-        Share of a single presentation's variance that the story causes.
+        Region of each cortical vertex, borders shifted from the atlas.
+    shares, signal_share : (vertices, 3) and (vertices,) float32
+        Share of the signal's variance from each of `SPACES`, and of a single presentation's that the story explains.
     weights : dict of (features, vertices) float32
         Tuning to each feature space.
     """
@@ -63,25 +61,23 @@ class Listener:
 def feature_spaces(
     audio: np.ndarray, words: Sequence[Interval], phones: Sequence[Interval], n_components: int
 ) -> dict[str, np.ndarray]:
-    """What a listener could respond to, every 0.1 s; a dict of `SPACES` to (steps, features) float32."""
+    """Feature spaces that listeners respond to, every 0.1 s; a dict of `SPACES` to (steps, features) float32."""
     n_steps = int(len(audio) / SAMPLE_RATE / STEP)
-    bands, _ = lowlevel.power_spectrum(audio)
+    bands, _ = acoustic.power_spectrum(audio)
     per_step = round(STEP / 0.01)
     usable = len(bands) // per_step * per_step
     spectrum = bands[:usable].reshape(-1, per_step, bands.shape[1]).mean(axis=1)[:n_steps]
-    spectrum = np.pad(spectrum, ((0, n_steps - len(spectrum)), (0, 0)), mode="edge")
     vectors = word_vectors(n_components)
-    meaning = np.stack([vectors[word.label] for word in words])
     spans = [(word.start, word.end) for word in words]
     return {
-        "spectrum": spectrum,
-        "articulation": lowlevel.articulation_track(phones, STEP, n_steps),
-        "meaning": lowlevel.occupancy(spans, STEP, n_steps) @ meaning,
+        "spectrum": np.pad(spectrum, ((0, n_steps - len(spectrum)), (0, 0)), mode="edge"),
+        "articulation": acoustic.articulation_track(phones, STEP, n_steps),
+        "meaning": acoustic.occupancy(spans, STEP, n_steps) @ np.stack([vectors[word.label] for word in words]),
     }
 
 
 def haemodynamic(track: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Convolve a track (steps, features) with the canonical response (Friston et al. 1998) and read it at `times`."""
+    """Track (steps, features) convolved with the canonical response (Friston et al. 1998), interpolated at `times`."""
     response = spm_hrf(STEP, oversampling=1)
     slow = lfilter(response, 1.0, track - track.mean(axis=0), axis=0)
     grid = (np.arange(len(slow)) + 1) * STEP
@@ -91,26 +87,24 @@ def haemodynamic(track: np.ndarray, times: np.ndarray) -> np.ndarray:
 @cache
 def _neighbour_average() -> csr_matrix:
     surface = fs_lr()
-    n = surface.n_vertices
-    offset = surface.vertices("right").start
-    faces = np.concatenate([surface.inflated["left"][1], surface.inflated["right"][1] + offset])
-    rows, columns = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).T
-    ones = np.ones(len(rows))
-    adjacency = coo_matrix((ones, (rows, columns)), shape=(n, n)).tocsr()
+    right = surface.inflated["right"][1] + surface.vertices("right").start
+    faces = np.concatenate([surface.inflated["left"][1], right])
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).T
+    adjacency = csr_matrix((np.ones(edges.shape[1]), edges), shape=(surface.n_vertices,) * 2)
     adjacency = ((adjacency + adjacency.T) > 0).astype(np.float64)[surface.cortex][:, surface.cortex].tocsr()
     adjacency.setdiag(1)
     return csr_matrix(adjacency.multiply(1 / np.asarray(adjacency.sum(axis=1))))
 
 
-def smooth_map(values: np.ndarray) -> np.ndarray:
-    """Average (vertices, columns) with their neighbours a few times, then give each column unit variance."""
+def _smooth_map(values: np.ndarray) -> np.ndarray:
+    """Average the vertices of (vertices, columns) repeatedly with their neighbours, then z-score each column."""
     for _ in range(SMOOTHING_STEPS):
         values = _neighbour_average() @ values
     return zscore(values)
 
 
 def shifted_labels(rng: np.random.Generator) -> np.ndarray:
-    """Atlas regions with both hemispheres' spheres turned a little; (cortical vertices,) str."""
+    """Atlas regions after a small rotation of each hemisphere's sphere; (cortical vertices,) str."""
     surface, labels = fs_lr(), hcp_mmp_labels()
     moved = np.empty_like(labels)
     for hemisphere in ("left", "right"):
@@ -123,67 +117,53 @@ def shifted_labels(rng: np.random.Generator) -> np.ndarray:
 
 
 def make_listener(seed: int, participant: str, features: dict[str, np.ndarray]) -> Listener:
-    """Draw a listener: region borders, how strongly each vertex responds, and to what.
+    """Draw a listener: region borders, and how strongly each vertex responds to which features.
 
-    Parameters
-    ----------
-    seed : int
-    participant : str
-    features : dict of (rows, features) float32
-        Haemodynamic responses of the feature spaces to all stories, by which the tuning is scaled.
+    `features`, a dict of (TRs, features) float32, has the haemodynamic responses of the feature spaces to all stories;
+    each vertex's tuning gives them unit variance.
     """
     rng = generator(seed, participant, "truth")
     labels = shifted_labels(rng)
     shares = np.zeros((len(labels), len(SPACES)), np.float32)
     signal_share = np.zeros(len(labels), np.float32)
     clarity = rng.uniform(0.6, 1.2)
-    variation = np.exp(0.35 * smooth_map(rng.standard_normal((len(labels), 1)))[:, 0])
+    variation = np.exp(0.35 * _smooth_map(rng.standard_normal((len(labels), 1)))[:, 0])
     for group in ("late_language", "early_auditory", "primary_auditory"):
         inside = np.isin(labels, GROUPS[group])
         shares[inside] = SHARES[group]
         signal_share[inside] = np.clip(SIGNAL_SHARE[group] * clarity * variation[inside], 0.02, 0.7)
     weights = {}
     for space in SPACES:
-        drawn = smooth_map(rng.standard_normal((len(labels), features[space].shape[1]))).T
-        weights[space] = tune_to_unit_variance(drawn, features[space])
+        drawn = _smooth_map(rng.standard_normal((len(labels), features[space].shape[1]))).T
+        weights[space] = scaled_to_unit_variance(drawn, features[space])
     return Listener(labels, shares, signal_share, weights)
 
 
-def tune_to_unit_variance(weights: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Scale (features, vertices) weights so that the response of each vertex to all (rows, features) has variance 1."""
+def scaled_to_unit_variance(weights: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Scale weights (features, vertices) so that `features @ weights` (TRs, vertices) has unit variance."""
     covariance = np.cov(features, rowvar=False)
     return (weights / np.sqrt(np.einsum("fv,fg,gv->v", weights, covariance, weights, optimize=True))).astype(np.float32)
 
 
 def signal(listener: Listener, features: dict[str, np.ndarray]) -> np.ndarray:
-    """Response without noise, of about unit variance where a vertex responds at all.
+    """Noise-free response to the haemodynamic responses (TRs, features) of a story; (TRs, vertices) float32.
 
-    Parameters
-    ----------
-    listener : Listener
-    features : dict of (rows, features) float32
-        Haemodynamic responses of one story's feature spaces.
-
-    Returns
-    -------
-    signal : (rows, vertices) float32
+    Its variance is about 1 where a vertex responds at all.
     """
-    parts = [
-        np.sqrt(listener.shares[:, i]) * (features[space] @ listener.weights[space]) for i, space in enumerate(SPACES)
-    ]
-    return np.sum(parts, axis=0)
+    share = dict(zip(SPACES, np.sqrt(listener.shares.T), strict=True))
+    return np.sum([share[space] * (features[space] @ listener.weights[space]) for space in SPACES], axis=0)
 
 
-def coloured_noise(n_rows: int, n_columns: int, rng: np.random.Generator) -> np.ndarray:
-    """First-order autoregressive noise of unit variance; (n_rows, n_columns) float32."""
+def autoregressive_noise(n_trs: int, n_columns: int, rng: np.random.Generator) -> np.ndarray:
+    """First-order autoregressive noise of unit variance; (n_trs, n_columns) float32."""
     burn_in = 20
-    white = rng.standard_normal((n_rows + burn_in, n_columns), dtype=np.float32)
+    white = rng.standard_normal((n_trs + burn_in, n_columns), dtype=np.float32)
     gain = np.sqrt(1 - NOISE_AUTOCORRELATION**2)
     return lfilter([gain], [1, -NOISE_AUTOCORRELATION], white, axis=0)[burn_in:].astype(np.float32)
 
 
-def measure(signal_of_story: np.ndarray, listener: Listener, n_repeats: int, rng: np.random.Generator) -> np.ndarray:
-    """Z-scored responses to each presentation of a story; (repeats, rows, vertices) float32."""
-    heard = np.sqrt(listener.signal_share) * signal_of_story
+def responses(story_signal: np.ndarray, listener: Listener, n_repeats: int, rng: np.random.Generator) -> np.ndarray:
+    """Z-scored responses to each presentation of a story; (repeats, TRs, vertices) float32."""
+    scaled = np.sqrt(listener.signal_share) * story_signal
     spread = np.sqrt(1 - listener.signal_share)
-    return np.stack([zscore(heard + spread * coloured_noise(*heard.shape, rng)) for _ in range(n_repeats)])
+    return np.stack([zscore(scaled + spread * autoregressive_noise(*scaled.shape, rng)) for _ in range(n_repeats)])

@@ -1,11 +1,11 @@
-"""Pretraining of small speech models of our own, with their family's self-supervised objective."""
+"""Pretraining of small speech models with the self-supervised objective of their family."""
 
 import copy
 import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,12 @@ from transformers import HubertConfig, PreTrainedConfig, Wav2Vec2Config
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.families import standardised
 from braintuning.backbone.precision import autocast
-from braintuning.demo.pretraining_corpus import draw_clips
-from braintuning.errors import InputError, nearest
+from braintuning.demo.pretraining_corpus import MfccUnits, draw_clips
+from braintuning.errors import InputError
 from braintuning.results import atomic_path, generator
-from braintuning.tuning.loop import learning_rate_factor
+from braintuning.tuning.model import learning_rate_factor
 from braintuning.tuning.objectives import Contrastive, MaskedUnits
-from braintuning.tuning.units import EncoderUnits, MfccUnits, fit_units
+from braintuning.tuning.units import EncoderUnits, fit_units
 
 log = logging.getLogger(__name__)
 
@@ -31,37 +31,10 @@ N_CLUSTERED_CLIPS = 400
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Settings of a run.
+    """Settings of a run: AdamW with linear warm-up and decay in each of two rounds of so many `steps`.
 
-    Attributes
-    ----------
-    family
-        hubert or wav2vec2.
-    layers, dim
-        Transformer blocks and their channels.
-    conv_dim
-        Channels of the seven convolutions.
-    clip_seconds, batch_size
-        Sound in a clip, and clips in a step.
-    real_share
-        Share of the clips taken from real speech, where there is any.
-    steps
-        Of each round. The first learns MFCC units; in the second HuBERT learns units of its own layer and wav2vec2 its
-        contrastive objective, on convolutions that stay as they are: to shape them takes it more steps than a CPU has
-        time for.
-    units, unit_layer
-        Clusters in each round, and the layer that the second round's come from.
-    unmasked_weight
-        Share of a unit loss that is on frames that are seen: in the few steps of a small run they teach the
-        convolutions.
-    contrast_span
-        Frames in a masked span of wav2vec2's contrastive round; 10 in the paper, which takes longer to learn.
-    learning_rate, warmup_fraction, weight_decay, clip_norm
-        AdamW with linear warm-up and decay in each round; the gradient's norm is clipped.
-    log_every, checkpoint_every
-        Steps.
-    seed
-        Of first weights, clips, masks and k-means.
+    The first round learns MFCC units; in the second HuBERT learns units of its own `unit_layer`, and wav2vec2 its
+    contrastive objective on frozen convolutions, which would take more steps to learn than a CPU has time for.
     """
 
     family: str
@@ -70,12 +43,12 @@ class Pretraining:
     conv_dim: tuple[int, ...] = (32, 64, 128, 128, 128, 128, 128)
     clip_seconds: float = 2.5
     batch_size: int = 4
-    real_share: float = 0.25
+    real_share: float = 0.25  # of clips, where there is real speech
     steps: tuple[int, ...] = (1500, 3500)
     units: tuple[int, ...] = (100, 200)
     unit_layer: int = 4
-    unmasked_weight: float = 0.5
-    contrast_span: int = 5
+    unmasked_weight: float = 0.5  # of such frames in a unit loss: in few steps they are what teaches the convolutions
+    contrast_span: int = 5  # masked frames in a row in the contrastive round; 10 in the paper, which takes longer
     learning_rate: float = 1e-3
     warmup_fraction: float = 0.1
     weight_decay: float = 0.01
@@ -90,24 +63,17 @@ class Pretraining:
         if len(self.steps) != N_ROUNDS or min(self.steps) < 1:
             raise InputError(f"steps: {self.steps}, expected {N_ROUNDS} positive numbers")
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> "Pretraining":
-        """Settings from what JSON gives; raises InputError for an unknown key."""
-        known = tuple(field.name for field in fields(cls))
-        if unknown := sorted(set(values) - set(known)):
-            raise InputError(f"pretraining: unknown setting {unknown[0]!r}{nearest(unknown[0], known)}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
     def model_config(self) -> PreTrainedConfig:
         """Architecture of the model, with frames of 20 ms."""
         sizes = {
-            **{
-                "hidden_size": self.dim,
-                "num_hidden_layers": self.layers,
-                "num_attention_heads": max(self.dim // 64, 1),
-            },
-            **{"intermediate_size": 4 * self.dim, "conv_dim": list(self.conv_dim), "vocab_size": 32},
-            **{"num_conv_pos_embeddings": 32, "num_conv_pos_embedding_groups": max(self.dim // 16, 1)},
+            "hidden_size": self.dim,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": max(self.dim // 64, 1),
+            "intermediate_size": 4 * self.dim,
+            "conv_dim": list(self.conv_dim),
+            "vocab_size": 32,
+            "num_conv_pos_embeddings": 32,
+            "num_conv_pos_embedding_groups": max(self.dim // 16, 1),
         }
         if self.family == "hubert":
             return HubertConfig(**sizes)
@@ -115,28 +81,21 @@ class Pretraining:
         return Wav2Vec2Config(**sizes, **quantiser)
 
 
-def convolved(encoder: SpeechEncoder, audio: torch.Tensor) -> torch.Tensor:
-    """Run the front end as `SpeechEncoder.front_end` does, but with a gradient: `(batch, frames, channels)`."""
+def trainable_front_end(encoder: SpeechEncoder, audio: torch.Tensor) -> torch.Tensor:
+    """`SpeechEncoder.front_end` with a gradient; (batch, frames, channels)."""
     return encoder.model.feature_extractor(standardised(audio)).transpose(1, 2)
 
 
-class Run:
-    """A run as far as it got. The first round is the same in both families, to the bit.
+class PretrainingRun:
+    """State of a run: `step` steps taken in a `round` with its `objective`; the first is the same in both families.
 
-    Attributes
-    ----------
-    encoder : SpeechEncoder
-        Trained whole, convolutions too but for wav2vec2's second round.
-    objective : Module
-        Of the current round.
-    round, step : int
-        Steps taken in the round.
-    log : list of dict
-        round, step, loss (mean since the last entry), seconds.
+    `encoder` is trained entirely, except for the convolutions in wav2vec2's second round. Entries of `log` have round,
+    step, loss (mean since the last entry) and seconds.
     """
 
-    def __init__(self, settings: Pretraining, sounds: Mapping[str, np.ndarray], device: str) -> None:
-        self.settings, self.sounds, self.device = settings, sounds, device
+    def __init__(self, settings: Pretraining, audio: Mapping[str, np.ndarray], device: str) -> None:
+        self.settings, self.audio, self.device = settings, audio, device
+        self.n_samples = {name: len(samples) for name, samples in audio.items()}
         self.encoder = SpeechEncoder.from_config(settings.model_config(), seed=settings.seed).to(device)
         same_for_all = replace(settings, family=FAMILIES[0]).model_config()
         first = SpeechEncoder.from_config(same_for_all, seed=settings.seed)
@@ -155,34 +114,31 @@ class Run:
         return fit_units(self.encoder, list(clips), seed, n_units, settings.unit_layer)
 
     def _begin(self, units: torch.nn.Module | None) -> None:
-        """Start a round: new heads, a new optimiser."""
+        """Start a round with new heads and a new optimiser."""
         settings = self.settings
         torch.manual_seed(settings.seed + self.round)
-        weight, decay = settings.unmasked_weight, settings.weight_decay
-        made = (
-            Contrastive(self.encoder, settings.contrast_span)
-            if units is None
-            else MaskedUnits(self.encoder, units, weight)
-        )
-        self.objective = made.to(self.device)
+        if units is None:
+            self.objective = Contrastive(self.encoder, settings.contrast_span).to(self.device)
+        else:
+            self.objective = MaskedUnits(self.encoder, units, settings.unmasked_weight).to(self.device)
         self.encoder.model.feature_extractor.requires_grad_(units is not None)
         parameters = [*self.encoder.model.parameters(), *self.objective.parameters()]
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.parameters, betas=(0.9, 0.98), weight_decay=decay)
+        self.optimiser = torch.optim.AdamW(self.parameters, betas=(0.9, 0.98), weight_decay=settings.weight_decay)
 
     def _clips(self, count: int, *labels: str | int) -> np.ndarray:
         rng = generator(self.settings.seed, "clips", *labels)
-        return draw_clips(self.sounds, count, self.settings.clip_seconds, self.settings.real_share, rng)
+        return draw_clips(self.audio, count, self.settings.clip_seconds, self.settings.real_share, rng)
 
     def advance(self) -> float:
-        """Take one step; its clips, masks and noise depend on its number alone."""
+        """Take one step and return its loss; clips, masks and noise depend only on the step's number."""
         settings, place = self.settings, (self.round, self.step)
         factor = learning_rate_factor(self.step, settings.steps[self.round], settings.warmup_fraction)
         self.optimiser.param_groups[0]["lr"] = settings.learning_rate * factor
         audio = torch.from_numpy(self._clips(settings.batch_size, *place)).to(self.device)
         torch.manual_seed(int(generator(settings.seed, "masks", *place).integers(2**31)))
         with autocast(self.device):
-            loss = self.objective.loss_of(convolved(self.encoder, audio), audio)
+            loss = self.objective.loss_of(trainable_front_end(self.encoder, audio), audio)
         if not torch.isfinite(loss):
             found = f"loss {loss.item()} at round {self.round + 1}, step {self.step + 1}"
             raise InputError(f"pretraining: {found}, expected a finite number")
@@ -194,39 +150,30 @@ class Run:
         return loss.item()
 
     def next_round(self) -> None:
-        """Cluster the states of the model as it is, and start anew with these units."""
+        """Start the next round, with new units of the model's current states."""
         self.round, self.step = self.round + 1, 0
         self._begin(self._new_units())
 
-    def adopt_mask_vector(self) -> None:
-        """Give the model itself the vector that masked frames were replaced by."""
-        self.encoder.model.masked_spec_embed.data.copy_(self.objective.mask_vector.data)
-
     def save(self, path: Path) -> None:
-        """Write everything needed to go on, whole or not at all."""
+        """Write everything needed to resume, whole or not at all."""
         state = {
             **{"settings": asdict(self.settings), "round": self.round, "step": self.step, "log": self.log},
             **{"model": self.encoder.model.state_dict(), "objective": self.objective.state_dict()},
-            **{"optimiser": self.optimiser.state_dict(), "sounds": self._samples()},
+            **{"optimiser": self.optimiser.state_dict(), "sounds": self.n_samples},
         }
         if self.round and self.settings.family == "hubert":
             state["teacher"] = self.objective.units.teacher.model.state_dict()
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
 
-    def _samples(self) -> dict[str, int]:
-        return {name: len(sound) for name, sound in self.sounds.items()}
-
     def load(self, path: Path) -> None:
-        """Go on from what `save` wrote; raises InputError where sounds or settings, but for the steps, differ."""
+        """Resume from what `save` wrote; `InputError` if the audio or a setting other than the steps differs."""
         state = torch.load(path, map_location=self.device, weights_only=True)
-        found = Pretraining.from_dict(state["settings"])
+        found, n_found = Pretraining(**state["settings"]), len(state["sounds"])
         if replace(found, steps=self.settings.steps) != self.settings:
             raise InputError(f"{path}: a run of {found}, expected {self.settings}")
-        if state["sounds"] != self._samples():
-            raise InputError(
-                f"{path}: a run on {len(state['sounds'])} other sounds, expected the {len(self.sounds)} given"
-            )
+        if state["sounds"] != self.n_samples:
+            raise InputError(f"{path}: a run on {n_found} other recordings, expected the {len(self.audio)} given")
         self.round, self.step, self.log = state["round"], state["step"], state["log"]
         if "teacher" in state:
             self.encoder.model.load_state_dict(state["teacher"])
@@ -240,34 +187,23 @@ class Run:
 
 
 def pretrain(
-    settings: Pretraining,
-    sounds: Mapping[str, np.ndarray],
-    folder: Path,
-    device: str = "cpu",
+    settings: Pretraining, audio: Mapping[str, np.ndarray], folder: Path, device: str = "cpu"
 ) -> SpeechEncoder:
-    """Pretrain a model, or go on where a killed run stopped, to the same weights (on a CPU, to the bit).
+    """Pretrain a model, or resume a killed run, which ends with the same weights (on a CPU, to the bit).
 
     Parameters
     ----------
-    settings : Pretraining
-    sounds : mapping of name to (samples,) int16
-        16 kHz; real speech is named `real/...`.
-    folder : Path
-        Where `checkpoint.pt` goes and, in the end, `log.jsonl`.
-    device : str
-        cpu or cuda, in `precision.precision` with float32 weights.
-
-    Returns
-    -------
-    encoder : SpeechEncoder
-        On `device`; `save_small` writes it.
+    audio
+        As in `draw_clips`.
+    folder
+        Where `checkpoint.pt` and, in the end, `log.jsonl` are written.
 
     Raises
     ------
     InputError
-        Sounds shorter than a clip, a loss that is not finite, a checkpoint of other settings or sounds.
+        Audio shorter than a clip, a loss that is not finite, a checkpoint of other settings or audio.
     """
-    run, checkpoint = Run(settings, sounds, device), Path(folder) / "checkpoint.pt"
+    run, checkpoint = PretrainingRun(settings, audio, device), Path(folder) / "checkpoint.pt"
     if checkpoint.is_file():
         run.load(checkpoint)
     losses, since = [], time.monotonic()
@@ -286,12 +222,12 @@ def pretrain(
     run.save(checkpoint)
     with atomic_path(Path(folder) / "log.jsonl") as temporary:
         temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in run.log), encoding="utf-8")
-    run.adopt_mask_vector()
+    run.encoder.model.masked_spec_embed.data.copy_(run.objective.mask_vector.data)
     return run.encoder
 
 
 def save_small(encoder: SpeechEncoder, folder: Path) -> None:
-    """Write a folder that `AutoModel.from_pretrained` loads, in half precision; the encoder stays as it is."""
+    """Write a copy in half precision as a folder that `AutoModel.from_pretrained` loads."""
     half = copy.deepcopy(encoder)
     half.model.half()
     half.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""What the small models are pretrained on: stories told in many voices, and real speech where it is at hand."""
+"""What small models are pretrained on: synthesised stories, real speech where it is available, units of its MFCCs."""
 
 import hashlib
 import json
@@ -9,15 +9,18 @@ from pathlib import Path
 import h5py
 import numpy as np
 import soxr
+import torch
 import yaml
 
 from braintuning.datasets.audio import read_audio
+from braintuning.demo.stories import STORY_TEXTS
 from braintuning.demo.voices import RATE, VOICES, Voice, speak
 from braintuning.errors import InputError
+from braintuning.probes.mfcc import mfcc
 from braintuning.results import CACHE, REPOSITORY, atomic_path, generator
 from braintuning.timing import SAMPLE_RATE
+from braintuning.tuning.units import fit_centres, nearest_centre
 
-STORIES = REPOSITORY / "data" / "stories"
 HELD_OUT_VOICE = "judith"
 PRETRAINING_VOICES = (
     *(voice for name, voice in VOICES.items() if name != HELD_OUT_VOICE),
@@ -29,44 +32,31 @@ PRETRAINING_VOICES = (
 )
 
 
-def spoken_stories(
-    stories: Mapping[str, str], voices: tuple[Voice, ...], cache: Path | None = None
-) -> dict[str, np.ndarray]:
-    """Tell every story in every voice, or read what was told before.
-
-    Parameters
-    ----------
-    stories : mapping of name to text
-    voices : tuple of Voice
-    cache : Path, optional
-        By default `pretraining` in the project's cache; one HDF5 file a voice.
-
-    Returns
-    -------
-    sounds : dict of (samples,) int16
-        16 kHz, by voice/story.
-    """
-    sounds = {}
+def synthesised_stories(stories: Mapping[str, str], voices: tuple[Voice, ...]) -> dict[str, np.ndarray]:
+    """Every story (text by name) in every voice, kept on disk; (samples,) int16 at 16 kHz, by voice/story."""
+    audio = {}
     for voice in voices:
         digest = hashlib.sha256(json.dumps([asdict(voice), *sorted(stories.items())]).encode()).hexdigest()[:10]
-        path = (cache or CACHE / "pretraining") / f"{voice.name}-{digest}.h5"
+        path = CACHE / "pretraining" / f"{voice.name}-{digest}.h5"
         if not path.is_file():
             with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
                 for number, (name, text) in enumerate(sorted(stories.items())):
-                    spoken = soxr.resample(speak(text, voice, seed=number).audio, RATE, SAMPLE_RATE)
-                    file[name] = np.round(spoken.clip(-1, 1) * 32767).astype(np.int16)
+                    file[name] = _int16(soxr.resample(speak(text, voice, seed=number).audio, RATE, SAMPLE_RATE))
         with h5py.File(path) as file:
-            sounds |= {f"{voice.name}/{name}": sound[:] for name, sound in file.items()}
-    return sounds
+            audio |= {f"{voice.name}/{name}": samples[:] for name, samples in file.items()}
+    return audio
 
 
-def pretraining_stories(studies: Path = REPOSITORY / "data" / "studies") -> dict[str, str]:
-    """Texts of the stories that no study tests or validates on."""
-    sections = [
-        yaml.safe_load(path.read_text(encoding="utf-8")).get("stories", {}) for path in sorted(studies.glob("*.yaml"))
-    ]
+def _int16(audio: np.ndarray) -> np.ndarray:
+    return np.round(audio.clip(-1, 1) * 32767).astype(np.int16)
+
+
+def pretraining_stories() -> dict[str, str]:
+    """Texts of the stories that are a validation or test story of no study."""
+    studies = (REPOSITORY / "data" / "studies").glob("*.yaml")
+    sections = [yaml.safe_load(path.read_text(encoding="utf-8")).get("stories", {}) for path in studies]
     held_out = {story for section in sections for use in ("test", "validation") for story in section.get(use, ())}
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(STORIES.glob("*.txt"))}
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(STORY_TEXTS.glob("*.txt"))}
     return {name: text for name, text in texts.items() if name not in held_out}
 
 
@@ -76,48 +66,57 @@ def real_speakers(folder: Path) -> dict[str, Path]:
 
 
 def held_out_speakers(speakers: Mapping[str, Path], seed: int = 0, share: float = 0.2) -> set[str]:
-    """Speakers that are never trained on."""
+    """Speakers that no model is trained on."""
     names = sorted(speakers)
     return set(generator(seed, "held-out speakers").permutation(names)[: round(share * len(names))].tolist())
 
 
 def real_speech(folder: Path) -> dict[str, np.ndarray]:
-    """Recordings of the speakers to train on: (samples,) int16 at 16 kHz, by real/speaker."""
+    """Recordings of the training speakers: (samples,) int16 at 16 kHz, by real/speaker."""
     speakers = real_speakers(folder)
     held_out = held_out_speakers(speakers)
-    kept = {name: path for name, path in speakers.items() if name not in held_out}
-    return {f"real/{name}": np.round(read_audio(p).clip(-1, 1) * 32767).astype(np.int16) for name, p in kept.items()}
+    return {f"real/{name}": _int16(read_audio(path)) for name, path in speakers.items() if name not in held_out}
 
 
 def draw_clips(
-    sounds: Mapping[str, np.ndarray], count: int, seconds: float, real_share: float, rng: np.random.Generator
+    audio: Mapping[str, np.ndarray], count: int, seconds: float, real_share: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw clips, each second of sound as likely as another within real and within spoken speech.
+    """Random clips (count, samples) float32, each second of real and of synthesised speech being equally likely.
 
-    Parameters
-    ----------
-    sounds : mapping of name to (samples,) int16
-        Real speech is named `real/...`.
-    count : int
-    seconds : float
-    real_share : float
-        Probability that a clip is of real speech, where both kinds are there.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    clips : (count, samples) float32
+    `audio` is (samples,) int16 at 16 kHz by name, names of real speech beginning with `real/`; `real_share` is the
+    probability that a clip is of real speech, where there are both kinds.
     """
     length = round(seconds * SAMPLE_RATE)
-    long = {name: sound for name, sound in sounds.items() if len(sound) >= length}
-    real, spoken = ([name for name in long if name.startswith("real/") == kind] for kind in (True, False))
+    long = {name: samples for name, samples in audio.items() if len(samples) >= length}
     if not long:
-        raise InputError(f"sounds: none of {seconds} s or more, expected at least one")
+        raise InputError(f"audio: none of {seconds} s or more, expected at least one")
+    real, synthesised = ([name for name in long if name.startswith("real/") == kind] for kind in (True, False))
     clips = []
     for _ in range(count):
-        names = (real if rng.random() < real_share else spoken) or real or spoken
+        names = (real if rng.random() < real_share else synthesised) or real or synthesised
         weights = np.array([len(long[name]) for name in names], float)
-        sound = long[names[rng.choice(len(names), p=weights / weights.sum())]]
-        start = rng.integers(len(sound) - length + 1)
-        clips.append(sound[start : start + length].astype(np.float32) / 32767)
+        samples = long[names[rng.choice(len(names), p=weights / weights.sum())]]
+        start = rng.integers(len(samples) - length + 1)
+        clips.append(samples[start : start + length].astype(np.float32) / 32767)
     return np.stack(clips)
+
+
+class MfccUnits(torch.nn.Module):
+    """HuBERT's first units: k-means of MFCCs standardised by `mean` and `scale`, (39,); `centres` are (units, 39)."""
+
+    def __init__(self, mean: torch.Tensor, scale: torch.Tensor, centres: torch.Tensor) -> None:
+        super().__init__()
+        for name, value in (("mean", mean), ("scale", scale), ("centres", centres)):
+            self.register_buffer(name, value)
+
+    @classmethod
+    def fit(cls, clips: torch.Tensor, n_units: int, seed: int) -> "MfccUnits":
+        """Cluster the frames of (batch, samples) clips."""
+        frames = mfcc(clips).flatten(0, 1)
+        mean, scale = frames.mean(dim=0), frames.std(dim=0)
+        return cls(mean, scale, fit_centres(((frames - mean) / scale).numpy(), n_units, seed))
+
+    @torch.no_grad()
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        """Units, (batch, frames) int64, of (batch, samples) audio."""
+        return nearest_centre((mfcc(audio) - self.mean) / self.scale, self.centres)

@@ -1,4 +1,4 @@
-"""The project's stories and what their words mean."""
+"""Texts of the project's stories and embeddings of their words."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -8,14 +8,14 @@ import numpy as np
 
 from braintuning.alignment.encoding import zscore
 from braintuning.errors import InputError
-from braintuning.lowlevel.pronunciation import words_of
+from braintuning.lowlevel.phones import words_of
 from braintuning.results import REPOSITORY
 
 STORY_TEXTS = REPOSITORY / "data" / "stories"
 
 
 def story_text(story: str, n_words: int | None = None) -> str:
-    """Text of one of the project's stories, or the sentences that hold its first `n_words` words."""
+    """Text of one of the project's stories, or the whole sentences among its first `n_words` words."""
     path = STORY_TEXTS / f"{story}.txt"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in STORY_TEXTS.glob("*.txt")))
@@ -32,12 +32,9 @@ def story_text(story: str, n_words: int | None = None) -> str:
 
 @cache
 def word_vectors(n_components: int) -> dict[str, np.ndarray]:
-    """Meaning of every word of the project's stories: principal components of MiniLM sentence embeddings.
+    """Principal components of the MiniLM embedding of every word of the stories; word to (n_components,) float32.
 
-    Returns
-    -------
-    vectors : dict of word to (n_components,) float32
-        Components have unit variance over the words of the vocabulary.
+    Components have unit variance over the vocabulary.
     """
     import torch
     from transformers import AutoModel, AutoTokenizer

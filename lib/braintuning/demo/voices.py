@@ -1,11 +1,11 @@
-"""Text to speech in which the time of every word and phone is known.
+"""Text-to-speech voices with exact word and phone times.
 
-hibari-tts (Apache-2.0) speaks; the times are the durations that its network itself used, one per symbol in units of
-25 ms, which its ONNX graph computes but does not give out. Two things are put right here. The sound comes before those
-durations say, by 33 ms + 22.5 ms / speed, and a third of the time of a space belongs to the word before it: with these
-values, found on one story at four speeds, phone labels explain most of the variance of the log mel spectrum (on another
-story, in every voice, they do so best within 3 ms of where they are). And the durations beside a pause cover a part of
-it: there the times are moved to where the sound begins and ends.
+hibari-tts (Apache-2.0) speaks; the times are the durations that its network uses, one per symbol in units of 25 ms,
+which its ONNX graph computes but does not return. Two corrections are made. The audio precedes those durations by
+33 ms + 22.5 ms / speed, and a third of the time of a space belongs to the word before it: with these values, found on
+one story at four speeds, phone labels explain most of the variance of the log mel spectrum (on another story, in every
+voice, to within 3 ms). And the durations beside a pause include part of it: there, times are moved to where the audio
+begins and ends.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,9 @@ import soxr
 from hibari import dsp
 from hibari.voices import voice_path
 
-from braintuning.datasets.audio import scale_pitch
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
-from braintuning.lowlevel.phones import VOWEL_SYMBOLS
-from braintuning.lowlevel.pronunciation import PHONE_OF_SYMBOL, pronounce, sentences_of, vocabulary, words_of
+from braintuning.lowlevel import phones as english
 
 RATE = dsp.SR
 _DURATIONS = "/Clip_output_0"
@@ -32,8 +30,12 @@ _SPACE_BEFORE = 1 / 3
 _LEVEL_HOP = RATE // 100
 _SILENCE_DB = -35.0
 _MARGIN_SECONDS = (0.05, 0.10)
+_PAUSE_SECONDS = (0.25, 0.425, 0.6)
+"""Shortest and longest silence: the first two between sentences, the last two between paragraphs and at both ends."""
 _FADE_SECONDS = 0.01
 _LOWEST_F0 = 60.0
+_UNVOICED_HZ = 200.0
+_PHASE_BINS = 24
 _LOUDNESS = 0.06
 _PEAK = 0.9
 _STRESS = {"ˈ": "1", "ˌ": "2"}
@@ -41,19 +43,11 @@ _STRESS = {"ˈ": "1", "ˌ": "2"}
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker, made from the one voice that the hibari-tts package carries (it downloads its others).
+    """A speaker, made from the one voice in the hibari-tts package (it downloads its others).
 
-    Attributes
-    ----------
-    name
-        What the speaker is called.
-    speed
-        Words per second relative to the original voice; the network rounds durations to 25 ms, so that 1.05 can come
-        out as 0.95.
-    pitch
-        Fundamental frequency relative to the original voice, a woman's of about 190 Hz.
-    warp
-        Resonances of the vocal tract relative to the original voice; the longer the tract, the lower they are.
+    All is relative to the original, a woman's voice of about 190 Hz: `speed` in words per second (since the network
+    rounds durations to 25 ms, 1.05 can come out as 0.95), `pitch` as fundamental frequency, and `warp` as resonances of
+    the vocal tract, which are lower the longer it is.
     """
 
     name: str
@@ -77,18 +71,10 @@ VOICES = {
 
 @dataclass(frozen=True)
 class Speech:
-    """A spoken text.
+    """Audio (samples,) float32 within -1 and 1 of a text, with times in seconds from the first sample.
 
-    Attributes
-    ----------
-    audio
-        `(samples,)` float32 within -1 and 1.
-    rate
-        Samples per second.
-    words
-        Every word of the text in order, lower case, without the punctuation around it; seconds from the first sample.
-    phones
-        ARPAbet phones with stress digits on the vowels, each within its word.
+    `words` are lower case and without the punctuation around them; `phones` are ARPAbet with stress digits on the
+    vowels, each within its word.
     """
 
     audio: np.ndarray
@@ -99,7 +85,7 @@ class Speech:
 
 @dataclass
 class _Timeline:
-    """Phones of a sentence: `opens` marks those after a pause, `word` is the index of the word each belongs to."""
+    """Phones of a sentence; `opens` marks those after a pause, `word` is the index of each phone's word."""
 
     labels: list[str]
     start: np.ndarray
@@ -119,8 +105,8 @@ def _network() -> onnxruntime.InferenceSession:
 
 
 def _synthesise(symbols: str, voice: Voice, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Sound before the vocal tract is scaled, and the second at which each symbol ends, the pad before them first."""
-    ids = np.array([[0, *(vocabulary()[symbol] for symbol in symbols), 0]], np.int64)
+    """Audio before the vocal tract is scaled, and the end of each symbol in seconds, beginning with the padding."""
+    ids = np.array([[0, *(english.symbol_numbers()[symbol] for symbol in symbols), 0]], np.int64)
     *spectra, frames = _network().run(None, {"ids": ids, "speed": np.array([voice.speed / voice.warp], np.float32)})
     *parts, f0 = (part[0] for part in spectra)
     audio = dsp.synth(*parts, f0, rng)
@@ -137,8 +123,8 @@ def _synthesise(symbols: str, voice: Voice, rng: np.random.Generator) -> tuple[n
 def _timeline(symbols: list[tuple[str, int | None]], ends: np.ndarray) -> _Timeline:
     """Phones and their times as the network has them.
 
-    A space without a pause is divided between its neighbours; a stress mark belongs to the phone that follows, a sign
-    that is no phone of English to the phone before; a vowel and the r that colours it are one phone.
+    A space without a pause is divided between its neighbours; a stress mark belongs to the next phone, a symbol that is
+    no phone of English to the previous one; a vowel and the r that colours it are one phone.
     """
     labels, starts, stops, opens, words = [], [], [], [], []
     previous, stress, waiting, paused = "", "0", None, True
@@ -149,8 +135,9 @@ def _timeline(symbols: list[tuple[str, int | None]], ends: np.ndarray) -> _Timel
             stress, waiting = _STRESS[symbol], begin if waiting is None else waiting
         elif symbol == "ɹ" and previous in ("ə", "ɜ"):
             labels[-1], stops[-1] = f"ER{labels[-1][-1]}", end
-        elif symbol in PHONE_OF_SYMBOL:
-            labels.append(PHONE_OF_SYMBOL[symbol] + (stress if symbol in VOWEL_SYMBOLS else ""))
+        elif symbol in english.PHONE_OF_SYMBOL:
+            is_vowel = symbol in english.VOWEL_SYMBOLS
+            labels.append(english.PHONE_OF_SYMBOL[symbol] + (stress if is_vowel else ""))
             start = begin if waiting is None else waiting
             if not paused:
                 stops[-1] = start
@@ -158,7 +145,7 @@ def _timeline(symbols: list[tuple[str, int | None]], ends: np.ndarray) -> _Timel
             stops.append(end)
             opens.append(paused)
             words.append(word)
-            stress, waiting, paused = "0" if symbol in VOWEL_SYMBOLS else stress, None, False
+            stress, waiting, paused = "0" if is_vowel else stress, None, False
         elif word is not None and labels:
             stops[-1] = end
         else:
@@ -167,31 +154,58 @@ def _timeline(symbols: list[tuple[str, int | None]], ends: np.ndarray) -> _Timel
     return _Timeline(labels, np.array(starts), np.array(stops), np.array(opens), np.array(words))
 
 
-def _fit_to_sound(timeline: _Timeline, audio: np.ndarray) -> None:
-    """Move the times beside pauses to where the sound begins and ends, in 10 ms frames."""
+def _fit_to_audio(timeline: _Timeline, audio: np.ndarray) -> None:
+    """Move times beside pauses to where the audio begins and ends, in 10 ms frames."""
     frames = audio[: len(audio) // _LEVEL_HOP * _LEVEL_HOP].reshape(-1, _LEVEL_HOP)
     level = 10 * np.log10((frames**2).mean(axis=1) + 1e-12)
     loud = np.flatnonzero(level > np.percentile(level, 95) + _SILENCE_DB) * _LEVEL_HOP / RATE
     start, end = timeline.start, timeline.end
     closes = np.append(timeline.opens[1:], True)
     for phone in np.flatnonzero(closes):
-        heard = loud[(loud >= start[phone]) & (loud < end[phone] + 0.1)]
-        end[phone] = max(start[phone] + 0.03, heard[-1] + 0.01) if len(heard) else start[phone] + 0.05
+        audible = loud[(loud >= start[phone]) & (loud < end[phone] + 0.1)]
+        end[phone] = max(start[phone] + 0.03, audible[-1] + 0.01) if len(audible) else start[phone] + 0.05
     for phone in np.flatnonzero(timeline.opens):
         earliest = max(end[phone - 1] if phone else 0, start[phone] - 0.05)
-        heard = loud[(loud >= earliest) & (loud < end[phone])]
-        if len(heard):
-            start[phone] = min(heard[0], end[phone] - 0.02)
+        audible = loud[(loud >= earliest) & (loud < end[phone])]
+        if len(audible):
+            start[phone] = min(audible[0], end[phone] - 0.02)
     end[:-1] = np.minimum(end[:-1], start[1:])
     end[-1] = min(end[-1], len(audio) / RATE)
 
 
+def _whole_cycles(phase: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(np.diff(np.floor(phase))) + 1
+
+
+def scale_pitch(audio: np.ndarray, f0: np.ndarray, rate: int, factor: float) -> np.ndarray:
+    """Raise or lower the pitch of a voice, by a factor of about 0.5 to 2, without changing its resonances or timing.
+
+    `audio` is (samples,) float32, `f0` its fundamental frequency in Hz, 0 where the voice is silent or whispers.
+    Time-domain pitch-synchronous overlap-add (Moulines & Charpentier 1990, Speech Communication 9:453-467): the audio
+    is cut into grains of two periods around the loudest part of each, which are placed at the new periods.
+    """
+    voiced = f0 > 0
+    phase = np.cumsum(np.where(voiced, f0, _UNVOICED_HZ)) / rate
+    bins = (phase[voiced] % 1 * _PHASE_BINS).astype(int)
+    energy = np.bincount(bins, weights=audio[voiced].astype(np.float64) ** 2, minlength=_PHASE_BINS)
+    centres = _whole_cycles(phase - (energy.argmax() + 0.5) / _PHASE_BINS)
+    targets = _whole_cycles(np.cumsum(np.where(voiced, f0 * factor, _UNVOICED_HZ)) / rate)
+    closest = np.searchsorted((centres[:-1] + centres[1:]) / 2, targets)
+    halves = np.round(rate / np.where(voiced, f0, _UNVOICED_HZ)[centres]).astype(int)
+    reach = int(halves.max())
+    padded, moved = np.pad(audio, reach), np.zeros(len(audio) + 2 * reach, np.float32)
+    for target, centre, half in zip(targets.tolist(), centres[closest].tolist(), halves[closest].tolist(), strict=True):
+        grain = padded[centre + reach - half : centre + reach + half + 1]
+        moved[target + reach - half : target + reach + half + 1] += grain * np.hanning(2 * half + 1).astype(np.float32)
+    return moved[reach:-reach]
+
+
 def _say(sentence: str, voice: Voice, rng: np.random.Generator) -> Speech:
     """One sentence with a little silence around it."""
-    symbols, words = pronounce(sentence)
+    symbols, words = english.pronounce(sentence)
     audio, ends = _synthesise("".join(symbol for symbol, _ in symbols), voice, rng)
     timeline = _timeline(symbols, ends)
-    _fit_to_sound(timeline, audio)
+    _fit_to_audio(timeline, audio)
     before, after = _MARGIN_SECONDS
     first = max(0, round((timeline.start[0] - before) * RATE))
     audio = audio[first : round((timeline.end[-1] + after) * RATE)]
@@ -207,57 +221,40 @@ def _say(sentence: str, voice: Voice, rng: np.random.Generator) -> Speech:
     return Speech(audio, RATE, [Interval(w, phones[of[0]].start, phones[of[-1]].end) for w, of in spans], phones)
 
 
-def _level(audio: np.ndarray, words: list[Interval]) -> np.ndarray:
-    spoken = np.concatenate([audio[round(start * RATE) : round(end * RATE)] for _, start, end in words])
-    gain = min(_LOUDNESS / np.sqrt(np.mean(spoken**2)), _PEAK / np.abs(audio).max())
-    return (audio * gain).astype(np.float32)
+def speak(text: str, voice: Voice, seed: int) -> Speech:
+    """Synthesise a text, with the time of every word and phone.
 
-
-def _later(intervals: list[Interval], seconds: float) -> list[Interval]:
-    return [Interval(label, start + seconds, end + seconds) for label, start, end in intervals]
-
-
-def speak(text: str, voice: Voice, seed: int, pause_seconds: tuple[float, float] = (0.25, 0.6)) -> Speech:
-    """Speak a text and say when each word and phone was spoken.
+    The audio has `RATE` (24 kHz) and a root mean square of 0.06 over the words, less where a peak would pass 0.9.
 
     Parameters
     ----------
     text
-        English text; paragraphs end with an empty line or with a line that ends with a sentence.
-    voice
-        The speaker, for instance one of `VOICES`.
+        English text; a paragraph ends at an empty line or a line that ends with a sentence.
     seed
-        Of the lengths of the pauses and the noise in the voice: one seed gives one sound, to the bit.
-    pause_seconds
-        Shortest and longest silence between the last phone of a sentence and the first of the next; the lower half of
-        the range falls between sentences, the upper half between paragraphs and at both ends of the text.
-
-    Returns
-    -------
-    Speech
-        At `RATE` (24 kHz), its root mean square 0.06 over the words, less where a peak would pass 0.9.
+        Of the lengths of the pauses and the noise in the voice; the same seed gives the same audio, to the bit.
 
     Raises
     ------
     InputError
         If the text has no word, or one that is not spoken as one word (see `words_of`).
     """
-    shortest, longest = pause_seconds
-    middle = (shortest + longest) / 2
-    if not sum(_MARGIN_SECONDS) / voice.warp < shortest <= longest:
-        raise InputError(f"pause_seconds: {pause_seconds} found, expected two rising values above 0.2 s")
-    if not words_of(text):
+    if not english.words_of(text):
         raise InputError(f"text: {text[:40]!r} has no words, expected at least one")
     rng = np.random.default_rng(seed)
+    shortest, middle, longest = _PAUSE_SECONDS
     parts, words, phones = [], [], []
     n_samples, spoken_until = 0, 0.0
-    for opens_paragraph, sentence in sentences_of(text):
+    for opens_paragraph, sentence in english.sentences_of(text):
         said = _say(sentence, voice, rng)
         pause = rng.uniform(middle, longest) if opens_paragraph else rng.uniform(shortest, middle)
         n_silent = round((spoken_until + pause - said.words[0].start) * RATE) - n_samples
         parts += [np.zeros(n_silent, np.float32), said.audio]
-        words += _later(said.words, (n_samples + n_silent) / RATE)
-        phones += _later(said.phones, (n_samples + n_silent) / RATE)
+        shift = (n_samples + n_silent) / RATE
+        words += [Interval(label, start + shift, end + shift) for label, start, end in said.words]
+        phones += [Interval(label, start + shift, end + shift) for label, start, end in said.phones]
         n_samples, spoken_until = n_samples + n_silent + len(said.audio), words[-1].end
     parts.append(np.zeros(round(rng.uniform(middle, longest) * RATE), np.float32))
-    return Speech(_level(np.concatenate(parts), words), RATE, words, phones)
+    audio = np.concatenate(parts)
+    spoken = np.concatenate([audio[round(start * RATE) : round(end * RATE)] for _, start, end in words])
+    gain = min(_LOUDNESS / np.sqrt(np.mean(spoken**2)), _PEAK / np.abs(audio).max())
+    return Speech((audio * gain).astype(np.float32), RATE, words, phones)

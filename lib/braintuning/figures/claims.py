@@ -1,21 +1,60 @@
 """The paper's claims, one by one: what the pipeline concludes, beside what a simulation planted."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from braintuning.alignment import stats
+from braintuning.alignment.stats import false_discovery_q
 from braintuning.datasets.base import Dataset
-from braintuning.figures import style as plots
-from braintuning.figures.claim_evidence import ANY, evidence
-from braintuning.figures.claim_measures import Tables
-from braintuning.figures.claim_notes import too_small
-from braintuning.figures.joint import held_out
-from braintuning.figures.paper_claims import ALIGNMENT, CLAIMS, Claim
+from braintuning.figures.compare import LEVEL
+from braintuning.figures.evidence import (
+    ALIGNMENT,
+    ANY,
+    FIFTH,
+    IMPACT,
+    LATE,
+    PREFERENCE,
+    RISE,
+    SCORE,
+    Claim,
+    Tables,
+    evidence_for,
+)
+from braintuning.figures.style import BRAIN_TUNED, small_print_below
+from braintuning.results import REPOSITORY
 from braintuning.study import Study
 
-LEVEL = 0.05
+TOO_LITTLE_ALIGNMENT = 0.05
+AUDITORY = "primary_auditory"
+CONTROL = "random-brain-tuned"
+CLAIMS = (
+    Claim("brain-tuning raises late language", BRAIN_TUNED, "pretrained", LATE, 1, planted=True),
+    Claim("brain-tuning leaves primary auditory", BRAIN_TUNED, "pretrained", AUDITORY, 0),
+    Claim("brain-tuning beats its permuted control", BRAIN_TUNED, CONTROL, LATE, 1, planted=True),
+    Claim("the permuted control harms late language", CONTROL, "pretrained", LATE, -1),
+    Claim("brain-tuning beats a larger speech model", BRAIN_TUNED, "bigslm-tuned", LATE, 1),
+    Claim("brain-tuning beats a text model", BRAIN_TUNED, "lm-tuned", LATE, 1),
+    Claim("brain-tuning beats more of the same sound", BRAIN_TUNED, "stimulus-tuned", LATE, 1),
+    Claim("joint tuning helps who took no part", "multi-brain-tuned", "pretrained", LATE, 1, "held out", planted=True),
+    Claim("brain-tuned base reaches a large model", BRAIN_TUNED, "pretrained", LATE, 0, against=-1, beside_large=True),
+    Claim("late language leans less on sound", "pretrained", "pretrained", LATE, -1, measure=IMPACT,
+          reference_roi=AUDITORY, planted=True),
+    Claim("brain-tuning lowers low-level impact", BRAIN_TUNED, "pretrained", LATE, -1, measure=IMPACT, planted=True),
+    Claim("the permuted control does not lower it", CONTROL, "pretrained", LATE, 0, measure=IMPACT, against=-1),
+    Claim("brain-tuned base has less than a large model", BRAIN_TUNED, "pretrained", LATE, -1, measure=IMPACT,
+          beside_large=True),
+    Claim("brain-tuning prefers meaning", BRAIN_TUNED, "pretrained", "", 1, measure=PREFERENCE, planted=True),
+    Claim("the permuted control does not prefer it", CONTROL, "pretrained", "", 0, measure=PREFERENCE, against=1),
+    Claim("brain-tuning helps semantic tasks", BRAIN_TUNED, "pretrained", "", 1, measure=SCORE),
+    Claim("it helps them more than a larger model", BRAIN_TUNED, "bigslm-tuned", "", 1, measure=SCORE),
+    Claim("the permuted control does not help them", CONTROL, "pretrained", "", 0, measure=SCORE, against=1),
+    Claim("late language's layer curve rises more", BRAIN_TUNED, "pretrained", LATE, 1, measure=RISE),
+    Claim("joint model reaches pretrained on all data", "multi-brain-tuned", "pretrained", LATE, 0, "held out",
+          measure=FIFTH, against=-1),
+)  # fmt: skip
 
 
 def judge(
@@ -23,15 +62,13 @@ def judge(
 ) -> pd.DataFrame:
     """Every claim whose measure the study has, in every tuned backbone that has its conditions.
 
-    The effect is the mean over participants of the difference; interval and p are those of `claim_evidence.evidence`.
-    The false discovery rate is controlled within each measure, over claims and backbones.
+    The effect is the mean over participants of the difference; interval and p are those of `evidence.evidence_for`. The
+    false discovery rate is controlled within each measure, over claims and backbones.
 
     Parameters
     ----------
-    study : Study
     tables : dict of DataFrame
-        From `claim_measures.measured`.
-    claims : tuple of Claim
+        From `evidence.gather`.
     dataset : Dataset, optional
         The measured responses; without them alignment is not tested in fewer than six participants.
 
@@ -54,7 +91,7 @@ def judge(
             if backbones:
                 rows.append(_row(study, tables, dataset, backbones, claim))
     judged = pd.DataFrame(rows).assign(family=lambda t: t["measure"])
-    q = judged.groupby("family")["p"].transform(lambda p: stats.false_discovery_q(p.to_numpy()))
+    q = judged.groupby("family")["p"].transform(lambda p: false_discovery_q(p.to_numpy()))
     judged.insert(judged.columns.get_loc("p") + 1, "q", q)
     judged["verdict"] = [_verdict(row) for row in judged.itertuples()]
     if ALIGNMENT in tables:
@@ -79,12 +116,12 @@ def _models(study: Study, tables: Tables, backbone: str, claim: Claim) -> tuple[
 def _row(study: Study, tables: Tables, dataset: Dataset | None, backbones: tuple[str, str], claim: Claim) -> dict:
     table = tables[claim.measure].set_index(["backbone", "condition", "roi", "participant"]).sort_index()
     table = table[[column for column in ("value", "spread") if column in table]]
-    participants = list(held_out(study) if claim.among == "held out" else study.participants)
+    participants = list(study.held_out if claim.among == "held out" else study.participants)
     first = table.loc[backbones[0], claim.condition, claim.roi].reindex(participants)
     second = table.loc[backbones[1], claim.reference, claim.reference_roi or claim.roi].reindex(participants)
     defined = (first["value"] - second["value"]).notna()
     first, second = first[defined], second[defined]
-    found = evidence(study, dataset, claim, backbones, first, second)
+    found = evidence_for(study, dataset, claim, backbones, first, second)
     return {
         "claim": claim.text, "backbone": backbones[0], "measure": claim.measure, "roi": claim.roi,
         "participants": claim.among, "n_participants": len(first), "effect": (first["value"] - second["value"]).mean(),
@@ -111,6 +148,38 @@ def _verdict(row: tuple) -> str:
     return "supported" if sign == row.direction else "contradicted"
 
 
+def too_small(study: Study, alignment: pd.DataFrame, backbone: str) -> str:
+    """A sentence where a pretrained model is too small for a claim to be judged on it; else nothing.
+
+    It is if its mean alignment with late language regions is below `TOO_LITTLE_ALIGNMENT`, or if a linear probe decodes
+    phones worse from the figure's layer than from MFCCs (`probe.csv` beside the weights: of synthesised speech where
+    the listeners heard such, else of real speech). `alignment` is the table of that measure from `evidence.gather`.
+    """
+    found = []
+    chosen = alignment[(alignment["backbone"] == backbone) & (alignment["roi"] == LATE)]
+    mean = chosen.loc[chosen["condition"] == "pretrained", "value"].mean()
+    if mean < TOO_LITTLE_ALIGNMENT:
+        found.append(f"pretrained, its alignment with late language is {mean:.3f}, below {TOO_LITTLE_ALIGNMENT:g}")
+    if phones := _phones(study, backbone):
+        layer, own, mfcc = phones
+        if own < mfcc:
+            found.append(f"layer {layer} names {own:.1%} of phones, MFCCs {mfcc:.1%}")
+    return f"too small to show it: {'; '.join(found)}" if found else ""
+
+
+def _phones(study: Study, backbone: str) -> tuple[int, float, float] | None:
+    """Figure's layer, its accuracy on phones and that of MFCCs; None where no probe lies beside the weights."""
+    name = study.backbones[backbone].name
+    path = next((f for f in (Path(name) / "probe.csv", REPOSITORY / name / "probe.csv") if f.is_file()), None)
+    if path is None:
+        return None
+    probe = pd.read_csv(path)
+    probe = probe[probe["speech"] == ("synthesised" if study.dataset.simulation else "real")]
+    own = probe[probe["features"] == "pretrained"].set_index("layer")["accuracy"]
+    layer = study.figures.layer % len(own)
+    return layer, float(own[layer]), float(probe.loc[probe["features"] == "MFCC and deltas", "accuracy"].iloc[0])
+
+
 def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
     """Effects and their intervals: a column for each backbone, a row of panels for each measure, a line a claim."""
     backbones, measures = list(dict.fromkeys(judged["backbone"])), list(dict.fromkeys(judged["measure"]))
@@ -128,7 +197,7 @@ def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
     kinds = judged.groupby("measure", sort=False)["interval"].unique()
     over = ", ".join(f"{measure}: {' or '.join(filter(None, kind))}" for measure, kind in kinds.items() if any(kind))
     legend = f"mean over participants and 95 % interval ({over}); blue: supported, red: contradicted, grey: neither"
-    plots.small_print_below(fig, f"{legend}. {note}")
+    small_print_below(fig, f"{legend}. {note}")
     return fig
 
 

@@ -1,4 +1,4 @@
-"""What stands behind a difference between conditions: in each participant, and over participants."""
+"""Significance tests between conditions, in each participant and over participants."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 
 from braintuning.alignment import stats
-from braintuning.alignment.layers import measured
-from braintuning.cortex import regions as rois
+from braintuning.cortex.regions import members
 from braintuning.datasets.base import Dataset
-from braintuning.pipeline.steps import used_voxels
+from braintuning.figures.tables import used_voxels
 from braintuning.results import generator, load_arrays
-from braintuning.study import Run, Study
+from braintuning.study import Study
 
 EVERYONE = "all"
 WITHIN = "blocks of TRs swapped between models"
@@ -21,29 +20,22 @@ OVER = "Wilcoxon signed-rank"
 LEVEL = 0.05
 
 
-def compare(
-    study: Study,
-    dataset: Dataset,
-    regions: Sequence[str],
-    reference: str = "pretrained",
-) -> pd.DataFrame:
+def compare(study: Study, dataset: Dataset, regions: Sequence[str], reference: str = "pretrained") -> pd.DataFrame:
     """Each condition against a reference and against chance at the figure's layer, region by region.
 
     In each participant the difference has a permutation p (blocks of TRs), a bootstrap 95 % interval over voxels (how
-    evenly the region shows it: voxels share noise, so it is too narrow for anything else), and one over blocks of TRs
-    (`stats.block_values`). Over at least six participants it has a signed-rank p, and over two or more an interval.
+    even the difference is within the region: voxels share noise, so it is too narrow for anything else), and one over
+    blocks of TRs (`stats.block_values`). Over two participants or more it has an interval, over six a signed-rank p.
 
     The false discovery rate is controlled within families. A family is what one look at the figure asks: over
     participants, or in one of them, all backbones x conditions x regions against the reference. Tests against chance,
-    which any model passes, are families of their own, and so are a study's variants, which another figure shows;
-    otherwise the many that are small would let more of the others through.
+    which any model passes, are families of their own, and so are variants, which another figure shows: their many small
+    p would let more of the others through.
 
     Parameters
     ----------
-    study : Study
-    dataset : Dataset
     regions : sequence of str
-        Keys of `rois.GROUPS`.
+        Keys of `cortex.regions.GROUPS`.
     reference : str
         A condition of the study.
 
@@ -86,88 +78,63 @@ def within_participant(
 ) -> dict:
     """A row of `compare` for one participant: a condition against another one, or against 'chance'.
 
-    The other condition may be one of another backbone. A region without a voxel of the participant's gives NaN.
-    `block_values` in the row, which the table leaves out, are those of `stats.block_values`.
+    The other condition may be one of another backbone. A region without a used voxel gives NaN. `block_values` of
+    `stats.block_values` are in the row, but not in the table.
     """
     used = used_voxels(study, participant)
-    inside = (rois.members(dataset.cortex(participant).voxel_labels, roi) & used)[used]
+    voxels = members(dataset.cortex(participant).voxel_labels, roi) & used
     row = {
         "backbone": backbone, "condition": condition, "reference": against, "roi": roi, "participant": participant,
-        "n_participants": int(inside.any()), "n_voxels": int(inside.sum()),
+        "n_participants": int(voxels.any()), "n_voxels": int(voxels.sum()),
         "difference": np.nan, "low": np.nan, "high": np.nan, "p": np.nan,
         "test": ABOVE_CHANCE if against == "chance" else WITHIN, "low_blocks": np.nan, "high_blocks": np.nan,
         "block_values": np.empty(0),
     }  # fmt: skip
-    if not inside.any():
+    if not voxels.any():
         return row
-    first, second, truth, difference = _compared(
-        study, dataset, participant, (backbone, condition), (against_backbone or backbone, against), inside
-    )
-    rng = generator(study.encoding.seed, "compare", backbone, condition, roi, participant, against)
-    settings = study.encoding
+
+    def scores(model: str, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        kept = load_arrays(study.scores_file(participant, study.run(model, name, participant)))
+        predicted = kept["predicted"][:, voxels[used]].astype(np.float64)
+        return kept["alignment"][study.figures.layer][voxels], predicted, 1 / kept["ceiling"][voxels]
+
+    settings, test = study.encoding, study.stories_for(participant).test
+    rng = generator(settings.seed, "compare", backbone, condition, roi, participant, against)
     blocks = {"block_rows": settings.permutation_block_rows, "n_permutations": settings.permutations}
-    if second is None:
-        p = stats.correlation_p(first["predicted"], truth, 1 / first["ceiling"], rng, **blocks)
+    truth = np.concatenate([dataset.responses(participant, s, voxels)[settings.test_skip_rows :] for s in test])
+    difference, predicted, weights = scores(backbone, condition)
+    if against == "chance":
+        other = None
+        p = stats.correlation_p(predicted, truth, weights, rng, **blocks)
     else:
-        p = stats.difference_p(first["predicted"], second["predicted"], truth, 1 / first["ceiling"], rng, **blocks)
+        alignment, other, _ = scores(against_backbone or backbone, against)
+        difference = difference - alignment
+        p = stats.difference_p(predicted, other, truth, weights, rng, **blocks)
     low, high = stats.bootstrap_interval(difference, rng)
-    values = stats.block_values(
-        first["predicted"], second and second["predicted"], truth, 1 / first["ceiling"], blocks["block_rows"]
-    )
+    values = stats.block_values(predicted, other, truth, weights, settings.permutation_block_rows)
     low_blocks, high_blocks = stats.mean_interval(values)
     found = {"difference": difference.mean(), "low": low, "high": high, "p": p}
     return row | found | {"low_blocks": low_blocks, "high_blocks": high_blocks, "block_values": values}
 
 
-def _compared(
-    study: Study,
-    dataset: Dataset,
-    participant: str,
-    model: tuple[str, str],
-    other: tuple[str, str],
-    inside: np.ndarray,
-) -> tuple[dict, dict | None, np.ndarray, np.ndarray]:
-    """Scores of two models (None for chance), measured responses, and differences of the used voxels `inside`."""
-    used = used_voxels(study, participant)
-    test, voxels = study.stories_for(participant).test, np.zeros(len(used), bool)
-    voxels[np.flatnonzero(used)[inside]] = True
-    truth = measured({story: dataset.responses(participant, story, voxels) for story in test}, test, study.encoding)
-    first = _scores(study, participant, study.run(*model, participant), voxels, inside)
-    if other[1] == "chance":
-        return first, None, truth, first["alignment"]
-    second = _scores(study, participant, study.run(*other, participant), voxels, inside)
-    return first, second, truth, first["alignment"] - second["alignment"]
-
-
-def _scores(study: Study, participant: str, run: Run, voxels: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:
-    scores = load_arrays(study.scores_file(participant, run))
-    return {
-        "alignment": scores["alignment"][study.figures.layer][voxels],
-        "predicted": scores["predicted"][:, inside].astype(np.float64),
-        "ceiling": scores["ceiling"][voxels],
-    }
-
-
 def _over(within: list[dict]) -> dict:
     """A row over participants, of those in whom the difference is defined."""
-    differences = np.array([row["difference"] for row in within if np.isfinite(row["difference"])])
-    first = within[0]
-    rng = generator(0, "over", first["backbone"], first["condition"], first["roi"], first["reference"])
+    differences = [row["difference"] for row in within if np.isfinite(row["difference"])]
+    row = within[0] | {"participant": EVERYONE, "n_participants": len(differences), "test": OVER}
+    row |= {"n_voxels": sum(row["n_voxels"] for row in within), "low_blocks": np.nan, "high_blocks": np.nan}
+    rng = generator(0, "over", row["backbone"], row["condition"], row["roi"], row["reference"])
+    return row | over_participants(differences, rng)
+
+
+def over_participants(differences: Sequence[float], rng: np.random.Generator) -> dict[str, float]:
+    """Mean of differences, its bootstrap 95 % interval and signed-rank p (NaN for fewer than six participants)."""
+    differences = np.asarray(differences)
     low, high = stats.bootstrap_interval(differences, rng)
-    return first | {
-        "participant": EVERYONE,
-        "n_participants": len(differences),
-        "n_voxels": sum(row["n_voxels"] for row in within),
-        "difference": differences.mean() if len(differences) else np.nan,
-        "low": low,
-        "high": high,
-        "p": stats.signed_rank_p(differences),
-        "test": OVER,
-        "low_blocks": np.nan,
-        "high_blocks": np.nan,
-    }
+    mean = differences.mean() if len(differences) else np.nan
+    return {"difference": mean, "low": low, "high": high, "p": stats.signed_rank_p(differences)}
 
 
-def starred(table: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
-    """Rows that earn a star: differences over participants whose q is below `level`; never those of one participant."""
-    return table[(table["participant"] == EVERYONE) & (table["reference"] != "chance") & (table["q"] < level)]
+def starred(statistics: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
+    """Differences over participants whose q is below `level`, which have a star in the figure."""
+    asked = statistics["reference"] != "chance" if "reference" in statistics else True
+    return statistics[(statistics["participant"] == EVERYONE) & (statistics["q"] < level) & asked]

@@ -6,28 +6,27 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from braintuning.alignment import stats
-from braintuning.cortex.brainplot import cortex_figure, group_average
+from braintuning.alignment.stats import false_discovery_q
+from braintuning.cortex.colours import group_average
 from braintuning.datasets.base import Dataset
-from braintuning.figures import style as plots
-from braintuning.figures.tables import REGIONS, at_layer, bars_above, on_the_map, reliability
+from braintuning.figures import tables
+from braintuning.figures.compare import LEVEL, over_participants
+from braintuning.figures.style import REGIONS, ROI_TITLES, bars_above, condition_bars, legend_and_small_print
 from braintuning.lowlevel.features import FROM_TIER, TOGETHER
-from braintuning.pipeline.low_level import low_level_impact
 from braintuning.results import generator, load_arrays
-from braintuning.study import Run, Study
+from braintuning.study import Study
 
 LEAST_ALIGNMENT = 0.05
 LEAST_SHARE = 0.25
 """Of a region's voxels that must be above the ceiling for the map to show its R; fewer may be there by chance."""
 
 
-def gather(study: Study, device: str = "cpu") -> pd.DataFrame:
-    """Low-level impact of every participant with every model, by layer, region and feature, with provenance."""
-    paths = [
-        low_level_impact(study, participant, run, device) for participant, run in study.alignments(study.main_runs())
-    ]
-    table = pd.concat([pd.read_csv(path.with_suffix(".csv")) for path in paths], ignore_index=True)
-    return where_r_is_defined(table)
+def gather(study: Study) -> pd.DataFrame:
+    """Low-level impact of every participant with every model, by layer, region and feature."""
+    compared = study.alignments(study.main_runs())
+    return where_r_is_defined(
+        tables.read_tables(study.low_level_file(participant, run) for participant, run in compared)
+    )
 
 
 def where_r_is_defined(table: pd.DataFrame) -> pd.DataFrame:
@@ -46,35 +45,30 @@ def compare(study: Study, table: pd.DataFrame, reference: str = "pretrained") ->
         backbone, condition, roi, feature, n_participants, difference, low, high (bootstrap over participants), p
         (signed rank; NaN with fewer than six), q (false discovery rate over all rows).
     """
-    rows, chosen = [], at_layer(table, study.figures.layer)
+    rows, chosen = [], tables.at_layer(table, study.figures.layer)
     for (backbone, roi, feature), part in chosen[chosen["roi"].isin(REGIONS)].groupby(["backbone", "roi", "feature"]):
         wide = part.pivot(index="participant", columns="condition", values="r_percent")
         for condition in [c for c in study.conditions_of(backbone) if c != reference and c in wide]:
             change = (wide[condition] - wide[reference]).dropna()
-            low, high = stats.bootstrap_interval(change, generator(study.encoding.seed, backbone, condition, roi))
-            rows.append(
-                {
-                    "backbone": backbone, "condition": condition, "roi": roi, "feature": feature,
-                    "n_participants": len(change), "difference": change.mean(), "low": low, "high": high,
-                    "p": stats.signed_rank_p(change),
-                }
-            )  # fmt: skip
+            row = {"backbone": backbone, "condition": condition, "roi": roi, "feature": feature}
+            rng = generator(study.encoding.seed, backbone, condition, roi)
+            rows.append(row | {"n_participants": len(change)} | over_participants(change, rng))
     found = pd.DataFrame(rows)
-    return found.assign(q=stats.false_discovery_q(found["p"].to_numpy()))
+    return found.assign(q=false_discovery_q(found["p"].to_numpy()))
 
 
-def change_map(study: Study, dataset: Dataset, backbone: str, condition: str = "brain-tuned") -> np.ndarray:
-    """R of all low-level features, of a condition minus pretrained, painted on each HCP region; (vertices,) float.
+def change_map(study: Study, dataset: Dataset, backbone: str) -> np.ndarray:
+    """R of all low-level features, brain-tuned minus pretrained, painted on each HCP region; (vertices,) float.
 
     R is that of the region's mean over its voxels above the ceiling (in a single voxel it would be a share of next to
     nothing), averaged over the participants of `on_the_map`; NaN where it is not defined in all, see `region_r`.
     """
     maps = []
-    for participant in on_the_map(study, dataset):
+    for participant in tables.on_the_map(study, dataset):
         cortex = dataset.cortex(participant)
         tuned, pretrained = (
-            load_arrays(study.low_level_file(participant, run))
-            for run in (Run(backbone, condition, participant), Run(backbone, "pretrained"))
+            load_arrays(study.low_level_file(participant, study.run(backbone, condition, participant)))
+            for condition in ("brain-tuned", "pretrained")
         )
         painted = np.full(len(cortex.vertex_labels), np.nan)
         for region in np.unique(cortex.voxel_labels[cortex.voxel_labels != ""]):
@@ -98,39 +92,22 @@ def region_r(study: Study, arrays: Mapping[str, np.ndarray], inside: np.ndarray)
 
 
 def at_figure_layer(study: Study, arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """One of the arrays of `low_level_impact` at the figure's layer, whichever layers are kept; (voxels,)."""
+    """One of the arrays of a low-level result at the figure's layer, whichever layers it has; (voxels,)."""
     return arrays[name][arrays["layers"].tolist().index(study.figures.layer % int(arrays["n_layers"]))]
 
 
 def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: Dataset, note: str) -> Figure:
     """R of every backbone and condition over a flat map of what brain-tuning changed in the figure's backbone.
 
-    Parameters
-    ----------
-    study : Study
-    table : DataFrame
-        From `gather`.
-    statistics : DataFrame
-        From `compare`.
-    dataset : Dataset
-    note : str
-        Small print.
+    `table` and `statistics` are from `gather` and `compare`, `note` is small print.
     """
-    on_map = on_the_map(study, dataset)
-    cortex = dataset.cortex(on_map[0])
-    who = "" if len(on_map) == len(study.participants) else f" ({on_map[0]})"
-    shown = at_layer(table[table["feature"] == TOGETHER], study.figures.layer)
-    fig = cortex_figure(
-        cortex.surface,
-        change_map(study, dataset, study.figure_backbone),
-        label=f"low-level impact R of each region (%), brain-tuned minus pretrained{who}",
-        symmetric=True,
-        reliability=reliability(study, dataset),
-        labels=cortex.vertex_labels,
-        note=note + why_no_bar(shown[shown["roi"].isin(REGIONS)]),
-    )
-    stars = statistics[(statistics["feature"] == TOGETHER) & (statistics["q"] < 0.05)]
-    bars_above(fig, study, shown, "r_percent", "low-level impact R (%)", stars)
+    shown = tables.at_layer(table[table["feature"] == TOGETHER], study.figures.layer)
+    note += why_no_bar(shown[shown["roi"].isin(REGIONS)])
+    change = change_map(study, dataset, study.figure_backbone)
+    fig = tables.draw_change(study, dataset, change, "low-level impact R of each region (%)", note)
+    stars = statistics[(statistics["feature"] == TOGETHER) & (statistics["q"] < LEVEL)]
+    conditions, label = tables.shown_conditions(study), "low-level impact R (%)"
+    bars_above(fig, shown, "r_percent", label, study.tuned_backbones, conditions, stars)
     return fig
 
 
@@ -142,7 +119,7 @@ def why_no_bar(shown: pd.DataFrame) -> str:
         said += f". No bar where alignment is below {LEAST_ALIGNMENT:g}, of which no share is taken"
     if empty.any():
         said += ". No voxel above the noise ceiling: " + ", ".join(
-            f"{plots.ROI_TITLES[roi].lower()} of {participant}"
+            f"{ROI_TITLES[roi].lower()} of {participant}"
             for participant, roi in shown.loc[empty, ["participant", "roi"]].drop_duplicates().itertuples(index=False)
         )
     if made := set(shown["phones"]) - {FROM_TIER}:
@@ -152,14 +129,11 @@ def why_no_bar(shown: pd.DataFrame) -> str:
 
 def draw_features(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """R feature by feature in the figure's backbone, late language regions over primary auditory cortex."""
-    conditions = tuple(condition for condition in study.conditions if condition not in study.variants)
-    chosen = at_layer(table[table["backbone"] == study.figure_backbone], study.figures.layer)
+    chosen = tables.at_layer(table[table["backbone"] == study.figure_backbone], study.figures.layer)
     chosen = chosen.assign(backbone=chosen["feature"].str.replace("_", " "))
-    features = tuple(dict.fromkeys(chosen["backbone"]))
+    features, conditions = tuple(dict.fromkeys(chosen["backbone"])), tables.shown_conditions(study)
     fig = Figure(figsize=(7.2, 4.2), layout="constrained")
     for ax, roi in zip(fig.subplots(len(REGIONS), 1), REGIONS, strict=True):
-        plots.condition_bars(ax, chosen[chosen["roi"] == roi], "r_percent", features, conditions, "R (%)")
-        ax.set_title(f"{plots.ROI_TITLES[roi]}, {study.figure_backbone}")
-    plots.condition_legend(fig, conditions, loc="outside upper center")
-    plots.small_print_below(fig, note)
-    return fig
+        condition_bars(ax, chosen[chosen["roi"] == roi], "r_percent", features, conditions, "R (%)")
+        ax.set_title(f"{ROI_TITLES[roi]}, {study.figure_backbone}")
+    return legend_and_small_print(fig, conditions, note)

@@ -1,89 +1,175 @@
-"""Figures A2 to A5: layers, participants, the text-model control, and a base model beside a large one."""
+"""Figures A1 to A5 and B1 to B3: ceilings, layers, participants, model sizes, and joint tuning."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
+import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from braintuning.figures import style as plots
-from braintuning.figures.tables import REGIONS, at_layer
+from braintuning.cortex.figure import Panel, participants_figure
+from braintuning.datasets.base import Dataset
+from braintuning.figures import style
+from braintuning.figures.style import REGIONS, ROI_TITLES, legend_and_small_print
+from braintuning.figures.tables import SMOOTH_MM, at_layer, noise_ceiling_of, read_tables, shown_conditions
+from braintuning.pipeline import recipes
+from braintuning.results import provenance_columns, provenance_of
 from braintuning.study import Study
 
 YLABEL = "alignment (r / ceiling)"
+YLABEL_OF_JOINT = "alignment (r / noise ceiling)"
 TEXT_CONDITIONS = ("pretrained", "brain-tuned", "lm-tuned")
 SIZE_CONDITIONS = ("pretrained", "brain-tuned")
+JOINTLY_TUNED = "multi-brain-tuned"
 
 
-def _panels(n_rows: int, n_columns: int, height: float = 1.9) -> tuple[Figure, list]:
-    fig = Figure(figsize=(7.2, 0.45 + height * n_rows), layout="constrained")
-    axes = fig.subplots(n_rows, n_columns, squeeze=False)
-    return fig, axes
+def gather_ceilings(study: Study, dataset: Dataset) -> pd.DataFrame:
+    """Voxels of each participant, those above the threshold, and as many in the authors' files where known.
+
+    Returns
+    -------
+    DataFrame
+        participant, story, repeats, n_voxels, n_above, threshold, published, median, highest (of voxels with measurable
+        signal power), and provenance.
+    """
+    rows = []
+    for participant in study.participants:
+        ceiling, made = noise_ceiling_of(study, participant), provenance_of(study.ceiling_file(participant))
+        rows.append(
+            {
+                "participant": participant,
+                "story": made["recipe"]["story"],
+                "repeats": dataset.n_repeats(participant, made["recipe"]["story"]),
+                "n_voxels": len(ceiling),
+                "n_above": int((ceiling > study.encoding.ceiling_threshold).sum()),
+                "threshold": study.encoding.ceiling_threshold,
+                "published": study.figures.published_counts.get(participant),
+                "median": np.nanmedian(ceiling),
+                "highest": np.nanmax(ceiling),
+                **provenance_columns(study.name, made),
+            }
+        )
+    return pd.DataFrame(rows).astype({"published": "Int64"})
 
 
-def _shown(study: Study) -> tuple[str, ...]:
-    """Conditions under their own name; a study's variants have a figure of their own (B3)."""
-    return tuple(condition for condition in study.conditions if condition not in study.variants)
+def ceilings(study: Study, table: pd.DataFrame, dataset: Dataset, note: str) -> Figure:
+    """Figure A1: noise ceilings of each participant on their own cortex; `table` from `gather_ceilings`."""
+    panels = []
+    for _, row in table.iterrows():
+        cortex, ceiling = dataset.cortex(row["participant"]), noise_ceiling_of(study, row["participant"])
+        panels.append(Panel(cortex.surface, cortex.to_vertices(ceiling), cortex.vertex_labels, _caption(row)))
+    look = {"vmin": 0.0, "vmax": 1.0, "threshold": study.encoding.ceiling_threshold, "smooth_mm": SMOOTH_MM}
+    return participants_figure(panels, label="noise ceiling (r)", note=note, **look)
 
 
-def _with_legend(fig: Figure, conditions: Sequence[str], note: str, lines: bool = False) -> Figure:
-    plots.condition_legend(fig, conditions, lines, loc="outside upper center")
-    plots.small_print_below(fig, note)
-    return fig
-
-
-def layers(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure A3: alignment of every layer, a panel for each backbone and region; `table` from `figure2.gather`."""
-
-    def draw(ax: Axes, chosen: pd.DataFrame, conditions: Sequence[str]) -> None:
-        plots.layer_curves(ax, chosen, "alignment", conditions)
-
-    return _grid(study, table, note, draw, lines=True)
-
-
-def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure A4: alignment of each participant at the figure's layer, a panel for each backbone and region."""
-
-    def draw(ax: Axes, chosen: pd.DataFrame, conditions: Sequence[str]) -> None:
-        plots.participant_bars(ax, chosen, "alignment", study.participants, conditions)
-
-    return _grid(study, at_layer(table, study.figures.layer), note, draw)
-
-
-def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None], lines: bool = False) -> Figure:
-    """A row a region and a column a backbone, each filled by `draw(axes, rows of the table, conditions)`."""
-    fig, axes = _panels(len(REGIONS), len(study.tuned_backbones))
-    for row, roi in zip(axes, REGIONS, strict=True):
-        for ax, backbone in zip(row, study.tuned_backbones, strict=True):
-            conditions = [c for c in _shown(study) if c in study.conditions_of(backbone)]
-            draw(ax, table[(table["backbone"] == backbone) & (table["roi"] == roi)], conditions)
-            ax.set_title(backbone if roi == REGIONS[0] else "")
-        plots.share_y_where_it_fits(row)
-        row[0].set_ylabel(f"{plots.ROI_TITLES[roi]}\n{YLABEL}")
-    return _with_legend(fig, _shown(study), note, lines)
-
-
-def language_models(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure A5: the control that was tuned to a text model, beside pretrained and brain-tuned."""
-    conditions = [c for c in TEXT_CONDITIONS if c in study.conditions]
-    backbones = [b for b in study.backbones if set(conditions) <= set(study.conditions_of(b))]
-    fig, axes = _panels(1, len(REGIONS), 2.2)
-    chosen = at_layer(table, study.figures.layer)
-    for ax, roi in zip(axes[0], REGIONS, strict=True):
-        plots.condition_bars(ax, chosen[chosen["roi"] == roi], "alignment", backbones, conditions)
-        ax.set_title(f"{plots.ROI_TITLES[roi]} (text: {', '.join(study.controls.text_models)})", fontsize=7)
-    axes[0][0].set_ylabel(YLABEL)
-    return _with_legend(fig, conditions, note)
+def _caption(row: pd.Series) -> str:
+    published = "" if pd.isna(row["published"]) else f" (authors: {row['published']:,})"
+    return f"{row['participant']}: {row['n_above']:,} of {row['n_voxels']:,} above {row['threshold']:g}{published}"
 
 
 def base_and_large(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure A2: a base model, pretrained and brain-tuned, beside a larger pretrained one."""
-    base, large = study.figures.base_and_large
-    conditions = [c for c in SIZE_CONDITIONS if c in study.conditions]
-    fig, axes = _panels(1, len(REGIONS), 2.2)
+    conditions = [condition for condition in SIZE_CONDITIONS if condition in study.conditions]
+    return _bars(at_layer(table, study.figures.layer), study.figures.base_and_large, conditions, note)
+
+
+def layers(study: Study, table: pd.DataFrame, note: str) -> Figure:
+    """Figure A3: alignment of every layer, a panel for each backbone and region; `table` from `tables.gather`."""
+    return _grid(study, table, note, partial(style.layer_curves, value="alignment"), lines=True)
+
+
+def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
+    """Figure A4: alignment of each participant at the figure's layer, a panel for each backbone and region."""
+    draw = partial(style.participant_bars, value="alignment", participants=study.participants)
+    return _grid(study, at_layer(table, study.figures.layer), note, draw)
+
+
+def language_models(study: Study, table: pd.DataFrame, note: str) -> Figure:
+    """Figure A5: the control that was tuned to a text model, beside pretrained and brain-tuned."""
+    conditions = [condition for condition in TEXT_CONDITIONS if condition in study.conditions]
+    backbones = [b for b in study.backbones if set(conditions) <= set(study.conditions_of(b))]
+    fig = _bars(at_layer(table, study.figures.layer), backbones, conditions, note)
+    for ax in fig.axes:
+        ax.set_title(f"{ax.get_title()} (text: {', '.join(study.controls.text_models)})", fontsize=7)
+    return fig
+
+
+def gather_amounts(study: Study) -> pd.DataFrame:
+    """Alignment of held-out participants with encoding models fitted to the first stories alone.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `region_table`, participant, backbone, condition, n_stories, hours, provenance.
+    """
+    return read_tables(study.scores_file(*one) for one in recipes.amounts(study))
+
+
+def amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
+    """Figure B1: best layer's alignment of held-out participants against minutes of encoding data."""
+    fig = Figure(figsize=(7.2, 2.6), layout="constrained")
+    for ax, roi in zip(fig.subplots(1, len(REGIONS)), REGIONS, strict=True):
+        chosen = table[table["roi"] == roi]
+        best = chosen.groupby(["condition", "participant", "hours"], as_index=False)["alignment"].max()
+        conditions = [condition for condition in study.conditions if condition in set(best["condition"])]
+        style.layer_curves(ax, best.assign(layer=(60 * best["hours"]).round(1)), "alignment", conditions)
+        top = best[best["condition"] == "pretrained"].groupby("hours")["alignment"].mean().max()
+        ax.axhline(top, color="0.5", lw=0.7, ls=":")
+        ax.set(xlabel="minutes of stories for the encoding model", title=ROI_TITLES[roi])
+    fig.axes[0].set_ylabel(f"{YLABEL_OF_JOINT},\nbest layer")
+    return legend_and_small_print(fig, conditions, note, lines=True)
+
+
+def transfer(study: Study, table: pd.DataFrame, note: str) -> Figure:
+    """Figure B2: joint models on participants whom they were tuned on, and on those whom they never saw."""
+    conditions = [condition for condition in recipes.TRANSFERRED if condition in study.conditions]
     chosen = at_layer(table, study.figures.layer)
-    for ax, roi in zip(axes[0], REGIONS, strict=True):
-        plots.condition_bars(ax, chosen[chosen["roi"] == roi], "alignment", (base, large), conditions)
-        ax.set_title(plots.ROI_TITLES[roi])
-    axes[0][0].set_ylabel(YLABEL)
-    return _with_legend(fig, conditions, note)
+    chosen = chosen[chosen["backbone"] == study.figure_backbone]
+    joint = chosen["participant"].isin(study.tuned_together)
+    chosen = chosen.assign(backbone=np.where(joint, recipes.TUNED_TOGETHER, recipes.HELD_OUT))
+    fig = _bars(chosen, (recipes.TUNED_TOGETHER, recipes.HELD_OUT), conditions, note, 2.7, YLABEL_OF_JOINT)
+    for ax in fig.axes:
+        ax.set_title(f"{ax.get_title()}, {study.figure_backbone}")
+    return fig
+
+
+def ablation_conditions(study: Study) -> list[str]:
+    """Pretrained, and joint tuning under every rank and loss of the study."""
+    return ["pretrained", *(condition for condition in study.conditions if study.base(condition) == JOINTLY_TUNED)]
+
+
+def ablation(study: Study, table: pd.DataFrame, note: str) -> Figure:
+    """Figure B3: joint tuning with other ranks and losses; every participant a point."""
+    chosen, conditions = at_layer(table, study.figures.layer), ablation_conditions(study)
+    return _bars(chosen, [study.figure_backbone], conditions, note, 2.9, YLABEL_OF_JOINT)
+
+
+def _bars(
+    table: pd.DataFrame,
+    backbones: Sequence[str],
+    conditions: Sequence[str],
+    note: str,
+    height: float = 2.65,
+    ylabel: str = YLABEL,
+) -> Figure:
+    """Bars of alignment, a panel for each region."""
+    fig = Figure(figsize=(7.2, height), layout="constrained")
+    for ax, roi in zip(fig.subplots(1, len(REGIONS)), REGIONS, strict=True):
+        style.condition_bars(ax, table[table["roi"] == roi], "alignment", backbones, conditions)
+        ax.set_title(ROI_TITLES[roi])
+    fig.axes[0].set_ylabel(ylabel)
+    return legend_and_small_print(fig, conditions, note)
+
+
+def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None], lines: bool = False) -> Figure:
+    """A row of panels a region and a column a backbone, filled by `draw(axes, part of the table, conditions=...)`."""
+    fig = Figure(figsize=(7.2, 0.45 + 1.9 * len(REGIONS)), layout="constrained")
+    axes = fig.subplots(len(REGIONS), len(study.tuned_backbones), squeeze=False)
+    for row, roi in zip(axes, REGIONS, strict=True):
+        for ax, backbone in zip(row, study.tuned_backbones, strict=True):
+            chosen = table[(table["backbone"] == backbone) & (table["roi"] == roi)]
+            draw(ax, chosen, conditions=shown_conditions(study, backbone))
+            ax.set_title(backbone if roi == REGIONS[0] else "")
+        style.share_y_where_it_fits(row)
+        row[0].set_ylabel(f"{ROI_TITLES[roi]}\n{YLABEL}")
+    return legend_and_small_print(fig, shown_conditions(study), note, lines)

@@ -1,6 +1,6 @@
 """Figure 5: semantic preference of every layer, and the similarities that it is made of."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from braintuning.figures import style as plots
-from braintuning.pipeline.preference import semantic_preference, words_to_say
-from braintuning.preference.pairs import PAIR_TYPES
-from braintuning.preference.similarity import preference_change
+from braintuning.figures.style import layer_curves, legend_and_small_print, looks_of, share_y_where_it_fits
+from braintuning.figures.tables import read_tables, shown_conditions
+from braintuning.preference.pairs import PAIR_TYPES, choose_pairs
 from braintuning.results import generator, load_arrays
 from braintuning.study import Run, Study
 
@@ -24,15 +23,15 @@ READING = (
 )
 
 
-def gather(study: Study, device: str = "cpu", recordings: Path | None = None) -> pd.DataFrame:
-    """Semantic preference of every model, by layer and type of pairs, with provenance; see `semantic_preference`.
+def gather(study: Study, recorded: bool = False) -> pd.DataFrame:
+    """Semantic preference of every model, by layer and type of pairs.
 
-    In recordings only of pretrained models: they check the voices, and hold too few pairs to compare models.
+    In words that people `recorded` only of pretrained models: they check the voices, and hold too few pairs to compare
+    models.
     """
-    runs = [run for run in study.main_runs() if recordings is None or run.condition == "pretrained"]
-    paths = [semantic_preference(study, run, device, recordings) for run in runs]
-    tables = [pd.read_csv(path.with_suffix(".csv"), dtype={"participant": "str"}) for path in paths]
-    return pd.concat(tables, ignore_index=True).fillna({"participant": ""})
+    runs = [run for run in study.main_runs() if not recorded or run.condition == "pretrained"]
+    paths = [study.preference_file(run, recorded) for run in runs]
+    return read_tables(paths, dtype={"participant": "str"}).fillna({"participant": ""})
 
 
 def compare(study: Study) -> pd.DataFrame:
@@ -43,7 +42,9 @@ def compare(study: Study) -> pd.DataFrame:
     DataFrame
         participant, backbone, condition, layer, difference, low, high, reason.
     """
-    pairs, tables = words_to_say(study)[0], []
+    from braintuning.preference.similarity import preference_change
+
+    pairs, tables = choose_pairs(study.preference.n_pairs, study.preference.seed), []
     for run in [run for run in study.main_runs() if study.base(run.condition) != "pretrained"]:
         files = [study.preference_file(r) for r in (Run(run.backbone, "pretrained"), run)]
         before, after = (load_arrays(file)["similarities"] for file in files)
@@ -53,69 +54,44 @@ def compare(study: Study) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
-def _conditions(study: Study, backbone: str) -> list[str]:
-    return [condition for condition in study.conditions_of(backbone) if condition not in study.variants]
-
-
-def draw(study: Study, table: pd.DataFrame, note: str, changes: pd.DataFrame | None = None) -> Figure:
+def draw(study: Study, table: pd.DataFrame, changes: pd.DataFrame, note: str) -> Figure:
     """A column a backbone: preference per layer and condition, its change from pretrained, and similarities.
 
-    Parameters
-    ----------
-    study : Study
-    table : DataFrame
-        From `gather`.
-    note : str
-        Small print.
-    changes : DataFrame, optional
-        From `compare`: the change is then drawn with its interval.
+    `table` and `changes` are from `gather` and `compare`, `note` is small print.
     """
     backbones = study.tuned_backbones
-    rows = ("preference\n(> 0: by meaning)", "preference\nminus pretrained", "similarity of\ntwo words")
+    labels = ("preference\n(> 0: by meaning)", "preference\nminus pretrained", "similarity of\ntwo words")
     fig = Figure(figsize=(7.2, 6.4), layout="constrained")
-    grid = fig.add_gridspec(len(rows) + 1, len(backbones), height_ratios=(1, 1, 0.06, 1))
+    grid = fig.add_gridspec(len(labels) + 1, len(backbones), height_ratios=(1, 1, 0.06, 1))
     axes = np.array([[fig.add_subplot(grid[row, k]) for k in range(len(backbones))] for row in (0, 1, 3)])
     for column, backbone in zip(axes.T, backbones, strict=True):
-        of_backbone, conditions = table[table["backbone"] == backbone], _conditions(study, backbone)
-        once = with_change(of_backbone[of_backbone["pair_type"] == PAIR_TYPES[0]])
-        plots.layer_curves(column[0], once, "preference", conditions, interval=("low", "high"))
-        if changes is None:
-            plots.layer_curves(column[1], once, "change", conditions)
-        else:
-            plots.layer_curves(column[1], with_zero(once, changes), "difference", conditions, interval=("low", "high"))
-        for condition in [c for c in SIMILARITY_CONDITIONS if c in conditions]:
-            similarity_curves(column[2], of_backbone[of_backbone["condition"] == condition], condition)
-        for ax in column:
-            ax.set(xticks=sorted(once["layer"].unique()), xlabel="layer" if ax is column[2] else "")
-        for ax in column[1:]:
-            ax.axhline(0, color="black", lw=0.5, zorder=1)
         column[0].set_title(backbone)
-    for row, label in zip(axes, rows, strict=True):
-        plots.share_y_where_it_fits(row)
+        _column(column, table[table["backbone"] == backbone], shown_conditions(study, backbone), changes)
+    for row, label in zip(axes, labels, strict=True):
+        share_y_where_it_fits(row)
         row[0].set_ylabel(label)
-    _legends(fig, study, fig.add_subplot(grid[2, :]))
-    plots.small_print_below(fig, f"{READING}. {note}")
-    return fig
-
-
-def _legends(fig: Figure, study: Study, between: Axes) -> None:
-    """Conditions above all panels; on axes between the rows, the types of pairs that the last row shows."""
-    shown = [condition for condition in study.conditions if condition not in study.variants]
-    plots.condition_legend(fig, shown, lines=True, loc="outside upper center")
-    lines = [Line2D([], [], ls=style, color="black", lw=1.2, label=name) for name, style in PAIR_STYLES.items()]
+    between = fig.add_subplot(grid[2, :])
     between.axis("off")
+    lines = [Line2D([], [], ls=style, color="black", lw=1.2, label=name) for name, style in PAIR_STYLES.items()]
     between.legend(handles=lines, ncols=len(lines), loc="center", handlelength=2.8, borderpad=0)
+    return legend_and_small_print(fig, shown_conditions(study), f"{READING}. {note}", lines=True)
 
 
-def with_change(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with a column `change`: preference minus that of the same backbone and layer pretrained."""
-    before = table[table["condition"] == "pretrained"].groupby(["backbone", "layer"])["preference"].first()
-    keys = pd.MultiIndex.from_frame(table[["backbone", "layer"]])
-    return table.assign(change=table["preference"].to_numpy() - before.reindex(keys).to_numpy())
+def _column(axes: np.ndarray, table: pd.DataFrame, conditions: Sequence[str], changes: pd.DataFrame) -> None:
+    """Draw one backbone from top to bottom."""
+    once = table[table["pair_type"] == PAIR_TYPES[0]]
+    layer_curves(axes[0], once, "preference", conditions, interval=("low", "high"))
+    layer_curves(axes[1], with_zero(once, changes), "difference", conditions, interval=("low", "high"))
+    for condition in [c for c in SIMILARITY_CONDITIONS if c in conditions]:
+        similarity_curves(axes[2], table[table["condition"] == condition], condition)
+    for ax in axes:
+        ax.set(xticks=sorted(once["layer"].unique()), xlabel="layer" if ax is axes[2] else "")
+    for ax in axes[1:]:
+        ax.axhline(0, color="black", lw=0.5, zorder=1)
 
 
 def with_zero(table: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `compare` for the backbones of a table, and pretrained itself, whose change is nought."""
+    """Part of `compare`'s table on the backbones of a table, and pretrained models, whose change is zero."""
     pretrained = table[table["condition"] == "pretrained"].assign(difference=0.0, low=0.0, high=0.0)
     of_backbone = changes[changes["backbone"].isin(table["backbone"])]
     return pd.concat([pretrained[of_backbone.columns], of_backbone], ignore_index=True)
@@ -124,10 +100,10 @@ def with_zero(table: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
 def similarity_curves(ax: Axes, table: pd.DataFrame, condition: str) -> Axes:
     """Draw the similarity of each type of pairs over layers in the condition's colour and with its marker.
 
-    Lines are means over the condition's models; where the table has the columns `similarity_low` and `similarity_high`
-    their means are the ends of a band.
+    Lines are means over the condition's models; the means of `similarity_low` and `similarity_high`, where the table
+    has them, are the edges of a band.
     """
-    look = plots.looks_of([condition])[condition]
+    look = looks_of([condition])[condition]
     ink = dict(color=look.colour, marker=look.marker, ms=3.2, mec="white", mew=0.3)
     for pair_type, style in PAIR_STYLES.items():
         mean = table[table["pair_type"] == pair_type].groupby("layer").mean(numeric_only=True)

@@ -1,4 +1,4 @@
-"""Bars, curves and the one style that all figures share. Functions take and return Axes."""
+"""Style of all figures; bars, curves and legends."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from braintuning.cortex.page import NOTE_POINTS, wrap
 
 
 class Look(NamedTuple):
-    """How a condition is told from others: by colour, and in grey by the hatch of its bars and the marker of its line.
+    """Colour of a condition, and what tells it apart in grey: hatch of its bars, marker of its line.
 
     Colours are those of Okabe and Ito (2008), which the colour-blind can tell apart.
     """
@@ -46,6 +46,8 @@ VARIANT_LOOKS = (
 )
 BRAIN_TUNED = "brain-tuned"
 MOST_COLUMNS, BESIDE = 4, 0.04
+MOST_BARS_BESIDE = 8
+REGIONS = ("late_language", "primary_auditory")
 ROI_TITLES = {
     "late_language": "Late language regions",
     "primary_auditory": "Primary auditory cortex",
@@ -72,19 +74,14 @@ STYLE: Mapping[str, object] = {
 
 
 def use_style() -> None:
-    """Make every following figure look like the paper's figures of this project."""
+    """Draw every following figure in this style."""
     mpl.rcParams.update(STYLE)
 
 
 def looks_of(conditions: Sequence[str]) -> dict[str, Look]:
-    """Look of each condition: its own, or for a study's variants one after the other."""
+    """Look of each condition: its own, or for variants one of `VARIANT_LOOKS` after the other."""
     others = iter(VARIANT_LOOKS * len(conditions))
     return {condition: CONDITION_LOOKS.get(condition) or next(others) for condition in conditions}
-
-
-def colours_of(conditions: Sequence[str]) -> dict[str, str]:
-    """Colour of each condition, as `looks_of` has it."""
-    return {condition: look.colour for condition, look in looks_of(conditions).items()}
 
 
 def condition_bars(
@@ -96,27 +93,19 @@ def condition_bars(
     ylabel: str = "",
     stars: Collection[tuple[str, str]] = (),
 ) -> Axes:
-    """Draw a group of bars a backbone: the mean of each condition over participants, and every participant as a point.
+    """Draw the mean over participants of the column `value` in each condition, and every participant as a point.
 
-    A line joins a participant's points where both of two neighbouring bars have one; a model that belongs to nobody
-    (participant '') has a point alone. Where no participant has a value there is 'n/a' in place of a bar.
+    A line joins a participant's points on neighbouring bars; a model of no participant ('') has a point alone. 'n/a'
+    stands where nobody has a value.
 
     Parameters
     ----------
-    ax : Axes
     table : DataFrame
-        Columns participant, backbone, condition and `value`, one row for each triple.
-    value : str
-        Column to draw.
+        participant, backbone, condition and `value`, one row for each triple.
     backbones, conditions : sequence of str
-        Order of the groups, and of the bars in a group; one that a backbone does not have is left out there.
-    ylabel : str
+        Order of the groups, and of the bars in a group; a condition that a backbone does not have is left out.
     stars : collection of (backbone, condition)
-        Bars that earned a star.
-
-    Returns
-    -------
-    ax : Axes
+        Bars with a star.
     """
     looks, start, middles = looks_of(conditions), 0, []
     for backbone in backbones:
@@ -149,7 +138,7 @@ def _bar(ax: Axes, place: float, height: float, width: float, look: Look) -> Non
 
 
 def condition_legend(fig: Figure, conditions: Sequence[str], lines: bool = False, **place: object) -> Legend:
-    """Name the conditions, row after row: by their bars, or by their `lines`; `place` goes to `Figure.legend`."""
+    """Legend of bars, or of `lines`, that reads row by row; `place` goes to `Figure.legend`."""
     looks = looks_of(conditions)
     if lines:
         handles = [Line2D([], [], color=k.colour, label=c, **_marked(k)) for c, k in looks.items()]
@@ -163,7 +152,7 @@ def condition_legend(fig: Figure, conditions: Sequence[str], lines: bool = False
 
 
 def row_by_row(handles: Sequence[Artist], n_columns: int) -> Iterator[Artist]:
-    """Handles in the order in which a legend, that fills its columns one by one, shows them row after row."""
+    """Handles in the order in which a legend, which fills column by column, reads row by row."""
     for column in range(n_columns):
         yield from handles[column::n_columns]
 
@@ -175,21 +164,7 @@ def _marked(look: Look) -> dict[str, object]:
 def participant_bars(
     ax: Axes, table: pd.DataFrame, value: str, participants: Sequence[str], conditions: Sequence[str]
 ) -> Axes:
-    """Draw a group of bars a participant, one for each condition.
-
-    Parameters
-    ----------
-    ax : Axes
-    table : DataFrame
-        Columns participant, condition and `value`.
-    value : str
-    participants, conditions : sequence of str
-        Order of the groups, and of the bars in a group.
-
-    Returns
-    -------
-    ax : Axes
-    """
+    """Draw a group of bars for each participant; `table` has the columns participant, condition and `value`."""
     wide = table.pivot(index="participant", columns="condition", values=value).reindex(participants)
     starts, width = np.arange(len(participants)), 0.86 / len(conditions)
     for k, (condition, look) in enumerate(looks_of(conditions).items()):
@@ -208,25 +183,14 @@ def layer_curves(
     ylabel: str = "",
     interval: tuple[str, str] | None = None,
 ) -> Axes:
-    """Draw one line a condition over layers, the mean over participants, with each participant thin behind it.
-
-    Conditions stand a little beside each other, brain-tuned in front.
+    """Draw the mean over participants of each condition over layers, brain-tuned in front; participants are thin lines.
 
     Parameters
     ----------
-    ax : Axes
     table : DataFrame
-        Columns participant, condition, layer and `value`.
-    value : str
-        Column to draw.
-    conditions : sequence of str
-    ylabel : str
+        participant, condition, layer and `value`.
     interval : tuple of str, optional
-        Columns with the ends of each value's interval: drawn upright, from the mean of the lower to that of the upper.
-
-    Returns
-    -------
-    ax : Axes
+        Columns with the ends of each value's interval, whose means over participants an upright line joins.
     """
     for k, (condition, look) in enumerate(looks_of(conditions).items()):
         rows, front = table[table["condition"] == condition], 1 if condition == BRAIN_TUNED else 0
@@ -245,19 +209,9 @@ def layer_curves(
 
 
 def region_bars(ax: Axes, table: pd.DataFrame, regions: Sequence[str], colour: str = "#0072b2") -> Axes:
-    """Draw a region's bar for the group, a point for each participant, and a tick at the group's noise ceiling.
+    """Draw each region's bar for the group, a point for each participant, and a tick at the group's noise ceiling.
 
-    Parameters
-    ----------
-    ax : Axes
-    table : DataFrame
-        Columns participant (`group` for the mean over participants), roi, r and noise_ceiling.
-    regions : sequence of str
-    colour : str
-
-    Returns
-    -------
-    ax : Axes
+    `table` has the columns participant (`group` for the mean over participants), roi, r and noise_ceiling.
     """
     group = table[table["participant"] == "group"].set_index("roi").reindex(list(regions))
     single = table[table["participant"] != "group"]
@@ -275,12 +229,19 @@ def region_bars(ax: Axes, table: pd.DataFrame, regions: Sequence[str], colour: s
 
 
 def small_print_below(fig: Figure, note: str) -> None:
-    """Write small print under a figure, in as many lines of about equal length as its width asks for."""
+    """Write small print under a figure, wrapped to its width in lines of about equal length."""
     fig.supxlabel(wrap(note, fig.get_figwidth(), NOTE_POINTS), fontsize=NOTE_POINTS, color="0.35")
 
 
+def legend_and_small_print(fig: Figure, conditions: Sequence[str], note: str, lines: bool = False) -> Figure:
+    """Put the legend of the conditions above a figure and small print below it."""
+    condition_legend(fig, conditions, lines, loc="outside upper center")
+    small_print_below(fig, note)
+    return fig
+
+
 def share_y_where_it_fits(row: Sequence[Axes]) -> None:
-    """Give axes beside each other one vertical range, unless one of them would use less than a third of it."""
+    """Give axes one vertical range, unless one of them would use less than a third of it."""
     ends = np.array([ax.get_ylim() for ax in row])
     low, high = ends[:, 0].min(), ends[:, 1].max()
     if np.diff(ends).min() >= (high - low) / 3:
@@ -289,13 +250,7 @@ def share_y_where_it_fits(row: Sequence[Axes]) -> None:
 
 
 def room_above(fig: Figure, inches: float) -> float:
-    """Make a figure taller, what is on it staying where it is and as large as it is.
-
-    Returns
-    -------
-    bottom : float
-        Height, as a share of the new figure, at which the free room begins.
-    """
+    """Make a figure taller without moving or scaling what is on it; where the free room begins, as a share of it."""
     width, height = fig.get_size_inches()
     scale = height / (height + inches)
     for ax in fig.axes:
@@ -306,3 +261,38 @@ def room_above(fig: Figure, inches: float) -> float:
         text.set_position((x, y * scale))
     fig.set_size_inches(width, height + inches)
     return scale
+
+
+def bars_above(
+    fig: Figure,
+    table: pd.DataFrame,
+    value: str,
+    label: str,
+    backbones: Sequence[str],
+    conditions: Sequence[str],
+    stars: pd.DataFrame,
+) -> None:
+    """Make a figure taller and draw bars of `REGIONS` there: beside each other where there are few, else in two rows.
+
+    Parameters
+    ----------
+    table : DataFrame
+        roi, participant, backbone, condition and `value`.
+    label : str
+        Of the vertical axis.
+    stars : DataFrame
+        roi, backbone and condition of the bars with a star.
+    """
+    beside = len(backbones) * len(conditions) <= MOST_BARS_BESIDE
+    inches = 2.3 if beside else 4.2
+    bottom = room_above(fig, inches)
+    for place, roi in enumerate(REGIONS):
+        left, low = (0.08 + 0.49 * place, 0.42) if beside else (0.08, inches - 1.95 - 1.85 * place)
+        width, height = (0.41, 1.4) if beside else (0.9, 1.35)
+        unit = (1 - bottom) / inches
+        ax = fig.add_axes((left, bottom + low * unit, width, height * unit))
+        earned = set(stars.loc[stars["roi"] == roi, ["backbone", "condition"]].itertuples(index=False, name=None))
+        ylabel = "" if beside and place else label
+        condition_bars(ax, table[table["roi"] == roi], value, backbones, conditions, ylabel, earned)
+        ax.set_title(ROI_TITLES[roi])
+    condition_legend(fig, conditions, loc="upper center", bbox_to_anchor=(0.5, 1.0))

@@ -9,18 +9,16 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from braintuning.alignment import stats
-from braintuning.figures import style as plots
-from braintuning.figures.compare import EVERYONE, OVER
-from braintuning.pipeline.probe import probe
+from braintuning.alignment.stats import false_discovery_q
+from braintuning.figures.compare import EVERYONE, OVER, over_participants, starred
+from braintuning.figures.style import BRAIN_TUNED, condition_bars, row_by_row, small_print_below
+from braintuning.figures.tables import MODEL, read_tables, shown_conditions
 from braintuning.probes.scores import SCORES, paired_difference
-from braintuning.probes.tasks import TASKS
 from braintuning.results import generator, load_arrays
-from braintuning.study import Run, Study
+from braintuning.study import Study
 
-MODEL = ["task", "backbone", "condition", "participant"]
-TUNED = "brain-tuned"
 CAPTION = (
     "Each model at the layer above the front end that validates best. Points: participants' models; bars of one model "
     "have their 95 % interval over test speakers. Dashed: the commonest answer, or silence; dotted: random features. "
@@ -30,14 +28,10 @@ WITHIN = "test speakers swapped between models"
 BASELINES = {"baseline": ("commonest answer", "--"), "random_features": ("random features", ":")}
 
 
-def gather(study: Study, device: str = "cpu") -> pd.DataFrame:
-    """Score of every model on every task of the study, layer by layer, with provenance.
-
-    `drawn` marks the layer of each model that the figure shows.
-    """
-    paths = [probe(study, run, task, device) for task in study.probes.tasks for run in study.main_runs()]
-    tables = [pd.read_csv(path.with_suffix(".csv")) for path in paths]
-    table = pd.concat(tables, ignore_index=True).fillna({"participant": ""})
+def gather(study: Study) -> pd.DataFrame:
+    """Score of every model on every task, layer by layer; `drawn` marks each model's layer in the figure."""
+    paths = [study.probe_file(task, run) for task in study.probes.tasks for run in study.main_runs()]
+    table = read_tables(paths).fillna({"participant": ""})
     return table.assign(drawn=table.index.isin(best_layer(table).index))
 
 
@@ -47,7 +41,7 @@ def best_layer(table: pd.DataFrame) -> pd.DataFrame:
     Layer 0 is what the frozen front end gives, the same in every condition, and is never chosen.
     """
     trunk = table[table["layer"] > 0]
-    return trunk.loc[trunk.groupby(MODEL, sort=False)["validation"].idxmax()]
+    return trunk.loc[trunk.groupby(["task", *MODEL], sort=False)["validation"].idxmax()]
 
 
 def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
@@ -63,54 +57,38 @@ def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
         task, backbone, against, participant ('all' over participants), n_participants, n_test_speakers, difference,
         low, high, p, q, test.
     """
-    chosen, rows = best_layer(table).set_index(MODEL), []
-    for task, backbone, against in product(study.probes.tasks, study.tuned_backbones, shown_conditions(study)):
-        if against == TUNED or against not in study.conditions_of(backbone):
-            continue
-        within = [
-            _pair(
-                study, chosen, task, study.run(backbone, TUNED, participant), study.run(backbone, against, participant)
-            )
-            for participant in study.participants
-        ]
-        rows += [*within, _over(within)]
+    chosen, rows = best_layer(table).set_index(["task", *MODEL]), []
+    for task, backbone in product(study.probes.tasks, study.tuned_backbones):
+        for against in [c for c in shown_conditions(study, backbone) if c != BRAIN_TUNED]:
+            within = [_pair(study, chosen, task, backbone, against, participant) for participant in study.participants]
+            rows += [*within, _over(within)]
     found = pd.DataFrame(rows)
-    return found.assign(q=stats.false_discovery_q(found["p"].to_numpy()))[[*found.columns[:-1], "q", "test"]]
+    return found.assign(q=false_discovery_q(found["p"].to_numpy()))[[*found.columns[:-1], "q", "test"]]
 
 
-def _pair(study: Study, chosen: pd.DataFrame, task: str, tuned: Run, other: Run) -> dict:
+def _pair(study: Study, chosen: pd.DataFrame, task: str, backbone: str, against: str, participant: str) -> dict:
+    tuned, other = (study.run(backbone, condition, participant) for condition in (BRAIN_TUNED, against))
     sums = []
     for run in (tuned, other):
-        row, kept = chosen.loc[(task, *_model(run))], load_arrays(study.probe_file(task, run))
+        row = chosen.loc[(task, run.backbone, run.condition, run.participant or "")]
+        kept = load_arrays(study.probe_file(task, run))
         sums.append(kept["sums"][kept["layer"].tolist().index(row["layer"])])
     rng = generator(study.probes.seed, "figure 4", task, tuned.name, other.name)
-    difference, low, high, p = paired_difference(SCORES[TASKS[task].metric], *sums, rng)
+    difference, low, high, p = paired_difference(SCORES[row["metric"]], *sums, rng)
     return {
-        "task": task, "backbone": tuned.backbone, "against": other.condition, "participant": tuned.participant,
-        "n_participants": 1, "n_test_speakers": len(sums[0]), "difference": difference, "low": low, "high": high,
-        "p": p, "test": WITHIN,
+        "task": task, "backbone": backbone, "against": against, "participant": participant, "n_participants": 1,
+        "n_test_speakers": len(sums[0]), "difference": difference, "low": low, "high": high, "p": p, "test": WITHIN,
     }  # fmt: skip
 
 
-def _model(run: Run) -> tuple[str, str, str]:
-    return run.backbone, run.condition, run.participant or ""
-
-
 def _over(within: list[dict]) -> dict:
-    differences = np.array([row["difference"] for row in within])
     rng = generator(0, "over", *(within[0][key] for key in ("task", "backbone", "against")))
-    low, high = stats.bootstrap_interval(differences, rng)
-    more = {"difference": differences.mean(), "low": low, "high": high, "p": stats.signed_rank_p(differences)}
-    return within[0] | more | {"participant": EVERYONE, "n_participants": len(within), "test": OVER}
-
-
-def shown_conditions(study: Study) -> list[str]:
-    """Conditions that the figure shows: a study's variants have a figure of their own (B3)."""
-    return [condition for condition in study.conditions if condition not in study.variants]
+    found = over_participants([row["difference"] for row in within], rng)
+    return within[0] | found | {"participant": EVERYONE, "n_participants": len(within), "test": OVER}
 
 
 def shown(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the figure draws: tuned backbones and no variants, each model at its best layer."""
+    """What the figure draws of a table: tuned backbones and no variants, each model at its best layer."""
     known = table["backbone"].isin(study.tuned_backbones) & table["condition"].isin(shown_conditions(study))
     return best_layer(table[known])
 
@@ -118,17 +96,8 @@ def shown(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, note: str) -> Figure:
     """A panel a task: bars of conditions, every participant's model a point, lines at what needs no model.
 
-    A star is for a condition from which the brain-tuned models differ over participants.
-
-    Parameters
-    ----------
-    study : Study
-    table : DataFrame
-        From `gather`.
-    statistics : DataFrame
-        From `compare`.
-    note : str
-        Small print.
+    A star is for a condition from which the brain-tuned models differ over participants. `table` and `statistics` are
+    from `gather` and `compare`, `note` is small print.
     """
     tasks, chosen = list(table["task"].unique()), shown(study, table)
     conditions, stars = shown_conditions(study), starred(statistics)
@@ -144,22 +113,16 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, note: str)
     for ax in axes[len(tasks) :]:
         ax.set_axis_off()
     legend(fig, axes[-1] if len(tasks) < len(axes) else None, handles, conditions)
-    plots.small_print_below(fig, note)
+    small_print_below(fig, note)
     return fig
-
-
-def starred(statistics: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
-    """Rows over participants whose q is below `level`."""
-    return statistics[(statistics["participant"] == EVERYONE) & (statistics["q"] < level)]
 
 
 def legend(fig: Figure, ax: Axes | None, handles: dict[str, Artist], conditions: Sequence[str]) -> None:
     """Name conditions and baselines, row by row, in an empty cell of the figure or else above it."""
     names = [name for name in (*conditions, *(label for label, _ in BASELINES.values())) if name in handles]
-    n_columns = 2 if ax else 4
-    by_row = [name for column in range(n_columns) for name in names[column::n_columns]]
-    place = {"loc": "center"} if ax else {"loc": "outside upper center"}
-    (ax or fig).legend([handles[name] for name in by_row], by_row, ncols=n_columns, **place)
+    n_columns, place = (2, "center") if ax else (4, "outside upper center")
+    by_row = list(row_by_row(names, n_columns))
+    (ax or fig).legend([handles[name] for name in by_row], by_row, ncols=n_columns, loc=place)
 
 
 def panel(
@@ -169,27 +132,17 @@ def panel(
     conditions: Sequence[str],
     stars: set[tuple[str, str]] = frozenset(),
 ) -> dict[str, Artist]:
-    """Draw one task; the title says where a stand-in takes the place of the paper's corpus.
+    """Draw one task of a table from `shown`; what a legend names, by name.
 
-    Parameters
-    ----------
-    ax : Axes
-    table : DataFrame
-        From `shown`, one task.
-    backbones, conditions : sequence of str
-    stars : set of (backbone, condition)
-
-    Returns
-    -------
-    handles : dict of name to artist
-        For a legend.
+    The title says where a stand-in takes the place of the paper's corpus.
     """
+    from braintuning.probes.tasks import TASKS
+
     apart = table.assign(participant=table["participant"].where(table["participant"] != "", table["condition"]))
-    plots.condition_bars(ax, apart, "value", backbones, conditions, table["metric"].iloc[0], stars)
     first = table.iloc[0]
-    models = [
-        (b, c) for b in backbones for c in conditions if ((table["backbone"] == b) & (table["condition"] == c)).any()
-    ]
+    condition_bars(ax, apart, "value", backbones, conditions, first["metric"], stars)
+    there = set(table[["backbone", "condition"]].itertuples(index=False, name=None))
+    models = [model for model in product(backbones, conditions) if model in there]
     handles: dict[str, Artist] = {}
     for bar, (backbone, condition) in zip(ax.patches, models, strict=True):
         handles.setdefault(condition, bar)
@@ -204,24 +157,20 @@ def panel(
         handles[label] = Line2D([], [], **line)
     bottom = min(0.0, np.nanmin(table[["value", "low", *BASELINES]]))
     ax.set_ylim(1.15 * bottom, 1.22 * np.nanmax(table[["value", "high", *BASELINES]]))
-    ax.yaxis.set_major_locator(plots.mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     mark_floor(ax, table, backbones)
-    layers = sorted({int(layer) for layer in table["layer"]})
-    which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]}-{layers[-1]}"
-    if unsettled := int((~table["converged"]).sum()):
-        which += f", {unsettled} of {len(table)} fits not settled"
-    ax.text(
-        1,
-        1,
-        f"{first['n_test_speakers']:.0f} test speakers, {which}",
-        transform=ax.transAxes,
-        ha="right",
-        va="top",
-        fontsize=6,
-    )
+    corner = {"transform": ax.transAxes, "ha": "right", "va": "top", "fontsize": 6}
+    ax.text(1, 1, f"{first['n_test_speakers']:.0f} test speakers, {_layers_and_fits(table)}", **corner)
     stand_in = " (stand-in)" if first["corpus"].startswith("spoken ") else ""
     ax.set_title(f"{TASKS[first['task']].title}: {first['corpus']}{stand_in}")
     return handles
+
+
+def _layers_and_fits(table: pd.DataFrame) -> str:
+    low, high = table["layer"].min(), table["layer"].max()
+    layers = f"layer {low}" if low == high else f"layers {low}-{high}"
+    unsettled = (~table["converged"]).sum()
+    return f"{layers}, {unsettled} of {len(table)} fits not settled" if unsettled else layers
 
 
 def mark_floor(ax: Axes, table: pd.DataFrame, backbones: Sequence[str]) -> None:

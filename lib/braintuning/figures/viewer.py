@@ -8,7 +8,7 @@ from braintuning.cortex.surface import fs_lr
 from braintuning.cortex.viewer import Layer, write_viewer
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
-from braintuning.figures.tables import alignment_map, change_map, on_the_map, reliability
+from braintuning.figures.tables import alignment_map, on_the_map, reliability
 from braintuning.study import Study
 
 
@@ -30,6 +30,7 @@ def write_study_viewer(study: Study, dataset: Dataset) -> Path:
     maps = {c: alignment_map(study, dataset, backbone, c) for c in ("brain-tuned", "pretrained")}
     highest = float(np.nanpercentile(np.concatenate(list(maps.values())), 99))
     layers = {f"alignment, {c}": Layer(values, vmin=0, vmax=highest) for c, values in maps.items()}
-    layers["alignment, brain-tuned minus pretrained"] = Layer(change_map(study, dataset, backbone), symmetric=True)
+    change = alignment_map(study, dataset, backbone, "brain-tuned", minus="pretrained")
+    layers["alignment, brain-tuned minus pretrained"] = Layer(change, symmetric=True)
     layers[ceiling.label] = Layer(ceiling.values, vmin=0, vmax=1, threshold=ceiling.low)
     return write_viewer(study.figures_folder / "viewer", layers, title=f"{study.title}: {backbone}")

@@ -1,1 +1,1 @@
-"""Low-level features of speech, and alignment without them."""
+"""Low-level features of speech, their residualisation, and variance partitioning."""

@@ -1,11 +1,10 @@
-"""What a sound is before it means anything: its spectrum and the articulation of its phones."""
+"""Acoustic and articulatory features."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
-from transformers.audio_utils import mel_filter_bank
 
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
@@ -33,6 +32,8 @@ def power_spectrum(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     times : (frames,) float64
         Centre of each window in seconds.
     """
+    from transformers.audio_utils import mel_filter_bank
+
     transform = ShortTimeFFT(hann(FRAME_SAMPLES, sym=False), hop=HOP_SAMPLES, fs=SAMPLE_RATE, mfft=512)
     first, last = transform.lower_border_end[1], transform.upper_border_begin(len(audio))[1]
     power = np.abs(transform.stft(audio, p0=first, p1=last)) ** 2
@@ -41,65 +42,34 @@ def power_spectrum(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return bands.astype(np.float32), np.arange(first, last) * HOP_SAMPLES / SAMPLE_RATE
 
 
-def power_spectrum_rows(audio: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
-    """Power spectrum on the TR grid: the bands of `power_spectrum`, brought there by a three-lobed Lanczos filter.
+def power_spectrum_by_tr(audio: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
+    """`power_spectrum` of 16 kHz audio resampled to TRs by a Lanczos filter, with silence before and after the audio.
 
-    Parameters
-    ----------
-    audio : (samples,) float32
-        Mono, 16 kHz.
-    times : (rows,) float
-        Seconds after the sound's start, `tr` apart; before and after the sound there is silence.
-    tr : float
-        Seconds.
-
-    Returns
-    -------
-    spectrum : (rows, 32) float32
-        Decibels above silence, times a constant.
+    In decibels above silence, times a constant, (TRs, 32) float32; times, (TRs,), are seconds, `tr` apart.
     """
     bands, centres = power_spectrum(audio)
     return lanczos_resample(bands - np.float32(FLOOR_DB), centres, times, tr)
 
 
-def rows_of(moments: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
-    """Row in which each moment (seconds) falls, the last `tr` up to a row's time being its own; int64, -1 for none."""
-    rows = np.ceil((np.asarray(moments, float) - times[0]) / tr - 1e-9).astype(np.int64)
-    return np.where((rows >= 0) & (rows < len(times)), rows, -1)
+def sums_by_tr(events: Sequence[Interval], vectors: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
+    """Sum the vectors, (events, features), of the events whose middle falls in each TR; (TRs, features) float32.
 
-
-def counts(rows: np.ndarray, vectors: np.ndarray, n_rows: int) -> np.ndarray:
-    """Sum (events, features) vectors by the row of each event, those in no row (-1) left out; (n_rows, features)."""
-    summed = np.zeros((n_rows, vectors.shape[1]), np.float32)
-    np.add.at(summed, rows[rows >= 0], vectors[rows >= 0])
-    return summed
+    A TR is the last `tr` seconds up to its time, (TRs,) in seconds; events in none of them are left out.
+    """
+    middles = np.array([(event.start + event.end) / 2 for event in events], float)
+    trs = np.ceil((middles - times[0]) / tr - 1e-9).astype(np.int64)
+    inside = (trs >= 0) & (trs < len(times))
+    sums = np.zeros((len(times), vectors.shape[1]), np.float32)
+    np.add.at(sums, trs[inside], vectors[inside])
+    return sums
 
 
 def articulation_counts(phones: Sequence[Interval], times: np.ndarray, tr: float) -> np.ndarray:
-    """How many phones with each articulatory feature have their middle in each TR.
+    """Number of ARPAbet phones with each of `phones.FEATURES` in each TR (de Heer et al. 2017); (TRs, 22) float32.
 
-    Features and conventions as in `phones` (de Heer et al. 2017).
-
-    Parameters
-    ----------
-    phones : sequence of Interval
-        ARPAbet.
-    times : (rows,) float
-        Seconds, `tr` apart.
-    tr : float
-        Seconds.
-
-    Returns
-    -------
-    counts : (rows, 22) float32
-
-    Raises
-    ------
-    InputError
-        A phone that is none of the 39, with its time.
+    Times as in `sums_by_tr`, errors as in `checked_phones`.
     """
-    vectors = np.stack([articulation(label) for label in checked_phones(phones)])
-    return counts(rows_of([(p.start + p.end) / 2 for p in phones], times, tr), vectors, len(times))
+    return sums_by_tr(phones, np.stack([articulation(label) for label in checked_phones(phones)]), times, tr)
 
 
 def checked_phones(phones: Sequence[Interval]) -> list[str]:
@@ -116,22 +86,8 @@ def checked_phones(phones: Sequence[Interval]) -> list[str]:
 
 
 def articulation_track(phones: Sequence[Interval], step: float, n_steps: int) -> np.ndarray:
-    """Share of each time step that is filled by each articulatory feature.
-
-    Parameters
-    ----------
-    phones : sequence of Interval
-        ARPAbet.
-    step : float
-        Seconds.
-    n_steps : int
-
-    Returns
-    -------
-    track : (n_steps, 22) float32
-        In [0, 1].
-    """
-    vectors = np.stack([articulation(phone.label) for phone in phones]).astype(np.float32)
+    """Share of each time step, `step` seconds long, that each articulatory feature fills; (n_steps, 22) float32."""
+    vectors = np.stack([articulation(phone.label) for phone in phones])
     return occupancy([(p.start, p.end) for p in phones], step, n_steps) @ vectors
 
 

@@ -1,4 +1,4 @@
-"""Every low-level feature of the stories of a study, on the rows at which features of a model are read."""
+"""Low-level features of a study's stories, at the TRs of a model's features."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,9 @@ import numpy as np
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError, MissingTier
-from braintuning.lowlevel import acoustic as lowlevel
-from braintuning.lowlevel import ngrams as phone_ngrams
-from braintuning.lowlevel.textual import textual_counts
+from braintuning.lowlevel.acoustic import articulation_counts, checked_phones, power_spectrum_by_tr
+from braintuning.lowlevel.ngrams import ngram_counts, textual_counts, vocabulary
+from braintuning.lowlevel.phones import PHONE_OF_SYMBOL, pronounce
 
 log = logging.getLogger(__name__)
 
@@ -19,16 +19,8 @@ TOGETHER = "all"
 FROM_TIER, FROM_DICTIONARY = "phone tier", "pronunciation dictionary within words"
 
 
-def phones_in_words(words: Sequence[Interval]) -> list[Interval]:
-    """Phones of words by the pronunciation dictionary of the voices, each as long as the others in its word.
-
-    Raises
-    ------
-    InputError
-        A word that has no pronunciation.
-    """
-    from braintuning.lowlevel.pronunciation import PHONE_OF_SYMBOL, pronounce
-
+def _phones_in_words(words: Sequence[Interval]) -> list[Interval]:
+    """Phones of words from the pronunciation dictionary, all those of a word equally long."""
     phones = []
     for word in words:
         labels = [PHONE_OF_SYMBOL[symbol] for symbol, _ in pronounce(word.label)[0] if symbol in PHONE_OF_SYMBOL]
@@ -38,34 +30,31 @@ def phones_in_words(words: Sequence[Interval]) -> list[Interval]:
 
 
 def phones_of(dataset: Dataset, story: str) -> tuple[list[Interval], str]:
-    """Phones of a story and where they are from: `FROM_TIER`, or `FROM_DICTIONARY` where the story has no such tier."""
+    """Phones of a story and their source: `FROM_TIER`, or `FROM_DICTIONARY` where the story has no such tier.
+
+    Raises `InputError` for a word that is not in the dictionary either.
+    """
     try:
         return dataset.phones(story), FROM_TIER
     except MissingTier:
-        return phones_in_words(dataset.words(story)), FROM_DICTIONARY
+        return _phones_in_words(dataset.words(story)), FROM_DICTIONARY
 
 
 def low_level_features(
-    dataset: Dataset,
-    times: Mapping[str, np.ndarray],
-    train: Sequence[str],
-    kinds: Sequence[str] = KINDS,
+    dataset: Dataset, times: Mapping[str, np.ndarray], train: Sequence[str], kinds: Sequence[str] = KINDS
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Low-level features of stories, kind by kind, and all kinds side by side.
+    """Low-level features of stories, each kind alone, and all kinds side by side.
 
     Parameters
     ----------
-    dataset : Dataset
-    times : mapping of story to (rows,) float
-        Seconds after the sound's start, a TR apart.
+    times : mapping of story to (TRs,) float
+        Seconds after the start of the audio, a TR apart.
     train : sequence of str
         Stories whose diphones and triphones make the vocabularies.
-    kinds : sequence of str
-        Among `KINDS`.
 
     Returns
     -------
-    features : dict of kind (and `all`) to dict of story to (rows, dim) float32
+    features : dict of kind (and `all`) to dict of story to (TRs, dim) float32
 
     Raises
     ------
@@ -79,19 +68,18 @@ def low_level_features(
         phones[story], source = phones_of(dataset, story)
         if source == FROM_DICTIONARY:
             log.info(f"{story}: has no phone tier, phones by {source}")
-    for story, found in phones.items():
         try:
-            lowlevel.checked_phones(found)
+            checked_phones(phones[story])
         except InputError as error:
             raise InputError(f"story {story}: {error}") from None
-    known = {n: phone_ngrams.vocabulary([phones[story] for story in train], n) for n in (2, 3)}
-    made = {
-        "power_spectrum": lambda s: lowlevel.power_spectrum_rows(dataset.audio(s), times[s], dataset.tr),
-        "articulation": lambda s: lowlevel.articulation_counts(phones[s], times[s], dataset.tr),
-        "diphones": lambda s: phone_ngrams.ngram_counts(phones[s], 2, known[2], times[s], dataset.tr),
-        "triphones": lambda s: phone_ngrams.ngram_counts(phones[s], 3, known[3], times[s], dataset.tr),
+    known = {n: vocabulary([phones[story] for story in train], n) for n in (2, 3)}
+    compute = {
+        "power_spectrum": lambda s: power_spectrum_by_tr(dataset.audio(s), times[s], dataset.tr),
+        "articulation": lambda s: articulation_counts(phones[s], times[s], dataset.tr),
+        "diphones": lambda s: ngram_counts(phones[s], 2, known[2], times[s], dataset.tr),
+        "triphones": lambda s: ngram_counts(phones[s], 3, known[3], times[s], dataset.tr),
         "textual": lambda s: textual_counts(dataset.words(s), phones[s], times[s], dataset.tr),
     }
-    features = {kind: {story: made[kind](story) for story in times} for kind in kinds}
+    features = {kind: {story: compute[kind](story) for story in times} for kind in kinds}
     features[TOGETHER] = {story: np.hstack([features[kind][story] for kind in kinds]) for story in times}
     return features

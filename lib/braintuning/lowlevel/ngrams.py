@@ -1,4 +1,4 @@
-"""Diphones and triphones: phones in the order in which they are said, within words and across them."""
+"""Diphones, triphones and textual features."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from braintuning.datasets.textgrid import Interval
-from braintuning.lowlevel.acoustic import checked_phones, counts, rows_of
+from braintuning.lowlevel.acoustic import checked_phones, sums_by_tr
 
 LONGEST_GAP = 0.05
 FEWEST = 10
@@ -15,69 +15,51 @@ RARE = "rare"
 
 
 def ngrams(phones: Sequence[Interval], n: int) -> list[Interval]:
-    """Every `n` phones that follow each other without a pause, as one interval with the label `K-AE-T`.
+    """Every `n` consecutive phones, within words and across them, as one interval with the label `K-AE-T`.
 
-    A pause is a gap of more than 0.05 s between the end of a phone and the start of the next.
-
-    Parameters
-    ----------
-    phones : sequence of Interval
-        ARPAbet, in order.
-    n : int
-        2 for diphones, 3 for triphones.
-
-    Raises
-    ------
-    InputError
-        No phones, or one that is none of the 39, with its time.
+    A gap of more than 0.05 s between the end of an ARPAbet phone and the start of the next breaks the sequence. Errors
+    as in `checked_phones`.
     """
     labels = checked_phones(phones)
-    broken = np.array([0, *(b.start - a.end > LONGEST_GAP for a, b in pairwise(phones))]).cumsum()
+    stretch = np.array([0, *(b.start - a.end > LONGEST_GAP for a, b in pairwise(phones))]).cumsum()
     return [
         Interval("-".join(labels[i : i + n]), phones[i].start, phones[i + n - 1].end)
         for i in range(len(phones) - n + 1)
-        if broken[i] == broken[i + n - 1]
+        if stretch[i] == stretch[i + n - 1]
     ]
 
 
-def vocabulary(stories: Iterable[Sequence[Interval]], n: int, fewest: int = FEWEST) -> tuple[str, ...]:
-    """Diphones or triphones said at least `fewest` times in the training stories, commonest first, and then `rare`.
+def vocabulary(stories: Iterable[Sequence[Interval]], n: int) -> tuple[str, ...]:
+    """N-grams that occur at least `FEWEST` times in the phones of the training stories, by frequency, and `rare`.
 
-    All others, those of other stories included that no training story has, are counted together as `rare`.
-
-    Parameters
-    ----------
-    stories : iterable of sequence of Interval
-        Phones of each training story.
-    n, fewest : int
+    All others, also those that no training story has, are counted together as `rare`.
     """
-    said = Counter(ngram.label for phones in stories for ngram in ngrams(phones, n))
-    common = sorted(
-        (label for label, count in said.items() if count >= fewest), key=lambda label: (-said[label], label)
-    )
-    return (*common, RARE)
+    count = Counter(ngram.label for phones in stories for ngram in ngrams(phones, n))
+    often = [label for label in count if count[label] >= FEWEST]
+    return *sorted(often, key=lambda label: (-count[label], label)), RARE
 
 
 def ngram_counts(phones: Sequence[Interval], n: int, known: Sequence[str], times: np.ndarray, tr: float) -> np.ndarray:
-    """How often each diphone or triphone of a vocabulary has its middle in each TR.
+    """Occurrences of each n-gram of a vocabulary in each TR; (TRs, len(known)) float32.
 
-    Parameters
-    ----------
-    phones : sequence of Interval
-    n : int
-    known : sequence of str
-        Of `vocabulary`; what is not in it counts as the last, `rare`.
-    times : (rows,) float
-        Seconds, `tr` apart.
-    tr : float
-        Seconds.
-
-    Returns
-    -------
-    counts : (rows, len(known)) float32
+    `known` is from `vocabulary`, and what is not in it counts as its last, `rare`. Times as in `sums_by_tr`.
     """
-    place = {label: column for column, label in enumerate(known)}
+    column_of = {label: column for column, label in enumerate(known)}
     found = ngrams(phones, n)
     vectors = np.zeros((len(found), len(known)), np.float32)
-    vectors[np.arange(len(found)), [place.get(ngram.label, len(known) - 1) for ngram in found]] = 1
-    return counts(rows_of([(ngram.start + ngram.end) / 2 for ngram in found], times, tr), vectors, len(times))
+    vectors[np.arange(len(found)), [column_of.get(ngram.label, len(known) - 1) for ngram in found]] = 1
+    return sums_by_tr(found, vectors, times, tr)
+
+
+def textual_counts(words: Sequence[Interval], phones: Sequence[Interval], times: np.ndarray, tr: float) -> np.ndarray:
+    """Textual low-level features in each TR (Oota, Celik, Deniz & Toneva 2024); (TRs, 4) float32.
+
+    Numbers of letters, phonemes and words, and the standard deviation of the words' numbers of letters, 0 without
+    words. Times as in `sums_by_tr`.
+    """
+    letters = np.array([[sum(map(str.isalpha, word.label))] for word in words], np.float64).reshape(-1, 1)
+    sums = sums_by_tr(words, np.hstack([letters, letters**2, np.ones_like(letters)]), times, tr)
+    phonemes = sums_by_tr(phones, np.ones((len(phones), 1)), times, tr)
+    n_words = np.maximum(sums[:, 2:], 1)
+    spread = np.sqrt(np.maximum(sums[:, 1:2] / n_words - (sums[:, :1] / n_words) ** 2, 0))
+    return np.hstack([sums[:, :1], phonemes, sums[:, 2:], spread]).astype(np.float32)

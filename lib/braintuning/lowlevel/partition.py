@@ -1,4 +1,4 @@
-"""Variance partitioning: what low-level features and a model each explain alone, and what they share."""
+"""Variance partitioning: what low-level features and a model explain alone, and what they share."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -6,10 +6,11 @@ from itertools import combinations
 import numpy as np
 import torch
 
-from braintuning.alignment import encoding
+from braintuning.alignment.encoding import study_splits
 from braintuning.study.settings import Encoding
 
 Pair = tuple[np.ndarray, np.ndarray]
+"""A feature space: (train TRs, features) and (test TRs, features) float32."""
 
 SHARES = (0.0, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 1.0)
 """Of the first of two spaces in their common kernel: either alone, half and half, and between."""
@@ -19,7 +20,7 @@ DRAWN = 16
 
 
 def mixtures(n_spaces: int, rng: np.random.Generator) -> np.ndarray:
-    """Shares of spaces in their common kernel that banded ridge chooses among; (mixtures, n_spaces), rows sum to 1."""
+    """Shares of spaces in their common kernel among which banded ridge chooses; (mixtures, n_spaces), rows sum to 1."""
     if n_spaces == 1:
         return np.ones((1, 1))
     if n_spaces == 2:
@@ -30,67 +31,41 @@ def mixtures(n_spaces: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def banded_predict(
-    train_xs: Sequence[np.ndarray],
-    train_y: np.ndarray,
-    test_xs: Sequence[np.ndarray],
-    settings: Encoding,
-    rng: np.random.Generator,
-    device: str = "cpu",
+    spaces: Sequence[Pair], train_y: np.ndarray, settings: Encoding, rng: np.random.Generator, device: str = "cpu"
 ) -> np.ndarray:
-    """Ridge regression from one feature space or several, each with a penalty of its own for every voxel.
+    """Predictions of banded ridge, with a penalty for each space in each voxel; (test TRs, voxels) float32.
 
-    Banded ridge (Nunez-Elizalde, Huth & Gallant 2019). Himalaya (Dupre la Tour, Eickenberg, Nunez-Elizalde & Gallant
-    2022) searches over `mixtures` of the spaces and a penalty; voxels of one choice are then fitted together.
-
-    Parameters
-    ----------
-    train_xs, test_xs : sequences of (rows, features) float32
-    train_y : (rows, voxels) float32
-    settings : Encoding
-    rng : numpy Generator
-        Draws the splits, and some of the mixtures.
-    device : str
-
-    Returns
-    -------
-    predicted : (test rows, voxels) float32
+    After Nunez-Elizalde, Huth & Gallant (2019). Himalaya (Dupre la Tour, Eickenberg, Nunez-Elizalde & Gallant 2022)
+    searches over `mixtures` of the spaces and a penalty; voxels with the same choice are then fitted together. `rng`
+    draws the splits, and some of the mixtures.
     """
     from himalaya.backend import set_backend
     from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
 
     backend = set_backend("torch_cuda" if device == "cuda" else "torch")
-    splits = encoding.chunked_splits(
-        len(train_y), settings.validation_splits, settings.validation_chunk_rows, settings.validation_fraction, rng
-    )
-    xs = [backend.asarray(x, dtype="float32") for x in train_xs]
+    splits = study_splits(len(train_y), settings, rng)
+    y, *xs = (backend.asarray(data, dtype="float32") for data in (train_y, *(train for train, _ in spaces)))
     scales = [float((x**2).sum() / len(x)) or 1.0 for x in xs]
     kernels = backend.stack([x @ x.T / scale for x, scale in zip(xs, scales, strict=True)])
-    alphas = np.logspace(-2, 5, settings.n_alphas)
-    y = backend.asarray(train_y, dtype="float32")
-    deltas = solve_multiple_kernel_ridge_random_search(
-        kernels,
-        y,
-        n_iter=backend.asarray(mixtures(len(xs), rng), dtype="float32"),
-        alphas=backend.asarray(alphas, dtype="float32"),
-        score_func=_negative_error,
-        cv=splits,
-        local_alpha=True,
-        return_weights=None,
-        n_targets_batch=2000,
-        progress_bar=False,
-    )[0]
-    unseen = [backend.asarray(x, dtype="float32") for x in test_xs]
+    searched = {
+        "n_iter": backend.asarray(mixtures(len(xs), rng), dtype="float32"),
+        "alphas": backend.asarray(np.logspace(-2, 5, settings.n_alphas), dtype="float32"),
+    }
+    options = {"local_alpha": True, "return_weights": None, "n_targets_batch": 2000, "progress_bar": False}
+    options |= {"score_func": _negative_error, "cv": splits}
+    deltas = solve_multiple_kernel_ridge_random_search(kernels, y, **searched, **options)[0]
+    unseen = [backend.asarray(test, dtype="float32") for _, test in spaces]
     test_kernels = backend.stack([new @ x.T / scale for new, x, scale in zip(unseen, xs, scales, strict=True)])
-    return _fitted(kernels.double(), test_kernels.double(), y.double(), deltas.double()).float().cpu().numpy()
+    return _predict(kernels.double(), test_kernels.double(), y.double(), deltas.double()).float().cpu().numpy()
 
 
 def _negative_error(truth: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-    """Minus the mean squared error; truth (rows, voxels), predicted (penalties, rows, voxels)."""
+    """Minus the mean squared error; truth (TRs, voxels), predicted (penalties, TRs, voxels)."""
     return -(predicted - truth).square_().mean(dim=1)
 
 
-def _fitted(kernels: torch.Tensor, test_kernels: torch.Tensor, y: torch.Tensor, deltas: torch.Tensor) -> torch.Tensor:
-    """Predictions, (test rows, voxels), of kernel ridge whose spaces are weighted by exp(deltas), (spaces, voxels)."""
+def _predict(kernels: torch.Tensor, test_kernels: torch.Tensor, y: torch.Tensor, deltas: torch.Tensor) -> torch.Tensor:
+    """Predictions, (test TRs, voxels), of kernel ridge whose spaces are weighted by exp(deltas), (spaces, voxels)."""
     choices, choice_of = deltas.unique(dim=1, return_inverse=True)
     predicted = y.new_empty(test_kernels.shape[1], y.shape[1])
     for number, weights in enumerate(choices.exp().T):
@@ -109,16 +84,10 @@ def explained(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def explained_by(
-    spaces: Sequence[Pair],
-    train_y: np.ndarray,
-    measured: np.ndarray,
-    settings: Encoding,
-    seed: int,
-    device: str = "cpu",
+    spaces: Sequence[Pair], train_y: np.ndarray, measured: np.ndarray, settings: Encoding, seed: int, device: str
 ) -> np.ndarray:
-    """Share of variance in unseen rows that spaces explain together, (voxels,) float64; arguments as in `partition`."""
-    fitted, unseen = zip(*spaces, strict=True)
-    return explained(banded_predict(fitted, train_y, unseen, settings, np.random.default_rng(seed), device), measured)
+    """Share of variance in the test TRs that spaces explain together, (voxels,); arguments as in `partition`."""
+    return explained(banded_predict(spaces, train_y, settings, np.random.default_rng(seed), device), measured)
 
 
 def partition(
@@ -129,27 +98,20 @@ def partition(
     measured: np.ndarray,
     settings: Encoding,
     seed: int,
-    device: str = "cpu",
+    device: str,
 ) -> dict[str, np.ndarray]:
-    """Unique and shared variance of low-level features and a model's features, in unseen rows.
+    """Unique and shared variance of low-level features and a model's features in the test TRs.
 
-    Low-level features and the model on their own, then together: what both explain beyond one is unique to the other
-    (Lescroart, Stansbury & Gallant 2015). Each low-level feature is a band of its own, so that one with many columns
-    does not drown the others.
+    What both explain beyond one is unique to the other (Lescroart, Stansbury & Gallant 2015). Each low-level feature is
+    a band of its own, so that one with many columns does not drown the others.
 
     Parameters
     ----------
     low : (voxels,) float64
-        What low-level features explain, from `explained_by`: the same beside every model.
-    low_level : sequence of pairs of (train rows, features), (test rows, features) float32
-        Of each low-level feature.
-    model : pair of (train rows, features), (test rows, features) float32
-    train_y : (train rows, voxels) float32
-    measured : (test rows, voxels) float32
-    settings : Encoding
+        What low-level features explain, from `explained_by`: the same for every model.
+    train_y, measured : (train TRs, voxels), (test TRs, voxels) float32
     seed : int
         Splits and mixtures are drawn from it anew in every fit.
-    device : str
 
     Returns
     -------

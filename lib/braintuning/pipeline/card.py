@@ -1,15 +1,19 @@
-"""The model card of a tuned model, as the Hugging Face hub reads it."""
+"""The folder of a tuned model, and its card as the Hugging Face hub reads it."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
+from safetensors.torch import save_file
 
 from braintuning.results import REPOSITORY, atomic_path, provenance_of
 from braintuning.study import Run, Study
+from braintuning.tuning.model import Model
 
-SCORES = "\n## Alignment\n"
 REGIONS = {"late_language": "late language regions", "primary_auditory": "primary auditory cortex"}
 CARD = """---
 {facts}
@@ -47,8 +51,8 @@ def base_facts(name: str) -> dict[str, str]:
     return {"base_model": name, "license": "other", "license_name": "that-of-the-base-model", "license_link": link}
 
 
-def write_card(folder: Path, carried: dict, history: list[dict], condition: str) -> None:
-    """Write `README.md` into a model's folder, from its provenance and losses; `write_scores` adds its alignment."""
+def card_text(carried: dict, history: list[dict], condition: str) -> str:
+    """The card of a model, from its provenance and losses; `add_scores` adds its alignment."""
     recipe, base = carried["recipe"], base_facts(carried["recipe"]["backbone"]["name"])
     losses = [row["validation_loss"] for row in history]
     participants = ", ".join(recipe["participants"])
@@ -60,7 +64,7 @@ def write_card(folder: Path, carried: dict, history: list[dict], condition: str)
         **base,
     )
     local = f"local folder {Path(recipe['backbone']['name']).name}"
-    text = CARD.format(
+    return CARD.format(
         facts=facts.to_yaml(),
         name=recipe["run"],
         weights=carried["weights"] if "base_model" in base else local,
@@ -75,49 +79,46 @@ def write_card(folder: Path, carried: dict, history: list[dict], condition: str)
         best=min(losses),
         n_epochs=len(losses),
     )
-    (folder / "README.md").write_text(text)
 
 
-def write_scores(study: Study, run: Run, features: str) -> None:
-    """Put the alignment of a tuned model into its card, of each participant who has been compared with it so far.
+def save_model(
+    path: Path, model: Model, columns: np.ndarray, history: list[dict], carried: dict, condition: str
+) -> None:
+    """Write a tuned model as a folder that plain transformers loads, with head, losses, provenance and card."""
+    with atomic_path(path) as folder:
+        model.cpu().encoder.save_pretrained(folder)
+        head = {name: tensor.detach().contiguous() for name, tensor in model.head.state_dict().items()}
+        save_file({**head, "voxels": torch.from_numpy(columns)}, folder / "head.safetensors")
+        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+        (folder / "provenance.json").write_text(json.dumps(carried, indent=1, default=str))
+        (folder / "README.md").write_text(card_text(carried, history, condition))
 
-    The card is written anew from the tables of the align stage, whole or not at all and only where it changes, so that
-    it does not matter which participant came last. What makes a model done is its provenance, not its card.
+
+def add_scores(study: Study, run: Run) -> Path:
+    """Step: the card of a tuned model with its alignment in it; the path of the card.
 
     Parameters
     ----------
     study : Study
+        Whose participants have all been compared with the model, from tables of the same model.
     run : Run
-        A pretrained model has no card.
-    features : str
-        Fingerprint of the features' recipe that scores must have been made from; others belong to an earlier model.
     """
-    path = study.model_folder(run) / "README.md"
-    if not path.is_file():
-        return
-    tables = []
-    for participant in (run.participant,) if run.participant else study.participants:
-        scores = study.scores_file(participant, run)
-        made = provenance_of(scores)
-        if made and made["recipe"]["features"] == features and scores.with_suffix(".csv").is_file():
-            tables.append(pd.read_csv(scores.with_suffix(".csv")))
-    if not tables:
-        return
-    table = pd.concat(tables)
-    n_layers = table["layer"].max() + 1
-    layer = study.figures.layer % n_layers
+    folder = study.model_folder(run)
+    carried, history = provenance_of(folder), pd.read_csv(folder / "history.csv").to_dict("records")
+    participants = (run.participant,) if run.participant else study.participants
+    table = pd.concat([pd.read_csv(study.scores_file(p, run).with_suffix(".csv")) for p in participants])
+    layer = study.figures.layer % (table["layer"].max() + 1)
     chosen = table[(table["layer"] == layer) & table["roi"].isin(REGIONS) & table["alignment"].notna()]
-    card = ModelCard(path.read_text())
+    card = ModelCard(card_text(carried, history, study.base(run.condition)))
     card.data.model_name, card.data.eval_results = run.name, [_result(study, row, layer) for row in chosen.itertuples()]
     lines = [f"| {row.participant} | {REGIONS[row.roi]} | {row.alignment:.4f} |" for row in chosen.itertuples()]
-    tested = ", ".join(study.stories.test)
-    head = f"Layer {layer}: correlation on {tested} over the noise ceiling, mean over voxels."
-    card.text = card.text.split(SCORES)[0] + "\n".join(
-        [SCORES, head, "", "| participant | region | alignment |", "|---|---|---|", *lines, ""]
+    head = f"Layer {layer}: correlation on {', '.join(study.stories.test)} over the noise ceiling, mean over voxels."
+    card.text += "\n".join(
+        ["\n## Alignment\n", head, "", "| participant | region | alignment |", "|---|---|---|", *lines, ""]
     )
-    if str(card) != path.read_text():
-        with atomic_path(path) as temporary:
-            temporary.write_text(str(card))
+    with atomic_path(folder / "README.md") as temporary:
+        temporary.write_text(str(card))
+    return folder / "README.md"
 
 
 def _result(study: Study, row: tuple, layer: int) -> EvalResult:

@@ -1,5 +1,6 @@
-"""The stage before all others: everything that a study uses is found and read, so that nothing is missing later."""
+"""Step before all others: everything that a study uses is found and read, so that nothing is missing later."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -8,14 +9,15 @@ import numpy as np
 from braintuning.alignment import encoding
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import has_weights, resolve
-from braintuning.datasets.base import Dataset
+from braintuning.datasets import Dataset, open_dataset
 from braintuning.errors import InputError
 from braintuning.lowlevel.acoustic import checked_phones
 from braintuning.lowlevel.features import phones_of
-from braintuning.pipeline.steps import ceiling_story, prepare, pretrained
+from braintuning.pipeline import recipes
+from braintuning.pipeline.steps import pretrained
 from braintuning.study import Run, Study
 from braintuning.timing import to_samples
-from braintuning.tuning import teachers
+from braintuning.tuning import controls
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,8 @@ def check(study: Study) -> Dataset:
 
     Models and corpora come first, since they are quick to find. Voxels without signal are counted, file by file.
     """
-    dataset = prepare(study)
+    make_listeners(study)
+    dataset = open_dataset(study)
     _check_models(study)
     for task, folder in study.probes.corpora.items():
         if not Path(folder).is_dir():
@@ -38,10 +41,26 @@ def check(study: Study) -> Dataset:
         log.info(note)
     for participant in study.participants:
         _check_repeats(study, dataset, participant)
-        _check_rows(study, dataset, participant)
+        _check_lengths(study, dataset, participant)
     if "fig3" in study.figures.notebooks:
         _check_phones(study, dataset)
     return dataset
+
+
+def make_listeners(study: Study) -> None:
+    """Make the simulated listeners of a study that has them, where they are not there."""
+    simulation, marker = study.dataset.simulation, study.root / "simulation.json"
+    if simulation is None:
+        return
+    wanted = {"participants": study.participants, "stories": study.stories.all, "tr": study.dataset.tr}
+    wanted |= {"settings": simulation.model_dump()}
+    if marker.is_file() and json.loads(marker.read_text()) == json.loads(json.dumps(wanted)):
+        return
+    from braintuning.demo.dataset import write_dataset
+
+    people, stories = study.participants, study.stories
+    log.info(f"making {len(people)} simulated listeners and {len(stories.all)} stories in {study.root}")
+    write_dataset(study.root, people, stories.all, stories.test, study.dataset.tr, simulation)
 
 
 def _check_models(study: Study) -> None:
@@ -54,21 +73,21 @@ def _check_models(study: Study) -> None:
                 raise InputError(f"{backbone.teacher}, teacher of {name}: found no whole weights, expected a model")
     if any(study.base(condition) == "lm-tuned" for condition in study.conditions):
         for text_model in study.controls.text_models:
-            teachers.require_text_model(text_model)
+            controls.require_text_model(text_model)
 
 
 def _check_fits(study: Study, name: str, encoder: SpeechEncoder) -> None:
-    """Raise `InputError` where a backbone lacks a layer that the study names, or cannot hear as long as it says."""
+    """Raise `InputError` where a backbone lacks a layer that the study names, or takes no input as long as it says."""
     named = {"figures: layer": (study.figures.layer,), "low_level: layers": study.low_level.layers}
     for key, layers in named.items():
         for layer in layers:
             if not -encoder.n_layers - 1 <= layer <= encoder.n_layers:
                 expected = f"expected {-encoder.n_layers - 1} to {encoder.n_layers}, 0 being the first block's input"
                 raise InputError(f"study {study.name}: {name} has no layer {layer} of `{key}`, {expected}")
-    heard = {"features: window_seconds": study.features.window_seconds}
+    inputs = {"features: window_seconds": study.features.window_seconds}
     tuned = [condition for condition in study.conditions_of(name) if study.base(condition) != "pretrained"]
-    heard |= {f"clip_seconds of {condition}": study.tuning_of(condition).clip_seconds for condition in tuned}
-    for key, seconds in heard.items():
+    inputs |= {f"clip_seconds of {condition}": study.tuning_of(condition).clip_seconds for condition in tuned}
+    for key, seconds in inputs.items():
         try:
             encoder.n_frames(int(to_samples(seconds)))
         except InputError as error:
@@ -77,7 +96,7 @@ def _check_fits(study: Study, name: str, encoder: SpeechEncoder) -> None:
 
 def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
     """Raise `InputError` where a story's responses are not what the mean of its repeats says."""
-    story = ceiling_story(study, participant)
+    story = recipes.ceiling(study, participant).stored["story"]
     repeats, responses = dataset.repeats(participant, story), dataset.responses(participant, story)
     if len(repeats) < 2:
         path = dataset.responses_file(participant, story)
@@ -91,17 +110,17 @@ def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
         )
 
 
-def _check_rows(study: Study, dataset: Dataset, participant: str) -> None:
+def _check_lengths(study: Study, dataset: Dataset, participant: str) -> None:
     """Raise `InputError` where a participant's stories are too short for the study's chunks and blocks."""
     settings, stories = study.encoding, study.stories_for(participant)
     tested = sum(len(dataset.tr_times(story)) - settings.test_skip_rows for story in stories.test)
     fitted = sum(len(dataset.tr_times(story)) for story in stories.train)
-    for what, key, rows, at_once in (
+    for what, key, n_trs, at_once in (
         ("test", "permutation_block_rows", tested, settings.permutation_block_rows),
         ("training", "validation_chunk_rows", fitted, settings.validation_chunk_rows),
     ):
-        if rows < 2 * at_once:
-            found = f"{rows} rows in the {what} stories of {participant}"
+        if n_trs < 2 * at_once:
+            found = f"{n_trs} TRs in the {what} stories of {participant}"
             raise InputError(f"study {study.name}: found {found}, expected at least {2 * at_once}, twice `{key}`")
 
 

@@ -1,18 +1,21 @@
-"""The stage that asks how much of alignment is low-level: alignment before and after a feature is taken out."""
+"""Steps: low-level features of stories, what they explain alone, and alignment without them."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 
 from braintuning.cortex import regions as rois
-from braintuning.datasets.base import Dataset
+from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel import removal
-from braintuning.lowlevel.features import TOGETHER, phones_of
-from braintuning.pipeline.low_level_fit import LowLevelFit, spoken_fingerprint
-from braintuning.pipeline.steps import extract_features, measure_ceiling, prepare, require_device, used_voxels
+from braintuning.lowlevel.features import TOGETHER, low_level_features, phones_of
+from braintuning.lowlevel.impact import LowLevelFit
+from braintuning.lowlevel.partition import DRAWN, SHARES
+from braintuning.pipeline import recipes
+from braintuning.pipeline.steps import made_on, recipe_of, require_device, save_result, used_voxels
 from braintuning.results import (
     fingerprint,
     generator,
@@ -20,10 +23,8 @@ from braintuning.results import (
     is_done,
     load_arrays,
     provenance,
-    provenance_columns,
     provenance_of,
     save_arrays,
-    save_table,
 )
 from braintuning.study import Run, Study
 
@@ -32,7 +33,52 @@ log = logging.getLogger(__name__)
 N_RESAMPLES = 1000
 
 
-def low_level_impact(study: Study, participant: str, run: Run, device: str = "cpu") -> Path:
+def measure_low_level_features(study: Study, participant: str) -> Path:
+    """Low-level features of a participant's stories, with as many TRs before the first as the delays reach.
+
+    The file holds `<kind>/<story>`, (lead + TRs, dim) float32.
+    """
+    dataset, path = open_dataset(study), study.low_level_features_file(participant)
+    train, test = study.low_level_stories(participant)
+    stories, lead = (*train, *test), np.arange(-max(study.encoding.delays), 0) * dataset.tr
+    times = {story: np.concatenate([t[0] + lead, t]) for story in stories for t in [dataset.tr_times(story)]}
+    recipe = {
+        **recipes.low_level_features(study, participant).stored,
+        "times": fingerprint({story: t.tolist() for story, t in times.items()}),
+        "inputs": inputs_fingerprint([dataset.audio_file(story) for story in stories], dataset.root),
+        "spoken": _spoken(dataset, stories),
+    }
+    if not is_done(path, recipe):
+        found = low_level_features(dataset, times, train, study.low_level.features)
+        flat = {f"{kind}/{s}": rows for kind in recipe["kinds"] for s, rows in found[kind].items()}
+        save_arrays(path, flat, provenance(recipe))
+    return path
+
+
+def measure_low_level_alone(study: Study, participant: str, device: str = "cpu") -> Path:
+    """Share of a participant's variance that low-level features explain by themselves, the same beside every model.
+
+    The file holds `explained`, (used voxels,) float64, NaN outside the region groups.
+    """
+    require_device(device)
+    dataset, path = open_dataset(study), study.low_level_alone_file(participant)
+    labels = dataset.cortex(participant).voxel_labels
+    recipe = {
+        **recipes.low_level_alone(study, participant).stored,
+        "low_level": recipe_of(study.low_level_features_file(participant)),
+        "ceiling": recipe_of(study.ceiling_file(participant)),
+        "regions": fingerprint(labels.tolist()),
+        "searched": [SHARES, DRAWN],
+        "inputs": _responses_fingerprint(study, dataset, participant),
+    }
+    if not is_done(path, recipe):
+        fit = _fit(study, dataset, participant, device)
+        explained = fit.alone(labels[used_voxels(study, participant)])
+        save_arrays(path, {"explained": explained}, provenance(recipe, device=made_on(device)))
+    return path
+
+
+def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu") -> Path:
     """Alignment of a model with a participant before and after each low-level feature is removed, and its loss R.
 
     `R = 100 (alignment - alignment_removed) / alignment` (Oota et al. 2024; Moussa et al. 2025), of means over a
@@ -44,23 +90,17 @@ def low_level_impact(study: Study, participant: str, run: Run, device: str = "cp
     the noise ceiling squared.
     """
     require_device(device)
-    dataset, path = prepare(study), study.low_level_file(participant, run)
-    measure_ceiling(study, participant)
-    features_file = extract_features(study, run, device)
-    own = study.stories_for(participant)
-    train = tuple(story for story in study.low_level.stories or own.train if story in own.train)
-    recipe = _recipe(study, dataset, participant, features_file, train)
+    dataset, path = open_dataset(study), study.low_level_file(participant, run)
+    recipe = _recipe(study, dataset, participant, run)
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
     used, ceiling = used_voxels(study, participant), load_arrays(study.ceiling_file(participant))["ceiling"]
-    responses = {story: dataset.responses(participant, story, used) for story in (*train, *own.test)}
-    features, labels = load_arrays(features_file), dataset.cortex(participant).voxel_labels
-    n_layers = len(features[train[0]])
+    labels, features = dataset.cortex(participant).voxel_labels, load_arrays(study.features_file(run))
+    n_layers = len(features[recipe["fitted"][0]])
     layers = _layers(study, n_layers)
-    features = {story: features[story][layers] for story in responses}
-    found = LowLevelFit(study, dataset, features, responses, train, own.test, device)
+    fit = _fit(study, dataset, participant, device)
     arrays = {"layers": np.array(layers), "n_layers": np.array(n_layers)}
-    for name, values in found.scores().items():
+    for name, values in fit.scores({story: features[story][layers] for story in fit.stories}).items():
         arrays[name] = values
         if not name.startswith("readout"):
             arrays[name] = np.full((len(layers), len(used)), np.nan, np.float32)
@@ -68,38 +108,52 @@ def low_level_impact(study: Study, participant: str, run: Run, device: str = "cp
     rng = generator(study.encoding.seed, "impact", participant, run.name)
     table = impact_table(arrays, labels, study.low_level.features, rng)
     shown = study.figures.layer % n_layers
-    parts = found.parts(labels[used], layers.index(shown))
+    alone = load_arrays(study.low_level_alone_file(participant))["explained"]
+    parts = fit.parts({story: features[story][shown] for story in fit.stories}, alone, labels[used])
     table = _with_parts(table, parts, labels[used], ceiling[used], shown)
-    phones = ", ".join(sorted({phones_of(dataset, story)[1] for story in responses}))
-    table = table.assign(rare_share=table["feature"].map(found.rare_shares), phones=phones)
-    carried = provenance(recipe, device=device, weights=provenance_of(features_file)["weights"])
-    save_arrays(path, arrays, carried)
-    for column, value in enumerate((participant, run.backbone, run.condition)):
-        table.insert(column, ("participant", "backbone", "condition")[column], value)
-    save_table(path.with_suffix(".csv"), table.assign(**provenance_columns(study.name, carried)))
+    phones = ", ".join(sorted({phones_of(dataset, story)[1] for story in fit.stories}))
+    table = table.assign(rare_share=table["feature"].map(fit.rare_shares), phones=phones)
+    owner, weights = (participant, run.backbone, run.condition), provenance_of(study.features_file(run))["weights"]
+    save_result(path, arrays, table, study, recipe, owner=owner, device=made_on(device), weights=weights)
     for roi in table.loc[table["n_voxels"] == 0, "roi"].unique():
         log.info(f"{participant}: no voxel of {roi} above the noise ceiling of {study.encoding.ceiling_threshold}")
     log.info(f"{participant}: {run.name}, low-level impact, {', '.join(study.low_level.features)}")
     return path
 
 
-def _recipe(study: Study, dataset: Dataset, participant: str, features_file: Path, train: Sequence[str]) -> dict:
-    names = (*train, *study.stories_for(participant).test)
-    files = [dataset.responses_file(participant, s) for s in names] + [dataset.audio_file(s) for s in names]
+def _recipe(study: Study, dataset: Dataset, participant: str, run: Run) -> dict:
+    train, test = study.low_level_stories(participant)
+    for needed in (study.low_level_features_file(participant), study.low_level_alone_file(participant)):
+        recipe_of(needed)
     return {
-        "stage": "low level",
-        "participant": participant,
-        "features": fingerprint(provenance_of(features_file)["recipe"]),
-        "ceiling": fingerprint(provenance_of(study.ceiling_file(participant))["recipe"]),
-        "encoding": study.encoding.model_dump(),
-        "settings": study.low_level.model_dump(),
-        "layer": study.figures.layer,
-        "fitted": train,
-        "test": names[len(train) :],
-        "spoken": spoken_fingerprint(dataset, names),
+        **recipes.low_level(study, participant).stored,
+        "features": recipe_of(study.features_file(run)),
+        "ceiling": recipe_of(study.ceiling_file(participant)),
+        "spoken": _spoken(dataset, (*train, *test)),
         "removal": removal.ALPHAS.tolist(),
-        "inputs": inputs_fingerprint(files, dataset.root),
+        "inputs": _responses_fingerprint(study, dataset, participant, audio=True),
     }
+
+
+def _spoken(dataset: Dataset, stories: Sequence[str]) -> str:
+    """Short SHA-256 of the words and phones of stories, and of their times."""
+    return fingerprint({story: (dataset.words(story), phones_of(dataset, story)) for story in stories})
+
+
+def _responses_fingerprint(study: Study, dataset: Dataset, participant: str, audio: bool = False) -> str:
+    train, test = study.low_level_stories(participant)
+    files = [dataset.responses_file(participant, story) for story in (*train, *test)]
+    files += [dataset.audio_file(story) for story in (*train, *test)] if audio else []
+    return inputs_fingerprint(files, dataset.root)
+
+
+def _fit(study: Study, dataset: Dataset, participant: str, device: str) -> LowLevelFit:
+    train, test = study.low_level_stories(participant)
+    used = used_voxels(study, participant)
+    responses = {story: dataset.responses(participant, story, used) for story in (*train, *test)}
+    with h5py.File(study.low_level_features_file(participant)) as file:
+        low_level = {k: {s: file[k][s][()] for s in (*train, *test)} for k in study.low_level.features}
+    return LowLevelFit(low_level, responses, train, test, study.encoding, device)
 
 
 def _layers(study: Study, n_layers: int) -> list[int]:
@@ -116,7 +170,7 @@ def impact_table(
     Parameters
     ----------
     arrays : mapping
-        As in the file of `low_level_impact`.
+        As in the file of `measure_impact`.
     labels : (voxels,) str
     features : sequence of str
         Names in the order of the readouts; `all` comes last.

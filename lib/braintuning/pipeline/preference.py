@@ -1,4 +1,4 @@
-"""The stage that asks whether a model's space prefers meaning: every layer of a model on pairs of spoken words."""
+"""Steps: synthesised words, and semantic preference of a model's layers on pairs of them."""
 
 import logging
 from collections import defaultdict
@@ -6,23 +6,29 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
-from braintuning.pipeline.steps import load_model, model_recipe, require_device, weights_from
+from braintuning.errors import InputError
+from braintuning.pipeline import recipes
+from braintuning.pipeline.steps import (
+    load_encoder,
+    made_on,
+    model_recipe,
+    recipe_of,
+    require_device,
+    save_result,
+    weights_from,
+)
 from braintuning.preference.pairs import choose_pairs, known_words
 from braintuning.preference.similarity import pair_similarities, preference_table, word_states
 from braintuning.preference.words import SENTENCE, WINDOW_SECONDS, SpokenWord, recorded, synthesised
 from braintuning.results import (
-    REPOSITORY,
     fingerprint,
     generator,
     inputs_fingerprint,
     is_done,
     load_arrays,
     provenance,
-    provenance_columns,
     save_arrays,
-    save_table,
 )
 from braintuning.study import Run, Study
 
@@ -38,73 +44,65 @@ def words_to_say(study: Study) -> tuple[pd.DataFrame, list[str]]:
     return pairs, sorted({*pairs["a"], *pairs["b"]})
 
 
-def say_words(study: Study) -> list[SpokenWord]:
-    """Every word of the study's pairs in every voice, spoken once, by one process at a time, and kept in a file."""
-    settings, (_, words) = study.preference, words_to_say(study)
-    path = study.results / "preference" / "words.h5"
-    recipe = {"stage": "words", **HEARD, "voices": settings.voices, "seed": settings.seed, "words": fingerprint(words)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(".words.lock")):
-        if not is_done(path, recipe):
-            log.info(f"speaking {len(words)} words in {len(settings.voices)} voices")
-            said = synthesised(words, settings.voices, settings.seed)
-            audio = np.stack([np.rint(word.audio * LOUDEST) for word in said]).astype(np.int16)
-            seconds = np.array([word.seconds for word in said])
-            save_arrays(path, {"audio": audio, "seconds": seconds}, provenance(recipe))
-    stored = load_arrays(path)
-    names = [(word, voice) for voice in settings.voices for word in words]
+def synthesise_words(study: Study) -> Path:
+    """Every word of the study's pairs in every voice.
+
+    The file holds `audio`, (words, samples) int16 at 16 kHz, and `seconds`, (words,), voice by voice.
+    """
+    settings, (_, words), path = study.preference, words_to_say(study), study.words_file
+    recipe = {**recipes.words(study).stored, **HEARD, "words": fingerprint(words)}
+    if not is_done(path, recipe):
+        log.info(f"synthesising {len(words)} words in {len(settings.voices)} voices")
+        said = synthesised(words, settings.voices, settings.seed)
+        audio = np.stack([np.rint(word.audio * LOUDEST) for word in said]).astype(np.int16)
+        seconds = np.array([word.seconds for word in said])
+        save_arrays(path, {"audio": audio, "seconds": seconds}, provenance(recipe))
+    return path
+
+
+def load_words(study: Study) -> list[SpokenWord]:
+    """Words that `synthesise_words` left."""
+    recipe_of(study.words_file)
+    stored, words = load_arrays(study.words_file), words_to_say(study)[1]
+    names = [(word, voice) for voice in study.preference.voices for word in words]
     return [
         SpokenWord(*name, audio.astype(np.float32) / LOUDEST, float(seconds))
         for name, audio, seconds in zip(names, stored["audio"], stored["seconds"], strict=True)
     ]
 
 
-def recordings_of(study: Study) -> Path | None:
-    """Folder of the study's recordings of people; None where it names none, or one that is not on this machine."""
-    if study.preference.recordings is None:
-        return None
-    folder = REPOSITORY / study.preference.recordings
-    if folder.is_dir():
-        return folder
-    log.info(f"{folder}: no such folder of recordings; words of the voices alone")
-    return None
-
-
-def semantic_preference(study: Study, run: Run, device: str = "cpu", recordings: Path | None = None) -> Path:
+def semantic_preference(study: Study, run: Run, device: str = "cpu", from_recordings: bool = False) -> Path:
     """Similarity of each type of word pairs and semantic preference in every layer of a run's model; a table.
 
-    With `recordings`, a folder that `spoken_words.recorded` reads, in words that people said there and not the study's
-    voices.
+    With `from_recordings`, in words that people said in the study's folder of recordings and not in synthesised ones.
     """
     require_device(device)
-    path = study.preference_file(run)
-    if recordings:
-        path = path.with_name(f"{path.stem}.recorded.h5")
+    path, recordings = study.preference_file(run, from_recordings), study.recordings
+    if from_recordings and recordings is None:
+        raise InputError(f"study {study.name}: found no folder of `recordings` in `preference`, expected one")
+    audio = inputs_fingerprint([recordings / "alignments.jsonl"], recordings) if from_recordings else None
     recipe = {
-        "stage": "preference",
+        **recipes.preference(study, run).stored,
         **HEARD,
         "centred": "by speaker",
         "model": model_recipe(study, run),
-        "settings": study.preference.model_dump(exclude={"recordings"}),
         "pairs": fingerprint(words_to_say(study)[0].to_numpy().tolist()),
-        "recordings": inputs_fingerprint([recordings / "alignments.jsonl"], recordings) if recordings else None,
+        "recordings": audio,
     }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
-    said, pairs = _heard(study, recordings) if recordings else (say_words(study), words_to_say(study)[0])
-    encoder = load_model(study, run).to(device)
+    said, pairs = _recorded(study, recordings) if from_recordings else (load_words(study), words_to_say(study)[0])
+    encoder = load_encoder(study, run).to(device)
     similarities = pair_similarities(word_states(encoder, said, device), said, pairs)
     table = preference_table(similarities, pairs, generator(study.preference.seed, "preference", run.name))
-    for column, value in enumerate((run.participant or "", run.backbone, run.condition)):
-        table.insert(column, ("participant", "backbone", "condition")[column], value)
-    carried = provenance(recipe, device=device, weights=weights_from(study, run, encoder))
-    save_arrays(path, {"similarities": similarities}, carried)
-    save_table(path.with_suffix(".csv"), table.assign(**provenance_columns(study.name, carried)))
+    owner, weights = (run.participant or "", run.backbone, run.condition), weights_from(study, run, encoder)
+    arrays = {"similarities": similarities}
+    save_result(path, arrays, table, study, recipe, owner=owner, device=made_on(device), weights=weights)
     log.info(f"{run.name}: semantic preference of {len(similarities)} layers, {len(pairs)} pairs of words")
     return path
 
 
-def _heard(study: Study, recordings: Path) -> tuple[list[SpokenWord], pd.DataFrame]:
+def _recorded(study: Study, recordings: Path) -> tuple[list[SpokenWord], pd.DataFrame]:
     """Known words in recordings, and pairs of them."""
     said, speakers = recorded(recordings, known_words()[0]["word"]), defaultdict(set)
     for word in said:

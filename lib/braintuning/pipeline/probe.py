@@ -1,4 +1,4 @@
-"""The stage that probes: one downstream task on every layer of one model."""
+"""Step: a downstream task on every layer of a model."""
 
 import logging
 from collections.abc import Sequence
@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.pipeline.steps import load_model, model_recipe, require_device, weights_from
+from braintuning.demo.corpora import stand_in_corpus
+from braintuning.pipeline import recipes
+from braintuning.pipeline.steps import load_encoder, made_on, model_recipe, require_device, save_result, weights_from
 from braintuning.probes.asr import BLANK_BIASES, ORDERS
 from braintuning.probes.base import Result
 from braintuning.probes.features import Store
 from braintuning.probes.linear import INVERSE_PENALTIES, RIDGE_PENALTIES
 from braintuning.probes.tasks import material, task_named
 from braintuning.probes.utterance import Parts, Utterance
-from braintuning.results import fingerprint, generator, is_done, provenance, provenance_columns, save_arrays, save_table
+from braintuning.results import fingerprint, generator, is_done
 from braintuning.study import Run, Study
 
 log = logging.getLogger(__name__)
@@ -23,11 +25,16 @@ log = logging.getLogger(__name__)
 KIND_OF_TASK = {"asr": "last layer", "mfcc": "every tenth frame"}
 UNKEPT = ("asr_tuned",)  # its trunk changes
 HEADS = {"asr": (ORDERS,), "asr_tuned": (1,)}
-"""Heads that a task of recognition fits; results of other tasks do not hang on it."""
+"""Heads that a task of recognition fits; results of other tasks do not depend on it."""
 COLUMNS = (
     *("task", "corpus", "family", "layer", "metric", "value", "low", "high", "n_train", "n_test", "baseline"),
     *("random_features", "duration_loudness", "n_test_speakers", "validation", "penalty", "at_edge", "converged"),
 )
+
+
+def probe_tasks(study: Study, run: Run, device: str = "cpu", task: str | None = None) -> list[Path]:
+    """Scores of a run's model on all of the study's downstream tasks, or on one."""
+    return [probe(study, run, name, device) for name in ([task] if task else study.probes.tasks)]
 
 
 def probe(study: Study, run: Run, task: str, device: str = "cpu") -> Path:
@@ -36,40 +43,38 @@ def probe(study: Study, run: Run, task: str, device: str = "cpu") -> Path:
     study.require("task", task, study.probes.tasks)
     settings, path = study.probes, study.probe_file(task, run)
     folder = settings.corpora.get(task)
-    corpus, parts = material(task, Path(folder) if folder else None, settings.seed)
+    corpus, parts = material(task, Path(folder) if folder else None, settings.seed, stand_in_corpus)
     recipe = {
-        "stage": "probe",
-        "task": task,
+        **recipes.probe(study, run, task).stored,
         "model": model_recipe(study, run),
         "corpus": corpus,
         "utterances": fingerprint([_identity(part, u) for part in parts for u in parts[part]]),
-        "seed": settings.seed,
         "tried": (INVERSE_PENALTIES, RIDGE_PENALTIES, BLANK_BIASES, *HEADS.get(task, ())),
         "columns": COLUMNS,
     }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
-    encoder = load_model(study, run).to(device)
+    encoder = load_encoder(study, run).to(device)
     results = task_named(task).measure(parts, encoder, device, settings.seed, store_of(study, run, task))
     table = as_table(results, encoder.family, task, corpus, parts)
     table.insert(3, "condition", run.condition)
     table.insert(4, "participant", run.participant or "")
     table["backbone"] = run.backbone
-    carried = provenance(recipe, device=device, weights=weights_from(study, run, encoder))
-    sums = np.stack([result.sums for result in results])
-    save_arrays(path, {"value": table["value"].to_numpy(), "layer": table["layer"].to_numpy(), "sums": sums}, carried)
-    save_table(path.with_suffix(".csv"), table.assign(**provenance_columns(study.name, carried)))
+    arrays = {"value": table["value"].to_numpy(), "layer": table["layer"].to_numpy()}
+    arrays["sums"] = np.stack([result.sums for result in results])
+    weights = weights_from(study, run, encoder)
+    save_result(path, arrays, table, study, recipe, device=made_on(device), weights=weights)
     log.info(f"{run.name}: {task} on {corpus}")
     return path
 
 
 def store_of(study: Study, run: Run, task: str) -> Store:
-    """Where a model's states are kept: those that any of the study's tasks on the same corpus needs, of one pass."""
+    """Where a model's activations are kept: those that any of the study's tasks on the same corpus needs."""
 
-    def heard(name: str) -> tuple:
+    def corpus_of(name: str) -> tuple:
         return study.probes.corpora.get(name), task_named(name).stand_in
 
-    together = [name for name in study.probes.tasks if heard(name) == heard(task) and name not in UNKEPT]
+    together = [name for name in study.probes.tasks if corpus_of(name) == corpus_of(task) and name not in UNKEPT]
     kinds = tuple(dict.fromkeys(KIND_OF_TASK.get(name, "mean") for name in together))
     return Store(study.results / "probe_states", model_recipe(study, run), kinds)
 
@@ -100,7 +105,7 @@ def probed(
     device : str
     seed : int
     store : Store, optional
-        Where the encoder's states are kept for the next task.
+        Where the encoder's activations are kept for the next task.
 
     Returns
     -------
@@ -121,12 +126,35 @@ def as_table(results: Sequence[Result], family: str, task: str, corpus: str, par
     return table[list(COLUMNS)]
 
 
+def measure_leaks(study: Study, device: str = "cpu") -> Path:
+    """Phonemes in the pretrained model with speakers and prompts kept apart, and with utterances divided at random.
+
+    Columns of the table: divided, layer, value, low, high, n_train, n_test.
+    """
+    require_device(device)
+    run, seed, path = Run(study.figure_backbone, "pretrained"), study.probes.seed, study.leaks_file
+    _, parts = material("phonemes", stand_in_corpus("sentence types", seed), seed)
+    recipe = {
+        **recipes.leaks(study).stored,
+        "model": model_recipe(study, run),
+        "utterances": fingerprint([_identity(part, u) for part in parts for u in parts[part]]),
+        "tried": INVERSE_PENALTIES,
+    }
+    if is_done(path, recipe) and path.with_suffix(".csv").is_file():
+        return path
+    encoder, store = load_encoder(study, run).to(device), store_of(study, run, "sentence_type")
+    table = leaks(encoder, "phonemes", parts, device, seed, store)
+    arrays, weights = {"value": table["value"].to_numpy()}, weights_from(study, run, encoder)
+    save_result(path, arrays, table, study, recipe, device=made_on(device), weights=weights)
+    return path
+
+
 def leaks(
     encoder: SpeechEncoder, task: str, parts: Parts, device: str = "cpu", seed: int = 0, store: Store | None = None
 ) -> pd.DataFrame:
     """Scores with speakers and prompts kept apart, and with the same utterances divided at random.
 
-    Both hear the same utterances: with a store the encoder does so once.
+    Both take the same utterances: with a store the encoder does so once.
 
     Returns
     -------

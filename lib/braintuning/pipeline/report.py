@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import logging
 import os
 import platform
 from pathlib import Path
@@ -13,6 +14,8 @@ from nbconvert import HTMLExporter
 
 from braintuning.results import atomic_path, git_commit, package_versions, save_table
 from braintuning.study import Study
+
+log = logging.getLogger(__name__)
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font-family: sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
@@ -36,7 +39,8 @@ def write_report(study: Study) -> Path:
     """
     folder = study.figures_folder
     figures = "".join(_figure(folder / f"{name}.png") for name in study.figures.notebooks)
-    notebooks = "".join(_notebook(path) for path in sorted((folder / "notebooks").glob("[!.]*.ipynb")))
+    names = ("01_dataset", "02_brain_tune", "03_brain_alignment", *study.figures.notebooks)
+    notebooks = "".join(_notebook(path) for name in names if (path := folder / "notebooks" / f"{name}.ipynb").is_file())
     times = times_of_steps(study.results / "times")
     save_table(folder / "times.csv", times.assign(machine=f"{os.cpu_count()} cores, {platform.machine()}"))
     made = html.escape(f"commit {git_commit()}; " + json.dumps(package_versions()))
@@ -47,6 +51,7 @@ def write_report(study: Study) -> Path:
                 title=html.escape(study.title), figures=figures, times=_shown(times), notebooks=notebooks, made=made
             )
         )
+    log.info(f"{path}")
     return path
 
 

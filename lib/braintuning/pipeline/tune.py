@@ -1,22 +1,19 @@
-"""The stage that tunes: what each condition learns from, and the model it leaves."""
+"""Step: tune a model; what each condition learns from."""
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
-from braintuning.datasets.base import Dataset
-from braintuning.pipeline.card import write_card
-from braintuning.pipeline.steps import measure_ceiling, prepare, pretrained, require_device, used_voxels
+from braintuning.datasets import Dataset, open_dataset
+from braintuning.pipeline import recipes
+from braintuning.pipeline.card import save_model
+from braintuning.pipeline.steps import made_on, pretrained, recipe_of, require_device, used_voxels
 from braintuning.results import (
-    atomic_path,
     fingerprint,
     generator,
     inputs_fingerprint,
@@ -27,11 +24,11 @@ from braintuning.results import (
     scratch_folder,
 )
 from braintuning.study import Run, Study
-from braintuning.tuning import processes, teachers
+from braintuning.tuning import controls
 from braintuning.tuning.controls import permute_blocks
 from braintuning.tuning.joint import CommonCortex, common_cortex
-from braintuning.tuning.loop import tune
-from braintuning.tuning.model import Model, StoryTargets
+from braintuning.tuning.loop import brain_tune, joined_processes
+from braintuning.tuning.model import StoryTargets
 
 log = logging.getLogger(__name__)
 
@@ -40,76 +37,60 @@ Keep = Callable[[np.ndarray, str], np.ndarray]
 """Takes targets and a name, and gives back the same numbers, in a file perhaps."""
 
 
-def in_memory(targets: np.ndarray, name: str) -> np.ndarray:
-    """Keep targets where they are."""
-    return targets
-
-
 def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | None = None) -> Path:
     """Tune a run's model and save it as a folder that plain transformers loads, with its head and loss history.
 
-    Inside `processes.together` all processes tune it, each with its share of every batch. `max_memory`: see
-    `tuning.tune`.
+    Processes that `torchrun` started tune it together. `max_memory`: see `brain_tune`.
     """
     require_device(device)
-    with processes.first_one_first():
-        dataset = prepare(study)
-        for participant in study.tuned_on(run) or study.participants[:1]:
-            measure_ceiling(study, participant)
-    path, recipe = study.model_folder(run), tuning_recipe(study, run, dataset)
+    processes = joined_processes(device)
+    dataset, path = open_dataset(study), study.model_folder(run)
+    recipe = tuning_recipe(study, run, dataset)
     if is_done(path, recipe):
         return path
     encoder = pretrained(study, run).to(device)
-    settings = study.tuning_of(run.condition)
+    settings, condition = study.tuning_of(run.condition), study.base(run.condition)
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
-    processes.wait_for_all()
-    with scratch_folder(path.with_name(f"{path.name}-{processes.rank()}")) as scratch:
+    processes.wait_for_everyone()
+    with scratch_folder(path.with_name(f"{path.name}-{processes.process_index}")) as scratch:
         train, validation = learning_material(
             study, run, dataset, lambda targets, name: on_disk(targets, scratch / f"{name}.npy"), device
         )
-        objective = _objective(study, run, encoder, dataset) if study.base(run.condition) == "stimulus-tuned" else None
-        model, history = tune(
+        objective = _objective(study, run, encoder, dataset) if condition == "stimulus-tuned" else None
+        model, history = brain_tune(
             encoder, train, validation, settings,
-            device=device, checkpoint=checkpoint, objective=objective, scratch=scratch,
-            max_memory=max_memory,
+            device=device, checkpoint=checkpoint, objective=objective, scratch=scratch, max_memory=max_memory,
         )  # fmt: skip
-    if processes.rank() == 0:
-        carried = provenance(recipe, device=device, weights=encoder.weights_from, dataset=study.title)
-        save_model(path, model, _head_columns(study, run, dataset), history, carried, study.base(run.condition))
+    if processes.is_main_process:
+        made = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)
+        save_model(path, model, _head_columns(study, run, dataset), history, made, condition)
         checkpoint.unlink(missing_ok=True)
-    processes.wait_for_all()
+    processes.wait_for_everyone()
     return path
 
 
 def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
     """Everything that decides a run's weights."""
-    stories, participants, base = study.tuning_stories(run), study.tuned_on(run), study.base(run.condition)
-    names = stories.train + stories.validation
-    files = [dataset.audio_file(story) for story in names]
-    files += [dataset.responses_file(participant, story) for participant in participants for story in names]
-    backbone = study.backbones[run.backbone]
+    recipe, base, backbone = recipes.tune(study, run).stored, study.base(run.condition), study.backbones[run.backbone]
+    stories = recipe["train"] + recipe["validation"]
+    files = [dataset.audio_file(story) for story in stories]
+    files += [dataset.responses_file(participant, s) for participant in recipe["participants"] for s in stories]
+    spoken = fingerprint([list(map(tuple, dataset.words(s))) for s in stories]) if base == "lm-tuned" else None
     return {
-        "stage": "tune",
-        "run": run.name,
-        "backbone": backbone.model_dump(exclude=set() if base == "bigslm-tuned" else {"teacher"}),
+        **recipe,
         "weights": weights_fingerprint(backbone.name),
         "teacher": weights_fingerprint(backbone.teacher) if base == "bigslm-tuned" else None,
-        "words": fingerprint([list(map(tuple, dataset.words(s))) for s in names]) if base == "lm-tuned" else None,
-        "settings": study.tuning_of(run.condition).model_dump(),
-        "controls": study.controls.model_dump() if base in ("bigslm-tuned", "lm-tuned") else None,
-        "train": stories.train,
-        "validation": stories.validation,
-        "times": fingerprint([dataset.tr_times(story).tolist() for story in names]),
-        "participants": participants,
+        "words": spoken,
+        "times": fingerprint([dataset.tr_times(story).tolist() for story in stories]),
         "head": fingerprint(_head_columns(study, run, dataset).tolist()),
         "inputs": inputs_fingerprint(files, dataset.root),
     }
 
 
 def learning_material(
-    study: Study, run: Run, dataset: Dataset, keep: Keep = in_memory, device: str = "cpu"
+    study: Study, run: Run, dataset: Dataset, keep: Keep = lambda targets, name: targets, device: str = "cpu"
 ) -> tuple[Targets, Targets]:
-    """Sound and targets of the training and of the validation stories of a run.
+    """Audio and targets of the training and of the validation stories of a run.
 
     Parameters
     ----------
@@ -125,7 +106,7 @@ def learning_material(
     """
     stories, base = study.tuning_stories(run), study.base(run.condition)
     if base in ("bigslm-tuned", "lm-tuned"):
-        targets = {story: (rows,) for story, rows in _taught(study, run, dataset, device).items()}
+        targets = {story: (of_story,) for story, of_story in _distilled(study, run, dataset, device).items()}
     elif base == "stimulus-tuned":
         targets = dict.fromkeys(stories.train + stories.validation, ())
     else:
@@ -133,7 +114,7 @@ def learning_material(
 
     def material(story: str) -> StoryTargets:
         found = responses_of(study, run, dataset, story, common) if targets is None else targets[story]
-        kept = tuple(keep(rows, f"{story}-{number}") for number, rows in enumerate(found))
+        kept = tuple(keep(of_one, f"{story}-{number}") for number, of_one in enumerate(found))
         return StoryTargets(dataset.audio(story), dataset.tr_times(story), kept)
 
     return {story: material(story) for story in stories.train}, {story: material(story) for story in stories.validation}
@@ -155,6 +136,8 @@ def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: C
 def _shared_head(study: Study, run: Run, dataset: Dataset) -> CommonCortex:
     """What the head of a run predicts: the used voxels of its participant, or points that its participants share."""
     participants = study.tuned_on(run)
+    for participant in participants:
+        recipe_of(study.ceiling_file(participant))
     measured = {participant: load_arrays(study.ceiling_file(participant)) for participant in participants}
     return common_cortex(
         {participant: dataset.cortex(participant) for participant in participants},
@@ -177,8 +160,8 @@ def _head_columns(study: Study, run: Run, dataset: Dataset) -> np.ndarray:
     return np.arange(study.controls.n_targets or int(used_voxels(study, study.participants[0]).sum()))
 
 
-def _taught(study: Study, run: Run, dataset: Dataset, device: str) -> dict[str, np.ndarray]:
-    """Targets of a control that learns from other models; {story: (rows, targets)}."""
+def _distilled(study: Study, run: Run, dataset: Dataset, device: str) -> dict[str, np.ndarray]:
+    """Targets of a control that learns from other models; {story: (TRs, targets)}."""
     stories, settings = study.tuning_stories(run), study.tuning_of(run.condition)
     names, clip = stories.train + stories.validation, settings.clip_seconds
     if study.base(run.condition) == "bigslm-tuned":
@@ -186,41 +169,22 @@ def _taught(study: Study, run: Run, dataset: Dataset, device: str) -> dict[str, 
         teacher = SpeechEncoder.from_pretrained(backbone.teacher, pad_to_30s=backbone.pad_to_30s).to(device)
         log.info(f"{run.name}: states of {teacher.name}, {len(names)} stories")
         states = {
-            story: teachers.speech_states(teacher, dataset.audio(story), dataset.tr_times(story), clip, device)
+            story: controls.speech_states(teacher, dataset.audio(story), dataset.tr_times(story), clip, device)
             for story in names
         }
     else:
         log.info(f"{run.name}: states of {', '.join(study.controls.text_models)}, {len(names)} stories")
-        states = {
-            story: np.concatenate(
-                [
-                    teachers.text_states(model, dataset.words(story), dataset.tr_times(story), clip, device)
-                    for model in study.controls.text_models
-                ],
-                axis=1,
-            )
-            for story in names
-        }
+        states = {}
+        for story in names:
+            given = dataset.words(story), dataset.tr_times(story), clip, device
+            states[story] = np.hstack([controls.text_states(model, *given) for model in study.controls.text_models])
     rng = generator(settings.seed, "projection", run.name)
-    return teachers.projected(states, stories.train, len(_head_columns(study, run, dataset)), rng)
+    return controls.projected(states, stories.train, len(_head_columns(study, run, dataset)), rng)
 
 
 def _objective(study: Study, run: Run, encoder: SpeechEncoder, dataset: Dataset) -> torch.nn.Module:
     """The self-supervised objective of the encoder's own family, fitted to the training stories where it needs that."""
     from braintuning.tuning.objectives import objective
 
-    sounds = [dataset.audio(story) for story in study.tuning_stories(run).train]
-    return objective(encoder, sounds, seed=study.tuning_of(run.condition).seed)
-
-
-def save_model(
-    path: Path, model: Model, columns: np.ndarray, history: list[dict], carried: dict, condition: str
-) -> None:
-    """Write a tuned model as a folder that plain transformers loads, with head, losses, provenance and card."""
-    with atomic_path(path) as folder:
-        model.cpu().encoder.save_pretrained(folder)
-        head = {name: tensor.detach().contiguous() for name, tensor in model.head.state_dict().items()}
-        save_file({**head, "voxels": torch.from_numpy(columns)}, folder / "head.safetensors")
-        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
-        (folder / "provenance.json").write_text(json.dumps(carried, indent=1, default=str))
-        write_card(folder, carried, history, condition)
+    audio = [dataset.audio(story) for story in study.tuning_stories(run).train]
+    return objective(encoder, audio, seed=study.tuning_of(run.condition).seed)

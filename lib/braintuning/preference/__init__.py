@@ -1,1 +1,1 @@
-"""Semantic preference: similarity of spoken words in pairs."""
+"""Semantic preference: whether words close in meaning or words close in pronunciation have similar states."""

@@ -1,6 +1,7 @@
-"""Semantic preference: whether a model's space holds words together by what they mean or by how they sound."""
+"""Semantic preference: similarity of synonyms compared with near homophones, in every layer of a model."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,12 +24,9 @@ def word_states(
 ) -> np.ndarray:
     """States of every layer, averaged over each word's frames; (layers + 1, words, dim) float32.
 
-    Raises
-    ------
-    InputError
-        A word shorter than a frame, or longer than the window it is heard in.
+    Raises InputError for a word shorter than a frame or longer than its window.
     """
-    middle, pieces = WINDOW_SECONDS / 2, []
+    middle, means = WINDOW_SECONDS / 2, []
     frames = (np.arange(encoder.n_frames(round(WINDOW_SECONDS * SAMPLE_RATE))) + 0.5) * encoder.frame_seconds
     for start in range(0, len(said), batch_size):
         batch = said[start : start + batch_size]
@@ -40,25 +38,22 @@ def word_states(
         with autocast(device):
             hidden = encoder(torch.from_numpy(np.stack([word.audio for word in batch])).to(device))
         weights = torch.from_numpy(inside / inside.sum(axis=1, keepdims=True)).to(device, hidden.dtype)
-        pieces.append(torch.einsum("lbfd,bf->lbd", hidden, weights).float().cpu().numpy())
-    return np.concatenate(pieces, axis=1)
+        means.append(torch.einsum("lbfd,bf->lbd", hidden, weights).float().cpu().numpy())
+    return np.concatenate(means, axis=1)
 
 
 def pair_similarities(states: np.ndarray, said: Sequence[SpokenWord], pairs: pd.DataFrame) -> np.ndarray:
-    """Cosine similarity of the two words of each pair, after centring, as different speakers say them.
+    """Cosine similarity of the two words of each pair, as different speakers say them, after centring by speaker.
 
-    Each speaker's mean over his words is taken off first: states of speech models point mostly one way (Choi et al.
-    2024), and after a mean over all speakers each would keep a direction of his own, which would push all pairs apart.
-    With n words a speaker's mean is wrong by 1/n of the variance of a word; the errors of two speakers are independent,
-    so that all types of pairs lose about that part of their similarity and none is shifted.
-    A pair's similarity is the mean over all its tokens by two different speakers, so that no pair, not even a word with
-    itself, is held together by a voice. Where every speaker says every word, all pairs compare the same voices.
+    Without centring nearly all states of speech models are similar (Choi et al. 2024); centring over all speakers would
+    leave each a direction of their own, which would push all pairs apart. With n words the error of a speaker's mean is
+    1/n of the variance of a word, independent between speakers, so that all types of pairs lose about that share of
+    their similarity and none is shifted. Averaging over all tokens by two different speakers ensures that no pair, not
+    even a word with itself, is similar because of a voice.
 
     Parameters
     ----------
     states : (layers, words, dim) float32
-        From `word_states`.
-    said : sequence of SpokenWord
     pairs : DataFrame
         Columns a and b.
 
@@ -71,59 +66,47 @@ def pair_similarities(states: np.ndarray, said: Sequence[SpokenWord], pairs: pd.
     for speaker in set(speakers):
         centred[:, speakers == speaker] -= centred[:, speakers == speaker].mean(axis=1, keepdims=True)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=2, keepdims=True), 1e-12)
-    tokens: dict[str, list[int]] = {}
+    tokens = defaultdict(list)
     for number, word in enumerate(said):
-        tokens.setdefault(word.word, []).append(number)
-    found = np.full((len(states), len(pairs)), np.nan)
+        tokens[word.word].append(number)
+    similarities = np.full((len(states), len(pairs)), np.nan)
     for column, (a, b) in enumerate(zip(pairs["a"], pairs["b"], strict=True)):
-        one, other = tokens.get(a, []), tokens.get(b, [])
+        one, other = tokens[a], tokens[b]
         allowed = speakers[one][:, None] != speakers[other][None, :]
         if allowed.any():
-            found[:, column] = (unit[:, one] @ unit[:, other].transpose(0, 2, 1))[:, allowed].mean(axis=1)
-    return found
+            similarities[:, column] = (unit[:, one] @ unit[:, other].transpose(0, 2, 1))[:, allowed].mean(axis=1)
+    return similarities
 
 
 def preference_table(similarities: np.ndarray, pairs: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """Similarity of each type of pairs and semantic preference by layer, with 95 % bootstrap intervals over pairs.
 
-    How far synonyms lie above random pairs compared with near homophones, on the scale of the same word by another
-    speaker: `(synonyms - near homophones) / (same word - random)`. 1 if synonyms were as alike as a word and itself and
-    near homophones no more than random pairs; -1 if it were the other way round. It is not defined, and NaN, in a layer
-    where the same word is not more alike than random pairs in every resample: the space then holds no words.
-
-    Parameters
-    ----------
-    similarities : (layers, pairs) float
-        From `pair_similarities`.
-    pairs : DataFrame
-        Column pair_type.
-    rng : numpy Generator
+    Preference is `(synonyms - near homophones) / (same word - random)`: 1 if synonyms are as similar as a word by two
+    speakers and near homophones only as similar as random pairs, -1 if it is the other way round. It is undefined, and
+    NaN, in a layer where the same word is not more similar than random pairs in every resample.
 
     Returns
     -------
     DataFrame
         layer, pair_type, n_pairs, similarity, similarity_low, similarity_high, preference, low, high, reason; the last
-        four are the layer's, the same for each type. `reason` says why preference is NaN, and is else empty.
+        four are the layer's, the same for each type. `reason` says why preference is NaN, and is otherwise empty.
 
     Raises
     ------
     InputError
-        A type of which no pair was said by two speakers.
+        A type without a pair said by two speakers.
     """
-    by_type = _by_type(similarities, pairs)
-    means = {pair_type: values.mean(axis=1) for pair_type, values in by_type.items()}
-    resampled = _resampled(by_type, rng)
-    defined = _defined(resampled)
+    n_pairs, means, resampled, defined = _bootstrap(similarities, pairs, rng)
+    low, high = np.percentile(resampled, [2.5, 97.5], axis=2)
     limits = np.percentile(_preference(resampled), [2.5, 97.5], axis=1)
     preference = np.where(defined, [_preference(means), *limits], np.nan)
-    rows = []
-    for layer in range(len(similarities)):
-        for pair_type, values in by_type.items():
-            low, high = np.percentile(resampled[pair_type][layer], [2.5, 97.5])
-            similarity = (pair_type, values.shape[1], means[pair_type][layer], low, high)
-            rows.append((layer, *similarity, *preference[:, layer], "" if defined[layer] else UNDEFINED))
-    columns = ["layer", "pair_type", "n_pairs", "similarity", "similarity_low", "similarity_high"]
-    return pd.DataFrame(rows, columns=[*columns, "preference", "low", "high", "reason"])
+    columns = {"n_pairs": np.tile(n_pairs, len(defined)), "similarity": means.T.ravel()}
+    columns |= {"similarity_low": low.T.ravel(), "similarity_high": high.T.ravel()}
+    of_layer = dict(zip(("preference", "low", "high"), preference, strict=True))
+    of_layer["reason"] = np.where(defined, "", UNDEFINED)
+    index = pd.MultiIndex.from_product([range(len(defined)), PAIR_TYPES], names=["layer", "pair_type"])
+    columns |= {name: np.repeat(values, len(PAIR_TYPES)) for name, values in of_layer.items()}
+    return pd.DataFrame(columns, index).reset_index()
 
 
 def preference_change(
@@ -131,55 +114,38 @@ def preference_change(
 ) -> pd.DataFrame:
     """Semantic preference of one model minus another's, by layer, with 95 % intervals from resampling the same pairs.
 
-    Parameters
-    ----------
-    before, after : (layers, pairs) float
-        From `pair_similarities`, of the same pairs.
-    pairs : DataFrame
-        Column pair_type.
-    rng : numpy Generator
-
-    Returns
-    -------
-    DataFrame
-        layer, difference, low, high, reason; NaN with a reason where either model's preference is not defined.
+    Columns layer, difference, low, high, reason; NaN with a reason where either model's preference is undefined.
     """
     n_layers = len(before)
-    by_type = _by_type(np.concatenate([before, after]), pairs)
-    both = _preference({pair_type: values.mean(axis=1) for pair_type, values in by_type.items()})
-    resampled = _resampled(by_type, rng)
-    drawn, defined = _preference(resampled), _defined(resampled).reshape(2, n_layers).all(axis=0)
-    limits = np.percentile(drawn[n_layers:] - drawn[:n_layers], [2.5, 97.5], axis=1)
-    found = np.where(defined, [both[n_layers:] - both[:n_layers], *limits], np.nan)
-    table = pd.DataFrame(found.T, columns=["difference", "low", "high"])
-    table.insert(0, "layer", np.arange(n_layers))
-    return table.assign(reason=np.where(defined, "", UNDEFINED))
+    _, means, resampled, defined = _bootstrap(np.concatenate([before, after]), pairs, rng)
+    defined = defined[:n_layers] & defined[n_layers:]
+    change, drawn = (p[n_layers:] - p[:n_layers] for p in map(_preference, (means, resampled)))
+    found = np.where(defined, [change, *np.percentile(drawn, [2.5, 97.5], axis=1)], np.nan)
+    columns = {"layer": np.arange(n_layers), **dict(zip(("difference", "low", "high"), found, strict=True))}
+    return pd.DataFrame({**columns, "reason": np.where(defined, "", UNDEFINED)})
 
 
-def _by_type(similarities: np.ndarray, pairs: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Similarities of each type of pairs, without those that no two speakers said; (layers, pairs)."""
-    by_type = {}
+def _bootstrap(
+    similarities: np.ndarray, pairs: pd.DataFrame, rng: np.random.Generator
+) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of each type, mean similarities, means of resampled pairs, and whether preference is defined.
+
+    (types,), (types, layers), (types, layers, resamples) and (layers,); all layers share the resamples.
+    """
+    n_pairs, means, resampled = [], [], []
     for pair_type in PAIR_TYPES:
-        of_type = similarities[:, (pairs["pair_type"] == pair_type).to_numpy()]
-        by_type[pair_type] = of_type[:, np.isfinite(of_type).all(axis=0)]
-        if not by_type[pair_type].shape[1]:
+        values = similarities[:, (pairs["pair_type"] == pair_type).to_numpy()]
+        values = values[:, np.isfinite(values).all(axis=0)]
+        n_pairs.append(values.shape[1])
+        if not n_pairs[-1]:
             raise InputError(f"semantic preference: found no pair of type {pair_type!r} by two speakers, expected some")
-    return by_type
+        means.append(values.mean(axis=1))
+        resampled.append(values[:, rng.integers(n_pairs[-1], size=(N_RESAMPLES, n_pairs[-1]))].mean(axis=2))
+    same, *_, random = resampled
+    return n_pairs, np.array(means), np.array(resampled), (same > random).all(axis=1)
 
 
-def _resampled(by_type: Mapping[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Mean similarity of each type in resampled pairs, the same for all layers; (layers, resamples)."""
-    return {
-        pair_type: values[:, rng.integers(values.shape[1], size=(N_RESAMPLES, values.shape[1]))].mean(axis=2)
-        for pair_type, values in by_type.items()
-    }
-
-
-def _preference(similarity: Mapping[str, np.ndarray]) -> np.ndarray:
-    scale = similarity["same word"] - similarity["random"]
-    return (similarity["synonyms"] - similarity["near homophones"]) / np.where(scale == 0, np.nan, scale)
-
-
-def _defined(resampled: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Whether the scale of preference is above zero in every resample; (layers,) bool."""
-    return (resampled["same word"] > resampled["random"]).all(axis=1)
+def _preference(similarities: np.ndarray) -> np.ndarray:
+    same, synonyms, near, random = similarities
+    scale = same - random
+    return (synonyms - near) / np.where(scale == 0, np.nan, scale)

@@ -1,4 +1,4 @@
-"""Words as they are heard: spoken by the project's voices, or found in recordings of people."""
+"""Spoken words: synthesised by the demo's voices, or cut out of recordings of people."""
 
 import json
 from collections import defaultdict
@@ -12,7 +12,7 @@ import soxr
 from braintuning.datasets.audio import read_audio
 from braintuning.errors import InputError
 from braintuning.results import generator, require_file
-from braintuning.timing import SAMPLE_RATE
+from braintuning.timing import SAMPLE_RATE, cut, to_samples
 
 SENTENCE = "They said {} again."
 PLACE_IN_SENTENCE = 2
@@ -22,15 +22,10 @@ FEWEST_WORDS = 5
 
 @dataclass(frozen=True)
 class SpokenWord:
-    """A word said once.
+    """One token of a word, `seconds` long.
 
-    Attributes
-    ----------
-    word, speaker : str
-    audio : (samples,) float32
-        16 kHz, `WINDOW_SECONDS` long, the word in the middle of what was said around it; silence where nothing was.
-    seconds : float
-        How long the word is.
+    `audio`, (samples,) float32, is `WINDOW_SECONDS` at 16 kHz with the word in the middle of its context, padded with
+    silence.
     """
 
     word: str
@@ -40,29 +35,15 @@ class SpokenWord:
 
 
 def _window(audio: np.ndarray, start: float, end: float) -> np.ndarray:
-    """Sound with the middle of a word in its middle, (samples,) float32."""
-    n_samples = round(WINDOW_SECONDS * SAMPLE_RATE)
-    first = round((start + end) / 2 * SAMPLE_RATE) - n_samples // 2
-    heard = audio[max(first, 0) : max(first + n_samples, 0)]
-    before = max(-first, 0)
-    return np.pad(heard, (before, n_samples - before - len(heard))).astype(np.float32)
+    """Window of `WINDOW_SECONDS` around a word's middle."""
+    n_samples = int(to_samples(WINDOW_SECONDS))
+    return cut(audio, int(to_samples((start + end) / 2)) + n_samples // 2, n_samples)
 
 
 def synthesised(words: Sequence[str], voices: Sequence[str], seed: int) -> list[SpokenWord]:
-    """Every word said by every voice, in the same short sentence.
+    """Every word said in `SENTENCE` by every voice, names in `demo.voices.VOICES`; `seed` draws pauses and voice noise.
 
-    Parameters
-    ----------
-    words : sequence of str
-    voices : sequence of str
-        Names in `speech.VOICES`.
-    seed : int
-        Of pauses and of the noise in the voices.
-
-    Raises
-    ------
-    InputError
-        An unknown voice, or a word that is not spoken as one word.
+    Raises InputError for an unknown voice, or a word that is not spoken as one word.
     """
     from braintuning.demo.voices import RATE, VOICES, speak
 
@@ -79,18 +60,13 @@ def synthesised(words: Sequence[str], voices: Sequence[str], seed: int) -> list[
 
 
 def recorded(folder: Path, wanted: Collection[str]) -> list[SpokenWord]:
-    """Every wanted word in recordings whose words are aligned.
+    """Every token of the wanted words, in lower case, in a folder of recordings with word alignments.
 
-    A speaker with fewer than five of them is left out, since his mean, which `preference.pair_similarities` takes off,
-    would be little but these words. So is a word longer than `WINDOW_SECONDS`.
-
-    Parameters
-    ----------
-    folder : Path
-        With `alignments.jsonl`: a JSON object a recording with `file`, `speaker` and `words` as [word, start, end].
-    wanted : collection of str
+    Each line of `alignments.jsonl` is a JSON object of `file`, `speaker` and `words` as [word, start, end]. Tokens
+    longer than `WINDOW_SECONDS` are left out, and so are speakers with fewer than `FEWEST_WORDS`: their mean, which
+    `similarity.pair_similarities` subtracts, would be little but these words.
     """
-    folder, wanted, of_speaker = Path(folder), set(wanted), defaultdict(list)
+    wanted, of_speaker = set(wanted), defaultdict(list)
     for line in require_file(folder / "alignments.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
         for label, start, end in entry.get("words", ()):

@@ -1,1 +1,1 @@
-"""Downstream tasks: what a linear classifier reads out of a speech model, one task a file."""
+"""Downstream tasks, one per file: what linear probes decode from the layers of a speech model."""

@@ -1,7 +1,9 @@
-"""What a downstream task is, and the tasks that are linear classification of whole utterances."""
+"""Task interface, and tasks that classify whole utterances."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ from braintuning.datasets.audio import RATE
 from braintuning.errors import InputError
 from braintuning.probes.features import Store, states
 from braintuning.probes.linear import FEWEST_EXAMPLES, Fitted, fit_classes
-from braintuning.probes.scores import Score, f1_counts, interval_over_speakers, macro_f1, sums_of_speakers
+from braintuning.probes.scores import F1, Metric, Score, interval_over_speakers, sums_of_speakers
 from braintuning.probes.utterance import PARTS, Parts, Utterance
 from braintuning.results import generator
 
@@ -20,24 +22,12 @@ QUIETEST = 1e-12
 
 
 class Result(NamedTuple):
-    """Score of one layer on the test part.
+    """Score of one layer on the test part, with its 95 % interval over speakers, and on the `validation` part.
 
-    Attributes
-    ----------
-    layer : int
-    validation : float
-        The same score on the validation part, by which a layer can be chosen.
-    value, low, high : float
-        On the test part, with a 95 % interval over its speakers.
-    baseline, random_features, duration_loudness : float
-        Score of the commonest answer, and of the probe on random numbers and on how long and loud an utterance is
-        (NaN where a task is not about whole utterances).
-    penalty : float
-    at_edge : bool
-        Whether the penalty is the first or last of those tried and its neighbour is worse.
-    converged : bool
-    sums : (speakers, ...) float64
-        What each speaker of the test part, in alphabetical order, adds to the score.
+    `baseline`, `random_features` and `duration_loudness` are scores of the commonest answer, and of the probe on random
+    numbers and on the duration and loudness of utterances (NaN for tasks that are not about whole utterances).
+    `penalty`, `at_edge` and `converged` are those of `linear.Fitted`, and `sums` (speakers, ...) is what each test
+    speaker, in alphabetical order, adds to the score.
     """
 
     layer: int
@@ -54,73 +44,61 @@ class Result(NamedTuple):
     sums: np.ndarray
 
 
-Measure = Callable[[Parts, SpeechEncoder, str, int, Store | None], list[Result]]
+def result(
+    layer: int, fitted: Fitted, score: Score, totals: np.ndarray, baselines: tuple[float, float, float], seed: int
+) -> Result:
+    """A layer's `Result` from what each test speaker adds to the score."""
+    interval = interval_over_speakers(score, totals, generator(seed, "speakers", layer))
+    chosen = (fitted.penalty, fitted.at_edge, fitted.converged)
+    return Result(layer, fitted.validation, *interval, *baselines, *chosen, totals)
 
 
-@dataclass(frozen=True)
-class Task:
-    """A downstream task.
+def layer_results(
+    features: Sequence[np.ndarray],
+    answers: Sequence[np.ndarray],
+    constant: np.ndarray,
+    speakers: Sequence[str],
+    fit: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], Fitted],
+    metric: Metric,
+    seed: int,
+    controls: Sequence[np.ndarray] | None = None,
+) -> list[Result]:
+    """Results of a linear probe on every layer.
 
-    Attributes
-    ----------
-    title, metric : str
-    corpora : tuple of str
-        Corpora that a user can give, names in `corpora.CORPORA`.
-    stand_in : str
-        Spoken corpus (`spoken.SPOKEN`) that is used without one.
-    measure : callable
-        From parts, encoder, device, seed and where states are kept to a result a layer.
-    keep : callable
-        Which utterances take part.
-    by_prompt : bool
-        Whether prompts are divided as well.
-    said_by_all : frozenset of str
-        Prompts that are not divided nevertheless.
-    rare_allowed : bool
-        Whether a class may have fewer than two examples to train on, in a corpus whose classes are of all sizes.
+    `features` (layers, samples, dim), `answers` (samples, ...) and `controls` (duration and loudness) are of the
+    training, validation and test part, `constant` (answers of the baseline) and `speakers` of the test part.
     """
+    rng = generator(seed, "random features")
+    random = [rng.standard_normal((len(some), RANDOM_DIM)) for some in answers]
+    baselines = (
+        metric(answers[2], constant),
+        metric(answers[2], fit(random, answers).predicted),
+        metric(answers[2], fit(controls, answers).predicted) if controls else np.nan,
+    )
+    results = []
+    for layer, parts in enumerate(zip(*features, strict=True)):
+        fitted = fit(parts, answers)
+        totals = sums_of_speakers(metric.sums(answers[2], fitted.predicted), speakers)
+        results.append(result(layer, fitted, metric.score, totals, baselines, seed))
+    return results
 
-    title: str
-    metric: str
-    corpora: tuple[str, ...]
-    stand_in: str
-    measure: Measure
-    keep: Callable[[Utterance], bool] = lambda utterance: True
-    by_prompt: bool = True
-    said_by_all: frozenset[str] = frozenset()
-    rare_allowed: bool = False
 
-
-def labels_of(utterances: Sequence[Utterance]) -> list[set[str]]:
-    """The label of each utterance, as a set of one; `InputError` for one without."""
-    for utterance in utterances:
-        if utterance.label is None:
-            raise InputError(f"{utterance.file}: found no label, expected the class of the utterance")
-    return [{utterance.label} for utterance in utterances]
+def label_of(utterance: Utterance) -> set[str]:
+    """The label of an utterance as a set of one; `InputError` if it has none."""
+    if utterance.label is None:
+        raise InputError(f"{utterance.file}: found no label, expected the class of the utterance")
+    return {utterance.label}
 
 
 def truth_of(
-    parts: Parts,
-    label_sets: Callable[[Sequence[Utterance]], list[set[str]]] = labels_of,
-    classes: Sequence[str] | None = None,
+    parts: Parts, labels_of: Callable[[Utterance], set[str]] = label_of, classes: Sequence[str] | None = None
 ) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Names of the classes, and which are true of each utterance, part by part; (utterances, classes) bool.
+    """Names of the classes, by default those that occur, and for each part which are true: (utterances, classes) bool.
 
-    Parameters
-    ----------
-    parts : dict of part to sequence of Utterance
-    label_sets : callable
-        From utterances to the labels of each.
-    classes : sequence of str, optional
-        All that there are; by default those that occur in any part.
-
-    Raises
-    ------
-    InputError
-        A label outside the classes.
+    Raises `InputError` for a label outside the classes.
     """
-    labels = {part: label_sets(parts[part]) for part in PARTS}
-    names = list(classes) if classes else sorted(set().union(*(one for found in labels.values() for one in found)))
+    labels = {part: [labels_of(utterance) for utterance in parts[part]] for part in PARTS}
+    names = list(classes or sorted(set().union(*chain.from_iterable(labels.values()))))
     for part, found in labels.items():
         for utterance, one in zip(parts[part], found, strict=True):
             if outside := sorted(one - set(names)):
@@ -130,36 +108,35 @@ def truth_of(
 
 
 def rare_classes(names: Sequence[str], truth: np.ndarray) -> list[str]:
-    """Classes with fewer than two examples in truth (utterances, classes) bool: they cannot be learnt."""
+    """Classes with too few examples in (utterances, classes) bool to be learnt."""
     return [name for name, examples in zip(names, truth.sum(axis=0), strict=True) if examples < FEWEST_EXAMPLES]
 
 
-def classification(
-    label_sets: Callable[[Sequence[Utterance]], list[set[str]]] = labels_of,
+def classify(
+    parts: Parts,
+    encoder: SpeechEncoder,
+    device: str,
+    seed: int,
+    store: Store | None = None,
+    labels_of: Callable[[Utterance], set[str]] = label_of,
     classes: Sequence[str] | None = None,
     one_of_many: bool = True,
     rare_allowed: bool = False,
-) -> Measure:
-    """How well logistic regression names the classes of utterances from the mean over their frames, layer by layer.
+) -> list[Result]:
+    """Macro F1 of logistic regression from each layer's mean over frames to the classes of utterances.
 
-    A class with fewer than two examples to train on is refused before anything is extracted where the classes of a
-    corpus are known to have many. With `rare_allowed` it stays in the score and is never predicted: its F1 is 0.
+    Where exactly one class is true (`one_of_many`), one with fewer than two training examples is refused before any
+    audio is read. With `rare_allowed` it stays in the score and is never predicted: its F1 is 0.
     """
-
-    def measure(
-        parts: Parts, encoder: SpeechEncoder, device: str, seed: int, store: Store | None = None
-    ) -> list[Result]:
-        names, truth = truth_of(parts, label_sets, classes)
-        rare = rare_classes(names, truth["train"])
-        if one_of_many and (len(names) - len(rare) < 2 or (rare and not rare_allowed)):
-            found = f"class {rare[0]!r} with fewer than two examples" if rare else f"{len(names)} class"
-            raise InputError(f"probe: found {found} to train on, expected two classes or more with two examples each")
-        heard = states(encoder, {part: parts[part] for part in PARTS}, "mean", device, store)
-        pooled = {part: np.concatenate(list(found), axis=1) for part, found in heard.items()}
-        sound = {part: duration_and_loudness(parts[part]) for part in PARTS}
-        return classified(pooled, truth, [u.speaker for u in parts["test"]], one_of_many, seed, sound)
-
-    return measure
+    names, truth = truth_of(parts, labels_of, classes)
+    rare = rare_classes(names, truth["train"])
+    if one_of_many and (len(names) - len(rare) < 2 or (rare and not rare_allowed)):
+        found = f"class {rare[0]!r} with fewer than two examples" if rare else f"{len(names)} class"
+        raise InputError(f"probe: found {found} to train on, expected two classes or more with two examples each")
+    found = states(encoder, parts, "mean", device, store)
+    pooled = {part: np.concatenate(list(some), axis=1) for part, some in found.items()}
+    controls = {part: duration_and_loudness(parts[part]) for part in PARTS}
+    return classified(pooled, truth, [u.speaker for u in parts["test"]], one_of_many, seed, controls)
 
 
 def classified(
@@ -168,76 +145,55 @@ def classified(
     speakers: Sequence[str],
     one_of_many: bool,
     seed: int,
-    sound: Mapping[str, np.ndarray] | None = None,
+    controls: Mapping[str, np.ndarray] | None = None,
 ) -> list[Result]:
-    """Results of every layer.
+    """Results of every layer from pooled (layers, utterances, dim) and truth (utterances, classes) bool of each part.
 
-    Where one class is true of each utterance, those of a class with a single example are not trained on.
-
-    Parameters
-    ----------
-    pooled : mapping of part to (layers + 1, utterances, dim) float32
-    truth : mapping of part to (utterances, classes) bool
-    speakers : sequence of str
-        Of the test part.
-    one_of_many : bool
-        Whether exactly one class is true of each utterance.
-    seed : int
-    sound : mapping of part to (utterances, 2) float, optional
-        From `duration_and_loudness`, for that baseline.
+    With `one_of_many`, training utterances whose class has a single example are left out.
     """
-    answers = [truth[part] for part in PARTS]
-    learnt = np.ones(len(answers[0]), bool)
-    if one_of_many:
-        learnt = answers[0] @ (answers[0].sum(axis=0) >= FEWEST_EXAMPLES)
-    answers[0] = answers[0][learnt]
-
-    def score(predicted: np.ndarray) -> float:
-        return float(macro_f1(f1_counts(truth["test"], predicted).sum(axis=0)))
-
-    rng = generator(seed, "random features")
-    drawn = [rng.standard_normal((len(rows), RANDOM_DIM)) for rows in answers]
-    of_sound = [sound["train"][learnt], *(sound[part] for part in PARTS[1:])] if sound else None
-    baselines = (
-        score(np.broadcast_to(commonest(truth["train"], one_of_many), truth["test"].shape)),
-        score(fit_classes(drawn, answers, one_of_many).predicted),
-        score(fit_classes(of_sound, answers, one_of_many).predicted) if sound else np.nan,
+    known = truth["train"]
+    learnt = known @ (known.sum(axis=0) >= FEWEST_EXAMPLES) if one_of_many else np.ones(len(known), bool)
+    share = known.mean(axis=0)
+    commonest = np.arange(len(share)) == share.argmax() if one_of_many else share > 0.5
+    return layer_results(
+        [pooled["train"][:, learnt], pooled["validation"], pooled["test"]],
+        [known[learnt], truth["validation"], truth["test"]],
+        np.broadcast_to(commonest, truth["test"].shape),
+        speakers,
+        partial(fit_classes, one_of_many=one_of_many),
+        F1,
+        seed,
+        controls and [controls["train"][learnt], controls["validation"], controls["test"]],
     )
-    results = []
-    for layer in range(len(pooled["train"])):
-        fitted = fit_classes(
-            [pooled["train"][layer][learnt], *(pooled[part][layer] for part in PARTS[1:])], answers, one_of_many
-        )
-        counts = f1_counts(truth["test"], fitted.predicted)
-        results.append(result(layer, fitted, macro_f1, counts, speakers, baselines, seed))
-    return results
-
-
-def result(
-    layer: int,
-    fitted: Fitted,
-    score: Score,
-    counts: np.ndarray,
-    speakers: Sequence[str],
-    baselines: tuple[float, float, float],
-    seed: int,
-) -> Result:
-    """A layer's `Result` from what each row of the test part, said by `speakers`, adds to the score."""
-    interval = interval_over_speakers(score, counts, speakers, generator(seed, "speakers", layer))
-    chosen = (fitted.penalty, fitted.at_edge, fitted.converged)
-    return Result(layer, fitted.validation, *interval, *baselines, *chosen, sums_of_speakers(counts, speakers))
 
 
 def duration_and_loudness(utterances: Sequence[Utterance]) -> np.ndarray:
-    """Seconds, and root mean square in decibels of full scale, of each utterance; (utterances, 2) float64."""
-    rows = []
+    """Seconds, and root mean square in dB relative to full scale, of each utterance; (utterances, 2) float64."""
+    levels = []
     for utterance in utterances:
         audio = utterance.audio().astype(np.float64)
-        rows.append((len(audio) / RATE, 10 * np.log10(max(np.square(audio).mean(), QUIETEST))))
-    return np.array(rows)
+        levels.append((len(audio) / RATE, 10 * np.log10(max(np.square(audio).mean(), QUIETEST))))
+    return np.array(levels)
 
 
-def commonest(truth: np.ndarray, one_of_many: bool) -> np.ndarray:
-    """The answer that is given most often, (classes,) bool; without one of many, every class true of most rows."""
-    share = truth.mean(axis=0)
-    return np.arange(len(share)) == share.argmax() if one_of_many else share > 0.5
+Measure = Callable[[Parts, SpeechEncoder, str, int, Store | None], list[Result]]
+"""From parts, encoder, device, seed and the store of layer activations to results."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A downstream task on one of `corpora` (keys of `corpora.CORPORA`) or else the synthesised `stand_in`.
+
+    `metric` is a key of `scores.SCORES`, and `keep` says which utterances take part. With `by_prompt` the parts share
+    no prompt, apart from those `said_by_all`; with `rare_allowed` a class may have fewer than two training examples.
+    """
+
+    title: str
+    corpora: tuple[str, ...]
+    stand_in: str
+    measure: Measure = classify
+    metric: str = "macro F1"
+    keep: Callable[[Utterance], bool] = lambda utterance: True
+    by_prompt: bool = True
+    said_by_all: frozenset[str] = frozenset()
+    rare_allowed: bool = False

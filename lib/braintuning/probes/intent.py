@@ -1,16 +1,17 @@
-"""What a spoken command wants, in phrasings and by speakers that were not trained on.
+"""Intent: what a spoken command asks for, in phrasings and by speakers that were not trained on.
 
-Some actions of SLURP are rare. One that its training part has fewer than two recordings of is reported, stays in the
-score and is never predicted.
+Some actions of SLURP are rare. One with fewer than two training recordings is reported, stays in the score and is never
+predicted.
 """
 
-from braintuning.probes.base import Task, classification
+from functools import partial
+
+from braintuning.probes.base import Task, classify
 
 TASK = Task(
-    title="Intent",
-    metric="macro F1",
+    "Intent",
     corpora=("SLURP",),
     stand_in="commands",
-    measure=classification(rare_allowed=True),
+    measure=partial(classify, rare_allowed=True),
     rare_allowed=True,
 )

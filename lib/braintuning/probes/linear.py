@@ -1,4 +1,4 @@
-"""Linear probes: standardised on the training part, the penalty chosen on the validation part, deterministic."""
+"""Linear probes: standardised on the training part, penalty chosen on the validation part, deterministic."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,8 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from braintuning.errors import InputError
-from braintuning.probes.scores import f1_counts, macro_f1, mean_r2, r2_sums
+from braintuning.probes.scores import F1, R2
 
 INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 RIDGE_PENALTIES = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3, 1e4, 1e5)
@@ -20,19 +19,10 @@ FEWEST_EXAMPLES = 2
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a probe predicts of the test part, and how it was chosen.
+    """Predictions of a probe for the test part, (samples, classes) bool or (samples, columns) float, and its choice.
 
-    Attributes
-    ----------
-    predicted : ndarray
-        (rows, classes) bool, or (rows, columns) float for a regression.
-    validation : float
-        Score on the validation part.
-    penalty : float
-        The strongest of those that validate best.
-    at_edge : bool
-        Whether the penalty is the first or last of those tried and its neighbour is worse.
-    converged : bool
+    `penalty` is the strongest of those with the best score on the `validation` part, `at_edge` whether it is the first
+    or last of the grid and its neighbour is worse.
     """
 
     predicted: np.ndarray
@@ -43,34 +33,47 @@ class Fitted:
 
 
 def fit_classes(features: Sequence[np.ndarray], truth: Sequence[np.ndarray], one_of_many: bool) -> Fitted:
-    """Logistic regression, multinomial, or one for each class where several can be true at once.
+    """Logistic regression: multinomial, or binary for each class where several can be true at once.
 
-    In the latter case a class with one example or none, or true of all rows but one, is not learnt but always absent
-    or always there. A class of the validation or test part that the training part lacks is never predicted: each of
-    its rows counts as missed.
+    In the binary case a class that fewer than two training samples have or lack is not learnt; its majority answer is
+    always predicted. A class that the training part lacks is never predicted, so all its samples are misses.
 
     Parameters
     ----------
-    features : three arrays (rows, dim) float
-        To train, to validate and to test on.
-    truth : three arrays (rows, classes) bool
-        The last is not looked at.
-    one_of_many : bool
-        Whether exactly one class is true in each row.
-
-    Raises
-    ------
-    InputError
-        Fewer than two classes, or one with fewer than two examples, to train on.
+    features, truth
+        Training, validation and test part: (samples, dim) float, (samples, classes) bool. The truth of the test part is
+        not used.
+    one_of_many
+        Whether exactly one class is true in each sample.
     """
+    train, validation, test = _standardised(features)
+    if len(train) < train.shape[1]:
+        # Under a penalty on their squared length, weights never leave the span of the training samples, so predictions
+        # do not change when features are rotated to as many columns (Hastie et al. 2009, 18.3.5).
+        _, _, axes = np.linalg.svd(train, full_matrices=False)
+        train, validation, test = train @ axes.T, validation @ axes.T, test @ axes.T
     if one_of_many:
-        require_examples(truth[0])
-    train, validation, test = _in_the_span_of_the_first(_standardised(features))
-    fit = _multinomial if one_of_many else _one_by_one
-    tried = fit(train, truth[0], (validation, test))
-    scores = [float(macro_f1(f1_counts(truth[1], seen).sum(axis=0))) for seen, _, _ in tried]
+        classes = np.arange(truth[0].shape[1])
+        path = _path(train, truth[0].argmax(axis=1), (validation, test))
+        tried = [(seen[:, None] == classes, unseen[:, None] == classes, converged) for seen, unseen, converged in path]
+    else:
+        tried = _one_by_one(train, truth[0], (validation, test))
+    scores = [F1(truth[1], predicted) for predicted, _, _ in tried]
     best = int(np.argmax(scores))
     return Fitted(tried[best][1], scores[best], 1 / INVERSE_PENALTIES[best], _at_edge(scores), tried[best][2])
+
+
+def fit_regression(features: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Fitted:
+    """Ridge regression of (samples, columns) targets; parameters as in `fit_classes`."""
+    train, validation, test = _standardised(features)
+    mean = targets[0].mean(axis=0)
+    values, axes = np.linalg.eigh(train.T @ train)
+    products = axes.T @ (train.T @ (targets[0] - mean))
+    penalties = RIDGE_PENALTIES[::-1]
+    weights = [axes @ (products / (np.maximum(values, 0) + penalty)[:, None]) for penalty in penalties]
+    scores = [R2(targets[1], validation @ some + mean) for some in weights]
+    best = int(np.argmax(scores))
+    return Fitted(test @ weights[best] + mean, scores[best], penalties[best], _at_edge(scores), True)
 
 
 def _at_edge(scores: Sequence[float]) -> bool:
@@ -78,52 +81,25 @@ def _at_edge(scores: Sequence[float]) -> bool:
     return bool(scores[best] > scores[1] if best == 0 else best == len(scores) - 1)
 
 
-def require_examples(truth: np.ndarray) -> None:
-    """Raise `InputError` where there is nothing to learn: fewer than two classes, or a class with one example."""
-    examples = truth.sum(axis=0)
-    if (examples > 0).sum() < 2:
-        raise InputError(f"probe: found {(examples > 0).sum()} class to train on, expected at least two")
-    if (examples == 1).any():
-        found = f"class number {np.flatnonzero(examples == 1)[0]} has one example to train on"
-        raise InputError(f"probe: {found}, expected two or more")
-
-
 def _standardised(features: Sequence[np.ndarray]) -> list[np.ndarray]:
     scaler = StandardScaler().fit(np.asarray(features[0], np.float64))
     return [scaler.transform(np.asarray(part, np.float64)) for part in features]
 
 
-def _in_the_span_of_the_first(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Turn features so that as many columns as the first part has rows are enough: weights never leave its span.
-
-    A penalty on the squared length of the weights makes the same predictions before and after (Hastie et al. 2009,
-    18.3.5).
-    """
-    if len(parts[0]) >= parts[0].shape[1]:
-        return list(parts)
-    _, _, axes = np.linalg.svd(parts[0], full_matrices=False)
-    return [part @ axes.T for part in parts]
-
-
 Tried = list[tuple[np.ndarray, np.ndarray, bool]]
+"""For each penalty: predictions for the validation and the test part, and whether the fit converged."""
 
 
 def _path(x: np.ndarray, y: np.ndarray, others: Sequence[np.ndarray]) -> Tried:
-    """Predictions for both other parts under every penalty, each fit starting from the last, and whether it settled."""
+    """Fits under every penalty, each starting from the previous one."""
     model, tried = LogisticRegression(max_iter=MOST_STEPS, warm_start=True), []
     for inverse in INVERSE_PENALTIES:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             model.set_params(C=inverse).fit(x, y)
-        settled = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
-        tried.append((*(model.predict(other) for other in others), settled))
+        converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+        tried.append((*(model.predict(other) for other in others), converged))
     return tried
-
-
-def _multinomial(x: np.ndarray, truth: np.ndarray, others: Sequence[np.ndarray]) -> Tried:
-    classes = np.arange(truth.shape[1])
-    tried = _path(x, truth.argmax(axis=1), others)
-    return [(seen[:, None] == classes, unseen[:, None] == classes, settled) for seen, unseen, settled in tried]
 
 
 def _one_by_one(x: np.ndarray, truth: np.ndarray, others: Sequence[np.ndarray]) -> Tried:
@@ -136,21 +112,6 @@ def _one_by_one(x: np.ndarray, truth: np.ndarray, others: Sequence[np.ndarray]) 
         else:
             columns.append(_path(x, answers, others))
     return [
-        (np.stack(seen, axis=1), np.stack(unseen, axis=1), all(settled))
-        for seen, unseen, settled in (zip(*column, strict=True) for column in zip(*columns, strict=True))
+        (np.stack(seen, axis=1), np.stack(unseen, axis=1), all(converged))
+        for seen, unseen, converged in (zip(*column, strict=True) for column in zip(*columns, strict=True))
     ]
-
-
-def fit_regression(features: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Fitted:
-    """Ridge regression of (rows, columns) targets; parameters as in `fit_classes`."""
-    train, validation, test = _standardised(features)
-    mean = targets[0].mean(axis=0)
-    values, axes = np.linalg.eigh(train.T @ train)
-    products = axes.T @ (train.T @ (targets[0] - mean))
-    scores, weights = [], []
-    for penalty in RIDGE_PENALTIES[::-1]:
-        weights.append(axes @ (products / (np.maximum(values, 0) + penalty)[:, None]))
-        scores.append(float(mean_r2(r2_sums(targets[1], validation @ weights[-1] + mean).sum(axis=0))))
-    best = int(np.argmax(scores))
-    predicted = test @ weights[best] + mean
-    return Fitted(predicted, scores[best], RIDGE_PENALTIES[::-1][best], _at_edge(scores), True)

@@ -1,10 +1,10 @@
-"""The downstream tasks by name, and the utterances that a task is measured on."""
+"""Registry of downstream tasks, and the corpus that a task is measured on."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from braintuning.demo.corpora import spoken_corpus
 from braintuning.errors import InputError, nearest
 from braintuning.probes import asr, emotion, intent, mfcc, phonemes, sentence_type, word_identity
 from braintuning.probes.base import Task, rare_classes, truth_of
@@ -24,37 +24,43 @@ TASKS: dict[str, Task] = {
     "asr_tuned": replace(asr.TASK, title="Speech recognition, trunk tuned", measure=asr.measure_tuned),
     "mfcc": mfcc.TASK,
 }
+"""By the name that a study gives; a new one is also added to `study.settings.TaskName`."""
 
 
 def task_named(name: str) -> Task:
-    """A task; `InputError` names the nearest where there is none of this name."""
+    """A task; `InputError` suggests the closest name where there is none of this name."""
     if name not in TASKS:
         raise InputError(f"probe: unknown task {name!r}{nearest(name, tuple(TASKS))}")
     return TASKS[name]
 
 
-def material(name: str, folder: Path | None = None, seed: int = 0) -> tuple[str, Parts]:
-    """Corpus and divided utterances of a task.
+def material(
+    name: str, folder: Path | None = None, seed: int = 0, stand_in: Callable[[str, int], Path] | None = None
+) -> tuple[str, Parts]:
+    """Name of a task's corpus, and its utterances divided into training, validation and test part.
 
     Parameters
     ----------
-    name : str
-        Of the task.
-    folder : Path, optional
-        Of a corpus that the task takes; without it the task's spoken stand-in.
-    seed : int
-        Of speakers and prompts, where the corpus does not divide them.
+    folder
+        Of a corpus that suits the task.
+    seed
+        Of the division, where the corpus has none.
+    stand_in
+        Without `folder`: from the name of the task's stand-in corpus and the seed to a folder of aligned speech, such
+        as `demo.corpora.stand_in_corpus`.
 
-    Returns
-    -------
-    corpus : str
-    parts : dict of part to tuple of Utterance
+    Raises
+    ------
+    InputError
+        No such task, neither folder nor stand-in, or a corpus that is incomplete or does not suit the task.
     """
     task = task_named(name)
     if folder:
         corpus, utterances = open_corpus(folder, task.corpora)
+    elif stand_in:
+        corpus, utterances = f"spoken {task.stand_in}", aligned.read(stand_in(task.stand_in, seed))
     else:
-        corpus, utterances = f"spoken {task.stand_in}", aligned.read(spoken_corpus(task.stand_in, seed))
+        raise InputError(f"probe: no corpus given for {name}, expected a folder of {' or '.join(task.corpora)}")
     kept = [utterance for utterance in utterances if task.keep(utterance)]
     by_prompt = task.by_prompt and corpus != "SLURP"
     parts = divide(kept, generator(seed, "probe", name), by_prompt, task.said_by_all)

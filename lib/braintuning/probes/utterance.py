@@ -1,6 +1,7 @@
-"""What a corpus is made of, and how it is divided so that nobody is heard in two parts."""
+"""Utterances, and their division into parts that share no speaker."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,21 +19,10 @@ Parts = Mapping[str, Sequence["Utterance"]]
 
 @dataclass(frozen=True)
 class Utterance:
-    """Something said once.
+    """One utterance of a corpus.
 
-    Attributes
-    ----------
-    speaker : str
-    prompt : str
-        What was to be said: two utterances with the same prompt have the same words.
-    file : Path
-    part : str, optional
-        One of `PARTS`, where the corpus says so.
-    label : str, optional
-        Class, where the corpus has one.
-    text : str
-    phones : tuple of Interval
-        With silences; empty where the corpus has none.
+    Utterances with the same `prompt` have the same words. `part` (one of `PARTS`), `label` (the class) and `phones`
+    (including silences) are there where the corpus has them.
     """
 
     speaker: str
@@ -44,7 +34,7 @@ class Utterance:
     phones: tuple[Interval, ...] = ()
 
     def audio(self) -> np.ndarray:
-        """Sound at 16 kHz, (samples,) float32."""
+        """Audio at 16 kHz, (samples,) float32."""
         return read_audio(self.file)
 
 
@@ -54,30 +44,17 @@ def divide(
     by_prompt: bool = False,
     said_by_all: frozenset[str] = frozenset(),
 ) -> Parts:
-    """Utterances to train, to validate and to test on: as the corpus says, else 60, 15 and 25 % of the speakers.
+    """Training, validation and test utterances, as the corpus divides them or else 60, 15 and 25 % of its speakers.
 
-    A corpus that has a part to train and one to test on gives a fifth of its training speakers to validation.
-
-    Parameters
-    ----------
-    utterances : sequence of Utterance
-    rng : numpy Generator
-        Draws which speakers and prompts go where.
-    by_prompt : bool
-        Divide prompts that several speakers say in the same way, and leave out what a speaker of one part says of
-        another part's prompts.
-    said_by_all : frozenset of str
-        Prompts that are in every part nevertheless.
-
-    Returns
-    -------
-    parts : dict of `PARTS` to tuple of Utterance
+    Where the corpus has a training and a test part only, a fifth of the training speakers go to validation. With
+    `by_prompt`, each prompt that several speakers say also gets a part, but those `said_by_all`, and utterances whose
+    speaker belongs to another part are left out.
 
     Raises
     ------
     InputError
-        A part without utterances, a speaker or, with `by_prompt`, a prompt in two parts, or a part said of some
-        utterances only.
+        A part without utterances, a speaker or, with `by_prompt`, a prompt in two parts, or a part that is given for
+        some utterances only.
     """
     known = {utterance.part for utterance in utterances}
     if len(known) > 1 and None in known:
@@ -87,8 +64,7 @@ def divide(
     if known == {None}:
         utterances = _apart(utterances, SHARES, rng, together)
     elif known == {"train", "test"}:
-        training = [replace(utterance, part=None) for utterance in utterances if utterance.part == "train"]
-        tested = [utterance for utterance in utterances if utterance.part == "test"]
+        training, tested = ([u for u in utterances if u.part == part] for part in ("train", "test"))
         utterances = [*_apart(training, OF_TRAINING, rng, together), *tested]
     parts = {part: tuple(u for u in utterances if u.part == part) for part in PARTS}
     require_disjoint(parts, by_prompt, said_by_all)
@@ -98,10 +74,10 @@ def divide(
 def _apart(
     utterances: Sequence[Utterance], shares: Mapping[str, float], rng: np.random.Generator, together: Container[str]
 ) -> list[Utterance]:
-    """Utterances with the part of their speaker, but those whose prompt several say and another part was given."""
+    """Utterances with the part of their speaker, without those whose shared prompt belongs to another part."""
     part_of = drawn({utterance.speaker for utterance in utterances}, rng, shares)
-    several = _said_by_several(u for u in utterances if u.prompt not in together)
-    prompts = drawn(several, rng, shares)
+    said = Counter(prompt for prompt, _ in {(u.prompt, u.speaker) for u in utterances} if prompt not in together)
+    prompts = drawn({prompt for prompt, n_speakers in said.items() if n_speakers > 1}, rng, shares)
     return [
         replace(utterance, part=part_of[utterance.speaker])
         for utterance in utterances
@@ -109,15 +85,8 @@ def _apart(
     ]
 
 
-def _said_by_several(utterances: Iterable[Utterance]) -> set[str]:
-    speakers: dict[str, set[str]] = {}
-    for utterance in utterances:
-        speakers.setdefault(utterance.prompt, set()).add(utterance.speaker)
-    return {prompt for prompt, known in speakers.items() if len(known) > 1}
-
-
 def drawn(names: set[str], rng: np.random.Generator, shares: Mapping[str, float] = SHARES) -> dict[str, str]:
-    """A part for each name, in these shares."""
+    """A part for each name, drawn in the given shares."""
     ends = np.rint(np.cumsum(list(shares.values())) * len(names)).astype(int)
     places = np.searchsorted(ends, np.arange(len(names)), side="right")
     return dict(zip(rng.permutation(sorted(names)).tolist(), np.array(list(shares))[places].tolist(), strict=True))

@@ -1,13 +1,14 @@
-"""Which of the 35 words of Speech Commands it is, by speakers who were not trained on."""
+"""Word identity: which of the 35 words of Speech Commands is said, by speakers that were not trained on."""
 
-from braintuning.probes.base import Task, classification
+from functools import partial
+
+from braintuning.probes.base import Task, classify
 from braintuning.probes.corpora.speech_commands import WORDS
 
 TASK = Task(
-    title="Word identity",
-    metric="macro F1",
+    "Word identity",
     corpora=("Speech Commands",),
     stand_in="words",
-    measure=classification(classes=WORDS),
+    measure=partial(classify, classes=WORDS),
     by_prompt=False,
 )

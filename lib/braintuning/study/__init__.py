@@ -1,5 +1,7 @@
-"""A study: its settings, read from one YAML file and checked."""
+"""The settings of a study, read from one YAML file and checked."""
 
-from braintuning.study.study import STUDIES, Run, Study, check_parameters, load_study
+from braintuning.errors import check_parameters
+from braintuning.study.load import STUDIES, load_study
+from braintuning.study.study import Run, Study
 
 __all__ = ["STUDIES", "Run", "Study", "check_parameters", "load_study"]

@@ -1,31 +1,37 @@
-"""What a study file may say: one frozen model a section, unknown keys refused.
+"""Sections of a study file: one frozen pydantic model each, unknown keys refused.
 
-Every field that the paper fixes carries the paper's value as its default, so a study file states only where it differs.
+Every default that the paper fixes is the paper's value, so a study file states only where it differs.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from braintuning.errors import InputError, nearest
 
 Condition = Literal[
     "pretrained", "brain-tuned", "random-brain-tuned", "bigslm-tuned", "lm-tuned", "stimulus-tuned", "multi-brain-tuned"
 ]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
-Changes = Mapping[str, float | int | str | None]
+LowLevelFeature = Literal["power_spectrum", "articulation", "diphones", "triphones", "textual"]
+TaskName = Literal["phonemes", "sentence_type", "word_identity", "emotion", "intent", "asr", "asr_tuned", "mfcc"]
 DatasetKind = Annotated[str, Field(pattern=r"^(lebel|alice|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Changes = Mapping[str, float | int | str | None]
+"""Keys of `tuning` with other values."""
 
 
 class Section(BaseModel):
-    """A part of a study file."""
+    """A part of a study file. Its own checks raise `InputError`, whose sentence reaches the user as it stands."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Stories(Section):
-    """Stories by name and by use."""
+    """Stories by name and by use; each has one use."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...] = ()
@@ -34,12 +40,18 @@ class Stories(Section):
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every story once, in order of use."""
-        return tuple(dict.fromkeys(self.train + self.validation + self.test + self.held_out))
+        """Every story, in order of use."""
+        return self.train + self.validation + self.test + self.held_out
+
+    @model_validator(mode="after")
+    def _used_once(self) -> Self:
+        if len(set(self.all)) < len(self.all):
+            raise InputError("a story is used twice among train, validation, test and held out, expected once")
+        return self
 
 
 class Simulation(Section):
-    """Listeners made by `simulate.py`."""
+    """Simulated listeners."""
 
     seed: int = 0
     repeats: Annotated[int, Field(ge=2)] = 5
@@ -47,11 +59,11 @@ class Simulation(Section):
     words: Count | None = None
 
 
-class Dataset(Section):
-    """Where the recordings lie and in which layout, and when rows were acquired.
+class DatasetSettings(Section):
+    """Folder and layout of the recordings, and when TRs were acquired.
 
-    Row i is volume `i + unstored_volumes`, taken to be acquired `row_offset` TRs after its start; the sound started
-    `sound_starts` seconds after the first volume.
+    Sample i of a response is volume `i + unstored_volumes`, taken to be acquired `row_offset` TRs after the volume's
+    start; the audio started `sound_starts` seconds after the first volume.
     """
 
     kind: DatasetKind
@@ -65,9 +77,19 @@ class Dataset(Section):
     coarse_regions: bool = False
     simulation: Simulation | None = None
 
+    @model_validator(mode="after")
+    def _times_are_not_its_own(self) -> Self:
+        fixed = ("unstored_volumes", "sound_starts") if self.simulation else ()
+        fixed = ("row_offset", "unstored_volumes", "sound_starts") if self.kind != "lebel" else fixed
+        for key in fixed:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                where = "simulated listeners" if self.simulation else f"kind {self.kind!r}"
+                raise InputError(f"found `{key}` in `dataset`, expected none with {where}, which has its own")
+        return self
+
 
 class Backbone(Section):
-    """A pretrained speech model."""
+    """A pretrained speech model; `teacher` is the larger one that bigslm-tuning learns from."""
 
     name: str
     pad_to_30s: bool = True
@@ -102,23 +124,31 @@ class Variant(Section):
 
 
 class Controls(Section):
-    """What the controls that learn from other models learn from."""
+    """Language models that lm-tuning learns from, and the number of targets of the controls."""
 
     text_models: tuple[str, ...] = ("openai-community/gpt2-medium",)
     n_targets: Count | None = None
 
 
 class Features(Section):
-    """Sliding windows over a story, read out layer by layer."""
+    """Sliding windows over a story, from which the features of every layer are taken."""
 
     window_seconds: Positive = 16.0
     hop_seconds: Positive = 0.1
     step_seconds: Positive = 0.1
     batch_size: Count = 16
 
+    @model_validator(mode="after")
+    def _windows_hold_every_step(self) -> Self:
+        shortest = min(self.hop_seconds, self.window_seconds)
+        if self.step_seconds > shortest:
+            found = f"found `step_seconds` {self.step_seconds:g} in `features`"
+            raise InputError(f"{found}, expected at most {shortest:g}, the shorter of hop and window")
+        return self
+
 
 class Encoding(Section):
-    """Ridge regression from features to responses, and what its score is divided by."""
+    """Ridge regression from features to responses, and the noise ceiling that its score is divided by."""
 
     delays: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1, 2, 3, 4)
     log10_alpha_min: float = 1.0
@@ -136,25 +166,24 @@ class Encoding(Section):
     high_pass_seconds: Positive | None = None
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _penalties_ascend(self) -> Self:
+        if self.log10_alpha_min > self.log10_alpha_max:
+            found = f"found `log10_alpha_min` {self.log10_alpha_min:g} in `encoding`"
+            raise InputError(f"{found}, expected at most `log10_alpha_max`, {self.log10_alpha_max:g}")
+        return self
+
 
 class LowLevel(Section):
-    """Low-level features that are taken out of the models; from which layers, fitted on which stories (empty: all)."""
+    """Low-level features that are removed; from which layers, fitted on which stories (empty: all)."""
 
-    features: tuple[Literal["power_spectrum", "articulation", "diphones", "triphones", "textual"], ...] = (
-        "power_spectrum",
-        "diphones",
-        "triphones",
-        "articulation",
-    )
+    features: tuple[LowLevelFeature, ...] = ("power_spectrum", "diphones", "triphones", "articulation")
     layers: tuple[int, ...] = ()
     stories: tuple[str, ...] = ()
 
 
 class Preference(Section):
-    """Pairs of spoken words that semantic preference is measured with.
-
-    `recordings` is a folder of aligned recordings of people for a second table; where it is absent there is none.
-    """
+    """Pairs of synthesised words for semantic preference; `recordings`: a folder of speech for a second table."""
 
     voices: Annotated[tuple[str, ...], Field(min_length=2)] = ("clara", "edmund", "rosa", "tobias")
     n_pairs: Annotated[int, Field(ge=2)] = 300
@@ -162,11 +191,8 @@ class Preference(Section):
     seed: int = 0
 
 
-TaskName = Literal["phonemes", "sentence_type", "word_identity", "emotion", "intent", "asr", "asr_tuned", "mfcc"]
-
-
 class Probes(Section):
-    """Downstream tasks, and folders of the corpora they are measured on; without one, what the voices speak."""
+    """Downstream tasks, and the folders of their corpora; a task without one uses synthesised speech."""
 
     tasks: tuple[TaskName, ...] = ()
     corpora: Mapping[TaskName, str] = Field(default_factory=dict)
@@ -174,7 +200,7 @@ class Probes(Section):
 
 
 class Figures(Section):
-    """What the study draws."""
+    """Notebooks to draw, and what they show."""
 
     notebooks: tuple[str, ...]
     layer: int = -1
@@ -182,3 +208,24 @@ class Figures(Section):
     base_and_large: tuple[FolderName, FolderName] | None = None
     story_counts: tuple[Count, ...] = ()
     published_counts: Mapping[str, Count] = Field(default_factory=dict)
+
+
+def explain(error: ValidationError, whole: type[Section]) -> str:
+    """The first thing that is wrong with a section: its key, what was found, and what was expected."""
+    problem = error.errors()[0]
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    *parents, key = map(str, problem["loc"])
+    where = f" in `{'.'.join(parents)}`" if parents else ""
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key `{key}`{where}{nearest(key, _keys(parents, whole))}"
+    found = "" if problem["type"] == "missing" else f": found {problem['input']!r}"
+    return f"key `{key}`{where}{found}: {problem['msg']}"
+
+
+def _keys(parents: list[str], kind: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    """The valid keys of the section that lies under these keys."""
+    for parent in parents:
+        kind = get_args(kind)[1] if get_origin(kind) is Mapping else kind.model_fields[parent].annotation
+        kind = get_args(kind)[0] if get_origin(kind) is UnionType else kind
+    return kind.model_fields

@@ -1,41 +1,18 @@
 """A study: dataset, participants, backbones, conditions and hyper-parameters, read from one YAML file."""
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Self, get_args
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from braintuning.errors import InputError, nearest
-from braintuning.results import REPOSITORY
-from braintuning.study.check import check_study
-from braintuning.study.settings import (
-    Backbone,
-    Changes,
-    Condition,
-    Controls,
-    Dataset,
-    Encoding,
-    Features,
-    Figures,
-    FolderName,
-    LowLevel,
-    Preference,
-    Probes,
-    Section,
-    Stories,
-    Tuning,
-    Variant,
-)
-
-STUDIES = REPOSITORY / "data" / "studies"
-KERNEL_NAMES = {"In", "Out", "get_ipython", "exit", "quit", "open"}
-
+from braintuning.results import REPOSITORY, fingerprint
+from braintuning.study import settings as sections
+from braintuning.study.settings import Changes, Condition, FolderName, Section, Stories, Tuning, explain
 
 TUNED_ON_ONE = ("brain-tuned", "random-brain-tuned")
 """Conditions with a model for each participant; of the others a backbone has one model for all."""
@@ -43,7 +20,7 @@ TUNED_ON_ONE = ("brain-tuned", "random-brain-tuned")
 
 @dataclass(frozen=True)
 class Run:
-    """One model: a backbone in a condition of the study, and the participant it was tuned on where that is one."""
+    """One model: a backbone in a condition of the study, and the participant it was tuned on where there is one."""
 
     backbone: str
     condition: str
@@ -60,23 +37,95 @@ class Study(Section):
 
     name: FolderName
     title: str
-    dataset: Dataset
+    dataset: sections.DatasetSettings
     participants: tuple[FolderName, ...] = ()
     stories: Stories
     lacks: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
-    backbones: Mapping[FolderName, Backbone]
+    backbones: Mapping[FolderName, sections.Backbone] = Field(min_length=1)
     conditions: tuple[FolderName, ...]
-    variants: Mapping[FolderName, Variant] = Field(default_factory=dict)
+    variants: Mapping[FolderName, sections.Variant] = Field(default_factory=dict)
     tuned_together: tuple[FolderName, ...] = ()
     joint_tuning: Changes = Field(default_factory=lambda: {"lora_rank": 8})
-    controls: Controls = Field(default_factory=Controls)
+    controls: sections.Controls = Field(default_factory=sections.Controls)
     tuning: Tuning = Field(default_factory=Tuning)
-    features: Features = Field(default_factory=Features)
-    encoding: Encoding = Field(default_factory=Encoding)
-    low_level: LowLevel = Field(default_factory=LowLevel)
-    preference: Preference = Field(default_factory=Preference)
-    probes: Probes = Field(default_factory=Probes)
-    figures: Figures
+    features: sections.Features = Field(default_factory=sections.Features)
+    encoding: sections.Encoding = Field(default_factory=sections.Encoding)
+    low_level: sections.LowLevel = Field(default_factory=sections.LowLevel)
+    preference: sections.Preference = Field(default_factory=sections.Preference)
+    probes: sections.Probes = Field(default_factory=sections.Probes)
+    figures: sections.Figures
+    _file: Path | None = PrivateAttr(None)
+    _root: str | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        for key in ("participants", "conditions", "tuned_together"):
+            names = getattr(self, key)
+            if len(set(names)) < len(names):
+                raise InputError(f"key `{key}`: a name stands there twice, expected once")
+        all_conditions = (*get_args(Condition), *self.variants)
+        of_backbones = chain(*(backbone.conditions or () for backbone in self.backbones.values()))
+        in_figures = (*(self.figures.base_and_large or ()), self.figure_backbone)
+        notebooks = [path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")]
+        of_variants = chain(*(variant.tuning for variant in self.variants.values()))
+        for what, names, valid, where in (
+            ("participant", self.lacks, self.participants, "lacks"),
+            ("story", chain(*self.lacks.values()), self.stories.all, "lacks"),
+            ("condition", self.conditions, all_conditions, "conditions"),
+            ("condition", of_backbones, self.conditions, "backbones"),
+            ("backbone", in_figures, self.backbones, "figures"),
+            ("story", self.low_level.stories, self.stories.train, "low_level: stories` among those of `stories: train"),
+            ("participant", self.dataset.voxels, self.participants, "voxels"),
+            ("participant", self.figures.published_counts, self.participants, "published_counts"),
+            ("notebook", self.figures.notebooks, notebooks, "figures"),
+            ("participant", self.tuned_together, self.participants, "tuned_together"),
+            ("key", self.joint_tuning, Tuning.model_fields, "joint_tuning"),
+            ("key", of_variants, Tuning.model_fields, "variants"),
+        ):
+            if unknown := [name for name in names if name not in valid]:
+                raise InputError(f"unknown {what} {unknown[0]!r} in `{where}`{nearest(unknown[0], valid)}")
+        return self
+
+    @model_validator(mode="after")
+    def _conditions_have_what_they_need(self) -> Self:
+        if clash := sorted(set(self.variants) & set(get_args(Condition))):
+            raise InputError(f"variant {clash[0]!r} has the name of a condition, expected a name of its own")
+        for condition in self.conditions:
+            try:
+                self.tuning_of(condition)
+            except ValidationError as error:
+                raise InputError(f"variant {condition!r}: {explain(error, Tuning)}") from None
+        bases, n_together = {self.base(condition) for condition in self.conditions}, len(self.tuned_together)
+        if "multi-brain-tuned" in bases and n_together < 2:
+            expected = "expected at least 2 for multi-brain-tuned"
+            raise InputError(f"found {n_together} participants in `tuned_together`, {expected}")
+        for run in self.runs():
+            if self.base(run.condition) == "bigslm-tuned" and not self.backbones[run.backbone].teacher:
+                raise InputError(f"backbone {run.backbone!r} has no `teacher`, expected a larger speech model")
+        return self
+
+    @model_validator(mode="after")
+    def _stories_suffice(self) -> Self:
+        tuned = any(self.base(condition) != "pretrained" for condition in self.conditions)
+        if tuned and not self.participants:
+            raise InputError("found no participant, expected at least 1 to tune models on")
+        needed = sorted({"test", self.encoding.mask_from, "validation" if tuned else "test"})
+        for participant in self.participants:
+            stories = self.stories_for(participant)
+            if tuned and (found := len(stories.train)) < 2:
+                raise InputError(f"found {found} training stories, expected at least 2 of {participant}")
+            if missing := [use for use in needed if not getattr(stories, use)]:
+                raise InputError(f"found no {missing[0]} story of {participant}, expected at least 1")
+        if self.encoding.mask_from == "test" and (found := len(self.stories.test)) > 1:
+            raise InputError(f"found {found} test stories, expected 1, since the noise ceiling is that of one story")
+        return self
+
+    @property
+    def source(self) -> tuple[Path, str | None]:
+        """The YAML file that the study was read from, and the folder of the dataset where that was given beside it."""
+        if self._file is None:
+            raise InputError(f"study {self.name}: was not read from a file, expected one to run its workflow")
+        return self._file, self._root
 
     @property
     def results(self) -> Path:
@@ -93,11 +142,31 @@ class Study(Section):
         """Folder of the dataset."""
         return REPOSITORY / self.dataset.root
 
-    def stories_for(self, participant: str) -> Stories:
-        """Stories that the study uses of a participant: all but those that it says the participant lacks."""
-        lacking = self.lacks.get(participant, ())
-        uses = self.stories.model_dump()
-        return Stories(**{use: tuple(s for s in names if s not in lacking) for use, names in uses.items()})
+    def stories_for(self, *participants: str) -> Stories:
+        """Stories that the study uses of these participants: all but those that one of them lacks."""
+        lacking = set(chain(*(self.lacks.get(participant, ()) for participant in participants)))
+        return Stories(**{use: tuple(s for s in names if s not in lacking) for use, names in self.stories})
+
+    @property
+    def encoded_stories(self) -> tuple[str, ...]:
+        """Stories that encoding models are fitted to or tested on."""
+        return self.stories.train + self.stories.held_out + self.stories.test
+
+    def low_level_stories(self, participant: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Stories of a participant that low-level residualisation is fitted to, and the test stories."""
+        own = self.stories_for(participant)
+        return tuple(story for story in self.low_level.stories or own.train if story in own.train), own.test
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Participants whom no joint model was tuned on."""
+        return tuple(participant for participant in self.participants if participant not in self.tuned_together)
+
+    @property
+    def recordings(self) -> Path | None:
+        """Folder of recordings of people for a second table of semantic preference; None where there is none here."""
+        folder = self.preference.recordings and REPOSITORY / self.preference.recordings
+        return folder if folder and folder.is_dir() else None
 
     @property
     def figure_backbone(self) -> str:
@@ -131,10 +200,8 @@ class Study(Section):
         return (run.participant,) if run.participant else ()
 
     def tuning_stories(self, run: Run) -> Stories:
-        """Stories that a run is tuned with: those that all its participants heard."""
-        uses = self.stories.model_dump()
-        lacking = {story for participant in self.tuned_on(run) for story in self.lacks.get(participant, ())}
-        return Stories(**{use: tuple(s for s in names if s not in lacking) for use, names in uses.items()})
+        """Stories that a run is tuned with: those of all its participants."""
+        return self.stories_for(*self.tuned_on(run))
 
     def runs(self) -> Iterator[Run]:
         """Every model of the study: backbone by backbone, condition by condition, participant by participant."""
@@ -144,7 +211,7 @@ class Study(Section):
                     yield Run(backbone, condition, participant)
 
     def tuned_runs(self) -> Iterator[Run]:
-        """Every model that is not as it was pretrained."""
+        """Every model but the pretrained ones."""
         return (run for run in self.runs() if self.base(run.condition) != "pretrained")
 
     def main_runs(self) -> Iterator[Run]:
@@ -159,14 +226,14 @@ class Study(Section):
 
     def run(self, backbone: str, condition: str, participant: str | None = None) -> Run:
         """A run of this study, by its parts; `InputError` names the part that is not in the study."""
-        self.require("backbone", backbone, tuple(self.backbones))
+        self.require("backbone", backbone, self.backbones)
         self.require("condition", condition, self.conditions_of(backbone))
         if self.base(condition) not in TUNED_ON_ONE:
             return Run(backbone, condition)
         self.require("participant", participant, self.participants)
         return Run(backbone, condition, participant)
 
-    def require(self, what: str, found: str | None, valid: tuple[str, ...]) -> None:
+    def require(self, what: str, found: str | None, valid: Collection[str]) -> None:
         """Raise `InputError` unless `found` is among the `valid` names of `what`."""
         if found not in valid:
             raise InputError(f"study {self.name}: unknown {what} {found!r}{nearest(str(found), valid)}")
@@ -179,99 +246,42 @@ class Study(Section):
         """Features of all stories from one model."""
         return self.results / "features" / f"{run.name}.h5"
 
-    def scores_file(self, participant: str, run: Run) -> Path:
-        """Voxel scores of one participant from one model; its ROI table lies beside it as CSV."""
-        return self.results / "alignment" / participant / f"{run.name}.h5"
+    def scores_file(self, participant: str, run: Run, first: int | None = None) -> Path:
+        """Voxel scores of one participant from one model, of all training stories or the `first`; a CSV beside it."""
+        part = "" if first is None else f".first-{first}"
+        return self.results / "alignment" / participant / f"{run.name}{part}.h5"
 
     def low_level_file(self, participant: str, run: Run) -> Path:
         """Alignment of one participant with one model without low-level features; a table by region beside it."""
         return self.results / "low_level" / participant / f"{run.name}.h5"
 
-    def preference_file(self, run: Run) -> Path:
-        """Similarities of word pairs in one model; the table beside it."""
-        return self.results / "preference" / f"{run.name}.h5"
+    def low_level_features_file(self, participant: str) -> Path:
+        """Low-level features of a participant's stories, one file for all who listened to the same."""
+        stories = fingerprint(self.low_level_stories(participant))
+        return self.results / "low_level" / f"features_{stories}.h5"
+
+    def low_level_alone_file(self, participant: str) -> Path:
+        """What low-level features explain of one participant by themselves."""
+        return self.results / "low_level" / participant / "alone.h5"
+
+    @property
+    def words_file(self) -> Path:
+        """Synthesised words of the pairs that semantic preference is measured with."""
+        return self.results / "preference" / "words.h5"
+
+    def preference_file(self, run: Run, recorded: bool = False) -> Path:
+        """Similarities of word pairs in one model, synthesised or from recordings of people; the table beside it."""
+        return self.results / "preference" / f"{run.name}{'.recorded' if recorded else ''}.h5"
 
     def probe_file(self, task: str, run: Run) -> Path:
         """Scores of one model on one downstream task; the table beside it."""
         return self.results / "probes" / task / f"{run.name}.h5"
 
+    @property
+    def leaks_file(self) -> Path:
+        """Scores of phonemes with speakers and prompts kept apart and mixed; the table beside it."""
+        return self.results / "probes" / "leaks.h5"
+
     def ceiling_file(self, participant: str) -> Path:
         """Noise ceiling of one participant."""
         return self.results / "ceilings" / f"{participant}.h5"
-
-
-def load_study(name: str | Path, root: str | None = None) -> Study:
-    """Read a study file.
-
-    Parameters
-    ----------
-    name : str or Path
-        A name in `data/studies`, or a path to a YAML file.
-    root : str, optional
-        Folder of the dataset, instead of the one that the file names.
-
-    Raises
-    ------
-    InputError
-        No such study; a key that is unknown or of the wrong type; fewer than two training stories where models are
-        tuned; a story used twice.
-    """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
-    if not path.is_file():
-        known = tuple(sorted(p.stem for p in STUDIES.glob("*.yaml")))
-        raise InputError(f"{path}: no such study{nearest(str(name), known)}")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: found {type(content).__name__}, expected the keys of a study")
-    if root and isinstance(content.get("dataset"), dict):
-        content["dataset"]["root"] = str(Path(root).absolute())
-    try:
-        study = Study.model_validate_json(json.dumps(content, default=str))
-    except ValidationError as error:
-        raise InputError(f"{path}: {_explain(error)}") from None
-    check_study(study, path)
-    return study
-
-
-def _explain(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    *parents, key = map(str, problem["loc"])
-    where = f" in `{'.'.join(parents)}`" if parents else ""
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key `{key}`{where}{nearest(key, _keys(parents))}"
-    found = "" if problem["type"] == "missing" else f": found {problem['input']!r}"
-    return f"key `{key}`{where}{found}: {problem['msg']}"
-
-
-def _keys(parents: list[str]) -> tuple[str, ...]:
-    """Return the valid keys of the section that lies under these keys of a study."""
-    section: Any = Study
-    for parent in parents:
-        in_mapping = get_origin(section) is Mapping
-        section = get_args(section)[1] if in_mapping else section.model_fields[parent].annotation
-        optional = [part for part in get_args(section) if isinstance(part, type) and issubclass(part, Section)]
-        if get_origin(section) is UnionType and optional:
-            section = optional[0]
-    return tuple(section.model_fields)
-
-
-def check_parameters(namespace: Mapping[str, Any], *expected: str) -> None:
-    """Stop a notebook that was given a parameter it does not have.
-
-    Called as `check_parameters(globals(), ...)` in the first cell after the parameters, before any import of a name.
-
-    Raises
-    ------
-    InputError
-        A name that is neither expected nor the kernel's own.
-    """
-    names = {
-        n
-        for n, v in namespace.items()
-        if not n.startswith("_") and isinstance(v, str | int | float | list | dict | None)
-    }
-    if unknown := sorted(names - KERNEL_NAMES - set(expected)):
-        raise InputError(f"notebook parameter {unknown[0]!r} does not exist{nearest(unknown[0], expected)}")

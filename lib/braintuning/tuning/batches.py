@@ -1,55 +1,234 @@
-"""What tuning hears and what it has to predict, batch by batch."""
+"""Batches: loading them, dividing them so that they fit into memory, and checking their losses."""
 
-from collections.abc import Callable, Mapping
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
+from accelerate import PartialState
+from torch.autograd.graph import saved_tensors_hooks
 
 from braintuning import timing
+from braintuning.backbone.precision import activation_dtype, autocast
+from braintuning.errors import InputError
+from braintuning.results import require_space
 from braintuning.study.settings import Tuning
-from braintuning.tuning.front_cache import cached_fronts, to_device
-from braintuning.tuning.model import Front, Model, SelfTunedModel, StoryTargets
+from braintuning.tuning.losses import OVER_THE_BATCH
+from braintuning.tuning.model import Front, Model, SelfTunedModel, StoryTargets, TunedModel
 
-Rows = list[tuple[str, int]]
-Hear = Callable[[Rows], torch.Tensor | Front]
+log = logging.getLogger(__name__)
+
+STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 50}
+"""A GPU is waited for, to see whether losses are finite, only once in so many steps."""
+SHARE_OF_MEMORY, SHARE_OF_GPU, SHARE_OF_FREE_MEMORY = 0.3, 0.3, 0.9
+"""Of what is free, for the front end's output in memory or on a GPU; of a GPU's, for a step without a limit."""
+WORKSPACE = 1.5
+"""Memory in use at a step's peak over what its forward pass keeps for the backward pass."""
+CLIPS_AT_ONCE = 16
+"""A front end's largest array, of the first convolution, takes up to 130 MB a clip of 10 s."""
+
+Samples = Sequence[tuple[str, int]]
+"""Each a story's name and the number of a TR within it."""
+Load = Callable[[Samples], tuple[torch.Tensor | Front, list[torch.Tensor]]]
 
 
-def listening(stories: Mapping[str, StoryTargets], seconds: float, device: str) -> Callable[[Rows], torch.Tensor]:
-    """A function from rows to their clips, (clips, samples)."""
-
-    def listen(rows: Rows) -> torch.Tensor:
-        clips = [timing.windows(stories[s].audio, stories[s].times[[row]], seconds) for s, row in rows]
-        return to_device(torch.from_numpy(np.concatenate(clips)), device)
-
-    return listen
+def samples_of(stories: Mapping[str, StoryTargets]) -> Samples:
+    """Every sample of some stories."""
+    return [(name, tr) for name, story in stories.items() for tr in range(len(story.times))]
 
 
-def hearing(
+def loader(
     model: Model,
     stories: Mapping[str, StoryTargets],
     settings: Tuning,
-    device: str,
-    file: Path | None,
-    spare_memory: bool,
-) -> Hear:
-    """A function from rows to what a model takes: their clips, or where it learns targets, what its front end kept."""
-    listen = listening(stories, settings.clip_seconds, device)
+    device: str = "cpu",
+    file: Path | None = None,
+    spare_memory: bool = True,
+) -> Load:
+    """A function from samples to what a model takes, and their targets, (clips, targets) for each participant.
+
+    A `TunedModel` takes the cached output of its front end (see `cached_fronts`), a `SelfTunedModel` the clips,
+    (clips, samples), with targets of no column.
+    """
+
+    def clips(samples: Samples) -> torch.Tensor:
+        found = [timing.windows(stories[s].audio, stories[s].times[[tr]], settings.clip_seconds) for s, tr in samples]
+        return _to_device(torch.from_numpy(np.concatenate(found)), device)
+
+    def targets(samples: Samples) -> list[torch.Tensor]:
+        n_participants = len(stories[samples[0][0]].of_each)
+        found = [np.stack([stories[s].of_each[p][tr] for s, tr in samples]) for p in range(n_participants)]
+        return [_to_device(torch.from_numpy(t), device) for t in found] or [torch.empty(len(samples), 0)]
+
     if isinstance(model, SelfTunedModel):
-        return listen
-    return cached_fronts(
-        model, rows_of(stories), listen, batch_size=settings.batch_size, device=device, file=file,
-        spare_memory=spare_memory,
-    )  # fmt: skip
+        return lambda samples: (clips(samples), targets(samples))
+    fronts = cached_fronts(model, samples_of(stories), clips, settings.batch_size, device, file, spare_memory)
+    return lambda samples: (fronts(samples), targets(samples))
 
 
-def targets_of(stories: Mapping[str, StoryTargets], rows: Rows, device: str) -> list[torch.Tensor | None]:
-    """Targets of rows, participant by participant, (clips, targets); one None without any."""
-    n_participants = len(stories[rows[0][0]].of_each)
-    targets = [np.stack([stories[story].of_each[p][row] for story, row in rows]) for p in range(n_participants)]
-    return [to_device(torch.from_numpy(t), device) for t in targets] or [None]
+def cached_fronts(
+    model: TunedModel,
+    samples: Samples,
+    clips_of: Callable[[Samples], torch.Tensor],
+    batch_size: int,
+    device: str = "cpu",
+    file: Path | None = None,
+    spare_memory: bool = True,
+) -> Callable[[Samples], Front]:
+    """Run the frozen front end on every sample's clip once; give back a function that looks its output up.
+
+    Kept in the precision in which models compute: on the GPU where that takes less than `SHARE_OF_GPU` of its free
+    memory and may (`spare_memory`), else in memory where it takes less than `SHARE_OF_MEMORY` of what is available to
+    each of the processes that tune together, else in `file` where there is one; raises InputError where that has no
+    room. `clips_of` gives clips on `device`, and is called from another thread.
+    """
+    place = {sample: number for number, sample in enumerate(samples)}
+    dtype = activation_dtype(device)
+    with torch.no_grad(), autocast(device):
+        first = model.front(clips_of(samples[:1]))
+        shape, n_frames = (len(samples), *first.hidden.shape[1:]), first.n_frames
+        n_bytes = int(np.prod(shape)) * dtype.itemsize
+        on_device = spare_memory and device != "cpu" and n_bytes < SHARE_OF_GPU * torch.cuda.mem_get_info()[0]
+        available = psutil.virtual_memory().available / PartialState().num_processes
+        on_disk = not on_device and file is not None and n_bytes > SHARE_OF_MEMORY * available
+        where = "on the device" if on_device else "on disk" if on_disk else "in memory"
+        log.info(f"front end of {len(samples)} clips: {n_bytes / 2**30:.2f} GiB {where}")
+        home = device if on_device else "cpu"
+        if on_disk:
+            require_space(file.parent, n_bytes)
+            kept = torch.from_file(str(file), shared=True, size=int(np.prod(shape)), dtype=dtype).view(shape)
+        else:
+            kept = torch.empty(shape, dtype=dtype, device=home)
+        at_once, start = min(batch_size, CLIPS_AT_ONCE), 0
+        for chosen, clips in ahead([samples[i : i + at_once] for i in range(0, len(samples), at_once)], clips_of):
+            kept[start : start + len(chosen)] = model.front(clips).hidden.to(home, dtype)
+            start += len(chosen)
+
+    def fronts(wanted: Samples) -> Front:
+        places = torch.tensor([place[sample] for sample in wanted])
+        if on_device or device == "cpu":
+            return Front(kept[_to_device(places, device)], n_frames)
+        pinned = torch.empty((len(places), *shape[1:]), dtype=dtype, pin_memory=True)
+        hidden = torch.index_select(kept, 0, places, out=pinned).to(device, non_blocking=True)
+        return Front(hidden, n_frames)
+
+    return fronts
 
 
-def rows_of(stories: Mapping[str, StoryTargets]) -> Rows:
-    """Every (story, row)."""
-    return [(name, row) for name, story in stories.items() for row in range(len(story.times))]
+def _to_device(tensor: torch.Tensor, device: str) -> torch.Tensor:
+    """The tensor on a device, copied there through pinned memory so that nobody waits for it."""
+    return tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def ahead(items: Iterable, load: Callable) -> Iterator[tuple]:
+    """Yield each item with what `load` makes of it, the next one being loaded meanwhile by a thread."""
+    gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None  # torch keeps one for each thread
+    with ThreadPoolExecutor(1, initializer=lambda: None if gpu is None else torch.cuda.set_device(gpu)) as pool:
+        submitted = ((item, pool.submit(load, item)) for item in items)
+        for (item, loaded), _ in pairwise(chain(submitted, [None])):
+            yield item, loaded.result()
+
+
+def micro_batch_size(
+    model: Model,
+    two_clips: tuple[torch.Tensor | Front, list[torch.Tensor]],
+    settings: Tuning,
+    device: str,
+    max_memory: float | None = None,
+) -> int:
+    """Most clips in one pass: the whole batch, or what fits into `max_memory` GiB, by default into a GPU's memory.
+
+    Raises InputError where not one fits, or a loss over the whole batch would have to be divided.
+    """
+    at_once, n_processes = settings.batch_size, PartialState().num_processes
+    whole = isinstance(model, SelfTunedModel) or settings.loss in OVER_THE_BATCH
+    if max_memory is None and device == "cuda" and not whole:
+        free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        max_memory = (SHARE_OF_FREE_MEMORY * free + sum(p.nbytes for p in model.parameters())) / 2**30
+    if max_memory:
+        model.eval()
+        inputs, targets = two_clips
+        at_once = clips_within(model, lambda n: model.loss(inputs[:n], targets[0][:n]), max_memory, settings.batch_size)
+    if whole and (at_once < settings.batch_size or n_processes > 1):
+        loss = "objective" if isinstance(model, SelfTunedModel) else f"loss {settings.loss!r}"
+        raise InputError(
+            f"tuning: the {loss} is taken over all clips of a batch, of which {at_once} fit into the "
+            f"limit of memory and {n_processes} processes would share them; expected all of them on one"
+        )
+    return at_once
+
+
+def clips_within(
+    model: torch.nn.Module, loss_of: Callable[[int], torch.Tensor], max_memory: float, batch_size: int
+) -> int:
+    """How many clips of a batch, at most all, a step takes at once so that it stays within some GiB; an estimate.
+
+    Counted are weights, gradients, the two moments of AdamW, what the forward pass keeps of any number of clips (under
+    autocast the weights' copies), and `WORKSPACE` times what it keeps of each, as `loss_of` one clip and two tells.
+    Raises InputError where not one clip fits.
+    """
+    fixed = sum(p.nbytes * (4 if p.requires_grad else 1) for p in model.parameters())
+    of_one = kept_for_backward(model, lambda: loss_of(1))
+    of_two = kept_for_backward(model, lambda: loss_of(2)) if batch_size > 1 else of_one
+    a_clip = of_two - of_one if of_two > of_one else of_one
+    fixed += of_one - a_clip
+    at_once = int((max_memory * 2**30 - fixed) / (WORKSPACE * a_clip))
+    if at_once < 1:
+        least = (fixed + WORKSPACE * a_clip) / 2**30
+        raise InputError(f"tuning: a step of one clip takes about {least:.2g} GiB, found a limit of {max_memory:g} GiB")
+    return min(at_once, batch_size)
+
+
+def kept_for_backward(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> int:
+    """Bytes that a forward pass keeps for the backward pass, parameters not counted."""
+    known = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        _held = loss()  # else its tensors' places in memory would be used again
+    return sum(size for place, size in kept.items() if place not in known)
+
+
+class CheckedLosses:
+    """Losses of consecutive batches and participants; raises InputError, with the story, where one is not finite."""
+
+    def __init__(self, model: Model, load: Load, where: str) -> None:
+        self._model, self._load, self._where = model, load, where
+        self._values, self._unchecked = [], []
+
+    def add(self, loss: torch.Tensor, batch: Samples, participant: int) -> None:
+        """Note a loss, a scalar; on a GPU it is checked some steps later."""
+        self._unchecked.append((loss, batch, participant))
+        if len(self._unchecked) == STEPS_BETWEEN_CHECKS[loss.device.type]:
+            self._check()
+
+    def mean(self) -> float:
+        """Mean of the losses so far."""
+        self._check()
+        return float(np.mean(self._values))
+
+    def _check(self) -> None:
+        for loss, batch, participant in self._unchecked:
+            self._values.append(loss.item())
+            if not math.isfinite(self._values[-1]):
+                names = ", ".join(self._culprits(batch, participant))
+                found = f"loss {self._values[-1]} at {self._where} {len(self._values)} (story {names})"
+                raise InputError(f"tuning: {found}, expected a finite number")
+        self._unchecked = []
+
+    @torch.no_grad()
+    def _culprits(self, batch: Samples, participant: int) -> list[str]:
+        inputs, targets = self._load(batch)
+        clips = [slice(i, i + 1) for i in range(len(batch))]
+        losses = [self._model.loss(inputs[clip], targets[participant][clip]) for clip in clips]
+        culprits = {story for (story, _), loss in zip(batch, losses, strict=True) if not loss.isfinite()}
+        return sorted(culprits or {story for story, _ in batch})

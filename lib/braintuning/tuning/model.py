@@ -1,13 +1,24 @@
-"""What is tuned: one story's material, and the models that learn from it."""
+"""Training material, the models that learn from it, their optimiser and their checkpoints."""
 
+import math
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.precision import autocast
+from braintuning.errors import InputError
+from braintuning.results import atomic_path
+from braintuning.study.settings import Tuning
 from braintuning.tuning.losses import LOSSES
+
+SHARE_OF_TIME = 0.1
+"""Most of the time that goes to checkpoints, where one takes longer than a second to write."""
+Optimiser, Schedule = torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR
 
 
 @dataclass(frozen=True)
@@ -18,10 +29,10 @@ class StoryTargets:
     ----------
     audio : (samples,) float32
         Mono, 16 kHz.
-    times : (rows,) float
-        Seconds after the sound's start at which each row was acquired.
-    targets : (rows, targets) float32, or tuple of such
-        What the head has to predict; a tuple holds those of several participants, an empty one none (stimulus-tuning).
+    times : (TRs,) float
+        When each TR was acquired, in seconds after the audio's start.
+    targets : (TRs, targets) float32, or tuple of such
+        Of one participant, or of several in a tuple, which is empty in stimulus-tuning.
     """
 
     audio: np.ndarray
@@ -30,22 +41,42 @@ class StoryTargets:
 
     @property
     def of_each(self) -> tuple[np.ndarray, ...]:
-        """Targets of each participant."""
+        """Targets by participant."""
         return self.targets if isinstance(self.targets, tuple) else (self.targets,)
 
 
-class Front(NamedTuple):
-    """What an encoder's frozen front end makes of some clips.
+def check_stories(train: Mapping[str, StoryTargets], validation: Mapping[str, StoryTargets]) -> tuple[int, int]:
+    """Number of participants and of targets; raises InputError where stories differ in them or hold NaN."""
+    if not train or not validation:
+        raise InputError("tuning: found no training or no validation story, expected at least one of each")
+    of_each = next(iter(train.values())).of_each
+    n_participants, n_targets = len(of_each), of_each[0].shape[1] if of_each else 0
+    for name, story in [*train.items(), *validation.items()]:
+        if len(story.of_each) != n_participants:
+            raise InputError(f"story {name}: found {len(story.of_each)} participants, expected {n_participants}")
+        for targets in story.of_each:
+            if len(story.times) != len(targets):
+                raise InputError(f"story {name}: found {len(targets)} TRs of targets, expected {len(story.times)}")
+            if targets.shape[1] != n_targets:
+                raise InputError(f"story {name}: found {targets.shape[1]} voxels, expected {n_targets}")
+            for tr, values in enumerate(targets):
+                if not np.isfinite(values).all():
+                    found = values[~np.isfinite(values)][0]
+                    raise InputError(f"story {name}: found a target of {found} at TR {tr}, expected finite numbers")
+        if not np.isfinite(story.audio).all():
+            raise InputError(f"story {name}: found audio that is not finite, expected numbers")
+    return n_participants, n_targets
 
-    Attributes
-    ----------
-    hidden : (clips, frames, channels) float
-    n_frames : int
-        Leading frames that the clips cover.
-    """
+
+@dataclass(frozen=True)
+class Front:
+    """Output of a frozen front end, (clips, frames, channels), and how many of the frames the clips cover."""
 
     hidden: torch.Tensor
     n_frames: int
+
+    def __getitem__(self, clips: slice) -> "Front":
+        return Front(self.hidden[clips], self.n_frames)
 
 
 class TunedModel(torch.nn.Module):
@@ -56,24 +87,23 @@ class TunedModel(torch.nn.Module):
 
     def __init__(self, encoder: SpeechEncoder, n_targets: int, loss: str = "l2") -> None:
         super().__init__()
-        self.encoder = encoder
-        self.head = torch.nn.Linear(encoder.dim, n_targets)
-        self._loss = LOSSES[loss]
+        self.encoder, self.head, self._loss = encoder, torch.nn.Linear(encoder.dim, n_targets), LOSSES[loss]
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 
-    def forward(self, heard: torch.Tensor | Front) -> torch.Tensor:
-        """Predict volumes, (clips, targets) float32, from clips, (clips, samples) float32, or from their front."""
-        front = heard if isinstance(heard, Front) else self.front(heard)
-        return self.head(self.encoder.trunk(*front, layers=[-1])[-1].mean(dim=1)).float()
+    def forward(self, inputs: torch.Tensor | Front) -> torch.Tensor:
+        """Predicted responses, (clips, targets) float32, to clips, (clips, samples) float32, or to their `Front`."""
+        front = inputs if isinstance(inputs, Front) else self.front(inputs)
+        return self.head(self.encoder.trunk(front.hidden, front.n_frames, layers=[-1])[-1].mean(dim=1)).float()
 
     def front(self, audio: torch.Tensor) -> Front:
-        """What the frozen front end makes of clips, (clips, samples) float32."""
+        """Output of the frozen front end for clips, (clips, samples) float32."""
         return Front(self.encoder.front_end(audio), self.encoder.n_frames(audio.shape[1]))
 
-    def loss(self, heard: torch.Tensor | Front, targets: torch.Tensor) -> torch.Tensor:
-        """Distance of the predictions for some clips from their targets, (clips, targets); a scalar."""
-        return self._loss(self(heard), targets)
+    def loss(self, inputs: torch.Tensor | Front, targets: torch.Tensor) -> torch.Tensor:
+        """Brain loss of some clips with (clips, targets), a scalar; computed in `precision` of the model's device."""
+        with autocast(self.head.weight.device.type):
+            return self._loss(self(inputs), targets)
 
 
 class SelfTunedModel(torch.nn.Module):
@@ -81,18 +111,70 @@ class SelfTunedModel(torch.nn.Module):
 
     def __init__(self, encoder: SpeechEncoder, objective: torch.nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.head = objective
+        self.encoder, self.head = encoder, objective
 
-    def loss(self, audio: torch.Tensor, targets: None = None) -> torch.Tensor:
-        """The objective's own loss on some clips; a scalar."""
-        return self.head.loss(audio)
-
-
-Model = TunedModel | SelfTunedModel
+    def loss(self, audio: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+        """The objective's own loss on some clips, which have no targets; a scalar, in `precision` likewise."""
+        with autocast(audio.device.type):
+            return self.head.loss(audio)
 
 
-def trainable_state(model: Model) -> dict[str, torch.Tensor]:
+Model, State = TunedModel | SelfTunedModel, dict[str, torch.Tensor]
+
+
+def trainable_state(model: Model) -> State:
     """Parameters that tuning moves, and what its head or objective keeps beside them, by name."""
     moved = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
     return moved | {f"head.{name}": kept for name, kept in model.head.named_buffers()}
+
+
+def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> float:
+    """Linear warm-up to 1 over the first share of the steps, then linear decay to 0 at `n_steps`."""
+    warmup = round(warmup_fraction * n_steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    return max(n_steps - step, 0) / max(n_steps - warmup, 1)
+
+
+def make_optimiser(model: Model, settings: Tuning, n_steps: int) -> tuple[Optimiser, Schedule]:
+    """AdamW with a learning rate for the trunk and one for the head, and their schedule over `n_steps`."""
+    trunk = {"params": model.encoder.trainable_parameters(), "lr": settings.trunk_learning_rate}
+    head = {"params": model.head.parameters(), "lr": settings.head_learning_rate}
+    optimiser = Optimiser([trunk, head], weight_decay=settings.weight_decay, fused=True)
+    return optimiser, Schedule(optimiser, lambda step: learning_rate_factor(step, n_steps, settings.warmup_fraction))
+
+
+def saving(path: Path | None) -> Callable[..., None]:
+    """A function that writes checkpoints to a path, not so often that much time goes there; nothing without a path.
+
+    A checkpoint is one file, there whole or not at all: accelerate's is a folder of several, pickles among them.
+    """
+    written, took = -math.inf, 0.0
+
+    def save(model: Model, optimiser: Optimiser, schedule: Schedule, history: list[dict], best: State) -> None:
+        nonlocal written, took
+        start = time.monotonic()
+        if not path or (took > 1 and start - written < took / SHARE_OF_TIME):
+            return
+        state = {"optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            torch.save({**state, "model": trainable_state(model), "history": history, "best": best}, file)
+        written = time.monotonic()
+        took = written - start
+
+    return save
+
+
+def restore(path: Path, model: Model, optimiser: Optimiser, schedule: Schedule) -> tuple[list[dict], State]:
+    """Put model, optimiser and schedule where a checkpoint left them; give back history and best state."""
+    state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
+    found = {name: tensor.shape for name, tensor in state["model"].items()}
+    expected = {name: tensor.shape for name, tensor in trainable_state(model).items()}
+    if found != expected:
+        other = min(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        family = model.encoder.family
+        raise InputError(f"{path}: holds another model's parameters (such as {other}), expected those of {family}")
+    model.load_state_dict(state["model"], strict=False)
+    optimiser.load_state_dict(state["optimiser"])
+    schedule.load_state_dict(state["schedule"])
+    return state["history"], state["best"]

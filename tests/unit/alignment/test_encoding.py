@@ -1,26 +1,28 @@
 import numpy as np
 import pytest
+import torch
+from braintuning.alignment import encoding
 from braintuning.alignment.encoding import (
-    alphas_of,
+    EncodingModel,
     chunked_splits,
     correlation,
-    group_mean_ceiling,
-    leave_one_out_correlation,
-    noise_ceiling,
+    on_device_if_it_fits,
     predict,
+    predict_layers,
     score_blocks,
+    standard_responses,
     zscore,
 )
 from braintuning.errors import InputError
+from braintuning.results import generator
 from braintuning.study.settings import Encoding
 from scipy import stats
+from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
 from tiny import closed_form, planted
 
-
-@pytest.fixture(scope="module")
-def oracles(shared):
-    with np.load(shared / "data" / "oracles" / "reference_numerics.npz") as file:
-        return dict(file)
+SETTINGS = Encoding(delays=(1, 2), n_alphas=2, validation_chunk_rows=5, test_skip_rows=1)
+ROWS = {"a": 20, "b": 31, "c": 12}
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6 / 3])
@@ -47,44 +49,6 @@ def test_correlation_with_a_constant_is_nan(value):
     assert np.isnan(correlation(varying, np.full((251, 2), value))).all()
 
 
-def test_noise_ceiling_agrees_with_the_reference(oracles):
-    expected = np.where(oracles["ceiling_cc_max"] > 0, oracles["ceiling_cc_max"], np.nan)
-    np.testing.assert_allclose(noise_ceiling(oracles["ceiling_repeats"]), expected, rtol=1e-10)
-
-
-@pytest.mark.parametrize("n_repeats", [2, 5])
-def test_noise_ceiling_recovers_the_planted_signal(n_repeats):
-    rng, rows, amplitude = np.random.default_rng(0), 100_000, np.array([0.2, 0.5, 1.0, 3.0])
-    signal = rng.standard_normal((rows, 4)) * amplitude
-    repeats = (signal + rng.standard_normal((n_repeats, rows, 4))).astype(np.float32)
-    expected = amplitude / np.sqrt(amplitude**2 + 1 / n_repeats)
-    np.testing.assert_allclose(noise_ceiling(repeats), expected, atol=0.03)
-
-
-def test_trap_noise_ceiling_is_masked_where_signal_power_is_not_positive():
-    repeats = np.random.default_rng(0).standard_normal((4, 40, 30))
-    repeats[1, 3, 0] = np.nan
-    repeats[:, :, 1] = 0
-    found = noise_ceiling(repeats)
-    for voxel, one in enumerate(repeats.transpose(2, 0, 1)):
-        covariances = np.cov(one)[np.triu_indices(4, 1)]
-        power, variance = covariances.mean(), np.var(one.mean(axis=0), ddof=1)
-        expected = np.sqrt(power / variance) if power > 0 else np.nan
-        np.testing.assert_allclose(found[voxel], expected, rtol=1e-9)
-    assert np.isnan(found[2:]).any() and np.isfinite(found[2:]).any()
-
-
-@pytest.mark.parametrize("rows", [7, 251, 1003])
-def test_trap_noise_ceiling_of_a_voxel_that_never_changes_is_masked(rows):
-    stuck = np.ones((5, rows, 1)) * [1 / 3, 123.456, -0.7]
-    assert np.isnan(noise_ceiling(stuck)).all()
-
-
-def test_noise_ceiling_needs_two_repeats():
-    with pytest.raises(InputError, match="found 1 repeat"):
-        noise_ceiling(np.zeros((1, 20, 3)))
-
-
 @pytest.mark.parametrize(
     ("rows", "chunk", "fraction"), [(400, 20, 0.25), (419, 20, 0.25), (40, 20, 0.01), (45, 10, 0.99)]
 )
@@ -109,18 +73,18 @@ def test_splits_are_random_and_repeatable():
 
 
 def test_splits_need_two_chunks():
-    with pytest.raises(InputError, match="39 training rows"):
+    with pytest.raises(InputError, match="39 training TRs"):
         chunked_splits(39, 3, 20, 0.25, np.random.default_rng(0))
 
 
 def test_predict_uses_the_penalties_of_the_study():
     settings = Encoding(log10_alpha_min=-1.0, log10_alpha_max=2.0, n_alphas=4)
-    np.testing.assert_allclose(alphas_of(settings), [0.1, 1, 10, 100])
     x, y = planted(100, 30)
+    candidates = np.stack([x[:9] @ closed_form(x, y, alpha) for alpha in (0.1, 1, 10, 100)])
+    found = predict(x, y, x[:9], settings, np.random.default_rng(0))
+    assert np.abs(candidates - found).max(axis=1).min(axis=0).max() < 2e-3
     one = settings.model_copy(update={"log10_alpha_min": 1.0, "n_alphas": 1})
-    np.testing.assert_allclose(
-        predict(x, y, x[:9], one, np.random.default_rng(0)), x[:9] @ closed_form(x, y, 10), atol=2e-3
-    )
+    np.testing.assert_allclose(predict(x, y, x[:9], one, np.random.default_rng(0)), candidates[2], atol=2e-3)
 
 
 @pytest.mark.parametrize("gap", [0, 1, 5])
@@ -142,23 +106,62 @@ def test_score_blocks_never_trains_within_the_gap(gap):
     assert np.abs(scores[gap] - scores[gap + 1]).max() > 1e-2
 
 
-def test_leave_one_out_correlation_is_with_the_mean_of_the_others():
-    responses = np.random.default_rng(0).standard_normal((4, 30, 3)) + np.random.default_rng(1).standard_normal((30, 3))
-    found = leave_one_out_correlation(responses)
-    for one in range(4):
-        others = np.mean([responses[i] for i in range(4) if i != one], axis=0)
-        expected = [stats.pearsonr(responses[one, :, v], others[:, v])[0] for v in range(3)]
-        np.testing.assert_allclose(found[one], expected)
+def material():
+    rng = np.random.default_rng(0)
+    features = {story: rng.standard_normal((3, rows + 2, 4)).astype(np.float32) for story, rows in ROWS.items()}
+    responses = {story: rng.normal(3, 2, (rows, 7)).astype(np.float32) for story, rows in ROWS.items()}
+    return features, responses
 
 
-def test_group_mean_ceiling_is_the_correlation_of_the_mean_with_the_planted_signal():
-    rng, amplitude = np.random.default_rng(0), np.array([0.3, 1.0, 2.0])
-    signal = rng.standard_normal((50_000, 3)) * amplitude
-    responses = signal + rng.standard_normal((6, 50_000, 3))
-    truth = [stats.pearsonr(responses.mean(axis=0)[:, v], signal[:, v])[0] for v in range(3)]
-    np.testing.assert_allclose(group_mean_ceiling(responses), truth, atol=0.01)
+def test_each_story_is_standardised_on_its_own():
+    _, responses = material()
+    found = standard_responses(responses, ["b", "a"])
+    assert found.shape == (51, 7) and found.dtype == np.float32
+    for rows, story in ((found[:31], "b"), (found[31:], "a")):
+        expected = (responses[story] - responses[story].mean(axis=0)) / responses[story].std(axis=0)
+        np.testing.assert_allclose(rows, expected, atol=1e-5)
 
 
-def test_trap_group_mean_ceiling_without_agreement_is_masked():
-    opposite = np.stack([np.arange(20.0), -np.arange(20.0)])[..., None]
-    assert np.isnan(group_mean_ceiling(opposite)).all()
+def test_responses_are_standardised_once_for_all_layers(monkeypatch):
+    features, responses = material()
+    seen, plain = [], encoding.zscore
+    monkeypatch.setattr(encoding, "zscore", lambda data: seen.append(len(data)) or plain(data))
+    found = list(predict_layers(features, responses, ["a", "b"], ["c"], SETTINGS))
+    assert seen == [20, 31] and [layer.shape for layer in found] == [(11, 7)] * 3
+    assert not np.allclose(found[0], found[1])
+
+
+def test_responses_go_to_a_gpu_where_they_take_little_of_it(monkeypatch):
+    responses, moved = np.ones((10, 25), np.float32), []
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: moved.append((tuple(tensor.shape), device)))
+    for free in (1000 / encoding.SHARE_OF_GPU - 1, 1000 / encoding.SHARE_OF_GPU + 1):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda n=free: (n, n))
+        kept = on_device_if_it_fits(responses, "cuda")
+        assert (kept is responses) == (not moved)
+    assert moved == [((10, 25), "cuda")]
+    assert on_device_if_it_fits(responses, "cpu") is responses
+
+
+@pytest.mark.parametrize(("rows", "features"), [(90, 30), (60, 150)])
+def test_the_estimator_predicts_what_a_study_does(rows, features):
+    x, y = planted(rows, features)
+    settings = Encoding(validation_chunk_rows=10, seed=3)
+    model = EncodingModel(chunk_rows=10, seed=3).fit(x, y)
+    expected = predict(x, y, x[:20], settings, generator(3, "splits"))
+    np.testing.assert_allclose(model.predict(x[:20]), expected, atol=1e-5)
+    assert set(model.best_alphas_) <= set(encoding.ALPHAS) and model.best_alphas_.shape == (y.shape[1],)
+    r = [stats.pearsonr(model.predict(x)[:, v], y[:, v])[0] for v in range(y.shape[1])]
+    assert model.score(x, y) == pytest.approx(np.mean(r), abs=1e-5)
+
+
+def test_one_voxel_may_be_a_vector():
+    x, y = planted(90, 30)
+    model, whole = (EncodingModel(chunk_rows=10).fit(x, data) for data in (y[:, 2], y))
+    assert model.predict(x).shape == (90,) and np.ndim(model.best_alphas_) == 0
+    np.testing.assert_allclose(model.predict(x), whole.predict(x)[:, 2], atol=1e-5)
+    assert np.mean(cross_val_score(model, x, y[:, 2], cv=3)) > 0.5
+
+
+@parametrize_with_checks([EncodingModel(alphas=(0.1, 1.0, 10.0), chunk_rows=2)])
+def test_the_estimator_is_one_of_scikit_learns(estimator, check):
+    check(estimator)

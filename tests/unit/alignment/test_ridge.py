@@ -70,11 +70,12 @@ def test_ridge_agrees_with_himalaya(rows, features):
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 9, 100])
-def test_groups_of_voxels_change_nothing(at_once):
+def test_groups_of_voxels_change_nothing(at_once, monkeypatch):
     x, y = planted(60, 30)
     splits = chunked_splits(60, 3, 10, 0.3, np.random.default_rng(2))
     whole, best = ridge_predict(x, y, x, np.logspace(-1, 2, 7), splits)
-    grouped, best_of_grouped = ridge_predict(x, y, x, np.logspace(-1, 2, 7), splits, at_once=at_once)
+    monkeypatch.setattr(ridge, "VOXELS_AT_ONCE", at_once)
+    grouped, best_of_grouped = ridge_predict(x, y, x, np.logspace(-1, 2, 7), splits)
     np.testing.assert_array_equal(best_of_grouped, best)
     np.testing.assert_allclose(grouped, whole, atol=1e-5)
 
@@ -85,7 +86,8 @@ def test_the_largest_array_grows_with_the_group_and_not_with_the_voxels(monkeypa
     for made, method in ((ridge.Errors, "__call__"), (ridge.Factors, "predict")):
         plain = getattr(made, method)
         monkeypatch.setattr(made, method, lambda *args, plain=plain: seen.append(args[1].shape[1]) or plain(*args))
-    ridge_predict(x, y, x, np.array([1.0]), chunked_splits(60, 2, 10, 0.3, np.random.default_rng(2)), at_once=8)
+    monkeypatch.setattr(ridge, "VOXELS_AT_ONCE", 8)
+    ridge_predict(x, y, x, np.array([1.0]), chunked_splits(60, 2, 10, 0.3, np.random.default_rng(2)))
     assert max(seen) == 8 and seen.count(2) == 3  # 50 = 6 x 8 + 2; two splits and the prediction
 
 
@@ -109,6 +111,7 @@ def small_gpu(monkeypatch):
 
         monkeypatch.setattr(ridge, "_decomposed", on_gpu)
         monkeypatch.setattr(ridge, "_group", group_on_gpu)
+        monkeypatch.setattr(ridge, "_fitting", lambda *_: 600)
         return asked
 
     return made
@@ -133,7 +136,7 @@ def test_a_group_that_does_not_fit_is_halved_and_the_cpu_comes_last(room, fits, 
     splits = chunked_splits(60, 3, 10, 0.3, np.random.default_rng(2))
     plain, best = ridge_predict(x, y, x, np.array([1.0, 10.0]), splits)
     asked = small_gpu(room, fits)
-    found, found_best = ridge_predict(x, y, x, np.array([1.0, 10.0]), splits, "cuda", at_once=600)
+    found, found_best = ridge_predict(x, y, x, np.array([1.0, 10.0]), splits, "cuda")
     np.testing.assert_array_equal(found_best, best)
     np.testing.assert_allclose(found, plain, atol=1e-5)
     assert asked == expected
@@ -149,11 +152,12 @@ def test_too_little_memory_on_a_cpu_is_an_error(monkeypatch):
         ridge_predict(x, y, x, np.array([1.0]), chunked_splits(60, 2, 10, 0.3, np.random.default_rng(2)))
 
 
-def test_responses_may_be_a_tensor():
+def test_responses_may_be_a_tensor(monkeypatch):
+    monkeypatch.setattr(ridge, "VOXELS_AT_ONCE", 4)
     x, y = planted(60, 30)
     splits = chunked_splits(60, 3, 10, 0.3, np.random.default_rng(2))
-    expected, best = ridge_predict(x, y, x, np.logspace(-1, 2, 7), splits, at_once=4)
-    found, found_best = ridge_predict(x, torch.from_numpy(y), x, np.logspace(-1, 2, 7), splits, at_once=4)
+    expected, best = ridge_predict(x, y, x, np.logspace(-1, 2, 7), splits)
+    found, found_best = ridge_predict(x, torch.from_numpy(y), x, np.logspace(-1, 2, 7), splits)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(found_best, best)
 

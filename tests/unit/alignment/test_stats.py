@@ -69,10 +69,11 @@ def test_interval_of_a_mean_is_the_textbook_one():
 
 
 @pytest.mark.parametrize("n", [2, 4, 6, 8, 50])
-def test_intervals_of_few_participants_cover_what_they_say(n):
+def test_intervals_of_few_participants_cover_what_they_say(n, monkeypatch):
+    monkeypatch.setattr(stats, "N_RESAMPLES", 300)
     rng = np.random.default_rng(n)
     drawn = rng.normal(0.3, 1.0, (1000, n))
-    found = np.array([stats.bootstrap_interval(values, rng, n_resamples=300) for values in drawn])
+    found = np.array([stats.bootstrap_interval(values, rng) for values in drawn])
     assert 0.925 < np.mean((found[:, 0] <= 0.3) & (found[:, 1] >= 0.3)) < 0.97
 
 

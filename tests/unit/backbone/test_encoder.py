@@ -341,7 +341,7 @@ def test_both_weight_norm_names_load(variant, tmp_path, clips):
 
 
 @every_family
-def test_every_lora_projection_is_heard_and_learns(variant, clips):
+def test_every_lora_projection_takes_effect_and_learns(variant, clips):
     encoder = SpeechEncoder.from_config(CONFIGS[variant]())
     before = run(encoder, clips)
     assert encoder.lora(rank=4) is encoder

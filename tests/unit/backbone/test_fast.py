@@ -1,10 +1,12 @@
 import pytest
 import torch
-from braintuning.backbone.fast import convolved, normalised_convolution
+from braintuning.backbone import fast
+from torch.nn import functional
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
 SIZES = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=4)
 SIZES |= dict(conv_dim=[24] * 7, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2)
+POSITIONAL_SIZES = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=4)
 
 
 def clips():
@@ -20,14 +22,14 @@ def clips():
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("kernel", "stride"), [(10, 5), (7, 3), (4, 6)])
-def test_it_is_the_norm_of_the_convolution_in_double_precision(kernel, stride, bias):
+def test_normalised_convolution_is_the_norm_of_the_convolution_in_double_precision(kernel, stride, bias):
     torch.manual_seed(0)
     conv, norm = torch.nn.Conv1d(1, 24, kernel, stride, bias=bias), torch.nn.GroupNorm(24, 24)
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     with torch.no_grad():
-        conv.weight[0] = torch.tensor([1.0, -1.0] + [0.0] * (kernel - 2))  # hears only what changes quickly
-        found = normalised_convolution(clips(), conv, norm)
+        conv.weight[0] = torch.tensor([1.0, -1.0] + [0.0] * (kernel - 2))  # passes only fast changes
+        found = fast.normalised_convolution(clips(), conv, norm)
         expected = norm.double()(conv.double()(clips()[:, None].double()))
     assert found.dtype == torch.float32 and found.shape == expected.shape
     torch.testing.assert_close(found[[0, 1, 3, 4]].double(), expected[[0, 1, 3, 4]], atol=2e-5, rtol=2e-5)
@@ -39,24 +41,92 @@ def test_it_is_the_norm_of_the_convolution_in_double_precision(kernel, stride, b
     [(Wav2Vec2Model, Wav2Vec2Config), (HubertModel, HubertConfig), (WavLMModel, WavLMConfig)],
 )
 @pytest.mark.parametrize("changes", [{}, {"conv_bias": True}, {"feat_extract_norm": "layer"}])
-def test_it_is_the_feature_extractor_of_transformers(kind, config, changes):
+def test_front_convolutions_are_the_feature_extractor_of_transformers(kind, config, changes):
     torch.manual_seed(0)
     model = kind(config(**SIZES, **changes)).eval()
-    sound = clips()[[0, 3, 4]]
+    audio = clips()[[0, 3, 4]]
     with torch.no_grad():
         for parameter in model.feature_extractor.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
-        expected = model.feature_extractor(sound).transpose(1, 2)
-        found = convolved(model, sound)
+        expected = model.feature_extractor(audio).transpose(1, 2)
+        found = fast.front_convolutions(model, audio)
     torch.testing.assert_close(found, expected, atol=1e-5 * expected.abs().max(), rtol=1e-5)
 
 
-def test_under_autocast_it_comes_in_half_precision_and_near():
+def test_normalised_convolution_is_in_half_precision_under_autocast():
     torch.manual_seed(0)
     conv, norm = torch.nn.Conv1d(1, 24, 10, 5, bias=False), torch.nn.GroupNorm(24, 24)
     with torch.no_grad():
         plain = norm(conv(clips()[[0], None]))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = normalised_convolution(clips()[[0]], conv, norm)
+            found = fast.normalised_convolution(clips()[[0]], conv, norm)
     assert found.dtype == torch.bfloat16
     assert (found.float() - plain).norm() < 5e-3 * plain.norm()
+
+
+@pytest.mark.parametrize("length", [4, 7, 128])
+@pytest.mark.parametrize("frames", [1, 5, 130])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_the_product_of_spectra_is_the_convolution_that_torch_computes(length, frames, groups):
+    torch.manual_seed(0)
+    hidden, bias = torch.randn(3, frames, 16, dtype=torch.float64), torch.randn(16, dtype=torch.float64)
+    kernel = torch.randn(16, 16 // groups, length, dtype=torch.float64)
+    padded = functional.conv1d(hidden.transpose(1, 2), kernel, bias, padding=length // 2, groups=groups)
+    expected = padded[..., :frames].transpose(1, 2)
+    n_fft = frames + length + 2
+    found = fast.spectral_product(hidden, fast.spectrum(kernel, groups, n_fft), n_fft, length, bias)
+    torch.testing.assert_close(found.double(), expected, atol=2e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [
+        (Wav2Vec2Model, Wav2Vec2Config(**POSITIONAL_SIZES)),
+        (HubertModel, HubertConfig(**POSITIONAL_SIZES)),
+        (HubertModel, HubertConfig(**POSITIONAL_SIZES, conv_pos_batch_norm=True)),
+        (WavLMModel, WavLMConfig(**POSITIONAL_SIZES)),
+    ],
+)
+def test_the_positional_convolution_is_the_layer_of_transformers_and_so_is_its_gradient(model, config):
+    torch.manual_seed(0)
+    layer = model(config).eval().encoder.pos_conv_embed
+    hidden, results = torch.randn(2, 49, 32), []
+    for embed in (layer, lambda x: fast.positional_convolution(layer, x)):
+        layer.zero_grad()
+        x = hidden.clone().requires_grad_()
+        y = embed(x)
+        y.square().sum().backward()
+        results.append([y.detach(), x.grad, *(p.grad.clone() for p in layer.parameters() if p.grad is not None)])
+    assert len(results[0]) == len(results[1]) > 3
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_kept_spectra_give_the_same_and_are_made_once_a_length(monkeypatch):
+    torch.manual_seed(0)
+    layers = [HubertModel(HubertConfig(**POSITIONAL_SIZES)).eval().encoder.pos_conv_embed for _ in range(2)]
+    made, plain = [], fast.spectrum
+    monkeypatch.setattr(fast, "spectrum", lambda *asked: made.append(asked[2]) or plain(*asked))
+    kernels = {}
+    with torch.no_grad():
+        for _ in range(3):
+            for layer in layers:
+                hidden = torch.randn(2, 49, 32)
+                with fast.kept_kernels(kernels):
+                    found = fast.positional_convolution(layer, hidden)
+                torch.testing.assert_close(found, layer(hidden), atol=1e-5, rtol=1e-4)
+        assert made == [180, 180] and len(kernels) == 2
+        with fast.kept_kernels(kernels):
+            fast.positional_convolution(layers[0], torch.randn(1, 99, 32))
+        assert made == [180, 180, 240] and len(kernels) == 2
+
+
+def test_nothing_is_kept_where_weights_may_change():
+    layer, kernels = HubertModel(HubertConfig(**POSITIONAL_SIZES)).eval().encoder.pos_conv_embed, {}
+    hidden = torch.randn(2, 49, 32)
+    with fast.kept_kernels(kernels):
+        fast.positional_convolution(layer, hidden).sum().backward()
+    assert not kernels and all(p.grad is not None for p in layer.parameters())
+    with torch.no_grad():
+        fast.positional_convolution(layer, hidden)
+    assert not kernels

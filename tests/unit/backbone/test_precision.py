@@ -3,7 +3,7 @@ import pytest
 import tiny
 import torch
 from braintuning.backbone import precision
-from braintuning.results import provenance
+from braintuning.pipeline.steps import made_on
 from tiny import refused
 
 
@@ -34,7 +34,7 @@ def test_what_is_asked_for_is_done_and_said(asked):
         assert precision.activation_dtype("cpu") == getattr(torch, value)
         with precision.autocast("cpu"):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == getattr(torch, value)
-        assert provenance({}, device="cpu")["device"] == f"cpu, {value}"
+        assert made_on("cpu") == f"cpu, {value}"
     asked("bf16")
     refused(lambda: precision.precision("cpu"), precision.VARIABLE, "'bf16'", "bfloat16")
 

@@ -40,7 +40,7 @@ def test_reader_gives_back_what_was_written(version):
         np.testing.assert_array_equal(found[name], value, strict=True)
 
 
-def test_reader_refuses_broken_files():
+def test_reader_refuses_damaged_files():
     whole = ct2_bytes({"a": np.ones(3, dtype=np.float32)})
     for n_bytes in range(len(whole)):
         with pytest.raises(InputError, match=r"file: ends at byte"):

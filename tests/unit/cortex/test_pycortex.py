@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -8,8 +10,8 @@ import nibabel
 import numpy as np
 import pytest
 from braintuning.cortex import pycortex as pycortex_subject
-from braintuning.cortex.brainplot import flatmap
-from braintuning.cortex.pycortex import gyral_convexity, participant_cortex
+from braintuning.cortex.flatmap import plot_flatmap
+from braintuning.cortex.pycortex import _gyral_convexity, participant_cortex, voxel_shares
 from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.errors import InputError
 from matplotlib.figure import Figure
@@ -208,7 +210,7 @@ def test_without_the_cortex_label_the_flat_mesh_tells_the_medial_wall(copy, brai
 def test_convexity_is_positive_on_hills_and_negative_in_valleys():
     points, faces = icosphere(5)
     height = np.cos(8 * points[:, 2])
-    convexity = gyral_convexity(points * (30 + 3 * height[:, None]), faces)
+    convexity = _gyral_convexity(points * (30 + 3 * height[:, None]), faces)
     assert np.corrcoef(convexity, height)[0, 1] > 0.8
     assert convexity[height > 0.9].mean() > 0 > convexity[height < -0.9].mean()
 
@@ -225,16 +227,8 @@ def test_stored_depth_gets_the_sign_of_the_folds(tmp_path, sign):
 
 def test_a_flat_map_with_outlines_is_drawn(brain):
     figure = Figure(figsize=(5, 2.5))
-    values = brain[2].to_vertices(voxel_centres(brain[1])[:, 2])
-    ax = flatmap(
-        figure.add_axes([0, 0, 1, 1]),
-        brain[2].surface,
-        values,
-        cmap="viridis",
-        vmin=-15,
-        vmax=15,
-        labels=brain[2].vertex_labels,
-    )
+    ax = figure.add_axes([0, 0, 1, 1])
+    assert plot_flatmap(voxel_centres(brain[1])[:, 2], brain[2], cmap="viridis", vmin=-15, vmax=15, ax=ax) is ax
     figure.canvas.draw()
     assert len(ax.collections) > 1
 
@@ -263,3 +257,55 @@ def test_a_participant_of_real_size_is_mapped_in_seconds_and_read_again_in_less_
     start = time.perf_counter()
     load_cortex(tmp_path / "cortex.h5")
     assert time.perf_counter() - start < 2
+
+
+def shares_of(brain, store):
+    return voxel_shares(brain[0] / "derivative" / "pycortex-db" / PARTICIPANT, f"{PARTICIPANT}_auto", store)
+
+
+def tree(folder: Path) -> list[tuple]:
+    return sorted((str(p.relative_to(folder)), p.lstat().st_size, p.lstat().st_mtime_ns) for p in folder.rglob("*"))
+
+
+def test_nothing_is_written_into_the_dataset(brain, tmp_path):
+    before = tree(brain[0] / "derivative")
+    assert shares_of(brain, tmp_path).shape == (1284, brain[1].n_voxels)
+    assert tree(brain[0] / "derivative") == before
+    assert [p.name for p in tmp_path.iterdir()] == ["options"]
+
+
+def test_pycortex_writes_neither_to_the_home_nor_beside_the_packages(brain, tmp_path):
+    home, plots = tmp_path / "home", tmp_path / "plots"
+    home.mkdir()
+    packages = Path(sys.prefix) / "share" / "pycortex"
+    site = Path(nibabel.__file__).parents[2]
+    code = f"""
+import sys
+from pathlib import Path
+import braintuning.datasets, braintuning.pipeline.steps
+from braintuning.cortex.pycortex import participant_cortex
+assert "cortex" not in sys.modules
+root = Path({str(brain[0])!r})
+participant_cortex(root / "derivative", {PARTICIPANT!r}, root / "fsaverage", Path({str(tmp_path / "cache")!r}))
+assert "cortex" in sys.modules
+import os
+assert "XDG_CONFIG_HOME" not in os.environ
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("XDG_")}
+    environment |= {"HOME": str(home), "MPLCONFIGDIR": str(plots), "PYTHONDONTWRITEBYTECODE": "1"}
+    before = tree(packages), tree(site / "cortex"), tree(home)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tree(packages), tree(site / "cortex"), tree(home)) == before
+    assert (done.stdout, done.stderr) == ("", "")
+    assert list((tmp_path / "cache" / "pycortex" / "options").rglob("options.cfg"))
+
+
+def test_a_pycortex_that_the_user_imported_keeps_its_database(brain, tmp_path):
+    import cortex
+
+    before, subjects = cortex.db.filestore, list(cortex.db.subjects) if Path(cortex.db.filestore).is_dir() else None
+    shares_of(brain, tmp_path)
+    assert cortex.db.filestore == before
+    if subjects is not None:
+        assert list(cortex.db.subjects) == subjects

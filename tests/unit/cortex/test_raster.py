@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from braintuning.cortex import raster
-from braintuning.cortex.raster import facing_light, flat_image, smooth_curves, view_image
+from braintuning.cortex.raster import facing_light, smooth_curves, view_image
 from braintuning.cortex.surface import Surface, fs_lr
 from braintuning.errors import InputError
 
@@ -32,7 +32,7 @@ def pixel_of(image, x, y):
 
 def test_pixels_show_the_vertex_with_the_largest_share_inside_and_none_outside():
     surface = squares()
-    image = flat_image(surface)
+    image = view_image(surface)
     assert image.vertex.shape == (len(image.y), len(image.x))
     n_inside = 0
     for row, column in np.random.default_rng(0).integers(0, image.vertex.shape, (400, 2)):
@@ -52,7 +52,7 @@ def test_pixels_show_the_vertex_with_the_largest_share_inside_and_none_outside()
 
 
 def test_colours_are_interpolated_linearly_within_a_triangle():
-    image = flat_image(squares())
+    image = view_image(squares())
     colours = np.zeros((8, 4))
     colours[:4, 0] = SQUARE[:, 0] / 40
     colours[:4, 1] = SQUARE[:, 1] / 40
@@ -108,7 +108,7 @@ def test_light_falls_on_what_faces_the_camera():
 def test_surface_without_a_flat_mesh_is_named_but_has_inflated_views():
     flatless = replace(squares(), flat_coordinates=None, flat_faces=None)
     with pytest.raises(InputError, match="surface squares: has no flat mesh"):
-        flat_image(flatless)
+        view_image(flatless)
     assert (view_image(flatless, ("left", "medial")).vertex >= 0).any()
     with pytest.raises(InputError, match=r"view \('left', 'above'\): expected"):
         view_image(flatless, ("left", "above"))

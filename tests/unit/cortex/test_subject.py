@@ -74,7 +74,9 @@ def test_the_group_cortex_spreads_values_as_its_surface_does():
     assert cortex.surface is fs_lr()
     assert cortex.n_voxels == 59_412
     values = rng.normal(size=cortex.n_voxels)
-    np.testing.assert_array_equal(cortex.to_vertices(values), fs_lr().expand(values))
+    spread = cortex.to_vertices(values)
+    np.testing.assert_array_equal(spread[fs_lr().cortex], values)
+    assert np.isnan(spread[~fs_lr().cortex]).all()
     np.testing.assert_array_equal(cortex.voxel_labels, hcp_mmp_labels()[fs_lr().cortex])
 
 

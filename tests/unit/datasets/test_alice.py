@@ -5,13 +5,14 @@ import pandas as pd
 import pytest
 import soundfile
 import tiny
-from braintuning.alignment import encoding
-from braintuning.alignment.layers import design_matrix
+from braintuning.alignment.ceiling import leave_one_out_correlation
+from braintuning.alignment.encoding import design_matrix
 from braintuning.datasets.alice import REGIONS, AliceDataset
-from braintuning.datasets.textgrid import Interval, write
+from braintuning.datasets.textgrid import Interval
+from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.pipeline import alice as alice_stage
-from braintuning.pipeline import steps as stages
 from braintuning.pipeline.alice import align_alice, detrend, score_design, word_rate
+from braintuning.pipeline.extract import extract_layers
 from braintuning.results import load_arrays
 from braintuning.study import Run, load_study
 from tiny import refused
@@ -28,7 +29,8 @@ def pristine(tmp_path_factory):
         save(root, participant, courses(number))
     soundfile.write(root / "sound.flac", tiny.sound(5, SECONDS), 16_000)
     starts = np.cumsum(np.random.default_rng(3).uniform(0.3, 2.5, 120))
-    write(root / "words.TextGrid", {"word": [Interval("so", s, s + 0.25) for s in starts.tolist() if s < 195]}, SECONDS)
+    words = [Interval("so", s, s + 0.25) for s in starts.tolist() if s < 195]
+    write_textgrid(root / "words.TextGrid", {"word": words}, SECONDS)
     tiny.encoder("hubert").save_pretrained(folder / "backbone")
     return root
 
@@ -148,22 +150,22 @@ def test_no_usable_participant_is_refused(root, tmp_path):
 
 def test_recording_must_be_one_sound_as_long_as_the_scan(root):
     shutil.copy(root / "sound.flac", root / "other.flac")
-    refused(lambda: opened(root).check(), root, "found 2 sound files", "expected one")
+    refused(lambda: opened(root).check(), root, "found 2 audio files", "expected one")
     (root / "other.flac").unlink()
     soundfile.write(root / "sound.flac", tiny.sound(5, 100), 16_000)
     (root / "words.TextGrid").unlink()
-    write(root / "words.TextGrid", {"word": [Interval("so", 1.0, 2.0)]}, 100.0)
+    write_textgrid(root / "words.TextGrid", {"word": [Interval("so", 1.0, 2.0)]}, 100.0)
     refused(lambda: opened(root).check(), "sound.flac", "lasts 100.0 s", "at 198.0 s", "expected")
     (root / "sound.flac").unlink()
-    refused(lambda: opened(root).check(), root, "found 0 sound files", "expected one")
+    refused(lambda: opened(root).check(), root, "found 0 audio files", "expected one")
 
 
 def test_words_past_the_audio_silence_and_no_word_tier_are_refused(root):
-    write(root / "words.TextGrid", {"word": [Interval("so", 1.0, SECONDS + 5)]}, SECONDS + 9)
+    write_textgrid(root / "words.TextGrid", {"word": [Interval("so", 1.0, SECONDS + 5)]}, SECONDS + 9)
     refused(lambda: opened(root).check(), "words.TextGrid", "ends at 205.00 s", "expected")
-    write(root / "words.TextGrid", {"sentence": [Interval("so", 1.0, 2.0)]}, SECONDS)
+    write_textgrid(root / "words.TextGrid", {"sentence": [Interval("so", 1.0, 2.0)]}, SECONDS)
     refused(lambda: opened(root).check(), "words.TextGrid", "'word'", "'sentence'", "expected")
-    write(root / "words.TextGrid", {"word": [Interval("so", 1.0, 2.0), Interval("on", 99.0, 100.0)]}, SECONDS)
+    write_textgrid(root / "words.TextGrid", {"word": [Interval("so", 1.0, 2.0), Interval("on", 99.0, 100.0)]}, SECONDS)
     audio = tiny.sound(5, SECONDS)
     audio[16_000 * 50 : 16_000 * 62] = 0
     soundfile.write(root / "sound.flac", audio, 16_000)
@@ -214,7 +216,7 @@ def test_planted_regions_are_predicted_and_others_are_not(study):
 
 
 def test_table_of_the_study_finds_what_was_planted_and_leaves_out_the_broken_file(study, root):
-    features = load_arrays(stages.extract_features(study, RUN))["alice"]
+    features = load_arrays(extract_layers(study, [RUN])[0])["alice"]
     assert features.shape == (3, 2 + N_ROWS, 16)
     design = detrend(design_matrix(features[1], (1, 2)), TR, 128.0)
     evoked = design @ np.random.default_rng(8).standard_normal(design.shape[1])
@@ -226,6 +228,7 @@ def test_table_of_the_study_finds_what_was_planted_and_leaves_out_the_broken_fil
     save(root, "s33", constant())
     lines = []
     with tiny.listening(lines.append):
+        extract_layers(study, [RUN])
         table = pd.read_csv(align_alice(study, RUN))
     assert any(line.startswith("left out:") and "s33" in line and "constant" in line for line in lines)
     assert sorted(set(table.participant)) == sorted((*PEOPLE, "group"))
@@ -241,10 +244,10 @@ def test_table_of_the_study_finds_what_was_planted_and_leaves_out_the_broken_fil
 
 
 def test_features_are_read_again_when_the_scans_have_another_length(study, root):
-    stages.extract_features(study, RUN)
+    extract_layers(study, [RUN])[0]
     for number, participant in enumerate(PEOPLE):
         save(root, participant, courses(number)[:-5])
-    features = load_arrays(stages.extract_features(study, RUN))["alice"]
+    features = load_arrays(extract_layers(study, [RUN])[0])["alice"]
     assert features.shape[1] == 2 + N_ROWS - 5
 
 
@@ -256,6 +259,7 @@ def test_features_lose_the_same_slow_drift_as_the_responses(study, monkeypatch):
         return [(p, roi, 0.0, 1.0) for p in (*people, "group") for roi in REGIONS]
 
     monkeypatch.setattr(alice_stage, "score_design", keep)
+    extract_layers(study, [RUN])
     align_alice(study, RUN)
     features = load_arrays(study.features_file(RUN))["alice"]
     assert len(designs) == len(features)
@@ -271,7 +275,7 @@ def test_real_folder_gives_17_participants_without_s33_and_the_correlations_of_i
     tiny.one_sentence(dataset.left_out["s33"], "s33-timecourses.txt", "a constant value")
     kept = np.stack([detrend(dataset.responses(p), TR, 128.0) for p in dataset.participants])
     assert kept.shape == (17, 362, 6)
-    found = encoding.leave_one_out_correlation(kept)
+    found = leave_one_out_correlation(kept)
     by_hand = np.stack([high_passed_by_hand(dataset.responses(p), TR, 128.0) for p in dataset.participants])
     np.testing.assert_allclose(found, leave_one_out_by_hand(by_hand), atol=1e-6)
     of_all_27 = np.array([0.25, 0.20, 0.38, 0.23, 0.22, 0.18])

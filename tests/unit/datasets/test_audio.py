@@ -3,11 +3,9 @@ import os
 import numpy as np
 import pytest
 import soundfile
-from braintuning.datasets.audio import RATE, read_audio, require_signal, scale_pitch, write_wav
+from braintuning.datasets.audio import RATE, read_audio, require_signal, write_wav
 from braintuning.errors import InputError
 from scipy.io import wavfile
-from scipy.linalg import solve_toeplitz
-from scipy.signal import lfilter
 
 
 def tone(frequency, rate, seconds, amplitude=0.5):
@@ -109,7 +107,7 @@ def test_empty_file_and_file_without_samples(tmp_path):
 def test_not_a_sound_file(tmp_path):
     path = tmp_path / "story.wav"
     path.write_text("Once upon a time there was no sound at all.")
-    assert "not a sound file" in refusal(path)
+    assert "not an audio file" in refusal(path)
 
 
 def test_samples_that_are_not_finite_are_counted_and_placed(tmp_path):
@@ -154,7 +152,7 @@ def test_hole_at_the_end_and_limit_of_silence():
     audio[20 * RATE :] = 0
     with pytest.raises(InputError, match=r"20\.00 s to 30\.00 s"):
         require_signal(audio, "story.wav")
-    require_signal(audio, "story.wav", longest_silence=10.1)
+    require_signal(audio[: -RATE // 10], "story.wav")
 
 
 def test_only_the_asked_part_has_to_have_sound():
@@ -180,75 +178,3 @@ def test_hole_survives_resampling(tmp_path):
     soundfile.write(path, np.stack([samples, samples], 1), 44_100)
     with pytest.raises(InputError, match=r"from 1\.\d\d s to 1[12]\.\d\d s"):
         require_signal(read_audio(path), path)
-
-
-def vowel(f0, rate, seconds, formants=((700, 90), (1800, 120))):
-    """A pulse train through two resonators, and the fundamental frequency of every sample."""
-    n = round(rate * seconds)
-    track = np.full(n, float(f0))
-    pulses = np.zeros(n)
-    pulses[:: round(rate / f0)] = 1
-    voice = pulses
-    for frequency, bandwidth in formants:
-        radius = np.exp(-np.pi * bandwidth / rate)
-        voice = lfilter([1], [1, -2 * radius * np.cos(2 * np.pi * frequency / rate), radius**2], voice)
-    return (0.3 * voice / np.abs(voice).max()).astype(np.float32), track
-
-
-def pitch(audio, rate):
-    similarity = np.correlate(audio, audio, "full")[len(audio) - 1 :]
-    lags = np.arange(round(rate / 500), round(rate / 60))
-    return rate / lags[similarity[lags].argmax()]
-
-
-def resonances(audio, rate):
-    """Peaks of the spectral envelope near 700 and 1800 Hz, from linear prediction by the autocorrelation method."""
-    audio = audio * np.hanning(len(audio))
-    r = np.correlate(audio, audio, "full")[len(audio) - 1 :][:13]
-    polynomial = np.r_[1, -solve_toeplitz(r[:-1], r[1:])]
-    frequencies = np.linspace(0, rate / 2, 6000)
-    z = np.exp(-2j * np.pi * np.outer(frequencies / rate, np.arange(13)))
-    envelope = 1 / np.abs(z @ polynomial)
-    return [frequencies[(band := np.abs(frequencies - f) < 350)][envelope[band].argmax()] for f in (700, 1800)]
-
-
-@pytest.mark.parametrize("factor", [0.6, 0.8, 1.0, 1.25, 1.6])
-def test_scaled_pitch_keeps_resonances_and_duration(factor):
-    audio, track = vowel(150, 12_000, 1.0)
-    moved = scale_pitch(audio, track, 12_000, factor)
-    assert moved.shape == audio.shape
-    assert moved.dtype == np.float32
-    inner = moved[3000:9000]
-    assert pitch(inner, 12_000) == pytest.approx(150 * factor, rel=0.015)
-    np.testing.assert_allclose(resonances(inner, 12_000), [700, 1800], rtol=0.06)
-
-
-def test_pitch_factor_of_one_changes_nothing_but_the_grid():
-    audio, track = vowel(150, 12_000, 1.0)
-    moved = scale_pitch(audio, track, 12_000, 1.0)
-    similarity = np.correlate(audio[3000:9000], moved[2900:9100], "valid") / np.sum(audio[3000:9000] ** 2)
-    assert similarity.max() == pytest.approx(1, abs=0.02)
-
-
-def test_scaled_pitch_leaves_whispered_sound_alone():
-    rng = np.random.default_rng(6)
-    audio, track = vowel(150, 12_000, 2.0)
-    audio[12_000:] = rng.normal(0, 0.05, 12_000)
-    track[12_000:] = 0
-    moved = scale_pitch(audio, track, 12_000, 0.7)
-    before, after = (np.sqrt(np.mean(sound[13_000:23_000] ** 2)) for sound in (audio, moved))
-    assert after == pytest.approx(before, rel=0.15)
-    assert np.abs(moved[12_400:]).max() < 0.4
-    assert pitch(moved[3000:11_000], 12_000) == pytest.approx(105, rel=0.015)
-
-
-@pytest.mark.parametrize("factor", [0.6, 1.5])
-def test_every_period_keeps_its_pulse(factor):
-    track = np.full(12_000, 150.0)
-    audio = np.zeros(12_000, np.float32)
-    audio[33::80] = 0.5
-    moved = scale_pitch(audio, track, 12_000, factor)[1000:11_000]
-    period = int(80 / factor) + 2
-    peaks = [moved[start : start + period].max() for start in range(0, len(moved) - period, period)]
-    assert min(peaks) > 0.45
-    assert np.sum(moved > 0.45) == pytest.approx(10_000 / 80 * factor, rel=0.05)

@@ -13,9 +13,10 @@ from braintuning import datasets
 from braintuning.datasets.alice import AliceDataset
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.datasets.textgrid import Interval, write
+from braintuning.datasets.textgrid import Interval
+from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.pipeline import check as check_stage
-from braintuning.pipeline import steps as stages
+from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.results import load_arrays
 from braintuning.study import load_study
 from nibabel.cifti2 import BrainModelAxis, SeriesAxis
@@ -45,7 +46,7 @@ def study(tmp_path, module, monkeypatch):
     for number, story in enumerate(STORIES):
         soundfile.write(root / f"{story}.wav", tiny.sound(number, ROWS * TR + 1), 16_000)
         words = [Interval("and", float(s), float(s) + 0.5) for s in range(1, 30)]
-        write(root / f"{story}.TextGrid", {"word": words, "phone": words}, ROWS * TR + 1)
+        write_textgrid(root / f"{story}.TextGrid", {"word": words, "phone": words}, ROWS * TR + 1)
         signal = rng.standard_normal((ROWS, 59_422), dtype=np.float32)
         for run in range(1, 4 if story == "kitchen" else 2):
             heard = signal + 0.5 * rng.standard_normal(signal.shape, dtype=np.float32)
@@ -75,9 +76,9 @@ def test_what_alice_has_of_the_interface_means_the_same():
 
 
 def test_a_study_runs_on_the_example(study):
-    dataset = check_stage.check(study, lambda *_: None)
+    dataset = check_stage.check(study)
     assert dataset.participants == ("sub-01",)
-    ceiling = load_arrays(stages.measure_ceiling(study, "sub-01", lambda *_: None))["ceiling"]
+    ceiling = load_arrays(measure_ceiling(study, "sub-01"))["ceiling"]
     assert ceiling.shape == (59_412,)
     assert np.nanmedian(ceiling) == pytest.approx(np.sqrt(1 / (1 + 0.25 / 3)), abs=0.03)
 

@@ -8,7 +8,8 @@ import tiny
 from braintuning.cortex.regions import hcp_mmp_labels
 from braintuning.cortex.surface import fs_lr
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.datasets.textgrid import Interval, write
+from braintuning.datasets.textgrid import Interval
+from braintuning.demo.textgrid_writer import write_textgrid
 from tiny import N_ROWS, N_VOXELS, PARTICIPANTS, STORIES, TEST, TRAIN, refused
 
 
@@ -221,7 +222,7 @@ def test_a_file_with_more_broken_voxels_than_a_brain_has_is_refused(dataset, fil
 
 def test_a_tier_without_a_word_is_refused(dataset, files):
     labels = [Interval(label, float(s), s + 0.5) for s, label in enumerate(("sp", "{NS}", "", "br"))]
-    write(files.grid("orchard"), {"word": labels, "phone": labels}, tiny.SECONDS)
+    write_textgrid(files.grid("orchard"), {"word": labels, "phone": labels}, tiny.SECONDS)
     refused(lambda: check(dataset), files.grid("orchard"), "no word", "expected")
 
 

@@ -4,7 +4,7 @@ import tracemalloc
 import h5py
 import numpy as np
 import pytest
-from braintuning.datasets.responses import broken_columns, read_responses, require_usable, stored_shape
+from braintuning.datasets.responses import invalid_columns, read_responses, require_usable, stored_shape
 from tiny import refused
 
 ROWS, VOXELS = 43, 700
@@ -54,9 +54,9 @@ def test_memory_stays_far_below_what_is_stored(tmp_path):
 def test_a_voxel_that_starts_to_vary_late_is_whole_and_one_that_never_does_is_broken():
     responses = np.random.default_rng(0).standard_normal((40, 5))
     responses[:39, 2] = 1.5
-    assert not broken_columns(responses).any()
+    assert not invalid_columns(responses).any()
     responses[39, 2] = 1.5
-    assert np.flatnonzero(broken_columns(responses)).tolist() == [2]
+    assert np.flatnonzero(invalid_columns(responses)).tolist() == [2]
 
 
 def test_broken_are_the_columns_with_a_nan_and_the_constant_ones():
@@ -67,11 +67,11 @@ def test_broken_are_the_columns_with_a_nan_and_the_constant_ones():
     responses[:30, 9] = np.nan
     expected = [np.isnan(c).any() or len(set(c.tolist())) == 1 for c in responses.T]
     assert sum(expected) == 7
-    assert broken_columns(responses).tolist() == expected
+    assert invalid_columns(responses).tolist() == expected
 
 
 def test_two_rows_are_enough_to_vary():
-    assert not broken_columns(np.array([[0.0, 1.0], [1.0, 0.0]])).any()
+    assert not invalid_columns(np.array([[0.0, 1.0], [1.0, 0.0]])).any()
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0])

@@ -10,9 +10,8 @@ import pytest
 from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
 from braintuning.cortex.surface import fs_lr
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.demo import dataset as simulated_dataset
-from braintuning.demo import listeners as simulate
-from braintuning.demo import stories as meaning
+from braintuning.demo import dataset as simulated
+from braintuning.demo import listeners, stories
 from braintuning.demo.listeners import SPACES
 from braintuning.study.settings import Simulation
 from scipy.spatial import cKDTree
@@ -38,13 +37,13 @@ def texts(tmp_path_factory, coarse):
     folder = tmp_path_factory.mktemp("texts")
     with pytest.MonkeyPatch.context() as patch:
         for story in STORIES:
-            (folder / f"{story}.txt").write_text(meaning.story_text(story, WORDS_PER_STORY))
-        patch.setattr(meaning, "STORY_TEXTS", folder)
+            (folder / f"{story}.txt").write_text(stories.story_text(story, WORDS_PER_STORY))
+        patch.setattr(stories, "STORY_TEXTS", folder)
         yield folder
 
 
 def write(root, stories=STORIES, repeated=STORIES, settings=SETTINGS, participants=PARTICIPANTS, tr=TR):
-    simulated_dataset.write_dataset(root, participants, stories, repeated, tr, settings)
+    simulated.write_dataset(root, participants, stories, repeated, tr, settings)
     return root
 
 
@@ -158,7 +157,7 @@ def test_truth_fitted_to_responses_reaches_the_noise_ceiling_where_it_was_plante
 def test_truth_fitted_to_responses_finds_nothing_elsewhere(recovered, root):
     participant, r, ceiling = recovered
     outside = truth(root, participant, "signal_share") == 0
-    planted = np.any([group(root, participant, region) for region in simulate.SHARES], axis=0)
+    planted = np.any([group(root, participant, region) for region in listeners.SHARES], axis=0)
     np.testing.assert_array_equal(outside, ~planted)
     assert outside.mean() > 0.7
     assert abs(r[outside].mean()) < 0.03 and np.abs(r[outside]).mean() < 0.15 and ceiling[outside].mean() < 0.25
@@ -200,10 +199,10 @@ def test_shares_of_a_signal_are_recovered_by_regression_on_features_that_do_not_
     rng = np.random.default_rng(0)
     drawn = np.linalg.qr(rng.standard_normal((400, 12)))[0] * np.sqrt(400)
     spaces = dict(zip(SPACES, np.split(drawn, 3, axis=1), strict=True))
-    weights = {s: simulate.tune_to_unit_variance(rng.standard_normal((4, 50)), spaces[s]) for s in SPACES}
+    weights = {s: listeners.scaled_to_unit_variance(rng.standard_normal((4, 50)), spaces[s]) for s in SPACES}
     shares = rng.dirichlet([1, 1, 1], 50).astype(np.float32)
-    listener = simulate.Listener(np.full(50, "A1"), shares, np.full(50, 0.3, np.float32), weights)
-    made = simulate.signal(listener, spaces)
+    listener = listeners.Listener(np.full(50, "A1"), shares, np.full(50, 0.3, np.float32), weights)
+    made = listeners.signal(listener, spaces)
     fitted = np.linalg.lstsq(drawn, made, rcond=None)[0]
     for i in range(3):
         part = drawn[:, 4 * i : 4 * i + 4] @ fitted[4 * i : 4 * i + 4]
@@ -213,15 +212,15 @@ def test_shares_of_a_signal_are_recovered_by_regression_on_features_that_do_not_
 def test_signal_share_is_the_part_of_a_presentations_variance_that_repeats_share():
     rng = np.random.default_rng(0)
     share = np.array([0.0, 0.1, 0.3, 0.6], np.float32)
-    listener = simulate.Listener(np.full(4, "A1"), np.zeros((4, 3), np.float32), share, {})
+    listener = listeners.Listener(np.full(4, "A1"), np.zeros((4, 3), np.float32), share, {})
     heard = rng.standard_normal((4000, 4))
-    one, two = simulate.measure(heard, listener, 2, rng)
+    one, two = listeners.responses(heard, listener, 2, rng)
     np.testing.assert_allclose(correlation(one, two), share, atol=0.05)
     np.testing.assert_allclose(correlation(one, heard), np.sqrt(share), atol=0.05)
 
 
 def test_noise_is_autoregressive_with_the_coefficient_that_is_set():
-    noise = simulate.coloured_noise(3000, 40, np.random.default_rng(0)).astype(np.float64)
+    noise = listeners.autoregressive_noise(3000, 40, np.random.default_rng(0)).astype(np.float64)
     for lag in (1, 2, 3):
         found = np.mean([np.corrcoef(c[lag:], c[:-lag])[0, 1] for c in noise.T])
         assert found == pytest.approx(0.35**lag, abs=0.01)
@@ -251,7 +250,7 @@ def test_a_track_is_convolved_with_the_canonical_response():
     response = double_gamma(np.arange(0, 32, 0.1))
     response /= response.sum()
     times = np.array([0.1, 3.0, 25.25, 61.37, 90.0])
-    found = simulate.haemodynamic(track, times)
+    found = listeners.haemodynamic(track, times)
     for column in range(2):
         centred = track[:, column] - track[:, column].mean()
         slow = np.convolve(centred, response)[:900]
@@ -263,7 +262,7 @@ def test_an_event_is_felt_five_seconds_later_and_never_before():
     track = np.zeros((600, 1))
     track[200] = 1.0
     times = np.arange(0.5, 60, 0.5)
-    felt = simulate.haemodynamic(track, times)[:, 0] - simulate.haemodynamic(np.zeros((600, 1)), times)[:, 0]
+    felt = listeners.haemodynamic(track, times)[:, 0] - listeners.haemodynamic(np.zeros((600, 1)), times)[:, 0]
     felt -= felt[times < 20].mean() * (times < 20)
     assert times[felt.argmax()] == pytest.approx(25.0, abs=0.5)
     assert times[felt.argmin()] == pytest.approx(36, abs=2.0)
@@ -272,12 +271,12 @@ def test_an_event_is_felt_five_seconds_later_and_never_before():
 def test_spaces_are_spectrum_articulation_and_meaning_of_what_is_said_now(dataset, texts):
     story = STORIES[0]
     audio, words, phones = dataset.audio(story), dataset.words(story), dataset.phones(story)
-    spaces = simulate.feature_spaces(audio, words, phones, 3)
+    spaces = listeners.feature_spaces(audio, words, phones, 3)
     n_steps = len(audio) // 1600
     assert {s: v.shape for s, v in spaces.items()} == {
         "spectrum": (n_steps, 32), "articulation": (n_steps, 22), "meaning": (n_steps, 3),
     }  # fmt: skip
-    vectors = meaning.word_vectors(3)
+    vectors = stories.word_vectors(3)
     for step in (20, 333, 600):
         begin, end = step * 0.1, step * 0.1 + 0.1
         expected = sum(vectors[w.label] * max(0, min(w.end, end) - max(w.start, begin)) / 0.1 for w in words)
@@ -300,10 +299,10 @@ def test_two_listeners_differ_in_borders_clarity_tuning_and_noise(root, dataset)
 
 
 def test_borders_on_the_whole_cortex_move_by_about_three_degrees(monkeypatch):
-    monkeypatch.setattr(simulate, "fs_lr", fs_lr)
-    monkeypatch.setattr(simulate, "hcp_mmp_labels", hcp_mmp_labels)
-    monkeypatch.setattr(simulate, "BORDER_SHIFT_DEGREES", 3.0)
-    labels, moved = hcp_mmp_labels()[fs_lr().cortex], simulate.shifted_labels(np.random.default_rng(0))
+    monkeypatch.setattr(listeners, "fs_lr", fs_lr)
+    monkeypatch.setattr(listeners, "hcp_mmp_labels", hcp_mmp_labels)
+    monkeypatch.setattr(listeners, "BORDER_SHIFT_DEGREES", 3.0)
+    labels, moved = hcp_mmp_labels()[fs_lr().cortex], listeners.shifted_labels(np.random.default_rng(0))
     assert moved.shape == (59_412,)
     assert set(labels[labels != ""]) <= set(moved)
     assert 0.05 < (labels != moved).mean() < 0.5
@@ -316,7 +315,9 @@ def test_borders_on_the_whole_cortex_move_by_about_three_degrees(monkeypatch):
 def test_tuning_varies_smoothly_over_the_cortex(root, coarse):
     weights = truth(root, "SIM01", "weights/meaning")[0]
     points, faces = coarse.sphere["left"], coarse.inflated["left"][1]
-    full = coarse.expand(weights)[: len(points)]
+    full = np.full(coarse.n_vertices, np.nan)
+    full[coarse.cortex] = weights
+    full = full[: len(points)]
     neighbours = np.array([full[faces[:, 0]], full[faces[:, 1]]])
     neighbours = neighbours[:, np.isfinite(neighbours).all(axis=0)]
     assert np.corrcoef(neighbours)[0, 1] > 0.8
@@ -346,22 +347,22 @@ def test_same_seed_gives_identical_files_whoever_else_is_simulated_and_another_s
 
 
 def test_words_of_like_meaning_lie_together_and_components_have_unit_variance(texts):
-    vectors = meaning.word_vectors(5)
+    vectors = stories.word_vectors(5)
     every = np.stack(list(vectors.values()))
     np.testing.assert_allclose(every.std(axis=0), 1, rtol=1e-4)
     np.testing.assert_allclose(np.corrcoef(every.T), np.eye(5), atol=1e-3)
-    said = {word for story in STORIES for word in meaning.words_of(meaning.story_text(story))}
+    said = {word for story in STORIES for word in stories.words_of(stories.story_text(story))}
     assert set(vectors) == said
 
 
 def test_a_text_is_cut_at_the_last_sentence_that_fits():
-    text = meaning.story_text("lighthouse", 40)
+    text = stories.story_text("lighthouse", 40)
     assert text.endswith(".") and len(text.split()) <= 40
-    refused(lambda: meaning.story_text("lighthouse", 2), "lighthouse", "expected")
+    refused(lambda: stories.story_text("lighthouse", 2), "lighthouse", "expected")
 
 
 def test_an_unknown_story_is_named_before_anything_is_spoken(tmp_path, monkeypatch):
-    monkeypatch.setattr(simulated_dataset, "speak", lambda *_, **__: pytest.fail("spoke"))
+    monkeypatch.setattr(simulated, "speak", lambda *_, **__: pytest.fail("spoke"))
     refused(lambda: write(tmp_path / "ds", stories=("lighthouse", "nosuch")), "nosuch", "expected one of", "lighthouse")
     assert not (tmp_path / "ds").exists()
 
@@ -386,8 +387,8 @@ def test_a_run_killed_half_way_leaves_no_dataset(tmp_path, texts, monkeypatch):
     def die(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(simulated_dataset, "_write_participant", die)
-    monkeypatch.setattr(simulated_dataset, "_write_stimulus", lambda *_: ({s: np.eye(9) for s in SPACES}, 29))
+    monkeypatch.setattr(simulated, "_write_participant", die)
+    monkeypatch.setattr(simulated, "_write_stimulus", lambda *_: ({s: np.eye(9) for s in SPACES}, 29))
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "ds")
     assert not list(tmp_path.iterdir())

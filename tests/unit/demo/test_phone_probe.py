@@ -14,10 +14,10 @@ from braintuning.demo.phone_probe import (
     probe_table,
     real_recordings,
     real_split,
-    spoken_recordings,
+    synthesised_recordings,
+    write_card,
 )
 from braintuning.demo.pretraining import Pretraining, save_small
-from braintuning.demo.pretraining_card import write_card
 from braintuning.demo.pretraining_corpus import held_out_speakers, real_speakers
 from braintuning.demo.voices import VOICES
 from braintuning.errors import InputError
@@ -100,7 +100,7 @@ def test_bad_input():
 
 def test_synthesis_is_labelled_piece_by_piece():
     text = "The old man walked home. " * 8
-    recordings = spoken_recordings([text], [VOICES["judith"]], seed=0)
+    recordings = synthesised_recordings([text], [VOICES["judith"]], seed=0)
     assert len(recordings) >= 2 and {r.speaker for r in recordings} == {"judith"}
     assert all(len(r.audio) <= 160_000 for r in recordings)
     for recording in recordings:
@@ -113,14 +113,14 @@ def test_synthesis_is_labelled_piece_by_piece():
 def test_held_out_speakers_are_never_in_training(shared):
     folder = shared / "data" / "librispeech"
     train, test = real_split(folder)
-    trained, unseen = {entry["speaker"] for entry in train}, {entry["speaker"] for entry in test}
+    trained, unseen = {u.speaker for u in train}, {u.speaker for u in test}
     assert not trained & unseen
     assert len(unseen) > 45
     assert not trained & held_out_speakers(real_speakers(folder))
-    assert sum(entry["file"].startswith("test-other/") for entry in test) >= 49
+    assert sum(u.file.parent.name == "test-other" for u in test) >= 49
     assert not trained & {"1688", "2033", "2609", "3080", "367"}
-    recording = real_recordings(folder, test[:1])[0]
-    assert recording.speaker == test[0]["speaker"] and 0.3 < (recording.phones != -1).mean() < 1
+    recording = real_recordings(test[:1])[0]
+    assert recording.speaker == test[0].speaker and 0.3 < (recording.phones != -1).mean() < 1
 
 
 @pytest.mark.parametrize("name", ["hubert-small", "wav2vec2-small"])

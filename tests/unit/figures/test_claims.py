@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from braintuning.figures import claim_evidence, claim_measures, claims
-from braintuning.figures.claim_notes import too_small
-from braintuning.figures.paper_claims import CLAIMS, FIFTH, IMPACT, MEASURES, PREFERENCE, RISE, SCORE, Claim
+from braintuning.figures import claims, evidence, impact, panels, preference, tables, tasks
+from braintuning.figures.claims import CLAIMS, too_small
+from braintuning.figures.evidence import FIFTH, IMPACT, MEASURES, PREFERENCE, RISE, SCORE, Claim
 from braintuning.results import REPOSITORY
 from braintuning.study import load_study
 
@@ -146,7 +146,7 @@ def test_a_model_of_nobody_counts_for_everybody():
     table = pd.DataFrame(
         {"participant": ["", "SIM02"], "condition": ["pretrained", "brain-tuned"], "value": [1.0, 2.0]}
     )
-    spread = claim_measures.for_everybody(table, study)
+    spread = evidence.for_everybody(table, study)
     assert list(zip(spread["participant"], spread["value"], strict=True)) == [("SIM01", 1), ("SIM02", 1), ("SIM02", 2)]
 
 
@@ -165,9 +165,9 @@ def within_rows(monkeypatch, p, values=(0.4, 0.5, 0.6)):
     def within(study, dataset, participant, backbone, condition, roi, against, other):
         asked.append((participant, backbone, condition, roi, against, other))
         row = {"difference": np.mean(values), "p": p[participant], "block_values": np.array(values)}
-        return row | dict(zip(("low_blocks", "high_blocks"), claim_evidence.stats.mean_interval(values), strict=True))
+        return row | dict(zip(("low_blocks", "high_blocks"), evidence.stats.mean_interval(values), strict=True))
 
-    monkeypatch.setattr(claim_evidence.comparison, "within_participant", within)
+    monkeypatch.setattr(evidence.compare, "within_participant", within)
     return asked
 
 
@@ -177,7 +177,7 @@ def test_few_participants_are_tested_one_by_one(monkeypatch):
     table = planted(study, 0.5, "late_language")
     judged = claims.judge(study, {"alignment": table}, (claim_of("alignment", 1, "late_language"),), dataset=object())
     assert judged["p"].to_list() == pytest.approx([0.004] * len(study.tuned_backbones))
-    assert set(judged["test"]) == {claim_evidence.EVERY} and set(judged["verdict"]) == {"supported"}
+    assert set(judged["test"]) == {evidence.EVERY} and set(judged["verdict"]) == {"supported"}
     backbone = study.tuned_backbones[0]
     assert asked[0] == ("SIM01", backbone, "brain-tuned", "late_language", "pretrained", backbone)
     half = 4.302653 * 0.1 / np.sqrt(3)
@@ -195,7 +195,7 @@ def test_no_change_falls_with_the_first_participant_and_is_never_supported(monke
     claim = claim_of("alignment", 0, "primary_auditory")
     judged = claims.judge(study, {"alignment": table}, (claim,), dataset=object())
     assert judged["p"].to_numpy() == pytest.approx(min(1, 3 * min(p)))
-    assert set(judged["test"]) == {claim_evidence.ANY} and set(judged["verdict"]) == {verdict}
+    assert set(judged["test"]) == {evidence.ANY} and set(judged["verdict"]) == {verdict}
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_what_improves_nothing_may_harm(effect, verdict):
 def test_few_participants_have_an_interval_of_students(measure):
     study = study_of(LISTENERS[:4])
     judged = claims.judge(study, {measure: planted(study, -0.5)}, (claim_of(measure, -1),))
-    assert set(judged["verdict"]) == {"supported"} and set(judged["test"]) == {claim_evidence.T_TEST}
+    assert set(judged["verdict"]) == {"supported"} and set(judged["test"]) == {evidence.T_TEST}
     table = planted(study, -0.5).pivot(index=["backbone", "participant"], columns="condition", values="value")
     for row in judged.itertuples():
         change = (table["brain-tuned"] - table["pretrained"]).loc[row.backbone]
@@ -247,7 +247,7 @@ def test_rise_is_the_last_layer_over_the_middle_one_of_each_backbone():
         for layer, value in enumerate(curve)
     ]
     table = pd.DataFrame(rows, columns=["backbone", "condition", "participant", "layer", "roi", "alignment"])
-    found = claim_measures.rise(table).set_index("backbone")["value"]
+    found = evidence.rise(table).set_index("backbone")["value"]
     assert found["a"] == pytest.approx(-0.2) and found["b"] == pytest.approx(0.2)
 
 
@@ -259,10 +259,10 @@ def test_a_fifth_of_the_data_is_set_beside_all_of_it():
         for layer in (0, 1)
     ]
     columns = ["backbone", "condition", "participant", "layer", "roi", "hours", "alignment"]
-    found = claim_measures.a_fifth(pd.DataFrame(rows, columns=columns)).set_index("condition")["value"]
+    found = evidence.a_fifth(pd.DataFrame(rows, columns=columns)).set_index("condition")["value"]
     assert found.to_dict() == pytest.approx({"pretrained": 0.91, "multi-brain-tuned": 0.61})
     study = study_of(["SIM01", "SIM02", "SIM03"])
-    table = claim_measures.a_fifth(pd.DataFrame(rows, columns=columns)).assign(backbone=study.figure_backbone)
+    table = evidence.a_fifth(pd.DataFrame(rows, columns=columns)).assign(backbone=study.figure_backbone)
     judged = claims.judge(study, {FIFTH: table}, tuple(c for c in CLAIMS if c.measure == FIFTH))
     assert judged["effect"].to_list() == pytest.approx([-0.3]) and set(judged["verdict"]) == {"too few participants"}
 
@@ -272,7 +272,7 @@ def test_mean_scores_add_the_errors_of_tasks_that_hear_the_same_speakers():
     rows += [("m", "pretrained", "", "intent", "two", 0.9)]
     table = pd.DataFrame(rows, columns=["backbone", "condition", "participant", "task", "corpus", "value"])
     table = table.assign(low=table["value"] - 1.959964 * 0.03, high=table["value"] + 1.959964 * 0.03)
-    (row,) = claim_measures.mean_score(table).itertuples()
+    (row,) = evidence.mean_score(table).itertuples()
     assert row.value == pytest.approx(0.5) and row.spread == pytest.approx(np.hypot(0.06, 0.03) / 3)
 
 
@@ -293,19 +293,19 @@ def test_a_note_says_where_a_model_is_too_small_and_why(study, tmp_path, mfcc, e
 
 
 def test_every_claim_is_judged_on_the_tables_of_the_whole_grid(monkeypatch):
-    folder, measures = REPOSITORY / "figures" / "demo-full", claim_measures
+    folder = REPOSITORY / "figures" / "demo-full"
 
     def stored(name):
         return lambda *_: pd.read_csv(folder / f"{name}.csv").fillna({"participant": ""})
 
-    for figure, name in (("figure2", "fig2"), ("figure3", "fig3"), ("figure4", "fig4"), ("figure5", "fig5")):
-        monkeypatch.setattr(getattr(measures, figure), "gather", stored(name))
-    monkeypatch.setattr(measures.figure5, "compare", stored("fig5_statistics"))
-    monkeypatch.setattr(measures, "gather_amounts", stored("figB1"))
+    for module, name in ((tables, "fig2"), (impact, "fig3"), (tasks, "fig4"), (preference, "fig5")):
+        monkeypatch.setattr(module, "gather", stored(name))
+    monkeypatch.setattr(preference, "compare", stored("fig5_statistics"))
+    monkeypatch.setattr(panels, "gather_amounts", stored("figB1"))
     whole = load_study("demo-full")
-    tables = measures.measured(whole)
-    assert tuple(sorted(tables)) == tuple(sorted(MEASURES))
-    judged = claims.judge(whole, tables)
+    found = evidence.gather(whole)
+    assert tuple(sorted(found)) == tuple(sorted(MEASURES))
+    judged = claims.judge(whole, found)
     assert set(judged["claim"]) == {claim.text for claim in CLAIMS}
     tested = judged[(judged["measure"] != "alignment") & (judged["n_participants"] > 1)]
     assert tested["p"].notna().all() and (tested["low"] <= tested["high"]).all()

@@ -1,25 +1,19 @@
 """Each figure as a whole, drawn from planted tables: against a picture of it, and its texts apart and on the page."""
 
-import inspect
+import subprocess
+import sys
+from importlib.resources import files
 from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from braintuning.cortex.brainplot import Reliability
+from braintuning.cortex.colours import Reliability
 from braintuning.cortex.regions import hcp_mmp_labels, members
 from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr
-from braintuning.figures import ceilings as figure_a1
-from braintuning.figures import claims
-from braintuning.figures import impact as figure3
-from braintuning.figures import joint as figure_multi
-from braintuning.figures import panels as figure_appendix
-from braintuning.figures import preference as figure5
-from braintuning.figures import style as plots
-from braintuning.figures import tables as figure2
-from braintuning.figures import tasks as figure4
+from braintuning.figures import alignment, claims, impact, panels, preference, style, tables, tasks
 from braintuning.lowlevel.features import FROM_TIER
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.probes.tasks import TASKS
@@ -44,19 +38,14 @@ def alignments(study, layers=3):
     rows = []
     for participant, run in study.alignments():
         for layer in range(layers):
-            for height, roi in enumerate(figure2.REGIONS):
+            for height, roi in enumerate(style.REGIONS):
                 rank = study.conditions.index(run.condition)
                 value = 0.1 + 0.02 * rank + 0.05 * layer + 0.2 * height + 0.01 * study.participants.index(participant)
                 rows.append((participant, run.backbone, run.condition, layer, roi, value))
     table = pd.DataFrame(rows, columns=["participant", "backbone", "condition", "layer", "roi", "alignment"])
     table = table.assign(hours=(1 + table["layer"]) / 10, r_percent=100 * table["alignment"])
-    lost = (table["condition"] == "stimulus-tuned") & (table["roi"] == figure2.REGIONS[0])
+    lost = (table["condition"] == "stimulus-tuned") & (table["roi"] == style.REGIONS[0])
     return table.assign(r_percent=table["r_percent"].where(~lost), n_layers=layers, n_voxels=100, phones=FROM_TIER)
-
-
-def called(draw, **known):
-    """`draw` with those of the arguments that it names."""
-    return draw(**{name: value for name, value in known.items() if name in inspect.signature(draw).parameters})
 
 
 def cortex_maps(monkeypatch):
@@ -67,10 +56,9 @@ def cortex_maps(monkeypatch):
         0.8 * (members(labels, "late_language") | members(labels, "early_auditory")), "ceiling", 0.4, 0.6
     )
     change = np.where(surface.cortex, change, np.nan)
-    for module in (figure2, figure3):
-        monkeypatch.setattr(module, "reliability", lambda *_: ceiling)
-    monkeypatch.setattr(figure2, "change_map", lambda *_, **__: change)
-    monkeypatch.setattr(figure3, "change_map", lambda *_, **__: -change)
+    monkeypatch.setattr(tables, "reliability", lambda *_: ceiling)
+    monkeypatch.setattr(tables, "alignment_map", lambda *_, **__: change)
+    monkeypatch.setattr(impact, "change_map", lambda *_: -change)
     return SimpleNamespace(cortex=lambda participant: fs_lr_cortex_of_vertices())
 
 
@@ -79,22 +67,18 @@ def fig2(study, monkeypatch):
     stars = pd.DataFrame([row]).assign(
         participant="all", n_participants=8, family="over participants", q=0.01, star=True
     )
-    known = dict(
-        table=alignments(study), statistics=stars, dataset=cortex_maps(monkeypatch), backbone="whisper-tiny.en"
-    )
-    return called(figure2.draw, study=study, note=NOTE, who="", **known)
+    return alignment.draw(study, alignments(study), stars, cortex_maps(monkeypatch), NOTE)
 
 
 def fig3(study, monkeypatch):
     table = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
     statistics = pd.DataFrame(columns=["feature", "q", "roi", "backbone", "condition"])
-    known = dict(table=table, statistics=statistics, dataset=cortex_maps(monkeypatch))
-    return called(figure3.draw, study=study, note=NOTE, who="", **known)
+    return impact.draw(study, table, statistics, cortex_maps(monkeypatch), NOTE)
 
 
 def fig3_features(study, monkeypatch):
     table = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
-    return called(figure3.draw_features, study=study, table=table, note=NOTE, who="")
+    return impact.draw_features(study, table, NOTE)
 
 
 def fig4(study, monkeypatch):
@@ -116,7 +100,7 @@ def fig4(study, monkeypatch):
     table["metric"] = [getattr(TASKS[task], "metric", "macro F1") for task in table["task"]]
     table = table.assign(low=table["value"] - 0.05, high=table["value"] + 0.05)
     statistics = pd.DataFrame(columns=["task", "backbone", "against", "participant", "q"])
-    return called(figure4.draw, study=study, table=table, statistics=statistics, note=NOTE)
+    return tasks.draw(study, table, statistics, NOTE)
 
 
 def fig5(study, monkeypatch):
@@ -131,27 +115,26 @@ def fig5(study, monkeypatch):
     table = pd.DataFrame(rows, columns=columns)
     for name, ends in (("preference", ("low", "high")), ("similarity", ("similarity_low", "similarity_high"))):
         table = table.assign(**{end: table[name] + step for end, step in zip(ends, (-0.05, 0.08), strict=True)})
-    changes = figure5.with_change(table[(table["pair_type"] == PAIR_TYPES[0]) & (table["condition"] != "pretrained")])
+    changes = table[(table["pair_type"] == PAIR_TYPES[0]) & (table["condition"] != "pretrained")]
     before = table[table["condition"] == "pretrained"].groupby(["backbone", "layer"])["preference"].first()
     keys = pd.MultiIndex.from_frame(changes[["backbone", "layer"]])
     changes = changes.assign(difference=changes["preference"].to_numpy() - before.reindex(keys).to_numpy())
     changes = changes.assign(low=changes["difference"] - 0.02, high=changes["difference"] + 0.02)
     changes = changes[["participant", "backbone", "condition", "layer", "difference", "low", "high"]]
-    return called(figure5.draw, study=study, table=table, note=NOTE, changes=changes)
+    return preference.draw(study, table, changes, NOTE)
 
 
 def figA1(study, monkeypatch):
     ceiling = np.full(fs_lr_cortex_of_vertices().n_voxels, 0.2)
     ceiling[members(hcp_mmp_labels(), "late_language")[fs_lr().cortex]] = 0.8
-    monkeypatch.setattr(figure_a1, "load_arrays", lambda *_: {"ceiling": ceiling})
+    monkeypatch.setattr(panels, "noise_ceiling_of", lambda *_: ceiling)
     numbers = dict(n_above=4_000, n_voxels=59_412, threshold=0.4, published=None)
     table = pd.DataFrame([dict(participant=participant, **numbers) for participant in study.participants])
-    dataset = cortex_maps(monkeypatch)
-    return called(figure_a1.draw, study=study, table=table, dataset=dataset, note=NOTE)
+    return panels.ceilings(study, table, cortex_maps(monkeypatch), NOTE)
 
 
 def figure_of(draw):
-    return lambda study, monkeypatch: called(draw, study=study, table=alignments(study), note=NOTE, who="")
+    return lambda study, monkeypatch: draw(study, alignments(study), NOTE)
 
 
 def claim_figure(study, monkeypatch):
@@ -165,7 +148,7 @@ def claim_figure(study, monkeypatch):
     judged = judged.assign(
         low=judged["effect"] - 0.05, high=judged["effect"] + 0.05, n_participants=4, interval="participants"
     )
-    return called(claims.draw, study=study, judged=judged, note=NOTE)
+    return claims.draw(study, judged, NOTE)
 
 
 FIGURES = {
@@ -175,13 +158,13 @@ FIGURES = {
     "fig4": fig4,
     "fig5": fig5,
     "figA1": figA1,
-    "figA2": figure_of(figure_appendix.base_and_large),
-    "figA3": figure_of(figure_appendix.layers),
-    "figA4": figure_of(figure_appendix.participants),
-    "figA5": figure_of(figure_appendix.language_models),
-    "figB1": figure_of(figure_multi.amounts),
-    "figB2": figure_of(figure_multi.transfer),
-    "figB3": figure_of(figure_multi.ablation),
+    "figA2": figure_of(panels.base_and_large),
+    "figA3": figure_of(panels.layers),
+    "figA4": figure_of(panels.participants),
+    "figA5": figure_of(panels.language_models),
+    "figB1": figure_of(panels.amounts),
+    "figB2": figure_of(panels.transfer),
+    "figB3": figure_of(panels.ablation),
     "claims": claim_figure,
 }
 
@@ -207,7 +190,7 @@ def texts_of(fig: Figure):
 @compared
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure(name, study, monkeypatch):
-    with rc_context(dict(plots.STYLE)):
+    with rc_context(dict(style.STYLE)):
         fig = FIGURES[name](study, monkeypatch)
         fig.draw_without_rendering()
         boxes = [(text.get_text(), text.get_window_extent()) for text in texts_of(fig)]
@@ -217,3 +200,16 @@ def test_figure(name, study, monkeypatch):
     for text, box in boxes:
         assert box.x0 >= -1 and box.x1 <= fig.bbox.width + 1 and box.y0 >= -1 and box.y1 <= fig.bbox.height + 1, text
     return fig
+
+
+def test_figures_are_imported_without_torch():
+    """They read results: a machine that only draws needs neither torch nor transformers to start."""
+    names = sorted(path.name[:-3] for path in files("braintuning.figures").iterdir() if path.name.endswith(".py"))
+    script = f"""import sys
+from importlib import import_module
+for name in {names}:
+    import_module(f"braintuning.figures.{{name}}")
+    assert not sys.modules.keys() & {{"torch", "transformers"}}, name
+"""
+    assert len(names) > 10
+    subprocess.run([sys.executable, "-c", script], check=True)

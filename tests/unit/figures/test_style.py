@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from braintuning.cortex.page import wrap
-from braintuning.figures import style as plots
+from braintuning.figures import style
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -32,10 +32,10 @@ def axes():
 def test_bars_are_means_in_the_order_asked_for_and_points_are_participants():
     table = TABLE[TABLE["layer"] == 1].assign(backbone="tiny")
     table = pd.concat([table, table.assign(backbone="base", alignment=0.1 + table["alignment"])])
-    ax = plots.condition_bars(axes(), table, "alignment", ("tiny", "base"), CONDITIONS, "r", {("base", "brain-tuned")})
+    ax = style.condition_bars(axes(), table, "alignment", ("tiny", "base"), CONDITIONS, "r", {("base", "brain-tuned")})
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.4, 0.6, 0.5, 0.7])
     assert [to_hex(bar.get_facecolor()) for bar in ax.patches[:2]] == [
-        plots.CONDITION_LOOKS[c].colour for c in CONDITIONS
+        style.CONDITION_LOOKS[c].colour for c in CONDITIONS
     ]
     points = [line.get_ydata().tolist() for line in ax.lines if line.get_marker() == "o"]
     np.testing.assert_allclose(points, [[0.3, 0.7], [0.5, 0.5], [0.4, 0.8], [0.6, 0.6]])
@@ -46,19 +46,19 @@ def test_bars_are_means_in_the_order_asked_for_and_points_are_participants():
 
 
 def test_every_condition_has_a_colour_of_its_own_and_so_has_each_variant():
-    colours = plots.colours_of((*plots.CONDITION_LOOKS, "rank-2", "rank-32"))
-    assert len(set(colours.values())) == len(colours) == 9
-    assert colours["pretrained"] == plots.CONDITION_LOOKS["pretrained"].colour
+    looks = style.looks_of((*style.CONDITION_LOOKS, "rank-2", "rank-32"))
+    assert len({look.colour for look in looks.values()}) == len(looks) == 9
+    assert looks["pretrained"] == style.CONDITION_LOOKS["pretrained"]
 
 
 def test_participants_have_a_bar_for_each_condition():
-    ax = plots.participant_bars(axes(), TABLE[TABLE["layer"] == 1], "alignment", ("SIM02", "SIM01"), CONDITIONS)
+    ax = style.participant_bars(axes(), TABLE[TABLE["layer"] == 1], "alignment", ("SIM02", "SIM01"), CONDITIONS)
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.5, 0.3, 0.5, 0.7])
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["SIM02", "SIM01"]
 
 
 def test_curves_are_means_over_participants_layer_by_layer():
-    ax = plots.layer_curves(axes(), TABLE, "alignment", CONDITIONS)
+    ax = style.layer_curves(axes(), TABLE, "alignment", CONDITIONS)
     means = {line.get_label(): line.get_ydata().tolist() for line in ax.lines if line.get_label() in CONDITIONS}
     assert means["pretrained"] == pytest.approx([0.3, 0.4])
     assert means["brain-tuned"] == pytest.approx([0.5, 0.6])
@@ -69,7 +69,7 @@ def test_curves_are_means_over_participants_layer_by_layer():
 def test_region_bars_have_the_group_mean_its_ceiling_and_each_participant():
     rows = [("group", "HG", 0.3, 0.5), ("group", "STG", 0.2, 0.6), ("a", "HG", 0.4, 0.5), ("b", "HG", 0.2, 0.5)]
     frame = pd.DataFrame(rows, columns=["participant", "roi", "r", "noise_ceiling"])
-    ax = plots.region_bars(axes(), frame, ("STG", "HG"))
+    ax = style.region_bars(axes(), frame, ("STG", "HG"))
     assert [bar.get_height() for bar in ax.patches] == [0.2, 0.3]
     (ceilings,) = ax.collections
     assert [segment[0, 1] for segment in ceilings.get_segments()] == [0.6, 0.5]
@@ -84,7 +84,7 @@ def test_room_above_moves_nothing_on_the_page():
     ax = fig.add_axes((0.1, 0.2, 0.5, 0.6))
     text = fig.text(0.5, 0.9, "note")
     before = ax.get_position().bounds * np.array([4, 2, 4, 2])
-    bottom = plots.room_above(fig, 3.0)
+    bottom = style.room_above(fig, 3.0)
     assert fig.get_size_inches().tolist() == [4, 5]
     np.testing.assert_allclose(ax.get_position().bounds * np.array([4, 5, 4, 5]), before)
     assert text.get_position()[1] * 5 == pytest.approx(1.8)
@@ -93,9 +93,9 @@ def test_room_above_moves_nothing_on_the_page():
 
 def test_style_keeps_text_in_pdfs_and_conditions_can_be_told_apart_by_the_colour_blind():
     with mpl.rc_context():
-        plots.use_style()
+        style.use_style()
         assert mpl.rcParams["pdf.fonttype"] == 42
-    rgb = np.array([mpl.colors.to_rgb(look.colour) for look in plots.CONDITION_LOOKS.values()])
+    rgb = np.array([mpl.colors.to_rgb(look.colour) for look in style.CONDITION_LOOKS.values()])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     deuteranope = linear @ np.array([[0.625, 0.375, 0], [0.7, 0.3, 0], [0, 0.3, 0.7]]).T
     distances = np.linalg.norm(deuteranope[:, None] - deuteranope, axis=-1)
@@ -105,7 +105,7 @@ def test_style_keeps_text_in_pdfs_and_conditions_can_be_told_apart_by_the_colour
 def test_small_print_stays_inside_its_figure():
     fig = Figure(figsize=(3.0, 2.0), layout="constrained")
     fig.subplots()
-    plots.small_print_below(fig, "Weights: " + "; ".join(f"a model of some length, number {n}" for n in range(12)))
+    style.small_print_below(fig, "Weights: " + "; ".join(f"a model of some length, number {n}" for n in range(12)))
     fig.draw_without_rendering()
     box = fig.get_supxlabel() and fig._supxlabel.get_window_extent()
     assert box.x0 >= 0 and box.x1 <= fig.bbox.width and box.y0 >= 0
@@ -115,7 +115,7 @@ def grey(colour):
     return 255 * np.array(mpl.colors.to_rgb(colour)) @ [0.299, 0.587, 0.114]
 
 
-@pytest.mark.parametrize("looks", [plots.CONDITION_LOOKS.values(), plots.VARIANT_LOOKS])
+@pytest.mark.parametrize("looks", [style.CONDITION_LOOKS.values(), style.VARIANT_LOOKS])
 def test_conditions_can_be_told_apart_in_grey(looks):
     for one, other in combinations(looks, 2):
         assert one.hatch != other.hatch or abs(grey(one.colour) - grey(other.colour)) > 40, (one, other)
@@ -125,7 +125,7 @@ def test_conditions_can_be_told_apart_in_grey(looks):
 def test_a_missing_bar_says_so_and_lines_join_one_participants_neighbours_alone():
     rows = [("P1", "a", 1.0), ("P1", "c", 3.0), ("P1", "d", 4.0), ("", "e", 5.0), ("P1", "b", np.nan)]
     table = pd.DataFrame(rows, columns=["participant", "condition", "value"]).assign(backbone="base")
-    ax = plots.condition_bars(axes(), table, "value", ["base"], list("abcde"))
+    ax = style.condition_bars(axes(), table, "value", ["base"], list("abcde"))
     assert [bar.get_x() + bar.get_width() / 2 for bar in ax.patches] == pytest.approx([0, 2, 3, 4])
     assert [(text.get_text(), text.xy[0]) for text in ax.texts] == [("n/a", 1)]
     (joined,) = [line for line in ax.lines if line.get_marker() == "None" and len(line.get_xdata()) == 5]
@@ -134,11 +134,11 @@ def test_a_missing_bar_says_so_and_lines_join_one_participants_neighbours_alone(
 
 def test_a_legend_reads_row_by_row():
     fig = Figure(figsize=(7.2, 3))
-    legend = plots.condition_legend(fig, tuple(plots.CONDITION_LOOKS), loc="upper center")
+    legend = style.condition_legend(fig, tuple(style.CONDITION_LOOKS), loc="upper center")
     fig.draw_without_rendering()
     boxes = {text.get_text(): text.get_window_extent() for text in legend.get_texts()}
     read = sorted(boxes, key=lambda name: (-round(boxes[name].y0), boxes[name].x0))
-    assert read == list(plots.CONDITION_LOOKS)
+    assert read == list(style.CONDITION_LOOKS)
 
 
 def test_axes_share_a_range_unless_one_would_be_flat():
@@ -146,7 +146,7 @@ def test_axes_share_a_range_unless_one_would_be_flat():
     for row, tops in ((similar, (1.0, 0.5)), (apart, (1.0, 0.1))):
         for ax, top in zip(row, tops, strict=True):
             ax.set_ylim(0, top)
-        plots.share_y_where_it_fits(row)
+        style.share_y_where_it_fits(row)
     assert [ax.get_ylim()[1] for ax in similar] == [1.0, 1.0]
     assert [ax.get_ylim()[1] for ax in apart] == [1.0, 0.1]
 

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 import tiny
 from braintuning.alignment import stats
-from braintuning.figures import tasks as figure4
+from braintuning.figures import tasks
+from braintuning.figures.compare import starred
 from braintuning.probes import scores
 from braintuning.results import save_arrays
 from braintuning.study import load_study
@@ -53,16 +54,16 @@ def study(tmp_path, monkeypatch):
 
 
 def test_the_layer_that_validates_best_is_never_the_frozen_one(study):
-    chosen = figure4.best_layer(planted(study))
+    chosen = tasks.best_layer(planted(study))
     assert (chosen["layer"] == 1).all() and len(chosen) == 1 + 2 * len(PEOPLE)
 
 
 def test_each_participant_is_a_pair_of_models_and_people_are_tested_over_participants(study):
     table = planted(study)
-    found = figure4.compare(study, table)
+    found = tasks.compare(study, table)
     assert found.groupby("against")["participant"].apply(list).tolist() == [[*PEOPLE, "all"]] * 2
     assert set(found.columns) >= {"task", "backbone", "test", "q", "n_test_speakers"}
-    value = figure4.best_layer(table).set_index(["condition", "participant"])["value"]
+    value = tasks.best_layer(table).set_index(["condition", "participant"])["value"]
     pretrained, single = value["pretrained", ""], found[found["against"] == "pretrained"].set_index("participant")
     differences = [value["brain-tuned", person] - pretrained for person in PEOPLE]
     assert single.loc[list(PEOPLE), "difference"].to_numpy() == pytest.approx(differences)
@@ -72,21 +73,21 @@ def test_each_participant_is_a_pair_of_models_and_people_are_tested_over_partici
 
 
 def test_a_star_is_only_for_people_and_never_from_fewer_than_six(study):
-    statistics = figure4.compare(study, planted(study))
-    assert set(figure4.starred(statistics)["participant"]) <= {"all"}
+    statistics = tasks.compare(study, planted(study))
+    assert set(starred(statistics)["participant"]) <= {"all"}
     few = [row for row in statistics.to_dict("records") if row["participant"] in PEOPLE][:5]
-    assert np.isnan(figure4._over(few)["p"])
+    assert np.isnan(tasks._over(few)["p"])
 
 
 def test_a_panel_shows_what_it_rests_on(study):
-    fig, table = Figure(), figure4.best_layer(planted(study))
+    fig, table = Figure(), tasks.best_layer(planted(study))
     ax = fig.add_subplot()
-    handles = figure4.panel(ax, table, ["small"], CONDITIONS)
+    handles = tasks.panel(ax, table, ["small"], CONDITIONS)
     assert ax.get_title() == "Speech recognition: spoken sentences (stand-in)"
     assert [text.get_text() for text in ax.texts] == ["8 test speakers, layer 1"]
     first = table.index == table.index[0]
     unsettled = Figure().add_subplot()
-    figure4.panel(unsettled, table.assign(converged=~first), ["small"], CONDITIONS)
+    tasks.panel(unsettled, table.assign(converged=~first), ["small"], CONDITIONS)
     assert unsettled.texts[0].get_text() == "8 test speakers, layer 1, 1 of 13 fits not settled"
     assert list(handles) == [*CONDITIONS, "commonest answer", "random features"]
     means = table.groupby("condition")["value"].mean()
@@ -101,18 +102,18 @@ def test_a_panel_shows_what_it_rests_on(study):
 
 
 def test_a_backbone_no_better_than_silence_is_marked(study):
-    table = figure4.best_layer(planted(study))
+    table = tasks.best_layer(planted(study))
     ax = Figure().add_subplot()
-    figure4.panel(ax, table, ["small"], CONDITIONS)
+    tasks.panel(ax, table, ["small"], CONDITIONS)
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["small"]
     ax = Figure().add_subplot()
-    figure4.panel(ax, table.assign(value=0.0, low=0.0, high=0.0, random_features=0.01), ["small"], CONDITIONS)
+    tasks.panel(ax, table.assign(value=0.0, low=0.0, high=0.0, random_features=0.01), ["small"], CONDITIONS)
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["small\n(at floor)"]
 
 
 def test_the_figure_leaves_out_variants_and_names_conditions_row_by_row(study):
     table = planted(study)
-    figure = figure4.draw(study, table, figure4.compare(study, table), "note")
+    figure = tasks.draw(study, table, tasks.compare(study, table), "note")
     (legend,) = figure.legends
     assert {text.get_text() for text in legend.get_texts()} == {*CONDITIONS, "commonest answer", "random features"}
     assert figure.axes[0].get_title(loc="left") == "a"

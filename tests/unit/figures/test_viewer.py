@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny
 from braintuning.cortex.surface import fs_lr
-from braintuning.figures import viewer as study_viewer
+from braintuning.figures import viewer
 from braintuning.figures.viewer import write_study_viewer
 from braintuning.results import save_arrays
 from braintuning.study import Run, load_study
@@ -38,7 +38,7 @@ def study(tmp_path, monkeypatch):
 
 def test_the_viewer_has_the_maps_of_the_study(study, monkeypatch):
     made = {}
-    monkeypatch.setattr(study_viewer, "write_viewer", lambda folder, layers, title: made.update(layers) or folder)
+    monkeypatch.setattr(viewer, "write_viewer", lambda folder, layers, title: made.update(layers) or folder)
     assert write_study_viewer(study, Dataset(SimpleNamespace(name=fs_lr().name))) == study.figures_folder / "viewer"
     means = {name: layer.values.mean() for name, layer in made.items()}
     assert means == pytest.approx(

@@ -30,7 +30,7 @@ def test_planted_parts_come_back(planted, idle_columns):
     sound, model, responses = planted
     rng = np.random.default_rng(2)
     idle = [rng.standard_normal((TRAIN + TEST, columns)).astype(np.float32) for columns in idle_columns]
-    spaces, data = [split(sound), *map(split, idle)], (*split(responses), SETTINGS, 1)
+    spaces, data = [split(sound), *map(split, idle)], (*split(responses), SETTINGS, 1, "cpu")
     parts = partition(explained_by(spaces, *data), spaces, split(model), *data)
     share = 1 / (1 + 0.7**2)
     np.testing.assert_allclose(parts["unique_lowlevel"], [share, 0, 0, 0], atol=0.04)
@@ -41,7 +41,7 @@ def test_planted_parts_come_back(planted, idle_columns):
 def test_one_space_is_kernel_ridge_in_closed_form(planted):
     sound, _, responses = planted
     x, y, x_test = sound[:TRAIN].astype(np.float64), responses[:TRAIN].astype(np.float64), sound[TRAIN:]
-    found = banded_predict([sound[:TRAIN]], responses[:TRAIN], [sound[TRAIN:]], SETTINGS, np.random.default_rng(1))
+    found = banded_predict([split(sound)], responses[:TRAIN], SETTINGS, np.random.default_rng(1))
     scale = (x**2).sum() / len(x)
     candidates = [
         x_test @ np.linalg.solve(x.T @ x + alpha * scale * np.eye(x.shape[1]), x.T @ y)
@@ -58,7 +58,7 @@ def test_predictions_are_those_of_himalayas_own_weights(planted):
 
     sound, model, responses = planted
     (x, x_test), (z, z_test), y = split(sound), split(model), responses[:TRAIN]
-    found = banded_predict([x, z], y, [x_test, z_test], SETTINGS, np.random.default_rng(1))
+    found = banded_predict([(x, x_test), (z, z_test)], y, SETTINGS, np.random.default_rng(1))
     scales = [(part**2).sum() / TRAIN for part in (x, z)]
     kernels, test_kernels = (
         np.stack([rows @ part.T / scale for rows, part, scale in zip(new, (x, z), scales, strict=True)])
@@ -87,13 +87,7 @@ def test_a_space_that_is_nothing_changes_nothing(planted):
     sound, _, responses = planted
     nothing = np.zeros((TRAIN + TEST, 1), np.float32)
     alone, beside = (
-        banded_predict(
-            [x[:TRAIN] for x in spaces],
-            responses[:TRAIN],
-            [x[TRAIN:] for x in spaces],
-            SETTINGS,
-            np.random.default_rng(1),
-        )
+        banded_predict([split(x) for x in spaces], responses[:TRAIN], SETTINGS, np.random.default_rng(1))
         for spaces in ([sound], [sound, nothing])
     )
     assert np.isfinite(beside).all()

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from braintuning.alignment.encoding import correlation, zscore
-from braintuning.alignment.layers import design_matrix
+from braintuning.alignment.encoding import correlation, design_matrix, zscore
 from braintuning.lowlevel.removal import read_out, remove
 from braintuning.study.settings import Encoding
 from sklearn.linear_model import RidgeCV

@@ -1,50 +1,24 @@
+import json
+import shutil
+
 import h5py
 import numpy as np
 import pytest
+import steps
 import tiny
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.datasets.textgrid import Interval, write
-from braintuning.pipeline import align as align_stage
-from braintuning.pipeline import steps as stages
-from braintuning.pipeline import tune as tune_stage
-from braintuning.pipeline.check import check
+from braintuning.datasets.textgrid import Interval
+from braintuning.demo import dataset as simulated_dataset
+from braintuning.demo.textgrid_writer import write_textgrid
+from braintuning.pipeline.ceiling import measure_ceiling
+from braintuning.pipeline.check import check, make_listeners
+from braintuning.pipeline.steps import used_voxels
 from braintuning.results import load_arrays
-from braintuning.study import Run, load_study
+from braintuning.study import Run
 from safetensors.torch import load_file
-from tiny import refused
+from tiny import N_ROWS, TEST, refused
 
 BROKEN = {("harbour", "data"): 2, ("winter", "individual_repeats"): 4, ("kitchen", "data"): 7}
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pristine")
-    tiny.encoder("hubert").save_pretrained(folder / "backbone")
-    tiny.encoder("whisper").save_pretrained(folder / "whisper")
-    return tiny.write_dataset(folder / "ds")
-
-
-@pytest.fixture
-def files(tmp_path, pristine):
-    return tiny.copy_dataset(pristine, tmp_path / "ds")
-
-
-@pytest.fixture
-def make_study(tmp_path, files, pristine, monkeypatch):
-    """Load the tiny study with dotted keys changed."""
-    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
-
-    def make(changes=None):
-        content = tiny.study_content(files.root, pristine.root.parent / "backbone")
-        for dotted, value in (changes or {}).items():
-            section, *parents, key = content, *dotted.split(".")
-            for parent in parents:
-                section = section.setdefault(parent, {})
-            section[key] = value
-        return load_study(tiny.write_yaml(tmp_path / "tiny.yaml", content))
-
-    return make
 
 
 def spoil(files):
@@ -59,20 +33,20 @@ def spoil(files):
 
 def test_broken_voxels_are_reported_masked_everywhere_and_stop_nothing(make_study, files):
     study = make_study()
-    whole = load_arrays(stages.measure_ceiling(study, "P1"))["ceiling"]
+    whole = load_arrays(measure_ceiling(study, "P1"))["ceiling"]
     assert (whole[list(BROKEN.values())] > 0.4).all()
     spoil(files)
     lines = []
     with tiny.listening(lines.append):
         check(study)
     assert len([line for line in lines if "1 of 30 voxels are NaN or constant" in line]) == 2
-    stored = load_arrays(stages.measure_ceiling(study, "P1"))
+    stored = load_arrays(measure_ceiling(study, "P1"))
     assert np.flatnonzero(stored["broken"]).tolist() == sorted(BROKEN.values())
     np.testing.assert_allclose(stored["ceiling"], np.where(stored["broken"], np.nan, whole), rtol=1e-6)
-    scores = load_arrays(align_stage.align(study, "P1", Run("small", "pretrained")))
+    scores = load_arrays(steps.aligned(study, "P1", Run("small", "pretrained")))
     assert np.isnan(scores["r"][:, stored["broken"]]).all()
-    assert np.isfinite(scores["r"][:, stages.used_voxels(study, "P1")]).all()
-    model = tune_stage.tune_model(study, Run("small", "brain-tuned", "P1"))
+    assert np.isfinite(scores["r"][:, used_voxels(study, "P1")]).all()
+    model = steps.tuned(study, Run("small", "brain-tuned", "P1"))
     head = load_file(model / "head.safetensors")
     assert not set(head["voxels"].tolist()) & set(BROKEN.values())
     assert all(np.isfinite(array.numpy()).all() for array in head.values())
@@ -99,7 +73,7 @@ SILENCES = ("sp", "sil", "SIL", "SP", "{NS}", "{LG}", "{BR}", "{CG}", "{SL}", "n
 def write_phones(files, story, labels):
     words = [Interval("and", float(s), s + 0.5) for s in range(1, 58)]
     phones = [Interval(label, s + 1.0, s + 1.5) for s, label in enumerate(labels)]
-    write(files.grid(story), {"phone": phones, "word": words}, tiny.SECONDS)
+    write_textgrid(files.grid(story), {"phone": phones, "word": words}, tiny.SECONDS)
 
 
 def test_silences_stress_and_lower_case_are_phones_that_figure_3_takes(make_study, files):
@@ -150,3 +124,69 @@ def test_layers_that_every_model_has_pass(make_study):
 def test_a_window_longer_than_whisper_hears_is_refused(make_study, pristine):
     changes = {"backbones.small.name": str(pristine.root.parent / "whisper"), "features.window_seconds": 5.0}
     refused(lambda: check(make_study(changes)), "`features: window_seconds`", "5.00 s", "at most 4 s")
+
+
+def test_check_reads_a_good_dataset_and_writes_no_result(study):
+    assert check(study).participants == ("P1", "P2")
+    assert not study.results.exists()
+
+
+def test_check_names_an_unknown_participant(make_study):
+    refused(lambda: check(make_study({"participants": ["P1", "P7"]})), "P7", "P1, P2")
+
+
+def test_check_reads_all_that_the_study_uses_and_nothing_else(study, make_study, files):
+    files.wav("orchard").unlink()
+    refused(lambda: check(study), files.wav("orchard"))
+    check(make_study({"stories.train": ["harbour", "winter"], "stories.test": ["kitchen"],
+                             "stories.validation": [], "conditions": ["pretrained"]}))  # fmt: skip
+
+
+def test_check_finds_a_test_story_without_repeats(make_study, files):
+    changes = {"stories.test": ["orchard"], "stories.train": ["harbour", "winter"]}
+    refused(lambda: check(make_study(changes)), files.hf5("P1", "orchard"), "individual_repeats")
+
+
+@pytest.mark.parametrize(
+    ("key", "rows", "of"),
+    [("permutation_block_rows", N_ROWS - 2, "test"), ("validation_chunk_rows", 2 * N_ROWS, "training")],
+)
+def test_check_finds_stories_too_short_for_two_blocks(make_study, key, rows, of):
+    check(make_study({f"encoding.{key}": rows // 2}))
+    changed = make_study({f"encoding.{key}": rows // 2 + 1})
+    refused(lambda: check(changed), f"{rows} TRs in the {of} stories of P1", f"twice `{key}`")
+
+
+def test_check_finds_a_backbone_of_another_architecture(make_study, tmp_path):
+    bert = tiny.save_bert(tmp_path / "bert")
+    refused(lambda: check(make_study({"backbones.small.name": str(bert)})), bert, "bert", "expected")
+
+
+SIMULATION = {"seed": 1, "repeats": 3, "meaning_components": 2}
+
+
+def test_simulated_listeners_are_made_once_and_again_when_the_study_says_otherwise(make_study, files, monkeypatch):
+    made = []
+
+    def write(root, participants, stories, repeated, tr, settings):
+        made.append((root, participants, stories, repeated, tr, settings.seed))
+        wanted = {"participants": participants, "stories": stories, "tr": tr, "settings": settings.model_dump()}
+        (root / "simulation.json").write_text(json.dumps(wanted))
+
+    monkeypatch.setattr(simulated_dataset, "write_dataset", write)
+    study = make_study({"dataset.simulation": SIMULATION})
+    for _ in range(2):
+        make_listeners(study)
+    assert made == [(files.root, tiny.PARTICIPANTS, tiny.STORIES, TEST, tiny.TR, 1)]
+    make_listeners(make_study({"dataset.simulation": {**SIMULATION, "seed": 2}}))
+    assert made[1][-1] == 2 and len(made) == 2
+
+
+def test_no_room_on_the_disk_is_known_before_anything_is_spoken(make_study, tmp_path, monkeypatch):
+    monkeypatch.setattr(simulated_dataset, "story_text", lambda *_: "Some words.")
+    monkeypatch.setattr(simulated_dataset, "speak", lambda *_, **__: pytest.fail("spoke"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 10**12 - 10**8, 10**8))
+    root = tmp_path / "new" / "simulated"
+    study = make_study({"dataset.simulation": SIMULATION, "dataset.root": str(root)})
+    refused(lambda: make_listeners(study), root, "0.1 GB free", "needed")
+    assert not root.parent.exists()

@@ -6,17 +6,17 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import steps
 import tiny
+from braintuning.datasets import open_dataset
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.figures import claim_evidence, claims
-from braintuning.figures import compare as comparison
-from braintuning.figures import joint as figure_multi
-from braintuning.figures import panels as figure_appendix
-from braintuning.figures import tables as figure2
-from braintuning.pipeline import steps as stages
-from braintuning.pipeline import tune as tune_stage
-from braintuning.pipeline.align import align, align_first
-from braintuning.pipeline.card import base_facts, write_scores
+from braintuning.figures import alignment, claims, compare, evidence, panels, tables
+from braintuning.figures.style import REGIONS
+from braintuning.pipeline import recipes
+from braintuning.pipeline.align import align
+from braintuning.pipeline.card import add_scores, base_facts
+from braintuning.pipeline.steps import used_voxels
+from braintuning.pipeline.tune import learning_material, tune_model
 from braintuning.results import load_arrays
 from braintuning.study import load_study
 from huggingface_hub import ModelCard
@@ -58,12 +58,16 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(study):
-    return {run.name: tune_stage.tune_model(study, run) for run in study.tuned_runs()}
+    return {run.name: steps.tuned(study, run) for run in study.tuned_runs()}
 
 
 @pytest.fixture(scope="module")
 def table(study, models):
-    return figure2.gather(study)
+    for participant, run in study.alignments():
+        steps.aligned(study, participant, run)
+    for run in study.tuned_runs():
+        add_scores(study, run)
+    return tables.gather(study)
 
 
 def test_each_condition_leaves_a_model_that_transformers_loads_with_a_card(study, models):
@@ -84,8 +88,8 @@ def test_each_condition_leaves_a_model_that_transformers_loads_with_a_card(study
 def test_alignment_is_in_the_card_once_for_each_participant_and_the_model_stays_done(study, models, table):
     folder = models["small_multi-brain-tuned"]
     facts, made = ModelCard.load(folder / "README.md").data, (folder / "provenance.json").read_bytes()
-    last = figure2.at_layer(table, -1)
-    chosen = last[(last["condition"] == "multi-brain-tuned") & last["roi"].isin(figure2.REGIONS)]
+    last = tables.at_layer(table, -1)
+    chosen = last[(last["condition"] == "multi-brain-tuned") & last["roi"].isin(REGIONS)]
     expected = sorted(chosen["alignment"].round(4))
     assert sorted(result.metric_value for result in facts.eval_results) == pytest.approx(expected, abs=1e-4)
     assert len(expected) == 4 and facts.model_name == "small_multi-brain-tuned"
@@ -94,9 +98,9 @@ def test_alignment_is_in_the_card_once_for_each_participant_and_the_model_stays_
     align(study, "P2", run)
     assert (folder / "README.md").read_bytes() == before and b"| P2 | late language regions |" in before
     assert (folder / "provenance.json").read_bytes() == made
-    assert tune_stage.tune_model(study, run) == folder
+    assert tune_model(study, run) == folder
     assert (folder / "README.md").read_bytes() == before
-    write_scores(study, run, "of an earlier model")
+    add_scores(study, run)
     assert (folder / "README.md").read_bytes() == before
 
 
@@ -119,7 +123,7 @@ def test_lora_of_a_joint_model_changes_nothing_but_the_four_projections(study, m
 
 
 def test_heads_have_the_size_of_what_they_learn(study, models):
-    used = {p: np.flatnonzero(stages.used_voxels(study, p)) for p in study.participants}
+    used = {p: np.flatnonzero(used_voxels(study, p)) for p in study.participants}
     heads = {name: load_file(folder / "head.safetensors") for name, folder in models.items()}
     np.testing.assert_array_equal(heads["small_brain-tuned_P2"]["voxels"], used["P2"])
     both = np.union1d(used["P1"], used["P2"])
@@ -138,18 +142,18 @@ def test_participants_who_tuned_no_joint_model_are_never_read(study, monkeypatch
 
     monkeypatch.setattr(LebelDataset, "responses", watched)
     alone = study.model_copy(update={"tuned_together": ("P2",)})
-    dataset = stages.prepare(study)
-    tune_stage.learning_material(alone, study.run("small", "multi-brain-tuned"), dataset)
+    dataset = open_dataset(study)
+    learning_material(alone, study.run("small", "multi-brain-tuned"), dataset)
     assert set(read) == {"P2"}
     read.clear()
-    tune_stage.learning_material(study, study.run("small", "lm-tuned"), dataset)
+    learning_material(study, study.run("small", "lm-tuned"), dataset)
     assert not read
 
 
 def test_every_cell_is_filled_and_every_model_is_its_own(study, table):
     cells = table.groupby(["participant", "condition", "layer", "roi"]).size()
     assert len(cells) == 2 * len(CONDITIONS) * 3 * 6 and (cells == 1).all()
-    last = figure2.at_layer(table, -1)
+    last = tables.at_layer(table, -1)
     late = last[last["roi"] == "late_language"].pivot(index="condition", columns="participant", values="alignment")
     assert late.notna().all().all() and len(np.unique(late["P1"].round(6))) == len(CONDITIONS)
 
@@ -160,15 +164,15 @@ def test_the_joint_model_is_the_same_for_all(study, models):
 
 
 def test_statistics_name_their_test_and_give_no_star_for_two_participants(study, table):
-    statistics = comparison.compare(study, stages.prepare(study), figure2.REGIONS)
-    assert set(statistics["test"]) == {comparison.WITHIN, comparison.ABOVE_CHANCE, comparison.OVER}
+    statistics = compare.compare(study, open_dataset(study), REGIONS)
+    assert set(statistics["test"]) == {compare.WITHIN, compare.ABOVE_CHANCE, compare.OVER}
     within = statistics[statistics["participant"] != "all"]
     assert within["p"].between(1 / 51, 1).all() and (within["low"] <= within["difference"]).all()
     assert statistics.loc[statistics["participant"] == "all", "p"].isna().all()
-    assert comparison.starred(statistics).empty and not statistics["star"].any()
+    assert compare.starred(statistics).empty and not statistics["star"].any()
     assert (within["low_blocks"] <= within["high_blocks"]).all()
-    assert figure2.what_a_star_is(statistics).startswith("No stars: no signed-rank test over 2 participants")
-    last = figure2.at_layer(table, -1).set_index(["participant", "condition", "roi"])["alignment"]
+    assert alignment.what_a_star_is(statistics).startswith("No stars: no signed-rank test over 2 participants")
+    last = tables.at_layer(table, -1).set_index(["participant", "condition", "roi"])["alignment"]
     for row in within[within["reference"] == "pretrained"].itertuples():
         expected = last[row.participant, row.condition, row.roi] - last[row.participant, "pretrained", row.roi]
         assert row.difference == pytest.approx(expected, abs=1e-5)
@@ -182,7 +186,7 @@ def test_a_star_needs_six_participants_and_a_small_q():
         ("all", "chance", 0.001),
     ]
     table = pd.DataFrame(rows, columns=["participant", "reference", "q"])
-    assert comparison.starred(table).index.tolist() == [0]
+    assert compare.starred(table).index.tolist() == [0]
 
 
 def planted_rows(study, monkeypatch, p_of):
@@ -193,9 +197,9 @@ def planted_rows(study, monkeypatch, p_of):
         row |= {"participant": participant, "n_participants": 1, "difference": p_of(condition, against), "p": 0.5}
         return row | {"test": "", "low": 0, "high": 0, "low_blocks": 0, "high_blocks": 0, "block_values": []}
 
-    monkeypatch.setattr(comparison, "within_participant", within)
-    monkeypatch.setattr(comparison.stats, "signed_rank_p", lambda differences: differences[0])
-    return comparison.compare(study, None, figure2.REGIONS)
+    monkeypatch.setattr(compare, "within_participant", within)
+    monkeypatch.setattr(compare.stats, "signed_rank_p", lambda differences: differences[0])
+    return compare.compare(study, None, REGIONS)
 
 
 def test_tests_against_chance_and_variants_do_not_help_a_star(study, monkeypatch):
@@ -205,7 +209,7 @@ def test_tests_against_chance_and_variants_do_not_help_a_star(study, monkeypatch
         eight, monkeypatch, lambda c, against: 0.0078 if against == "chance" or c == "multi-rank-1" else p.get(c, 0.9)
     )
     over = (
-        statistics[statistics["participant"] == comparison.EVERYONE]
+        statistics[statistics["participant"] == compare.EVERYONE]
         .set_index(["condition", "reference", "roi"])
         .sort_index()
     )
@@ -220,55 +224,55 @@ def test_tests_against_chance_and_variants_do_not_help_a_star(study, monkeypatch
 def test_figure_says_which_test_is_behind_its_stars(study, monkeypatch):
     eight = study.model_copy(update={"participants": tuple(f"P{n}" for n in range(8))})
     few = planted_rows(eight, monkeypatch, lambda c, _: 0.002 if c == "brain-tuned" else 0.9)
-    said = figure2.what_a_star_is(few)
+    said = alignment.what_a_star_is(few)
     assert said.startswith("*: q < 0.05, two-sided Wilcoxon signed-rank test over 8 participants against pretrained")
     assert said.endswith("controlled over 12 differences")
     none = planted_rows(eight, monkeypatch, lambda *_: 0.9)
-    assert figure2.what_a_star_is(none).endswith("; none reached")
+    assert alignment.what_a_star_is(none).endswith("; none reached")
 
 
 def test_figure_says_what_stands_in_for_an_objective_of_whisper(study, models, tmp_path, monkeypatch):
-    assert figure2.stand_ins(study) == []
+    assert alignment.stand_ins(study) == []
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path))
     folder = study.model_folder(study.run("small", "stimulus-tuned"))
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"model_type": "whisper"}')
-    assert "reconstructs masked" in figure2.stand_ins(study)[0]
+    assert "reconstructs masked" in alignment.stand_ins(study)[0]
     drawn = {}
-    monkeypatch.setattr(figure2, "cortex_figure", lambda *_, note, **__: drawn.setdefault("note", note))
-    for name in ("change_map", "reliability", "bars_above"):
-        monkeypatch.setattr(figure2, name, lambda *_: None)
+    monkeypatch.setattr(tables, "alignment_map", lambda *_, **__: None)
+    monkeypatch.setattr(tables, "draw_change", lambda *given, **_: drawn.setdefault("note", given[-1]))
+    monkeypatch.setattr(alignment, "bars_above", lambda *_: None)
     statistics = planted_rows(study, monkeypatch, lambda *_: 0.9)
     cortex = SimpleNamespace(surface=None, vertex_labels=None)
     dataset, table = SimpleNamespace(cortex=lambda _: cortex), pd.DataFrame({"backbone": ["small"], "layer": [0]})
-    figure2.draw(study, table, statistics, dataset, "small", "the study")
+    alignment.draw(study, table, statistics, dataset, "the study")
     assert "No stars" in drawn["note"] and "Whisper" in drawn["note"] and drawn["note"].endswith("the study")
 
 
 def test_a_region_without_voxels_is_a_row_without_numbers_and_the_others_count(study, table, monkeypatch):
-    whole, dataset = comparison.used_voxels, stages.prepare(study)
+    whole, dataset = compare.used_voxels, open_dataset(study)
     outside = tiny.cortex().voxel_labels != "A1"
-    monkeypatch.setattr(comparison, "used_voxels", lambda s, p: whole(s, p) & (outside if p == "P1" else True))
-    row = comparison.within_participant(study, dataset, "P1", "small", "brain-tuned", "primary_auditory", "pretrained")
+    monkeypatch.setattr(compare, "used_voxels", lambda s, p: whole(s, p) & (outside if p == "P1" else True))
+    row = compare.within_participant(study, dataset, "P1", "small", "brain-tuned", "primary_auditory", "pretrained")
     assert row["n_voxels"] == 0 and np.isnan([row["difference"], row["p"], row["low"], row["low_blocks"]]).all()
-    statistics = comparison.compare(study, dataset, ["primary_auditory"])
+    statistics = compare.compare(study, dataset, ["primary_auditory"])
     chosen = statistics[(statistics["condition"] == "brain-tuned") & (statistics["reference"] == "pretrained")]
     over, second = (chosen.set_index("participant").loc[name] for name in ("all", "P2"))
     assert over["n_participants"] == 1 and over["difference"] == second["difference"]
 
 
 def test_two_participants_are_judged_by_what_is_known_within_them(study, table):
-    tables = {"alignment": figure2.at_layer(table, -1).assign(value=lambda t: t["alignment"])}
-    dataset = stages.prepare(study)
-    judged = claims.judge(study, tables, dataset=dataset)
+    measures = {"alignment": tables.at_layer(table, -1).assign(value=lambda t: t["alignment"])}
+    dataset = open_dataset(study)
+    judged = claims.judge(study, measures, dataset=dataset)
     nobody = judged["participants"] == "held out"
     assert set(judged.loc[nobody, "verdict"]) == {"not defined"}
     judged = judged[~nobody]
     assert set(judged["interval"]) == {"blocks of TRs"} and judged["p"].notna().all()
-    assert set(judged["test"]) == {claim_evidence.EVERY, claim_evidence.ANY}
+    assert set(judged["test"]) == {evidence.EVERY, evidence.ANY}
     row = judged[judged["claim"] == "brain-tuning leaves primary auditory"].iloc[0]
     within = [
-        comparison.within_participant(study, dataset, name, "small", "brain-tuned", row.roi, "pretrained")
+        compare.within_participant(study, dataset, name, "small", "brain-tuned", row.roi, "pretrained")
         for name in study.participants
     ]
     assert row.p == pytest.approx(min(1, 2 * min(r["p"] for r in within)))
@@ -278,8 +282,8 @@ def test_two_participants_are_judged_by_what_is_known_within_them(study, table):
 
 def test_fewer_stories_are_those_that_come_first(study, models):
     run = study.run("small", "pretrained")
-    one, two = (align_first(study, "P1", run, n) for n in (1, 2))
-    all_of_them = load_arrays(align(study, "P1", run))["alignment"]
+    all_of_them = load_arrays(steps.aligned(study, "P1", run))["alignment"]
+    one, two = (align(study, "P1", run, first=n) for n in (1, 2))
     np.testing.assert_array_equal(load_arrays(two)["alignment"], all_of_them)
     assert not np.allclose(load_arrays(one)["alignment"], all_of_them, equal_nan=True)
     hours = [pd.read_csv(path.with_suffix(".csv"))["hours"].iloc[0] for path in (one, two)]
@@ -289,19 +293,19 @@ def test_fewer_stories_are_those_that_come_first(study, models):
 def test_held_out_stories_give_a_second_column(study, models):
     stories = study.stories.model_copy(update={"train": TRAIN[:1], "held_out": ("kitchen",)})
     other = study.model_copy(update={"stories": stories, "name": "heldout"})
-    path = align(other, "P1", study.run("small", "pretrained"))
+    path = steps.aligned(other, "P1", study.run("small", "pretrained"))
     table, scores = pd.read_csv(path.with_suffix(".csv")), load_arrays(path)
     assert table["alignment_held_out"].notna().any()
     assert not np.allclose(scores["held_out_r"], scores["r"], equal_nan=True)
-    assert scores["predicted"].shape == (18, stages.used_voxels(study, "P1").sum())
+    assert scores["predicted"].shape == (18, used_voxels(other, "P1").sum())
 
 
 @pytest.mark.parametrize(
     "draw",
-    [figure_appendix.layers, figure_appendix.participants, figure_appendix.language_models, figure_multi.ablation],
+    [panels.layers, panels.participants, panels.language_models, panels.ablation],
 )
 def test_figures_are_drawn_with_a_bar_or_line_for_each_condition(study, table, draw, tmp_path):
-    figure = draw(study, table, figure2.small_print(study, table))
+    figure = draw(study, table, tables.small_print(study, table))
     figure.savefig(tmp_path / "figure.png", dpi=50)
     labels = {text.get_text() for text in figure.legends[0].get_texts()}
     assert "pretrained" in labels and len(labels) >= 3
@@ -311,9 +315,9 @@ def test_figures_are_drawn_with_a_bar_or_line_for_each_condition(study, table, d
 
 def test_transfer_separates_those_who_tuned_from_those_who_did_not(study, table):
     alone = study.model_copy(update={"tuned_together": ("P2",)})
-    figure = figure_multi.transfer(alone, table, "")
+    figure = panels.transfer(alone, table, "")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["tuned together", "held out"]
-    last = figure2.at_layer(table, -1)
+    last = tables.at_layer(table, -1)
     chosen = last[(last["roi"] == "late_language") & (last["condition"] == "pretrained")].set_index("participant")
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights[0] == pytest.approx(chosen.loc["P2", "alignment"])
@@ -322,8 +326,11 @@ def test_transfer_separates_those_who_tuned_from_those_who_did_not(study, table)
 
 def test_amounts_of_data_have_a_row_for_each_number_of_stories(study, models):
     alone = study.model_copy(update={"tuned_together": ("P2",)})
-    table = figure_multi.gather_amounts(alone)
+    for participant, run, n_stories in recipes.amounts(alone):
+        steps.extracted(alone, run)
+        align(alone, participant, run, first=n_stories)
+    table = panels.gather_amounts(alone)
     assert set(table["participant"]) == {"P1"} and set(table["n_stories"]) == {1, 2}
     assert set(table["condition"]) == {"pretrained", "brain-tuned", "multi-brain-tuned"}
-    figure = figure_multi.amounts(alone, table, "")
+    figure = panels.amounts(alone, table, "")
     assert len(figure.axes[0].lines) == 3 * 2 + 1

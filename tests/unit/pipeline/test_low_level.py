@@ -1,18 +1,24 @@
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import steps
 import tiny
 from braintuning.cortex import regions as rois
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.figures import impact as figure3
-from braintuning.figures import tables as figure2
-from braintuning.pipeline import low_level as low_level_stage
-from braintuning.pipeline import low_level_fit
+from braintuning.figures.impact import at_figure_layer, change_map, where_r_is_defined, why_no_bar
+from braintuning.figures.tables import at_layer
+from braintuning.lowlevel import impact
+from braintuning.pipeline import low_level as low_level_step
 from braintuning.pipeline.align import align
-from braintuning.pipeline.low_level import impact_table, low_level_impact
-from braintuning.pipeline.low_level_fit import spoken_fingerprint
+from braintuning.pipeline.low_level import (
+    impact_table,
+    measure_impact,
+    measure_low_level_alone,
+    measure_low_level_features,
+)
 from braintuning.results import load_arrays
 from braintuning.study import Run, load_study
 from tiny import refused
@@ -35,7 +41,7 @@ def made(tmp_path_factory):
         study = load_study(tiny.write_yaml(folder / "tiny.yaml", content))
         said = []
         with tiny.listening(said.append):
-            path = low_level_impact(study, "P1", RUN)
+            path = steps.impact(study, "P1", RUN)
         yield study, path, said
 
 
@@ -89,45 +95,59 @@ def test_a_figure_layer_that_is_not_the_last_is_found_among_those_that_are_kept(
         "figures": study.figures.model_copy(update={"layer": -2}),
     }
     subset = study.model_copy(update=changes)
-    kept = low_level_impact(subset, "P1", RUN)
+    kept = steps.impact(subset, "P1", RUN)
     arrays, table = load_arrays(kept), pd.read_csv(kept.with_suffix(".csv")).assign(backbone="small")
     assert arrays["layers"].tolist() == [0, 1] and arrays["n_layers"] == 3
-    assert set(figure2.at_layer(table, -2)["layer"]) == {1} and figure2.at_layer(table, -1).empty
-    np.testing.assert_allclose(figure3.at_figure_layer(subset, arrays, "alignment"), whole["alignment"][1], atol=1e-5)
+    assert set(at_layer(table, -2)["layer"]) == {1} and at_layer(table, -1).empty
+    np.testing.assert_allclose(at_figure_layer(subset, arrays, "alignment"), whole["alignment"][1], atol=1e-5)
 
 
-def test_a_corrected_textgrid_has_another_fingerprint(made, tmp_path):
+def test_a_corrected_textgrid_makes_low_level_features_anew(made, monkeypatch, tmp_path):
     study, _, _ = made
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "results"))
     files = tiny.copy_dataset(tiny.TinyDataset(study.root), tmp_path / "ds")
-    dataset = LebelDataset(files.root, tiny.TR)
-    before = spoken_fingerprint(dataset, tiny.STORIES)
-    assert spoken_fingerprint(LebelDataset(study.root, tiny.TR), tiny.STORIES) == before
+    changed = study.model_copy(update={"dataset": study.dataset.model_copy(update={"root": str(files.root)})})
+    path = measure_low_level_features(changed, "P1")
+    before, when = articulation(path), path.stat().st_mtime_ns
+    measure_low_level_features(changed, "P1")
+    assert path.stat().st_mtime_ns == when
     files.write_grid(tiny.STORIES[0], last=20)
-    assert spoken_fingerprint(dataset, tiny.STORIES) != before
+    measure_low_level_features(changed, "P1")
+    assert not np.array_equal(articulation(path), before)
+
+
+def articulation(path):
+    with h5py.File(path) as file:
+        return file["articulation"][tiny.STORIES[0]][()]
 
 
 def test_a_whole_result_is_kept(made, monkeypatch):
     study, path, _ = made
-    monkeypatch.setattr(low_level_stage, "LowLevelFit", None)
+    monkeypatch.setattr(low_level_step, "LowLevelFit", None)
     monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
     before = path.stat().st_mtime_ns
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(study.results.parent))
-    assert low_level_impact(study, "P1", RUN) == path
+    assert measure_impact(study, "P1", RUN) == path
     assert path.stat().st_mtime_ns == before
 
 
 def test_what_sound_explains_alone_is_measured_once_for_all_models(made, monkeypatch):
     study, path, _ = made
-    (alone,) = path.parents[1].glob("alone_*.h5")
-    calls, measured = [], low_level_fit.explained_by
-    monkeypatch.setattr(low_level_fit, "explained_by", lambda *args: calls.append(1) or measured(*args))
-    table = pd.read_csv(path.with_suffix(".csv"))
-    for expected in ([], [1]):
+    monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(study.results.parent))
+    with monkeypatch.context() as patch:
+        tiny.forbid(patch, impact, "explained_by")
+        alone = measure_low_level_alone(study, "P1")
         path.unlink()
-        low_level_impact(study, "P1", RUN)
-        assert calls == expected
-        pd.testing.assert_frame_equal(pd.read_csv(path.with_suffix(".csv")), table)
-        alone.unlink()
+        measure_impact(study, "P1", RUN)
+    table = pd.read_csv(path.with_suffix(".csv"))
+    kept = load_arrays(alone)["explained"]
+    for left_over in (path, alone):
+        left_over.unlink()
+    refused(lambda: measure_impact(study, "P1", RUN), alone, "expected the result of an earlier step")
+    np.testing.assert_array_equal(load_arrays(measure_low_level_alone(study, "P1"))["explained"], kept)
+    measure_impact(study, "P1", RUN)
+    pd.testing.assert_frame_equal(pd.read_csv(path.with_suffix(".csv")), table)
 
 
 def test_r_is_the_loss_of_the_regions_mean_and_a_region_without_a_voxel_is_empty():
@@ -164,7 +184,7 @@ def test_an_unknown_story_or_feature_is_refused(made, tmp_path):
 
 def test_r_of_next_to_no_alignment_is_left_empty():
     table = pd.DataFrame({"alignment": [0.3, 0.049, np.nan], "r_percent": [20.0, 300.0, np.nan], "low": 1.0, "high": 2})
-    shown = figure3.where_r_is_defined(table)
+    shown = where_r_is_defined(table)
     assert shown["r_percent"].tolist()[0] == 20 and shown["r_percent"].isna().tolist() == [False, True, True]
     assert shown["low"].isna().tolist() == [False, True, False]
     assert shown["alignment"].equals(table["alignment"])
@@ -178,10 +198,10 @@ def test_missing_bars_are_told_apart_and_phones_by_dictionary_are_said():
             **{"r_percent": [20.0, np.nan, np.nan], "n_voxels": [5, 0, 4], "phones": "phone tier"},
         }
     )
-    said = figure3.why_no_bar(table)
+    said = why_no_bar(table)
     assert "auditory" in said and "of P1" in said and "P2" not in said and "below 0.05" in said
-    assert figure3.why_no_bar(table.iloc[:1]) == "" and "below" not in figure3.why_no_bar(table.iloc[:2])
-    assert "dictionary" in figure3.why_no_bar(table.iloc[:1].assign(phones="pronunciation dictionary within words"))
+    assert why_no_bar(table.iloc[:1]) == "" and "below" not in why_no_bar(table.iloc[:2])
+    assert "dictionary" in why_no_bar(table.iloc[:1].assign(phones="pronunciation dictionary within words"))
 
 
 def test_the_map_paints_each_regions_change_of_r(made, monkeypatch):
@@ -196,5 +216,5 @@ def test_the_map_paints_each_regions_change_of_r(made, monkeypatch):
         after = alignment * (0.5 if tuned else 0.25)
         return {"alignment": alignment, "removed_all": after, "layers": np.array([2]), "n_layers": np.array(3)}
 
-    monkeypatch.setattr(figure3, "load_arrays", arrays)
-    assert figure3.change_map(study, dataset, "small") == pytest.approx([-25, -25, np.nan, np.nan], nan_ok=True)
+    monkeypatch.setattr("braintuning.figures.impact.load_arrays", arrays)
+    assert change_map(study, dataset, "small") == pytest.approx([-25, -25, np.nan, np.nan], nan_ok=True)

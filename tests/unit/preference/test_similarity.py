@@ -94,7 +94,7 @@ def test_few_words_a_speaker_do_not_shift_random_pairs(planted):
 
 
 @pytest.mark.parametrize("kind", ["constant", "unlike itself"])
-def test_a_layer_that_holds_no_words_has_no_preference(planted, kind):
+def test_a_layer_without_word_identity_has_no_preference(planted, kind):
     pairs, words, meaning, _ = planted
     whole = states(words, meaning)
     sign = np.array([1 if word.speaker in ("clara", "rosa") else -1 for word in words])

@@ -12,7 +12,7 @@ from tiny import refused
 RATE = 16_000
 
 
-def test_a_spoken_word_stands_in_the_middle_of_its_window():
+def test_a_synthesised_word_is_in_the_middle_of_its_window():
     said = synthesised(["last", "enormous"], ["clara", "edmund"], seed=0)
     assert [(word.word, word.speaker) for word in said] == [
         ("last", "clara"), ("enormous", "clara"), ("last", "edmund"), ("enormous", "edmund")
@@ -28,7 +28,7 @@ def test_a_spoken_word_stands_in_the_middle_of_its_window():
     assert said[1].seconds > said[0].seconds and said[3].seconds > said[2].seconds
 
 
-def test_one_seed_gives_one_sound():
+def test_one_seed_gives_one_audio():
     one, again, other = (synthesised(["last"], ["rosa"], seed)[0].audio for seed in (0, 0, 1))
     assert np.array_equal(one, again) and not np.array_equal(one, other)
 
@@ -37,7 +37,7 @@ def test_an_unknown_voice_is_named():
     refused(lambda: synthesised(["last"], ["nobody"], 0), "nobody", "clara")
 
 
-def test_recorded_words_stand_in_the_middle_and_speakers_of_few_are_left_out(tmp_path):
+def test_recorded_words_are_in_the_middle_and_speakers_of_few_are_left_out(tmp_path):
     tone = np.sin(2 * np.pi * 440 * np.arange(4 * RATE) / RATE).astype(np.float32)
     lines = []
     for speaker, n_files in (("often", 3), ("seldom", 2)):

@@ -123,13 +123,13 @@ def test_a_missing_piece_is_named_and_where_the_corpus_is_obtained(tmp_path, nam
     folder = WRITERS[name](tmp_path)
     for path in list(folder.glob(gone)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    refused(lambda: open_corpus(folder, (name,)), said, name, f"obtained from {CORPORA[name].obtained}")
+    refused(lambda: open_corpus(folder, (name,)), said, name, f"obtained from {CORPORA[name].SOURCE}")
 
 
 @pytest.mark.parametrize("name", list(CORPORA))
 def test_an_empty_folder_says_what_is_expected_and_where_it_is_obtained(tmp_path, name):
-    refused(lambda: open_corpus(tmp_path, (name,)), CORPORA[name].marks[0], name, CORPORA[name].obtained)
-    refused(lambda: open_corpus(tmp_path / "nowhere", (name,)), "no such folder", CORPORA[name].obtained)
+    refused(lambda: open_corpus(tmp_path, (name,)), CORPORA[name].MARKS[0], name, CORPORA[name].SOURCE)
+    refused(lambda: open_corpus(tmp_path / "nowhere", (name,)), "no such folder", CORPORA[name].SOURCE)
 
 
 def test_another_corpus_is_recognised(written):

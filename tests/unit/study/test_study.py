@@ -4,7 +4,7 @@ from datetime import date
 import pytest
 import yaml
 from braintuning.errors import InputError
-from braintuning.study import STUDIES, Run, check_parameters, load_study
+from braintuning.study import STUDIES, Run, load_study
 
 CONTENT = {
     "name": "small",
@@ -255,21 +255,6 @@ def test_run_by_its_parts(load):
         load({"conditions": ["brain-tuned"]}).run("tiny", "pretrained")
 
 
-KERNEL = {"In": [], "Out": {}, "exit": object(), "open": open, "_i1": "x", "__name__": "__main__", "pi": object()}
-
-
-def test_trap_papermill_only_warns_about_unknown_parameters():
-    check_parameters(KERNEL | {"study": "demo", "layer": 3}, "study", "layer")
-    with pytest.raises(InputError, match="parameter 'studdy' does not exist; did you mean 'study'"):
-        check_parameters(KERNEL | {"study": "demo", "studdy": "demo"}, "study", "layer")
-
-
-@pytest.mark.parametrize("value", ["x", 3, 0.5, True, [1], {"a": 1}, None])
-def test_unknown_parameter_of_any_type_stops_the_notebook(value):
-    with pytest.raises(InputError, match="'extra'"):
-        check_parameters(KERNEL | {"study": "demo", "extra": value}, "study")
-
-
 def test_an_unknown_condition_is_named_with_the_nearest(load):
     with pytest.raises(InputError, match=r"unknown condition 'braintuned' in `conditions`; did you mean 'brain-tuned'"):
         load({"conditions": ["braintuned"]})
@@ -340,6 +325,7 @@ def test_controls_that_cannot_be_are_refused(load, changes, words):
         ({"dataset.voxels": {"P9": 100}}, "unknown participant 'P9' in `voxels`; did you mean 'P"),
         ({"figures.published_counts": {"P99": 100}}, "unknown participant 'P99' in `published_counts`; did you mean"),
         ({"encoding.log10_alpha_min": 5.0}, "found `log10_alpha_min` 5 in `encoding`, expected at most"),
+        ({"backbones": {}}, "key `backbones`: found {}: Dictionary should have at least 1 item"),
         ({"encoding.delays": []}, "key `delays` in `encoding`: found []"),
         ({"figures.notebooks": ["fig22"]}, "unknown notebook 'fig22' in `figures`; did you mean 'fig2'"),
         ({"low_level.stories": ["aa"]}, "unknown story 'aa' in `low_level: stories` among those of `stories: train`"),

@@ -24,7 +24,7 @@ def high(cortices):
     return {participant: np.ones(cortex.n_voxels) for participant, cortex in cortices.items()}
 
 
-def heard(values):
+def dataset_of(values):
     """A dataset in which each participant has these voxel values in each row."""
     return SimpleNamespace(responses=lambda participant, story: values[participant])
 
@@ -42,7 +42,7 @@ def test_the_same_region_meets_itself_in_participants_whose_brains_and_voxels_di
         for region in np.unique(cortex.voxel_labels):
             courses.setdefault(region, rng.standard_normal(30))
         values[participant] = np.stack([courses[region] for region in cortex.voxel_labels], axis=1).astype(np.float32)
-    first, second = (common.responses(heard(values), participant, "souls") for participant in cortices)
+    first, second = (common.responses(dataset_of(values), participant, "souls") for participant in cortices)
     assert first.shape == second.shape == (30, len(common.points))
     r = (first * second).mean(axis=0)
     chance = (first * np.roll(second, len(common.points) // 2, axis=1)).mean(axis=0)
@@ -74,26 +74,26 @@ def test_participants_with_the_same_voxels_keep_them():
     refused(lambda: common_cortex(both, ceilings, 0.9), "SIM01, SIM02", "0.9", "expected")
 
 
-def test_a_broken_voxel_has_no_share_in_any_point_and_its_vertices_take_the_others(cortices):
+def test_an_invalid_voxel_has_no_share_in_any_point_and_its_vertices_take_the_others(cortices):
     rng = np.random.default_rng(3)
-    broken = {participant: rng.random(cortex.n_voxels) < 0.1 for participant, cortex in cortices.items()}
-    whole, common = common_cortex(cortices, high(cortices), 0.4), common_cortex(cortices, high(cortices), 0.4, broken)
+    invalid = {participant: rng.random(cortex.n_voxels) < 0.1 for participant, cortex in cortices.items()}
+    whole, common = common_cortex(cortices, high(cortices), 0.4), common_cortex(cortices, high(cortices), 0.4, invalid)
     assert 0 < len(common.points) < len(whole.points) and set(common.points) <= set(whole.points)
     for participant, cortex in cortices.items():
         values = rng.standard_normal((20, cortex.n_voxels)).astype(np.float32)
-        spoilt = np.where(broken[participant], np.nan, values)
-        found = common.responses(heard({participant: spoilt}), participant, "souls")
+        spoilt = np.where(invalid[participant], np.nan, values)
+        found = common.responses(dataset_of({participant: spoilt}), participant, "souls")
         shares = whole.from_voxels[participant][np.isin(whole.points, common.points)].toarray()
-        shares[:, broken[participant]] = 0
+        shares[:, invalid[participant]] = 0
         expected = values @ (shares / shares.sum(axis=1, keepdims=True)).T
         expected = (expected - expected.mean(axis=0)) / expected.std(axis=0)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_voxel_that_is_broken_in_one_of_those_who_share_voxels_is_no_point():
+def test_a_voxel_that_is_invalid_in_one_of_those_who_share_voxels_is_no_point():
     cortex = fs_lr_cortex_of_vertices()
     ceilings = {name: np.full(cortex.n_voxels, 0.1) for name in ("SIM01", "SIM02")}
-    broken = {name: np.zeros(cortex.n_voxels, bool) for name in ceilings}
-    ceilings["SIM01"][[3, 9]], broken["SIM02"][9] = 0.5, True
-    common = common_cortex(dict.fromkeys(ceilings, cortex), ceilings, 0.4, broken)
+    invalid = {name: np.zeros(cortex.n_voxels, bool) for name in ceilings}
+    ceilings["SIM01"][[3, 9]], invalid["SIM02"][9] = 0.5, True
+    common = common_cortex(dict.fromkeys(ceilings, cortex), ceilings, 0.4, invalid)
     assert common.points.tolist() == [3]

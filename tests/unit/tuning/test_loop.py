@@ -1,19 +1,27 @@
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from accelerate import PartialState
 from braintuning.backbone.precision import VARIABLE
 from braintuning.results import generator
 from braintuning.study.settings import Tuning
-from braintuning.tuning.batches import listening
-from braintuning.tuning.loop import _mean_loss, learning_rate_factor, tune
-from braintuning.tuning.model import StoryTargets, TunedModel
+from braintuning.tuning import loop
+from braintuning.tuning.batches import loader, samples_of
+from braintuning.tuning.loop import brain_tune, gradient, validation_loss
+from braintuning.tuning.losses import LOSSES
+from braintuning.tuning.model import StoryTargets, TunedModel, learning_rate_factor, trainable_state
 from braintuning.tuning.objectives import objective
 from tiny import refused
 from transformers import HubertModel
 
+TESTS = Path(__file__).parents[2]
 RATE = 16_000
 N_VOXELS = 5
 
@@ -56,7 +64,7 @@ def noise_story(seed, n_rows=8):
 def run(encoder=None, train=TRAIN, validation=VALIDATION, checkpoint=None, hear=lambda line: None, **changes):
     encoder = encoder or tiny.encoder()
     with tiny.listening(hear):
-        return tune(encoder, train, validation, settings(**changes), checkpoint=checkpoint)
+        return brain_tune(encoder, train, validation, settings(**changes), checkpoint=checkpoint)
 
 
 def weights(model):
@@ -254,20 +262,20 @@ def test_validation_loss_is_the_mean_over_rows_whatever_their_order_and_batches(
         name: StoryTargets(s.audio, s.times[order], s.targets[order]) for name, s in reversed(list(TRAIN.items()))
     }
     for stories, size in ((TRAIN, 4), (TRAIN, 1), (TRAIN, 18), (shuffled, 7)):
-        hear = listening(stories, settings().clip_seconds, "cpu")
-        found = _mean_loss(model, stories, hear, settings(batch_size=size), 0, "cpu")
+        chosen = settings(batch_size=size)
+        found = validation_loss(model, samples_of(stories), loader(model, stories, chosen), chosen, "cpu")
         assert found == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("role", ["train", "validation"])
-def test_a_target_or_a_sound_that_is_no_number_is_refused_before_anything_is_tuned(role):
+def test_a_target_or_audio_that_is_no_number_is_refused_before_anything_is_tuned(role):
     stories, name = {"train": (TRAIN, "second"), "validation": (VALIDATION, "third")}[role]
     spoiled = copy.deepcopy(stories)
     spoiled[name].targets[3, 1] = np.nan
-    refused(lambda: run(hear=pytest.fail, **{role: spoiled}), f"story {name}", "nan", "row 3")
+    refused(lambda: run(hear=pytest.fail, **{role: spoiled}), f"story {name}", "nan", "TR 3")
     spoiled = copy.deepcopy(stories)
     spoiled[name].audio[100] = np.inf
-    refused(lambda: run(hear=pytest.fail, **{role: spoiled}), f"story {name}", "sound")
+    refused(lambda: run(hear=pytest.fail, **{role: spoiled}), f"story {name}", "audio")
 
 
 class Brittle(torch.nn.Module):
@@ -292,7 +300,7 @@ def test_a_loss_that_is_no_number_stops_with_story_and_step_and_keeps_the_last_g
 
     def go(train, objective, hear=lambda line: None):
         with tiny.listening(hear):
-            return tune(tiny.encoder(), train, validation, chosen, objective=objective, checkpoint=checkpoint)
+            return brain_tune(tiny.encoder(), train, validation, chosen, objective=objective, checkpoint=checkpoint)
 
     refused(lambda: go(loud, Brittle(holds=1)), "nan", "epoch 2, step 1", "(story second)")
     lines = []
@@ -407,7 +415,7 @@ def test_stimulus_tuning_goes_on_to_the_same_weights_bit_for_bit(family, tmp_pat
     def go(**more):
         encoder = tiny.encoder(family)
         heads = objective(encoder, [story.audio for story in train.values()] * 20, seed=0)
-        return tune(encoder, train, validation, chosen, objective=heads, **more)
+        return brain_tune(encoder, train, validation, chosen, objective=heads, **more)
 
     def killed_in_third_epoch(line):
         if '"epoch": 3' in line:
@@ -427,7 +435,7 @@ def test_an_objective_of_its_own_needs_no_targets_and_draws_the_same_after_a_res
 
     def go(**more):
         encoder = tiny.encoder()
-        return tune(encoder, train, validation, settings(epochs=3, patience=5), objective=Energy(encoder), **more)
+        return brain_tune(encoder, train, validation, settings(epochs=3, patience=5), objective=Energy(encoder), **more)
 
     whole, history = go()
     assert history[-1]["validation_loss"] < history[0]["validation_loss"]
@@ -461,8 +469,75 @@ def test_tuning_in_bfloat16_has_the_losses_of_float32(monkeypatch):
     histories = {}
     for value in ("float32", "bfloat16"):
         monkeypatch.setenv(VARIABLE, value)
-        model, history = tune(hearing("hubert"), TRAIN, VALIDATION, settings(epochs=6, patience=6))
+        model, history = brain_tune(hearing("hubert"), TRAIN, VALIDATION, settings(epochs=6, patience=6))
         histories[value] = np.array([[row["train_loss"], row["validation_loss"]] for row in history])
         assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     np.testing.assert_allclose(histories["bfloat16"], histories["float32"], rtol=0.02)
     assert (histories["bfloat16"] != histories["float32"]).any()
+
+
+class Linear(torch.nn.Linear):
+    """A model of clips of five samples that learns three targets by a loss of that name."""
+
+    def __init__(self, name):
+        super().__init__(5, 3, dtype=torch.float64)
+        self.name = name
+        self.sizes = []
+
+    def loss(self, x, y):
+        self.sizes.append(len(x))
+        return LOSSES[self.name](self(x), y)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("loss", ["l2", "cosine + l2"])
+def test_the_gradient_of_micro_batches_is_that_of_the_whole_batch(loss, at_once):
+    torch.manual_seed(0)
+    x, y = torch.randn(7, 5, dtype=torch.float64), torch.randn(7, 3, dtype=torch.float64)
+    model = Linear(loss)
+    whole = LOSSES[loss](model(x), y)
+    expected = torch.autograd.grad(whole, list(model.parameters()))
+    model.weight.grad = torch.full_like(model.weight, 9.0)  # what an earlier step left is not added to
+    found = gradient(model, x, y, at_once)
+    torch.testing.assert_close(found.double(), whole.detach(), rtol=1e-6, atol=0)
+    for parameter, grad in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, grad)
+    assert sum(model.sizes) == 7 and max(model.sizes) == min(at_once, 7)
+
+
+def test_processes_share_a_batch_and_exchange_their_gradients_once(monkeypatch):
+    x, y, model, sent = torch.randn(7, 5).double(), torch.randn(7, 3).double(), Linear("l2"), {}
+    whole = gradient(model, x, y, 7)
+    expected = [parameter.grad.clone() for parameter in model.parameters()]
+    monkeypatch.setattr(PartialState(), "num_processes", 3)
+    for rank in range(3):
+        monkeypatch.setattr(PartialState(), "process_index", rank)
+        monkeypatch.setattr(loop, "reduce", lambda tensor, how: sent.setdefault((rank, how), tensor))  # noqa: B023
+        gradient(model, x, y, 2)
+    assert model.sizes == [7, 2, 2, 2, 1] and list(sent) == [(0, "sum"), (1, "sum"), (2, "sum")]
+    total = sum(sent.values())
+    torch.testing.assert_close(total[0], whole.double())
+    torch.testing.assert_close(total[1:], torch.cat([grad.flatten() for grad in expected]))
+    monkeypatch.setattr(loop, "reduce", lambda tensor, how: total)
+    torch.testing.assert_close(gradient(model, x, y, 2), whole.double())
+    for parameter, grad in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, grad)
+
+
+def test_processes_tune_the_model_that_one_tunes(tmp_path):
+    settings, train, validation = tiny.tuning_material()
+    alone, history = brain_tune(tiny.encoder(), train, validation, settings)
+    path = os.pathsep.join([str(TESTS), *sys.path])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(TESTS / "tune_together.py"), str(tmp_path / "two.pt")],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = torch.load(tmp_path / "two.pt", weights_only=True)
+    assert two["n"] == 2
+    assert done.stdout.count('"epoch": 2') == 1  # one process reports
+    for before, after in zip(history, two["history"], strict=True):
+        assert after == pytest.approx(before, rel=1e-5)
+    for name, parameter in trainable_state(alone).items():
+        torch.testing.assert_close(two["weights"][name], parameter, atol=1e-5, rtol=1e-4)

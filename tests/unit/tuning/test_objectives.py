@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 import torch
 from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.families import standardised
 from braintuning.errors import InputError
 from braintuning.tuning.objectives import (
     MaskedUnits,
     contrastive_logits,
+    draw_negatives,
     masked_pass,
     objective,
     span_mask,
     unit_loss,
 )
-from braintuning.tuning.units import EncoderUnits, fit_centres, nearest
+from braintuning.tuning.units import EncoderUnits, fit_centres, nearest_centre
 from transformers import HubertConfig, Wav2Vec2Config, Wav2Vec2ForPreTraining, WavLMConfig, WhisperConfig
 
 SIZES = {
@@ -74,6 +76,28 @@ def test_contrastive_logits_equal_brute_force():
         assert max(min(abs(e - value) for e in expected) for value in finite) < 2e-3
         share = np.isinf(logits[frame, 1:]).mean()
         assert share == 0 if twin is None else 0.08 < share < 0.26
+
+
+def test_contrastive_loss_is_that_of_transformers_on_the_same_masks_and_negatives():
+    model = encoder("wav2vec2")
+    found = objective(model, [], seed=4).eval()
+    whole = Wav2Vec2ForPreTraining(CONFIGS["wav2vec2"]).eval()
+    whole.wav2vec2.load_state_dict(model.model.state_dict())
+    whole.wav2vec2.masked_spec_embed.data.copy_(found.mask_vector.data)
+    whole.quantizer.load_state_dict(found.quantiser.state_dict())
+    whole.project_q.load_state_dict(found.project_latent.state_dict())
+    whole.project_hid.load_state_dict(found.project_hidden.state_dict())
+    audio = torch.from_numpy(np.stack([noise(2, 1.0), noise(3, 1.0)]))
+    torch.manual_seed(6)
+    loss = found.loss(audio)
+    torch.manual_seed(6)
+    mask = span_mask(2, model.n_frames(16_000), 0.065)
+    negatives = torch.zeros(*mask.shape, 100, dtype=torch.int64)
+    for clip, masked in enumerate(mask):
+        places = masked.nonzero()[:, 0]
+        negatives[clip, places] = clip * mask.shape[1] + places[draw_negatives(len(places), 100)]
+    expected = whole(standardised(audio), mask_time_indices=mask, sampled_negative_indices=negatives).loss
+    assert loss.item() == pytest.approx((expected / mask.sum()).item(), rel=1e-4)
 
 
 def test_unit_loss_in_closed_form():
@@ -141,7 +165,7 @@ def test_planted_clusters_come_back_as_units():
     planted = rng.standard_normal((6, 12)) * 10
     states = (planted[truth] + rng.standard_normal((3000, 12))).astype(np.float32)
     centres = fit_centres(states, 6, seed=0)
-    units = nearest(torch.from_numpy(states)[None], centres)[0].numpy()
+    units = nearest_centre(torch.from_numpy(states)[None], centres)[0].numpy()
     pairs = set(zip(truth.tolist(), units.tolist(), strict=True))
     assert len(pairs) == 6
     by_hand = ((states[:50, None] - centres.numpy()[None]) ** 2).sum(-1).argmin(1)

@@ -1,4 +1,4 @@
-"""Speech with aligned words and phones: a folder of sound files and `alignments.jsonl`, one recording a line."""
+"""Aligned speech: a folder of audio files and `alignments.jsonl`, one recording per line."""
 
 import json
 from pathlib import Path
@@ -9,19 +9,15 @@ from braintuning.probes.utterance import PARTS, Utterance
 from braintuning.results import require_file
 
 MARKS = ("alignments.jsonl",)
+SOURCE = "anywhere: see data/README.md"
 KEYS = ("file", "speaker", "text")
 
 
 def read(folder: Path) -> list[Utterance]:
     """Every recording that has phones or a label.
 
-    A line has `file`, `speaker`, `text` and, where known, `prompt`, `part`, `label`,
-    `phones` as [label, start, end] in seconds.
-
-    Raises
-    ------
-    InputError
-        A line without one of the keys, or of an unknown part; a file that is not there.
+    A line has `file`, `speaker`, `text` and optionally `prompt`, `part`, `label` and `phones`, which are
+    [label, start, end] in seconds.
     """
     path, utterances = require_file(folder / MARKS[0]), []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -33,10 +29,7 @@ def read(folder: Path) -> list[Utterance]:
             raise InputError(f"{path}: line {number} has no {missing[0]!r}, expected {', '.join(KEYS)}")
         if entry.get("part") not in (None, *PARTS):
             raise InputError(f"{path}: line {number} has part {entry['part']!r}, expected one of {', '.join(PARTS)}")
-        utterances.append(
-            Utterance(
-                entry["speaker"], entry.get("prompt", entry["text"]), require_file(folder / entry["file"]),
-                entry.get("part"), entry.get("label"), entry["text"], phones,
-            )
-        )  # fmt: skip
+        prompt, file = entry.get("prompt", entry["text"]), require_file(folder / entry["file"])
+        known = (entry.get("part"), entry.get("label"), entry["text"], phones)
+        utterances.append(Utterance(entry["speaker"], prompt, file, *known))
     return utterances

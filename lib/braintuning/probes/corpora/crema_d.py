@@ -1,4 +1,4 @@
-"""CREMA-D (Cao et al. 2014): 91 actors say twelve sentences in six emotions."""
+"""CREMA-D (Cao et al. 2014): twelve sentences in six emotions by 91 actors."""
 
 from pathlib import Path
 
@@ -6,17 +6,12 @@ from braintuning.errors import InputError
 from braintuning.probes.utterance import Utterance
 
 MARKS = ("AudioWAV",)
+SOURCE = "github.com/CheyneyComputerScience/CREMA-D"
 EMOTIONS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness"}
 
 
 def read(folder: Path) -> list[Utterance]:
-    """Every recording: `1001_DFA_ANG_XX.wav` is actor 1001, sentence DFA, anger, level not said.
-
-    Raises
-    ------
-    InputError
-        A file name of another form, an emotion that is none of the six, or no recording at all.
-    """
+    """Every recording: `1001_DFA_ANG_XX.wav` is actor 1001, sentence DFA, anger, level unspecified."""
     utterances = []
     for file in sorted((folder / "AudioWAV").glob("*.wav")):
         try:

@@ -1,4 +1,4 @@
-"""SLURP (Bastianelli et al. 2020): commands to a home assistant, each with what is wanted."""
+"""SLURP (Bastianelli et al. 2020): commands to a home assistant, labelled with the action."""
 
 import json
 from pathlib import Path
@@ -8,36 +8,26 @@ from braintuning.probes.utterance import Utterance, drawn
 from braintuning.results import generator, require_file
 
 MARKS = ("dataset/slurp", "audio/slurp_real")
+SOURCE = "github.com/pswietojanski/slurp and zenodo.org/record/4274930"
 METADATA = "dataset/slurp/metadata.json"
 FILES = {"train": "train.jsonl", "validation": "devel.jsonl", "test": "test.jsonl"}
 
 
-def read(folder: Path, seed: int = 0) -> list[Utterance]:
-    """Recordings of the official parts; the class is the action, one of 46.
+def read(folder: Path) -> list[Utterance]:
+    """Recordings of the official parts, with one of 46 actions as label.
 
-    SLURP is divided by text, and most of its speakers are in all parts. So speakers are divided here as well, and a
-    recording is read where the part of its speaker is the part of its text.
-
-    Parameters
-    ----------
-    folder : Path
-    seed : int
-        Of which speaker is in which part: 60, 15 and 25 %.
-
-    Raises
-    ------
-    InputError
-        A line that is no recording of SLURP, or a recording that is not there.
+    SLURP is divided by text, and most of its speakers are in all parts. So the speakers are divided here as well (60,
+    15 and 25 %, at random), and recordings are kept where the speaker's part is that of the text.
     """
     speakers = _speakers(require_file(folder / METADATA))
     paths = {part: require_file(folder / MARKS[0] / name) for part, name in FILES.items()}
     utterances = [u for part, path in paths.items() for u in _read_part(folder, part, path, speakers)]
-    part_of = drawn({utterance.speaker for utterance in utterances}, generator(seed, "SLURP speakers"))
+    part_of = drawn({utterance.speaker for utterance in utterances}, generator(0, "SLURP speakers"))
     return [utterance for utterance in utterances if part_of[utterance.speaker] == utterance.part]
 
 
 def _speakers(path: Path) -> dict[str, str]:
-    """Who is heard in each recording."""
+    """Speaker of each recording."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8")).values()
         return {name: known["usrid"] for entry in entries for name, known in entry["recordings"].items()}

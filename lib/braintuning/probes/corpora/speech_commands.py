@@ -1,4 +1,4 @@
-"""Speech Commands, version 2 (Warden 2018): 35 words, each said by many people, a second a file."""
+"""Speech Commands, version 2 (Warden 2018): 35 words by many speakers, one second per file."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from braintuning.probes.utterance import Utterance
 from braintuning.results import require_file
 
 MARKS = ("validation_list.txt", "testing_list.txt")
+SOURCE = "tensorflow.org/datasets, speech_commands v2"
 SPEAKER_ENDS = "_nohash_"
 WORDS = (
     "backward bed bird cat dog down eight five follow forward four go happy house learn left marvin nine no off on one "
@@ -15,18 +16,9 @@ WORDS = (
 
 
 def read(folder: Path) -> list[Utterance]:
-    """Every recording of the 35 words; the corpus's own lists say what validates and what tests.
-
-    Raises
-    ------
-    InputError
-        A file of the lists that is not there, a folder without one of the words, or a file name of another form.
-    """
-    listed = {
-        name: part
-        for part, mark in (("validation", MARKS[0]), ("test", MARKS[1]))
-        for name in require_file(folder / mark).read_text().split()
-    }
+    """Every recording of the 35 words, divided by the corpus's own lists of validation and test files."""
+    lists = {part: require_file(folder / mark) for part, mark in zip(("validation", "test"), MARKS, strict=True)}
+    listed = {name: part for part, path in lists.items() for name in path.read_text().split()}
     utterances = []
     for word in WORDS:
         files = sorted((folder / word).glob("*.wav"))
@@ -39,7 +31,5 @@ def read(folder: Path) -> list[Utterance]:
             utterances.append(Utterance(file.name.split(SPEAKER_ENDS)[0], word, file, part, word, word))
     for name in listed:
         if name.split("/")[0] in WORDS:
-            raise InputError(
-                f"{folder / name}: is in the corpus's lists and not here, expected Speech Commands v2 whole"
-            )
+            raise InputError(f"{folder / name}: listed by the corpus and not here, expected Speech Commands v2 whole")
     return utterances

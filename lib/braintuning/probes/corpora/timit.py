@@ -1,4 +1,4 @@
-"""TIMIT (Garofolo et al. 1993): 630 speakers of eight dialects, ten sentences each, phones marked by hand."""
+"""TIMIT (Garofolo et al. 1993): ten sentences by each of 630 speakers, phones aligned by hand."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from braintuning.lowlevel.phones import PHONES
 from braintuning.probes.utterance import Utterance
 
 MARKS = ("TRAIN", "TEST")
+SOURCE = "the Linguistic Data Consortium, LDC93S1"
 RATE = 16_000
 KINDS = ("SA", "SX", "SI")
 SAID_BY_ALL = frozenset(("SA1", "SA2"))
@@ -17,54 +18,39 @@ FOLDED = {
     **{"nx": "N", "eng": "NG", "ux": "UW", "dx": "T"},
     **dict.fromkeys(("pcl", "tcl", "kcl", "bcl", "dcl", "gcl", "h#", "pau", "epi", "q"), SILENCE),
 }
-"""Phones of TIMIT that are folded into the 39 of ARPAbet that dictionaries use: as Lee & Hon (1989) fold them, but AO
-and ZH stay, a flap is T, and silence is no class."""
+"""Phones of TIMIT that are mapped to the 39 ARPAbet phones of dictionaries: as in Lee & Hon (1989), except that AO and
+ZH stay, a flap is T, and silence is no class."""
 
 
 def read(folder: Path) -> list[Utterance]:
-    """Every sentence of the official parts; those to test on are the complete test set, 168 speakers.
+    """Every sentence of the official parts, with the complete test set of 168 speakers.
 
-    The official parts share no speaker and no text but SA1 and SA2. There is none to validate on: `utterance.divide`
-    takes it out of TRAIN. Times of words (.WRD) are not needed. Where a sentence is there twice, as `SA1.WAV` and as a
-    converted `SA1.WAV.wav`, the first of the two is read.
-
-    Raises
-    ------
-    InputError
-        A sentence without its .PHN or .TXT file, of no kind of TIMIT, or with a phone that TIMIT does not have; a part
-        without sounds.
+    The parts share no speaker and no text but SA1 and SA2. `utterance.divide` takes a validation part out of TRAIN.
+    Where a sentence exists twice, as `SA1.WAV` and converted `SA1.WAV.wav`, the first is read.
     """
     utterances = []
     for part in MARKS:
-        root, sounds = _either(folder, part), {}
-        for sound in sorted(path for path in root.rglob("*") if path.name.lower().endswith(".wav")):
-            sounds.setdefault((sound.parent, _prompt(sound)), sound)
-        if not sounds:
+        root, files = folder / part if (folder / part).exists() else folder / part.lower(), {}
+        for file in sorted(path for path in root.rglob("*") if path.name.lower().endswith(".wav")):
+            files.setdefault((file.parent, file.name.split(".")[0].upper()), file)
+        if not files:
             raise InputError(f"{root}: found no .WAV file, expected those of TIMIT")
-        for (_, prompt), sound in sounds.items():
+        for (_, prompt), file in files.items():
             if prompt[:2] not in KINDS:
-                raise InputError(f"{sound}: found sentence {prompt}, expected one of {', '.join(KINDS)} and a number")
-            text = " ".join(_beside(sound, ".TXT").read_text().split()[2:])
-            phones = tuple(_phones(_beside(sound, ".PHN")))
-            speaker = sound.parent.name.upper()
-            utterances.append(Utterance(speaker, prompt, sound, part.lower(), prompt[:2], text, phones))
+                raise InputError(f"{file}: found sentence {prompt}, expected one of {', '.join(KINDS)} and a number")
+            text = " ".join(_beside(file, ".TXT").read_text().split()[2:])
+            phones = tuple(_phones(_beside(file, ".PHN")))
+            speaker = file.parent.name.upper()
+            utterances.append(Utterance(speaker, prompt, file, part.lower(), prompt[:2], text, phones))
     return utterances
 
 
-def _prompt(sound: Path) -> str:
-    return sound.name.split(".")[0].upper()
-
-
-def _either(folder: Path, name: str) -> Path:
-    return folder / name if (folder / name).exists() else folder / name.lower()
-
-
-def _beside(sound: Path, ending: str) -> Path:
-    stem = sound.name.split(".")[0]
+def _beside(file: Path, ending: str) -> Path:
+    stem = file.name.split(".")[0]
     for name in (stem + ending, stem + ending.lower(), stem.lower() + ending.lower()):
-        if (sound.parent / name).is_file():
-            return sound.parent / name
-    raise InputError(f"{sound}: found no {stem}{ending} beside it, expected one as in TIMIT")
+        if (file.parent / name).is_file():
+            return file.parent / name
+    raise InputError(f"{file}: found no {stem}{ending} beside it, expected one as in TIMIT")
 
 
 def _phones(path: Path) -> list[Interval]:

@@ -1,0 +1,61 @@
+"""Figure 2: alignment of every model in late language and primary auditory regions, and where tuning changed it."""
+
+import json
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from braintuning.alignment.stats import FEWEST_PARTICIPANTS
+from braintuning.datasets.base import Dataset
+from braintuning.figures import tables
+from braintuning.figures.compare import EVERYONE, LEVEL, OVER, starred
+from braintuning.figures.style import bars_above
+from braintuning.study import Run, Study
+
+
+def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: Dataset, note: str) -> Figure:
+    """Bars of every backbone and condition, over a flat map of what brain-tuning changed in the figure's backbone.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `tables.gather`.
+    statistics : DataFrame
+        From `compare.compare`.
+    note : str
+        Small print, after what the stars stand for and what replaces an objective that Whisper does not have.
+    """
+    note = ". ".join([what_a_star_is(statistics), *stand_ins(study), note])
+    change = tables.alignment_map(study, dataset, study.figure_backbone, "brain-tuned", minus="pretrained")
+    fig = tables.draw_change(study, dataset, change, "normalised alignment", note, smooth_mm=tables.SMOOTH_MM)
+    shown, conditions = tables.at_layer(table, study.figures.layer), tables.shown_conditions(study)
+    bars_above(
+        fig, shown, "alignment", "alignment (r / ceiling)", study.tuned_backbones, conditions, starred(statistics)
+    )
+    return fig
+
+
+def what_a_star_is(statistics: pd.DataFrame) -> str:
+    """The test behind the stars of the figure, or why there are none; `statistics` from `compare.compare`."""
+    tested = statistics[(statistics["participant"] == EVERYONE) & (statistics["reference"] != "chance")]
+    most = int(tested["n_participants"].max()) if len(tested) else 0
+    if most < FEWEST_PARTICIPANTS:
+        found = f"no signed-rank test over {most} participants can reach p < {LEVEL:g}"
+        return f"No stars: {found}, it takes at least {FEWEST_PARTICIPANTS}"
+    stars = starred(statistics)
+    family = tested.loc[tested["n_participants"] == most, "family"].iloc[0]
+    n_tests, against = int((tested["family"] == family).sum()), tested["reference"].iloc[0]
+    counts = sorted(stars["n_participants"].unique())
+    who = f"{most} participants" if counts in ([], [most]) else f"{counts[0]} to {counts[-1]} participants"
+    test = f"{OVER} test over {who} against {against}, false discovery rate controlled over {n_tests} differences"
+    return f"*: q < {LEVEL:g}, two-sided {test}" + ("" if len(stars) else "; none reached")
+
+
+def stand_ins(study: Study) -> list[str]:
+    """A sentence on stimulus-tuned Whisper, which has no self-supervised objective of its own."""
+    for backbone in study.backbones:
+        if "stimulus-tuned" in study.conditions_of(backbone):
+            config = study.model_folder(Run(backbone, "stimulus-tuned")) / "config.json"
+            if config.is_file() and json.loads(config.read_text()).get("model_type") == "whisper":
+                return ["Whisper has no self-supervised objective: its stimulus-tuning reconstructs masked features"]
+    return []

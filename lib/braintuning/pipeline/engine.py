@@ -1,0 +1,105 @@
+"""The engine: Snakemake makes whatever is missing or out of date, for the command line and for notebooks.
+
+After a kill, Snakemake runs unfinished jobs again (`--rerun-incomplete`); a result is whole or absent
+(`results.atomic_path`), and tuning resumes from its checkpoint (`tuning.model`).
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from braintuning.errors import InputError
+from braintuning.results import CACHE, REPOSITORY
+from braintuning.study import Study
+
+INSIDE_A_JOB = "BRAINTUNING_JOB"
+"""Environment variable that the Snakefile sets for its jobs, whose inputs are up to date."""
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+
+
+def ensure(study: Study, results: Iterable[Path], device: str = "cpu", max_memory: float | None = None) -> None:
+    """Have results of a study made that are missing or out of date; for notebooks.
+
+    Parameters
+    ----------
+    study : Study
+    results : iterable of Path
+        Such as `study.scores_file(participant, run)`, or `recipes.inputs_of(study, notebook)`.
+    device : str
+        `cpu` or `cuda`.
+    max_memory : float, optional
+        GiB that a step of tuning may take, about.
+
+    Raises
+    ------
+    InputError
+        A step failed, or another run of the study is going on.
+    """
+    results = list(results)
+    if not results or INSIDE_A_JOB in os.environ:
+        return
+    if run_workflow(study, device=device, targets=results, max_memory=max_memory):
+        raise InputError(f"study {study.name}: a step failed, see the lines above; expected its result")
+
+
+def run_workflow(
+    study: Study,
+    *,
+    device: str = "cpu",
+    targets: Iterable[Path] = (),
+    cores: int | None = None,
+    gpu_jobs: int = 1,
+    max_memory: float | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Run the jobs of a study that are not up to date, down to `targets` or to its figures and report.
+
+    Parameters
+    ----------
+    study : Study
+    device : str
+        `cpu` or `cuda`.
+    targets : iterable of Path
+        Results to make; all by default.
+    cores : int, optional
+        Processor cores; all of the machine's by default.
+    gpu_jobs : int
+        Jobs that share the GPU at a time.
+    max_memory : float, optional
+        GiB that a step of tuning may take, about.
+    dry_run : bool
+        List the jobs and run none.
+
+    Returns
+    -------
+    status : int
+        0 where every job succeeded.
+    """
+    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
+    command += ["--cores", cores or os.cpu_count(), "--resources", f"gpu={gpu_jobs}", f"mem_mb={memory_mb()}"]
+    command += ["--logger", "braintuning", "--nolock", "--keep-going", "--rerun-incomplete"]
+    command += ["--rerun-triggers", "mtime", "params", *(["--dry-run"] if dry_run else [])]
+    file, root = study.source
+    command += ["--config", f"study={file}", f"device={device}", *([f"root={root}"] if root else [])]
+    command += [f"max_memory={max_memory}"] if max_memory else []
+    command += ["--", *targets]
+    study.results.mkdir(parents=True, exist_ok=True)
+    with open(study.results / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"study {study.name}: another run of it is going on; wait for it or stop it") from None
+        return subprocess.run(list(map(str, command)), env=_environment(), pass_fds=(lock.fileno(),)).returncode
+
+
+def memory_mb() -> int:
+    """Memory of this machine, in MB, that jobs may share."""
+    return int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
+
+
+def _environment() -> dict[str, str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}

@@ -1,0 +1,231 @@
+"""Recipes: the settings that decide each result, asked by the steps, which store them, and by Snakemake."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from braintuning.results import fingerprint
+from braintuning.study import Run, Study
+
+FILES = ("kind", "root", "simulation")
+TIMES = ("tr", "row_offset", "unstored_volumes", "sound_starts")
+REGIONS = ("fsaverage", "coarse_regions")
+DISTILLED = ("bigslm-tuned", "lm-tuned")
+
+
+class Recipe(NamedTuple):
+    """Settings that decide a result.
+
+    Attributes
+    ----------
+    stored : dict
+        Stand in the result's own recipe as they are.
+    behind : dict
+        Decide what the result's recipe holds as fingerprints of files, TR times or voxels.
+    """
+
+    stored: dict[str, Any]
+    behind: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Short SHA-256 of all of it."""
+        return fingerprint([self.stored, self.behind])
+
+
+def dataset(study: Study) -> Recipe:
+    """That everything which the study names was found and read."""
+    named = {"dataset", "participants", "stories", "lacks", "backbones", "conditions", "variants", "controls"}
+    return Recipe({}, {**study.model_dump(include=named), "corpora": dict(study.probes.corpora)})
+
+
+def ceiling(study: Study, participant: str) -> Recipe:
+    """Noise ceiling of a participant."""
+    stories = study.stories_for(participant)
+    story = getattr(stories, study.encoding.mask_from)[0]
+    skipped = study.encoding.test_skip_rows if story in study.stories.test else 0
+    stored = {"participant": participant, "story": story, "skip_rows": skipped, "stories": stories.all}
+    return Recipe({"stage": "ceiling", **stored}, _of_dataset(study, FILES))
+
+
+def tune(study: Study, run: Run) -> Recipe:
+    """Weights of a tuned model."""
+    stories, base, backbone = study.tuning_stories(run), study.base(run.condition), study.backbones[run.backbone]
+    stored = {
+        "run": run.name,
+        "backbone": backbone.model_dump(exclude=set() if base == "bigslm-tuned" else {"teacher"}),
+        "settings": study.tuning_of(run.condition).model_dump(),
+        "controls": study.controls.model_dump() if base in DISTILLED else None,
+        "train": stories.train,
+        "validation": stories.validation,
+        "participants": study.tuned_on(run),
+    }
+    by_voxels = study.tuned_on(run) or (base in DISTILLED and study.controls.n_targets is None)
+    head = [study.encoding.ceiling_threshold, study.tuned_on(run) or study.participants[0]] if by_voxels else None
+    return Recipe({"stage": "tune", **stored}, {**_of_dataset(study, FILES + TIMES), "head": head})
+
+
+def model(study: Study, run: Run) -> Recipe:
+    """The model whose layers are read, tuned or as it was pretrained."""
+    backbone = study.backbones[run.backbone].model_dump(exclude={"teacher"})
+    return Recipe({"run": run.name, "backbone": backbone}, {})
+
+
+def extract(study: Study, run: Run) -> Recipe:
+    """Layer activations of a model on the TR grid."""
+    stored = {"settings": study.features.model_dump(exclude={"batch_size"}), "stories": study.encoded_stories}
+    behind = {"model": model(study, run).stored, "lead": max(study.encoding.delays)}
+    return Recipe({"stage": "extract", **stored}, {**_of_dataset(study, FILES + TIMES), **behind})
+
+
+def align(study: Study, participant: str, fitted: Sequence[str] | None = None) -> Recipe:
+    """Encoding models of a participant, fitted to some stories (by default all that may fit them)."""
+    stories = study.stories_for(participant)
+    stored = {
+        "participant": participant,
+        "settings": study.encoding.model_dump(),
+        "layer": study.figures.layer,
+        "fitted": list(stories.train + stories.held_out if fitted is None else fitted),
+        "test": stories.test,
+    }
+    return Recipe({"stage": "align", **stored}, _of_dataset(study, FILES + REGIONS))
+
+
+def low_level(study: Study, participant: str) -> Recipe:
+    """Alignment of a participant without low-level features."""
+    train, test = study.low_level_stories(participant)
+    stored = {
+        "participant": participant,
+        "encoding": study.encoding.model_dump(),
+        "settings": study.low_level.model_dump(),
+        "layer": study.figures.layer,
+        "fitted": train,
+        "test": test,
+    }
+    return Recipe({"stage": "low level", **stored}, _of_dataset(study, FILES + REGIONS))
+
+
+def low_level_features(study: Study, participant: str) -> Recipe:
+    """Low-level features of a participant's stories."""
+    train, test = study.low_level_stories(participant)
+    stored = {"kinds": study.low_level.features, "train": train}
+    behind = {"stories": (*train, *test), "lead": max(study.encoding.delays)}
+    return Recipe({"stage": "low-level features", **stored}, {**_of_dataset(study, FILES + TIMES), **behind})
+
+
+def low_level_alone(study: Study, participant: str) -> Recipe:
+    """What low-level features explain of a participant by themselves."""
+    stored = {"participant": participant, "settings": study.encoding.model_dump()}
+    behind = {"stories": study.low_level_stories(participant)}
+    return Recipe({"stage": "low-level features alone", **stored}, {**_of_dataset(study, FILES + REGIONS), **behind})
+
+
+def words(study: Study) -> Recipe:
+    """Synthesised words of the study's pairs."""
+    stored = {"voices": study.preference.voices, "seed": study.preference.seed}
+    return Recipe({"stage": "words", **stored}, {"n_pairs": study.preference.n_pairs})
+
+
+def preference(study: Study, run: Run, recorded: bool = False) -> Recipe:
+    """Similarities of pairs of words in a model, synthesised or recorded ones."""
+    stored = {"settings": study.preference.model_dump(exclude={"recordings"})}
+    behind = {"model": model(study, run).stored, "recordings": study.preference.recordings if recorded else None}
+    return Recipe({"stage": "preference", **stored}, behind)
+
+
+def probe(study: Study, run: Run, task: str) -> Recipe:
+    """Scores of a model on a downstream task."""
+    behind = {"model": model(study, run).stored, "corpus": study.probes.corpora.get(task)}
+    return Recipe({"stage": "probe", "task": task, "seed": study.probes.seed}, behind)
+
+
+def leaks(study: Study) -> Recipe:
+    """Scores of phonemes in the pretrained model with speakers and prompts kept apart, and mixed."""
+    run = Run(study.figure_backbone, "pretrained")
+    return Recipe({"stage": "leaks", "seed": study.probes.seed}, {"model": model(study, run).stored})
+
+
+def figure(study: Study, notebook: str) -> Recipe:
+    """A notebook of the study: what it takes from the study, and which results it reads."""
+    sections = {"figures", "encoding", "title", "dataset"}
+    sections |= {"tuning", "features"} if notebook == "alice_joint" else set()
+    read = [str(path.relative_to(study.results)) for path in inputs_of(study, notebook)]
+    return Recipe({}, {**study.model_dump(include=sections), "read": read})
+
+
+def _of_dataset(study: Study, keys: Sequence[str]) -> dict[str, Any]:
+    return {"dataset": study.dataset.model_dump(include=set(keys))}
+
+
+def of_results(study: Study) -> dict[Path, Recipe]:
+    """Every result of a study and what decides it."""
+    made = {study.results / "dataset.json": dataset(study), study.words_file: words(study)}
+    made[study.leaks_file] = leaks(study)
+    for participant in study.participants:
+        made[study.ceiling_file(participant)] = ceiling(study, participant)
+        made[study.low_level_features_file(participant)] = low_level_features(study, participant)
+        made[study.low_level_alone_file(participant)] = low_level_alone(study, participant)
+    for run in study.runs():
+        made[study.features_file(run)] = extract(study, run)
+        made |= {study.preference_file(run, recorded): preference(study, run, recorded) for recorded in (False, True)}
+        made |= {study.probe_file(task, run): probe(study, run, task) for task in study.probes.tasks}
+    for run in study.tuned_runs():
+        made[study.model_folder(run) / "provenance.json"] = tune(study, run)
+    for participant, run in study.alignments():
+        made[study.scores_file(participant, run)] = align(study, participant)
+        made[study.low_level_file(participant, run)] = low_level(study, participant)
+    for participant, run, n_stories in amounts(study):
+        first = study.stories_for(participant).train[:n_stories]
+        made[study.scores_file(participant, run, n_stories)] = align(study, participant, first)
+    return made
+
+
+TRANSFERRED = ("pretrained", "brain-tuned", "multi-brain-tuned")
+"""Conditions that Figures B1 and B2 compare."""
+ALICE_CONDITIONS = ("pretrained", "multi-brain-tuned", "multi-random-brain-tuned")
+TUNED_TOGETHER, HELD_OUT, MEANS = "tuned together", "held out", "mean responses"
+"""Groups of participants, and of their mean responses."""
+
+
+def amounts(study: Study) -> Iterator[tuple[str, Run, int]]:
+    """Held-out participant, model and number of training stories of every encoding model of Figure B1."""
+    backbone = study.figure_backbone
+    for participant in study.held_out:
+        for condition in [c for c in TRANSFERRED if c in study.conditions_of(backbone)]:
+            n_train = len(study.stories_for(participant).train)
+            for n_stories in [n for n in study.figures.story_counts if n <= n_train]:
+                yield participant, study.run(backbone, condition, participant), n_stories
+
+
+def inputs_of(study: Study, notebook: str) -> list[Path]:
+    """Results that a notebook of the study reads.
+
+    Parameters
+    ----------
+    study : Study
+    notebook : str
+        Name in `notebooks/`, without `.ipynb`.
+    """
+    main = list(study.main_runs())
+    recorded = [run for run in main if run.condition == "pretrained"] if study.recordings else []
+    ceilings = [study.ceiling_file(participant) for participant in study.participants]
+    scores = [study.scores_file(participant, run) for participant, run in study.alignments()]
+    amount = [study.scores_file(*one) for one in amounts(study)]
+    of_figure = {
+        "01_dataset": [study.results / "dataset.json", *ceilings],
+        "figA1": ceilings,
+        "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)],
+        "fig4": [study.probe_file(task, run) for task in study.probes.tasks for run in main] + [study.leaks_file],
+        "fig5": [
+            study.words_file,
+            *[study.preference_file(run) for run in main],
+            *[study.preference_file(run, True) for run in recorded],
+        ],
+        "figB1": amount,
+        "alice": [study.features_file(run) for run in study.runs()],
+        "alice_joint": [],
+    }
+    judged = [of_figure[name] for name in ("fig3", "fig4", "fig5", "figB1") if name in study.figures.notebooks]
+    of_figure["claims"] = [*ceilings, *scores, *chain.from_iterable(judged)]
+    return of_figure.get(notebook, [*ceilings, *scores])

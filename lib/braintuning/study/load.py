@@ -1,0 +1,45 @@
+"""Reading a study from its YAML file."""
+
+import json
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from braintuning.errors import InputError, nearest
+from braintuning.results import REPOSITORY
+from braintuning.study.settings import explain
+from braintuning.study.study import Study
+
+STUDIES = REPOSITORY / "data" / "studies"
+
+
+def load_study(name: str | Path, root: str | None = None) -> Study:
+    """Read a study file; `InputError` where there is none, or for a key or value that cannot be.
+
+    Parameters
+    ----------
+    name
+        A name in `data/studies`, or a path to a YAML file.
+    root
+        Folder of the dataset, instead of the one that the file names.
+    """
+    root = root and str(Path(root).absolute())
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(study.stem for study in STUDIES.glob("*.yaml"))
+        raise InputError(f"{path}: no such study{nearest(str(name), known)}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: found {type(content).__name__}, expected the keys of a study")
+    if root and isinstance(content.get("dataset"), dict):
+        content["dataset"]["root"] = root
+    try:
+        study = Study.model_validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain(error, Study)}") from None
+    study._file, study._root = path.absolute(), root
+    return study

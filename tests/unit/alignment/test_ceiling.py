@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from braintuning.alignment.ceiling import group_mean_ceiling, leave_one_out_correlation, noise_ceiling
+from braintuning.errors import InputError
+from scipy import stats
+
+
+@pytest.fixture(scope="module")
+def oracles(shared):
+    with np.load(shared / "data" / "oracles" / "reference_numerics.npz") as file:
+        return dict(file)
+
+
+def test_noise_ceiling_agrees_with_the_reference(oracles):
+    expected = np.where(oracles["ceiling_cc_max"] > 0, oracles["ceiling_cc_max"], np.nan)
+    np.testing.assert_allclose(noise_ceiling(oracles["ceiling_repeats"]), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("n_repeats", [2, 5])
+def test_noise_ceiling_recovers_the_planted_signal(n_repeats):
+    rng, rows, amplitude = np.random.default_rng(0), 100_000, np.array([0.2, 0.5, 1.0, 3.0])
+    signal = rng.standard_normal((rows, 4)) * amplitude
+    repeats = (signal + rng.standard_normal((n_repeats, rows, 4))).astype(np.float32)
+    expected = amplitude / np.sqrt(amplitude**2 + 1 / n_repeats)
+    np.testing.assert_allclose(noise_ceiling(repeats), expected, atol=0.03)
+
+
+def test_trap_noise_ceiling_is_masked_where_signal_power_is_not_positive():
+    repeats = np.random.default_rng(0).standard_normal((4, 40, 30))
+    repeats[1, 3, 0] = np.nan
+    repeats[:, :, 1] = 0
+    found = noise_ceiling(repeats)
+    for voxel, one in enumerate(repeats.transpose(2, 0, 1)):
+        covariances = np.cov(one)[np.triu_indices(4, 1)]
+        power, variance = covariances.mean(), np.var(one.mean(axis=0), ddof=1)
+        expected = np.sqrt(power / variance) if power > 0 else np.nan
+        np.testing.assert_allclose(found[voxel], expected, rtol=1e-9)
+    assert np.isnan(found[2:]).any() and np.isfinite(found[2:]).any()
+
+
+@pytest.mark.parametrize("rows", [7, 251, 1003])
+def test_trap_noise_ceiling_of_a_voxel_that_never_changes_is_masked(rows):
+    stuck = np.ones((5, rows, 1)) * [1 / 3, 123.456, -0.7]
+    assert np.isnan(noise_ceiling(stuck)).all()
+
+
+def test_noise_ceiling_needs_two_repeats():
+    with pytest.raises(InputError, match="found 1 repeat"):
+        noise_ceiling(np.zeros((1, 20, 3)))
+
+
+def test_leave_one_out_correlation_is_with_the_mean_of_the_others():
+    responses = np.random.default_rng(0).standard_normal((4, 30, 3)) + np.random.default_rng(1).standard_normal((30, 3))
+    found = leave_one_out_correlation(responses)
+    for one in range(4):
+        others = np.mean([responses[i] for i in range(4) if i != one], axis=0)
+        expected = [stats.pearsonr(responses[one, :, v], others[:, v])[0] for v in range(3)]
+        np.testing.assert_allclose(found[one], expected)
+
+
+def test_group_mean_ceiling_is_the_correlation_of_the_mean_with_the_planted_signal():
+    rng, amplitude = np.random.default_rng(0), np.array([0.3, 1.0, 2.0])
+    signal = rng.standard_normal((50_000, 3)) * amplitude
+    responses = signal + rng.standard_normal((6, 50_000, 3))
+    truth = [stats.pearsonr(responses.mean(axis=0)[:, v], signal[:, v])[0] for v in range(3)]
+    np.testing.assert_allclose(group_mean_ceiling(responses), truth, atol=0.01)
+
+
+def test_trap_group_mean_ceiling_without_agreement_is_masked():
+    opposite = np.stack([np.arange(20.0), -np.arange(20.0)])[..., None]
+    assert np.isnan(group_mean_ceiling(opposite)).all()

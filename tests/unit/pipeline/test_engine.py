@@ -1,0 +1,55 @@
+from types import SimpleNamespace
+
+import pytest
+from braintuning.pipeline import engine
+from braintuning.pipeline.engine import INSIDE_A_JOB, ensure, run_workflow
+from braintuning.study import Run
+from tiny import refused
+
+RUN = Run("small", "pretrained")
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Commands that would have been run, and the status that each ends with."""
+    made = SimpleNamespace(given=[], status=0)
+
+    def run(command, env, **_):
+        made.given.append((command, env))
+        return SimpleNamespace(returncode=made.status)
+
+    monkeypatch.setattr(engine.subprocess, "run", run)
+    monkeypatch.delenv(INSIDE_A_JOB, raising=False)
+    return made
+
+
+def test_a_notebook_asks_the_workflow_for_the_results_that_it_reads(study, commands):
+    ensure(study, [study.scores_file("P1", RUN)], "cpu", max_memory=3)
+    ((command, _),) = commands.given
+    assert command[command.index("--") + 1 :] == [str(study.scores_file("P1", RUN))]
+    file, root = study.source
+    assert root is None and command[command.index("--config") + 1 : command.index("--")] == [
+        f"study={file}", "device=cpu", "max_memory=3",
+    ]  # fmt: skip
+
+
+def test_within_a_job_nothing_is_asked_for(study, commands, monkeypatch):
+    monkeypatch.setenv(INSIDE_A_JOB, "1")
+    ensure(study, [study.scores_file("P1", RUN)])
+    assert commands.given == []
+
+
+def test_nothing_is_asked_for_where_a_notebook_reads_no_result(study, commands):
+    ensure(study, [])
+    assert commands.given == []
+
+
+def test_a_step_that_fails_stops_the_notebook_in_one_sentence(study, commands):
+    commands.status = 1
+    refused(lambda: ensure(study, [study.scores_file("P1", RUN)]), "study tiny", "a step failed")
+
+
+def test_a_study_that_was_made_in_python_has_no_workflow(study, commands):
+    made = type(study).model_validate(study.model_dump())
+    refused(lambda: run_workflow(made), "study tiny", "was not read from a file")
+    assert commands.given == []
