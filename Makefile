@@ -20,7 +20,7 @@ data: $(READY)
 
 test: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses $(CORES) --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/speed.py --device $(DEVICE)

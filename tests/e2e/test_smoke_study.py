@@ -135,11 +135,8 @@ def test_deleting_one_result_rebuilds_only_what_depends_on_it(finished):
 DIRECT = {
     "title": ("A new title", {"card", "figure"}),
     "figures.layer": (1, {"align", "figure"}),
-    "encoding.seed": (3, {"align", "figure"}),
-    "encoding.ceiling_threshold": (0.5, {"tune", "align", "figure"}),
     "features.step_seconds": (0.2, {"features"}),
     "tuning.seed": (4, {"tune"}),
-    "tuning.batch_size": (4, {"tune"}),
     "preference.seed": (1, set()),
 }
 AFTER = {
