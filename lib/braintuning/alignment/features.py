@@ -62,9 +62,9 @@ def tokens(
 
     A window holds the last `window_seconds` of audio, or all of it at the start of the story. With `hop_seconds ==
     step_seconds` every token is the last of its own window, as in the paper. The front end, which all encoders share
-    (see `SpeechEncoder.same_front_end`), runs once for them. The short windows at the start of the stories, each of
-    another length, are computed first and for all stories at once; the others story by story, whose audio and tokens
-    stay on the device.
+    (see `SpeechEncoder.same_front_end`), runs once for them. The windows at the start of each story, which are
+    shorter and all of different length, are computed first, batched across stories; then the full windows, story by
+    story, with audio and tokens kept on the device.
 
     Yields
     ------

@@ -42,8 +42,8 @@ class Errors(NamedTuple):
     With `p = basis.T @ y`, `d_k = 1 / (eigenvalue_k + alpha^2)` and `m = seen.T @ seen`, the error is
     `|truth|^2 - 2 sum_k d_k p_k (seen.T @ truth)_k + sum_kl d_k d_l p_k p_l m_kl`. As `d_k d_l` is
     `(d_k - d_l) / (eigenvalue_l - eigenvalue_k)`, the double sum is one over k of `d_k`, whose factors do not depend on
-    the penalty: one matrix product serves all of them. Pairs that lie too near to be divided by their difference
-    (`NEAR`), each with itself among them, take the mean of `d_k^2` and `d_l^2` for `d_k d_l`, off by less than
+    the penalty: one matrix product serves all of them. Pairs of eigenvalues too close to divide by their difference
+    (`NEAR`), including each with itself, use the mean of `d_k^2` and `d_l^2` for `d_k d_l`, an error below
     `NEAR^2 / 2` of it. In float32 errors are right to about a millionth of `|truth|^2`, or of themselves where larger;
     to a hundred-thousandth where a penalty is far too small.
 

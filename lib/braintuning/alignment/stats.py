@@ -36,7 +36,7 @@ def false_discovery_q(p: Sequence[float]) -> np.ndarray:
 
 
 def conjunction_p(differences: Sequence[tuple[float, float]]) -> float:
-    """Two-sided p that not everybody's difference has the same sign (intersection-union test, Berger 1982).
+    """Two-sided p of the null hypothesis that differences do not all have one sign (Berger 1982, intersection-union).
 
     From each participant's (difference, two-sided p): twice the largest one-sided p towards the sign of the mean, at
     most 1.
@@ -47,7 +47,7 @@ def conjunction_p(differences: Sequence[tuple[float, float]]) -> float:
 
 
 def bonferroni_p(p: Sequence[float]) -> float:
-    """P that nobody has a difference: the smallest of several p times their number, at most 1; NaN of none.
+    """P of the null hypothesis that nobody has a difference: the smallest p times their number, at most 1; NaN of none.
 
     It holds however the p values depend on each other (Dunn 1961), as they do when all listened to the same story.
     """

@@ -71,7 +71,8 @@ def resolve(name: str | Path) -> tuple[str, str]:
     A folder, relative to the working directory or to the repository, is used as it is. Any other name is looked up in
     the Hugging Face hub's cache, then on the hub (one try of `HUB_TIMEOUT` seconds, none with HF_HUB_OFFLINE=1), then
     in the packages of `EMBEDDED`, whose weights are converted once and kept in `results.CACHE`. Returns the folder, and
-    in words where it comes from. Raises InputError if the weights are nowhere, or the embedded file is not the pinned.
+    in words where it comes from. Raises InputError if the weights are nowhere, or the embedded file does not
+    have the pinned SHA-256.
     """
     name = str(name)
     if local := _local_folder(name):

@@ -65,9 +65,8 @@ def cortex_figure(
     reliability : Reliability, optional
         A second dimension that fades values, with a two-dimensional colour legend in place of the colour bar.
     smooth_mm : float
-        Standard deviation by which values are smoothed on the surface, those alone that `reliability` shows, and the
-        reliability itself, so that a vertex that is reliable by chance among others that are not fades. The note says
-        so.
+        Standard deviation of smoothing on the surface, for display. Only values that `reliability` shows are smoothed;
+        the reliability is smoothed too, so that isolated vertices that pass by chance fade. The note says so.
 
     Raises
     ------

@@ -27,8 +27,8 @@ Box = tuple[float, float, float, float]
 class Outline:
     """Where a region of one hemisphere lies on a view of the cortex: closed curves (points, 2) in mm, and its pixels.
 
-    `window` are the rows and columns that hold the region, of `shape` many (see `raster.Raster`); `inside` are those of
-    its pixels in the region, bool.
+    `window`: rows and columns of the view, of `shape` (see `raster.Raster`), that hold the region; `inside`: which
+    pixels of the window are in it, bool.
     """
 
     region: str

@@ -114,7 +114,7 @@ def _write_fs_lr(folder: Path) -> None:
 
 
 def without_cut_bridges(full: np.ndarray, flat: np.ndarray, n_vertices: int) -> np.ndarray:
-    """Faces of a flat mesh without those at a few vertices, so that every face that the cuts removed has lost a vertex.
+    """Faces of a flat mesh without the few vertices that must go for every face removed by the cuts to lose one.
 
     `full` and `flat` (faces, 3) are the faces of the closed surface and those that the flat mesh keeps. Vertices are
     taken out greedily, the one with most removed faces first.

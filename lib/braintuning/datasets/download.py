@@ -1,6 +1,6 @@
 """The commands `fetch` and `verify`: resumable, checked and parallel download of ds003020.
 
-Files are up to 2 GB. pooch starts a broken download again from nothing and does not keep two processes apart, and
+Files are up to 2 GB. pooch restarts an interrupted download and does not keep two processes apart, and
 urllib3's Retry ends with the headers of a response; so requests does the transfers and pooch the hashes.
 """
 
@@ -40,8 +40,8 @@ RETRIES = 6
 PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds to wait after the first failure, doubled after each further one, and the most."""
 PASSING = (408, 425, 429)
-"""Answers below 500 that may be others a moment later."""
-AGAIN = "run the same command again to go on from here"
+"""HTTP statuses below 500 that are worth another try."""
+AGAIN = "run the same command again to resume"
 _readable = partial(tqdm.format_sizeof, suffix="B")
 
 
@@ -103,8 +103,8 @@ def verify(
 def download(entries: Sequence[Entry], dest: Path, base_url: str = BASE_URL, workers: int = 4) -> None:
     """Download files below `dest`, `workers` at a time, until each has its manifest's size and MD5.
 
-    A file grows as `<name>.part` and takes its name once it is whole, so a download that ends early, however it ends,
-    is gone on with by the next. Two processes share the work: a file is locked while it is downloaded.
+    A file grows as `<name>.part` and takes its name once it is whole; the next run resumes an interrupted download.
+    Two processes share the work: a file is locked while it is downloaded.
 
     Raises
     ------

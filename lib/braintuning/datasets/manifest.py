@@ -123,7 +123,7 @@ def needed_files(
 
 
 def plan(entries: Iterable[Entry], dest: Path) -> tuple[list[Entry], list[Entry], dict[Entry, int]]:
-    """Files checked before, files of the right size yet to be checked, and bytes left to transfer of every other.
+    """Files already verified, those of the right size not yet verified, and the others with their bytes to download.
 
     Told from sizes and the record of earlier checks; no file is opened.
     """

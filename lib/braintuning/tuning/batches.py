@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 50}
 """A GPU is waited for, to see whether losses are finite, only once in so many steps."""
 SHARE_OF_MEMORY, SHARE_OF_GPU, SHARE_OF_FREE_MEMORY = 0.3, 0.3, 0.9
-"""Of what is free, for the front end's output in memory or on a GPU; of a GPU's, for a step without a limit."""
+"""Shares of free memory: for the front end's output in memory and on a GPU, and for a step on a GPU without a limit."""
 WORKSPACE = 1.5
 """Memory in use at a step's peak over what its forward pass keeps for the backward pass."""
 CLIPS_AT_ONCE = 16
@@ -50,10 +50,10 @@ def loader(
     file: Path | None = None,
     spare_memory: bool = True,
 ) -> Load:
-    """A function from samples to what a model takes, and their targets, (clips, targets) for each participant.
+    """A function that loads samples: a model's input and, for each participant, its targets, (clips, targets).
 
     A `TunedModel` takes the cached output of its front end (see `cached_fronts`), a `SelfTunedModel` the clips,
-    (clips, samples), with targets of no column.
+    (clips, samples), with empty targets, (clips, 0).
     """
 
     def clips(samples: Samples) -> torch.Tensor:

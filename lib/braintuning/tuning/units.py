@@ -1,4 +1,4 @@
-"""K-means units of speech, of the states of a layer of a model."""
+"""K-means units of speech, clustered from the hidden states of one layer."""
 
 import copy
 from collections.abc import Sequence
