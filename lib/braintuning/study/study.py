@@ -116,6 +116,13 @@ class Study(Section):
                 raise InputError(f"found {found} training stories, expected at least 2 of {participant}")
             if missing := [use for use in needed if not getattr(stories, use)]:
                 raise InputError(f"found no {missing[0]} story of {participant}, expected at least 1")
+            if "fig3" in self.figures.notebooks and not self.low_level_stories(participant)[0]:
+                raise InputError(f"found no story of `low_level: stories` that {participant} has, expected at least 1")
+        for run in self.tuned_runs():
+            shared = self.tuning_stories(run)
+            if len(shared.train) < 2 or not shared.validation:
+                found = f"found {len(shared.train)} training and {len(shared.validation)} validation stories"
+                raise InputError(f"{found} that all participants of {run.name} have, expected at least 2 and 1")
         if self.encoding.mask_from == "test" and (found := len(self.stories.test)) > 1:
             raise InputError(f"found {found} test stories, expected 1, since the noise ceiling is that of one story")
         return self

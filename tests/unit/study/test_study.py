@@ -138,6 +138,20 @@ def test_trap_voxels_are_chosen_on_the_test_story_unless_the_study_says_validati
         ({"lacks.P2": ["a"]}, "found 1 training stories, expected at least 2 of P2"),
         ({"lacks.P2": ["c"]}, "no validation story of P2"),
         ({"lacks.P2": ["d"]}, "no test story of P2"),
+        (
+            {
+                **{"conditions": ["pretrained", "multi-brain-tuned"], "tuned_together": ["P1", "P2"]},
+                **{"stories.validation": ["c", "e"], "lacks": {"P1": ["c"], "P2": ["e"]}},
+            },
+            "found 2 training and 0 validation stories that all participants of",
+        ),
+        (
+            {
+                **{"stories.train": ["a", "b", "e"], "low_level": {"stories": ["e"]}, "lacks.P2": ["e"]},
+                **{"figures.notebooks": ["fig3"]},
+            },
+            "no story of `low_level: stories` that P2 has",
+        ),
         ({"lacks.P9": ["a"]}, "unknown participant 'P9' in `lacks`"),
         ({"lacks.P2": ["zz"]}, "unknown story 'zz' in `lacks`"),
         ({"conditions": ["pretrained"], "stories.validation": [], "encoding.mask_from": "validation"}, "no validation"),
