@@ -98,9 +98,21 @@ class Backbone(Section):
 
 
 class Tuning(Section):
-    """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix."""
+    """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix, and what else can be had.
 
+    Targets are voxels, the paper's, or their principal components (`n_components`; None: by validation). The head starts
+    at zero or as the ridge solution on the untuned model. A clip is `clip_seconds` of audio for one volume; with
+    `context_seconds` one pass over so long a stretch predicts every volume whose clip lies in it. `pooling` weights the
+    frames of a volume's clip, and `keep_weight` that of the distance from the untuned model's states, beside the loss.
+    """
+
+    targets: Literal["voxels", "components"] = "voxels"
+    n_components: Count | None = None
+    head_start: Literal["zero", "ridge"] = "zero"
     clip_seconds: Positive = 10.0
+    context_seconds: Annotated[float, Field(ge=0)] = 0.0
+    pooling: Literal["mean", "haemodynamic", "learned"] = "mean"
+    keep_weight: Annotated[float, Field(ge=0)] = 0.0
     epochs: Count = 30
     patience: Count = 3
     batch_size: Count = 128

@@ -1,5 +1,6 @@
 """Training material, the models that learn from it, their optimiser and their checkpoints."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from braintuning.backbone.precision import autocast
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 from braintuning.study.settings import Tuning
+from braintuning.tuning.heads import Pooling
 from braintuning.tuning.losses import LOSSES
 
 SHARE_OF_TIME = 0.1
@@ -70,40 +72,102 @@ def check_stories(train: Mapping[str, StoryTargets], validation: Mapping[str, St
 
 @dataclass(frozen=True)
 class Front:
-    """Output of a frozen front end, (clips, frames, channels), and how many of the frames the clips cover."""
+    """Output of a frozen front end for some clips or spans, and what is predicted from it.
+
+    Attributes
+    ----------
+    hidden : (clips, frames, channels)
+    n_frames : int
+        How many of the frames the audio covers.
+    ends : (clips, volumes) float, or None
+        Where the clip of each volume ends, in seconds after a span's start, NaN where a span has fewer; None where each
+        clip is one volume's own, from its first frame to its last.
+    """
 
     hidden: torch.Tensor
     n_frames: int
+    ends: torch.Tensor | None = None
 
     def __getitem__(self, clips: slice) -> "Front":
-        return Front(self.hidden[clips], self.n_frames)
+        return Front(self.hidden[clips], self.n_frames, None if self.ends is None else self.ends[clips])
 
 
 class TunedModel(torch.nn.Module):
-    """An encoder whose last layer, averaged over a clip's frames, is mapped linearly to the targets.
+    """An encoder whose last layer, pooled over the frames of a volume's clip, is mapped linearly to the targets.
 
     The head starts at zero, predicting the mean, so that the trunk is moved by the responses and not by a random head.
+
+    Parameters
+    ----------
+    encoder : SpeechEncoder
+    n_targets : int
+    loss, pooling : str
+        As in `study.settings.Tuning`.
+    clip_seconds : float
+        Audio that a volume's prediction is pooled over.
+    keep_weight : float
+        Weight of the distance of the last layer's states from those of the encoder as it is now, beside the loss.
     """
 
-    def __init__(self, encoder: SpeechEncoder, n_targets: int, loss: str = "l2") -> None:
+    def __init__(
+        self,
+        encoder: SpeechEncoder,
+        n_targets: int,
+        loss: str = "l2",
+        pooling: str = "mean",
+        clip_seconds: float = 10.0,
+        keep_weight: float = 0.0,
+    ) -> None:
         super().__init__()
         self.encoder, self.head, self._loss = encoder, torch.nn.Linear(encoder.dim, n_targets), LOSSES[loss]
+        self.pooling = Pooling(pooling, clip_seconds, encoder.frame_seconds)
+        self.keep_weight, self._untuned = keep_weight, (copy.deepcopy(encoder),) if keep_weight else ()
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 
     def forward(self, inputs: torch.Tensor | Front) -> torch.Tensor:
-        """Predicted responses, (clips, targets) float32, to clips, (clips, samples) float32, or to their `Front`."""
+        """Predicted responses, (volumes, targets) float32, to clips, (clips, samples) float32, or to their `Front`.
+
+        The volumes of spans follow each other.
+        """
+        return self.head(self.pooled(inputs)).float()
+
+    def pooled(self, inputs: torch.Tensor | Front) -> torch.Tensor:
+        """Pooled states of the last layer, (volumes, dim)."""
         front = inputs if isinstance(inputs, Front) else self.front(inputs)
-        return self.head(self.encoder.trunk(front.hidden, front.n_frames, layers=[-1])[-1].mean(dim=1)).float()
+        return self.pooling(self._states(self.encoder, front), front.ends)
 
     def front(self, audio: torch.Tensor) -> Front:
         """Output of the frozen front end for clips, (clips, samples) float32."""
         return Front(self.encoder.front_end(audio), self.encoder.n_frames(audio.shape[1]))
 
     def loss(self, inputs: torch.Tensor | Front, targets: torch.Tensor) -> torch.Tensor:
-        """Brain loss of some clips with (clips, targets), a scalar; computed in `precision` of the model's device."""
+        """Brain loss of some volumes with (volumes, targets), a scalar, and the weighted distance from the untuned model.
+
+        Computed in `precision` of the model's device.
+        """
         with autocast(self.head.weight.device.type):
-            return self._loss(self(inputs), targets)
+            front = inputs if isinstance(inputs, Front) else self.front(inputs)
+            states = self._states(self.encoder, front)
+            loss = self._loss(self.head(self.pooling(states, front.ends)).float(), known(targets))
+            if self.keep_weight and self.training:
+                loss = loss + self.keep_weight * self._distance(states, front)
+            return loss
+
+    def _distance(self, states: torch.Tensor, front: Front) -> torch.Tensor:
+        """Mean squared distance from the untuned model's states, as a share of these states' variance."""
+        with torch.no_grad():
+            untuned = self._states(self._untuned[0].to(states.device), front).float()
+        return (states.float() - untuned).square().mean() / untuned.var(dim=(0, 1)).mean()
+
+    @staticmethod
+    def _states(encoder: SpeechEncoder, front: Front) -> torch.Tensor:
+        return encoder.trunk(front.hidden, front.n_frames, layers=[-1])[-1]
+
+
+def known(targets: torch.Tensor) -> torch.Tensor:
+    """Targets of all volumes, (volumes, targets): of clips as they are, of spans (spans, volumes, targets) without NaN."""
+    return targets if targets.ndim == 2 else targets[targets[..., 0].isfinite()]
 
 
 class SelfTunedModel(torch.nn.Module):
@@ -139,7 +203,9 @@ def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> flo
 def make_optimiser(model: Model, settings: Tuning, n_steps: int) -> tuple[Optimiser, Schedule]:
     """AdamW with a learning rate for the trunk and one for the head, and their schedule over `n_steps`."""
     trunk = {"params": model.encoder.trainable_parameters(), "lr": settings.trunk_learning_rate}
-    head = {"params": model.head.parameters(), "lr": settings.head_learning_rate}
+    of_trunk = {id(parameter) for parameter in trunk["params"]}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in of_trunk]
+    head = {"params": others, "lr": settings.head_learning_rate}
     optimiser = Optimiser([trunk, head], weight_decay=settings.weight_decay, fused=True)
     return optimiser, Schedule(optimiser, lambda step: learning_rate_factor(step, n_steps, settings.warmup_fraction))
 
