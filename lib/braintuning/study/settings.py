@@ -100,8 +100,8 @@ class Backbone(Section):
 class Tuning(Section):
     """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix, and what else can be had.
 
-    Targets are voxels, the paper's, or their principal components (`n_components`; None: by validation). The head starts
-    at zero or as the ridge solution on the untuned model. A clip is `clip_seconds` of audio for one volume; with
+    Targets are voxels, the paper's, or their principal components (`n_components`; None: by validation). The head
+    starts at zero or as the ridge solution on the untuned model. A clip is `clip_seconds` of audio for one volume; with
     `context_seconds` one pass over so long a stretch predicts every volume whose clip lies in it. `pooling` weights the
     frames of a volume's clip, and `keep_weight` that of the distance from the untuned model's states, beside the loss.
     """

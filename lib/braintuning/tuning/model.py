@@ -142,7 +142,7 @@ class TunedModel(torch.nn.Module):
         return Front(self.encoder.front_end(audio), self.encoder.n_frames(audio.shape[1]))
 
     def loss(self, inputs: torch.Tensor | Front, targets: torch.Tensor) -> torch.Tensor:
-        """Brain loss of some volumes with (volumes, targets), a scalar, and the weighted distance from the untuned model.
+        """Brain loss of some volumes with (volumes, targets), a scalar; in training also the distance from before.
 
         Computed in `precision` of the model's device.
         """
@@ -166,7 +166,7 @@ class TunedModel(torch.nn.Module):
 
 
 def known(targets: torch.Tensor) -> torch.Tensor:
-    """Targets of all volumes, (volumes, targets): of clips as they are, of spans (spans, volumes, targets) without NaN."""
+    """Targets of all volumes, (volumes, targets): those of clips as they are, those of spans without padding."""
     return targets if targets.ndim == 2 else targets[targets[..., 0].isfinite()]
 
 
