@@ -46,14 +46,14 @@ def noise_ceiling(repeats: np.ndarray) -> np.ndarray:
 def null_ceilings(repeats: np.ndarray, rng: np.random.Generator, n_draws: int = N_NULL) -> np.ndarray:
     """Noise ceilings of the same repeats with nothing in common; (n_draws, voxels), 0 where signal power is negative.
 
-    Each repeat is rotated in time by a number of TRs of its own, so that noise keeps its autocorrelation and what it
-    shares between voxels. Shapes and errors are as in `noise_ceiling`.
+    Each repeat is rotated in time by a number of TRs of its own, far from those of the others, so that noise keeps its
+    autocorrelation and what voxels share. Shapes and errors are as in `noise_ceiling`.
     """
     n_repeats, n_trs = repeats.shape[:2]
-    drawn = np.empty((n_draws, repeats.shape[2]))
+    drawn, apart = np.empty((n_draws, repeats.shape[2])), n_trs / max(n_repeats, 1)
     for draw in drawn:
-        shifts = rng.permutation(n_trs)[:n_repeats]
-        draw[:] = noise_ceiling(np.stack([np.roll(one, shift, axis=0) for one, shift in zip(repeats, shifts)]))
+        shifts = (rng.permutation(n_repeats) * apart + rng.uniform(0, apart / 2, n_repeats)).astype(int)
+        draw[:] = noise_ceiling(np.stack([np.roll(*pair, axis=0) for pair in zip(repeats, shifts, strict=True)]))
     return np.nan_to_num(drawn)
 
 
