@@ -68,7 +68,7 @@ def shown_conditions(study: Study, backbone: str | None = None) -> tuple[str, ..
 def small_print(
     study: Study, table: pd.DataFrame, sources: str = SURFACE_SOURCES, backbones: Collection[str] | None = None
 ) -> str:
-    """Title of the study, weights of `backbones` (by default of those that it tunes), models that did not learn, sources.
+    """Title of the study, weights of `backbones` (by default of those that it tunes), models left untuned, sources.
 
     `table` has a row for each model, with its backbone, condition, participant and weights.
     """

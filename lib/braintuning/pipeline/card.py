@@ -32,7 +32,8 @@ CARD = """---
 - validation loss: {loss}
 
 `AutoModel.from_pretrained` of this folder gives the encoder; `head.safetensors` holds the linear map from the mean
-of its last layer to the targets, `history.csv` the losses (epoch 0 before tuning), `provenance.json` all settings, versions and input hashes.
+of its last layer to the targets, `history.csv` the losses (epoch 0 before tuning), `provenance.json` all settings,
+versions and input hashes.
 """
 
 

@@ -142,7 +142,7 @@ def micro_batch_size(
 ) -> int:
     """Most clips in one pass: the whole batch, or what fits into `max_memory` GiB, by default into a GPU's memory.
 
-    Raises InputError where not one fits, or an objective, which is taken over the whole batch, would have to be divided.
+    Raises InputError where not one fits, or an objective, which is taken over a whole batch, would have to be divided.
     """
     at_once, n_processes = settings.batch_size, PartialState().num_processes
     whole = isinstance(model, SelfTunedModel)

@@ -51,9 +51,10 @@ def brain_tune(
     """Tune an encoder until the validation loss stops falling; return it as it was when that loss was lowest.
 
     Epoch 0 is the untuned model, whose head is zero and so predicts the mean; where no epoch is better, it is returned
-    with a warning. Two learning rates, linear decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025). With targets of several
-    participants each batch makes one step for each of them (their NeurIPS 2025 paper); with `settings.lora_rank` only
-    adapters and head move. Processes that `torchrun` started tune one model together. The encoder is changed in place.
+    with a warning. Two learning rates, linear decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025). With
+    targets of several participants each batch makes one step for each of them (their NeurIPS 2025 paper); with
+    `settings.lora_rank` only adapters and head move. Processes that `torchrun` started tune one model together. The
+    encoder is changed in place.
 
     Parameters
     ----------
@@ -128,10 +129,8 @@ def brain_tune(
         log.info(json.dumps(history[-1]))
         save(model, optimiser, schedule, history, best)
     if not learnt(history):
-        log.warning(
-            f"tuning: did not learn, no epoch has a validation loss below {history[0]['validation_loss']:.5g} of epoch 0; "
-            f"the model is {'left untuned' if untuned_may_win else 'that of its best tuned epoch'}"
-        )
+        kept = "left untuned" if untuned_may_win else "that of its best tuned epoch"
+        log.warning(f"tuning: did not learn, no epoch is better than epoch 0; the model is {kept}")
     model.load_state_dict(best, strict=False)
     return model.eval(), history
 

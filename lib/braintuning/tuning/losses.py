@@ -12,7 +12,7 @@ from torch.nn import functional
 HUBER_DELTA = 0.6
 """Error from which the Huber loss rises in a line."""
 SMALLEST_NORM = 1e-3
-"""Norms below it count as this much, so that a prediction of zeros has a gradient; its loss is that of no similarity."""
+"""Norms below it count as this much, so that a prediction of zeros has a gradient; it counts as no similarity."""
 
 
 def spatial_correlation_loss(predicted: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:

@@ -265,7 +265,7 @@ def test_tuning_stops_when_validation_no_longer_falls_and_returns_the_best_epoch
     assert not equal(weights(tuned.encoder), snapshots[-1])
     said = [line for line in lines if "did not learn" in line]
     assert len(said) == (not learns)
-    assert learns or (f"{losses[0]:.5g}" in said[0] and ("left untuned" in said[0]) == may_win)
+    assert learns or ("left untuned" in said[0]) == may_win
 
 
 def test_epoch_0_is_the_loss_of_predicting_the_mean():
