@@ -14,7 +14,7 @@ from braintuning.alignment.encoding import design_matrix
 from braintuning.alignment.features import story_features
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
-from braintuning.pipeline.card import save_model
+from braintuning.pipeline.card import UNPREDICTABLE, save_model
 from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER
 from braintuning.pipeline.steps import (
     load_encoder,
@@ -186,7 +186,10 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
     encoder = pretrained(study, run)
     train, validation = {STORY: material("train")}, {STORY: material("validation")}
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
-    model, history = brain_tune(encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint)
+    model, history = brain_tune(
+        encoder, train, validation, study.tuning,
+        device=device, checkpoint=checkpoint, untuned_may_win=condition not in UNPREDICTABLE,
+    )  # fmt: skip
     carried = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)
     save_model(path, model, np.arange(len(REGIONS)), history, carried, condition)
     checkpoint.unlink(missing_ok=True)
