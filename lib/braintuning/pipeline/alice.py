@@ -188,7 +188,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
     model, history = brain_tune(
         encoder, train, validation, study.tuning,
-        device=device, checkpoint=checkpoint, untuned_may_win=condition not in UNPREDICTABLE,
+        device=device, checkpoint=checkpoint, aim="control" if condition in UNPREDICTABLE else "learn",
     )  # fmt: skip
     carried = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)
     save_model(path, model, np.arange(len(REGIONS)), history, carried, condition)

@@ -127,6 +127,13 @@ class Tuning(Section):
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _spans_hold_a_clip(self) -> Self:
+        if 0 < self.context_seconds < self.clip_seconds:
+            found = f"found `context_seconds` {self.context_seconds:g} in `tuning`"
+            raise InputError(f"{found}, expected 0 or at least `clip_seconds`, {self.clip_seconds:g}")
+        return self
+
 
 class Variant(Section):
     """A condition under a name of its own, tuned with other settings."""

@@ -53,7 +53,9 @@ def samples_of(stories: Mapping[str, StoryTargets], settings: Tuning) -> Samples
 
 def volumes_of(story: StoryTargets, last: int, settings: Tuning) -> range:
     """TRs whose clips lie in the audio up to the end of the last one's: that one alone, or those of a span."""
-    reach = max(settings.context_seconds - settings.clip_seconds, 0)
+    if not settings.context_seconds:
+        return range(last, last + 1)
+    reach = settings.context_seconds - settings.clip_seconds
     first = np.searchsorted(story.times, story.times[last] - reach - SAME_TIME)
     return range(int(first), last + 1)
 

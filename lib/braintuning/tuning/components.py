@@ -1,9 +1,19 @@
 """Principal components of responses: what a head predicts instead of every voxel's own noise."""
 
+import dataclasses
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from sklearn.utils.extmath import randomized_svd
+
+from braintuning.results import generator
+from braintuning.study.settings import Tuning
+from braintuning.tuning.model import StoryTargets
+
+log = logging.getLogger(__name__)
 
 MOST_COMPONENTS = 50
 
@@ -31,9 +41,41 @@ class Components:
         """Scores, (TRs, components) float32, of responses, (TRs, voxels)."""
         return (responses @ self.maps.T * self._scale).astype(np.float32)
 
+    def scores_of(self, stories: Mapping[str, StoryTargets]) -> dict[str, StoryTargets]:
+        """Stories whose targets are these components' scores, for each participant."""
+        return {
+            name: dataclasses.replace(story, targets=tuple(self.scores(responses) for responses in story.of_each))
+            for name, story in stories.items()
+        }
+
+    def head_of_voxels(self, head: torch.nn.Linear) -> torch.nn.Linear:
+        """A head that predicts voxels, from one that predicts scores."""
+        whole = torch.nn.Linear(head.in_features, self.maps.shape[1])
+        with torch.no_grad():
+            for of_voxels, of_scores in ((whole.weight, head.weight), (whole.bias, head.bias)):
+                of_voxels.copy_(torch.from_numpy(self.to_voxels(of_scores.float().cpu().numpy())))
+        return whole.to(head.weight.device)
+
     def to_voxels(self, of_components: np.ndarray) -> np.ndarray:
         """Scores, weights or a bias, (components, ...), as the responses that they stand for; (voxels, ...)."""
         return (np.tensordot(self.maps.T, of_components, 1) / self._scale).astype(np.float32)
+
+
+def find_components(
+    train: Mapping[str, StoryTargets], validation: Mapping[str, StoryTargets], settings: Tuning
+) -> Components:
+    """Components of the training responses of all participants, as many as the settings say or validation finds."""
+    of_train, of_validation = (
+        np.concatenate([responses for story in stories.values() for responses in story.of_each])
+        for stories in (train, validation)
+    )
+    n_components = settings.n_components or number_by_validation(
+        of_train, of_validation, generator(settings.seed, "components")
+    )
+    found = principal_components(of_train, n_components, settings.seed)
+    share = np.square(of_train @ found.maps.T).sum() / np.square(of_train).sum()
+    log.info(f"{n_components} components of {of_train.shape[1]} targets, {100 * share:.0f} % of their variance")
+    return found
 
 
 def principal_components(responses: np.ndarray, n_components: int, seed: int = 0) -> Components:

@@ -9,6 +9,7 @@ from nilearn.glm.first_level import spm_hrf
 N_PENALTIES = 25
 SMALLEST, LARGEST = 1e-3, 1e2
 """Penalties tried, as shares of the design's largest singular value."""
+TARGETS_AT_ONCE = 4096
 
 
 class Pooling(torch.nn.Module):
@@ -56,40 +57,54 @@ class Pooling(torch.nn.Module):
 
 
 class RidgeHead(NamedTuple):
-    """A head and its loss on the validation clips, at the penalties that make it smallest.
+    """A head, and losses on the validation clips.
 
-    `weight`, (targets, dim), and `bias`, (targets,), float32; `loss` the mean squared error.
+    Attributes
+    ----------
+    weight, bias : (targets, dim) and (targets,) float32
+    loss : float
+        Mean squared error, at the penalties that make it smallest.
+    mean_loss : float
+        Mean squared error of predicting the training clips' mean.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor
     loss: float
+    mean_loss: float
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """Parameters of a model that has this head."""
+        return {"head.weight": self.weight, "head.bias": self.bias}
 
 
 def ridge_head(x: torch.Tensor, y: torch.Tensor, validation_x: torch.Tensor, validation_y: torch.Tensor) -> RidgeHead:
     """Ridge regression from pooled states to targets, with the penalty of each target chosen on the validation clips.
-
-    The linear probe from which fine-tuning starts without distorting what the model knows (Kumar et al. 2022), and by
-    which epochs are compared: what a model's states hold, apart from how far its running head has come.
 
     Parameters
     ----------
     x, validation_x : (clips, dim) float
     y, validation_y : (clips, targets) float
     """
-    x, y, held_out = x.double(), y.double(), validation_x.double()
-    x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
-    left, singular, right = torch.linalg.svd(x - x_mean, full_matrices=False)
-    projected, seen, truth = left.T @ (y - y_mean), (held_out - x_mean) @ right.T, validation_y - y_mean
-    penalties = singular[0] * torch.logspace(
-        np.log10(SMALLEST), np.log10(LARGEST), N_PENALTIES, dtype=torch.float64, device=x.device
-    )
-    smallest = torch.full((y.shape[1],), torch.inf, dtype=torch.float64, device=x.device)
-    chosen = torch.zeros_like(smallest)
-    for penalty in penalties:
-        shrinkage = singular / (singular**2 + penalty**2)
-        error = (truth - seen @ (shrinkage[:, None] * projected)).square().mean(dim=0)
-        better = error < smallest
-        smallest, chosen = torch.where(better, error, smallest), torch.where(better, penalty, chosen)
-    weight = (right.T @ (singular[:, None] / (singular[:, None] ** 2 + chosen**2) * projected)).T
-    return RidgeHead(weight.float(), (y_mean - weight @ x_mean).float(), float(smallest.mean()))
+    x, held_out = x.double(), validation_x.double()
+    mean = x.mean(dim=0)
+    left, singular, right = torch.linalg.svd(x - mean, full_matrices=False)
+    seen = (held_out - mean) @ right.T
+    shares = np.logspace(np.log10(SMALLEST), np.log10(LARGEST), N_PENALTIES)
+    shrinkages = [singular / (singular**2 + (singular[0] * share) ** 2) for share in shares]
+    weights, biases, losses, mean_losses = [], [], [], []
+    for of_train, of_validation in zip(
+        y.split(TARGETS_AT_ONCE, 1), validation_y.split(TARGETS_AT_ONCE, 1), strict=True
+    ):
+        y_mean = of_train.double().mean(dim=0)
+        projected, truth = left.T @ (of_train.double() - y_mean), of_validation.double() - y_mean
+        errors = torch.stack([(truth - seen @ (s[:, None] * projected)).square().mean(dim=0) for s in shrinkages])
+        smallest, chosen = errors.min(dim=0)
+        weight = (torch.stack(shrinkages)[chosen] * projected.T) @ right
+        weights.append(weight.float())
+        biases.append((y_mean - weight @ mean).float())
+        losses.append(smallest)
+        mean_losses.append(truth.square().mean(dim=0))
+    of_all = [float(torch.cat(found).mean()) for found in (losses, mean_losses)]
+    return RidgeHead(torch.cat(weights), torch.cat(biases), *of_all)

@@ -101,27 +101,24 @@ class TunedModel(torch.nn.Module):
     ----------
     encoder : SpeechEncoder
     n_targets : int
-    loss, pooling : str
-        As in `study.settings.Tuning`.
-    clip_seconds : float
-        Audio that a volume's prediction is pooled over.
-    keep_weight : float
-        Weight of the distance of the last layer's states from those of the encoder as it is now, beside the loss.
+    settings : study.settings.Tuning
+        Its loss and pooling, and the weight of the distance from the encoder's states as they are now.
+
+    Attributes
+    ----------
+    forgets : bool
+        Whether the encoder learns to leave the head, which stays as it is, nothing but the mean to predict.
     """
 
-    def __init__(
-        self,
-        encoder: SpeechEncoder,
-        n_targets: int,
-        loss: str = "l2",
-        pooling: str = "mean",
-        clip_seconds: float = 10.0,
-        keep_weight: float = 0.0,
-    ) -> None:
+    forgets = False
+
+    def __init__(self, encoder: SpeechEncoder, n_targets: int, settings: Tuning | None = None) -> None:
         super().__init__()
-        self.encoder, self.head, self._loss = encoder, torch.nn.Linear(encoder.dim, n_targets), LOSSES[loss]
-        self.pooling = Pooling(pooling, clip_seconds, encoder.frame_seconds)
-        self.keep_weight, self._untuned = keep_weight, (copy.deepcopy(encoder),) if keep_weight else ()
+        settings = settings or Tuning()
+        self.encoder, self.head = encoder, torch.nn.Linear(encoder.dim, n_targets)
+        self.pooling = Pooling(settings.pooling, settings.clip_seconds, encoder.frame_seconds)
+        self._loss, self._keep_weight = LOSSES[settings.loss], settings.keep_weight
+        self._untuned = (copy.deepcopy(encoder).eval(),) if settings.keep_weight else ()
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 
@@ -149,9 +146,10 @@ class TunedModel(torch.nn.Module):
         with autocast(self.head.weight.device.type):
             front = inputs if isinstance(inputs, Front) else self.front(inputs)
             states = self._states(self.encoder, front)
-            loss = self._loss(self.head(self.pooling(states, front.ends)).float(), known(targets))
-            if self.keep_weight and self.training:
-                loss = loss + self.keep_weight * self._distance(states, front)
+            wanted = torch.zeros_like(known(targets)) if self.forgets else known(targets)
+            loss = self._loss(self.head(self.pooling(states, front.ends)).float(), wanted)
+            if self._keep_weight and self.training:
+                loss = loss + self._keep_weight * self._distance(states, front)
             return loss
 
     def _distance(self, states: torch.Tensor, front: Front) -> torch.Tensor:
@@ -210,9 +208,17 @@ def make_optimiser(model: Model, settings: Tuning, n_steps: int) -> tuple[Optimi
     return optimiser, Schedule(optimiser, lambda step: learning_rate_factor(step, n_steps, settings.warmup_fraction))
 
 
+def compared(history: list[dict]) -> list[float]:
+    """The losses by which epochs are compared: of heads fitted to every epoch's states, else of the running head."""
+    fitted = [row["fitted_loss"] for row in history]
+    every = all(loss is not None and math.isfinite(loss) for loss in fitted)
+    return fitted if every else [row["validation_loss"] for row in history]
+
+
 def learnt(history: list[dict]) -> bool:
-    """Whether tuning lowered the validation loss below that of the untuned model, epoch 0."""
-    return min(row["validation_loss"] for row in history) < history[0]["validation_loss"]
+    """Whether tuning lowered the loss that epochs are compared by below that of the untuned model, epoch 0."""
+    losses = compared(history)
+    return min(losses) < losses[0]
 
 
 def saving(path: Path | None) -> Callable[..., None]:

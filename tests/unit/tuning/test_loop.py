@@ -18,11 +18,11 @@ from braintuning.tuning.loop import brain_tune, gradient, validation_loss
 from braintuning.tuning.losses import LOSSES
 from braintuning.tuning.model import StoryTargets, TunedModel, learning_rate_factor, trainable_state
 from braintuning.tuning.objectives import objective
+from hoarse import RATE, TRAIN, VALIDATION, equal, hearing, story, weights
 from tiny import refused
 from transformers import HubertModel
 
 TESTS = Path(__file__).parents[2]
-RATE = 16_000
 N_VOXELS = 5
 
 
@@ -35,24 +35,6 @@ def settings(**changes):
         "head_learning_rate": 1e-2,
     }
     return Tuning(**{**values, **changes})
-
-
-def story(seed, n_rows=9):
-    """Noise that is hoarse or clear by row, and responses that follow how hoarse it is."""
-    rng = np.random.default_rng(seed)
-    times = 1.0 + 0.6 * np.arange(n_rows)
-    hoarse = rng.random(n_rows)
-    audio = 0.01 * rng.standard_normal(int(RATE * (times[-1] + 1)))
-    for time, level in zip(times, hoarse, strict=True):
-        inside = slice(int((time - 0.5) * RATE), int(time * RATE))
-        tone = np.sin(2 * np.pi * 300 * np.arange(RATE // 2) / RATE)
-        audio[inside] += level * 0.3 * rng.standard_normal(RATE // 2) + (1 - level) * 0.3 * tone
-    targets = np.outer(hoarse - 0.5, np.array([3.0, -2.0, 1.0, 0.0, 4.0]))
-    return StoryTargets(audio.astype(np.float32), times, targets.astype(np.float32))
-
-
-TRAIN = {"first": story(1), "second": story(2)}
-VALIDATION = {"third": story(3, n_rows=7)}
 
 
 def noise_story(seed, n_rows=8):
@@ -68,16 +50,8 @@ def run(
     encoder, chosen = encoder or tiny.encoder(), settings(**changes)
     with tiny.listening(hear):
         return brain_tune(
-            encoder, train, validation, chosen, checkpoint=checkpoint, untuned_may_win=untuned_may_win
+            encoder, train, validation, chosen, checkpoint=checkpoint, aim="learn" if untuned_may_win else "control"
         )  # fmt: skip
-
-
-def weights(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def equal(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def clip_by_hand(story, row):
@@ -85,16 +59,6 @@ def clip_by_hand(story, row):
     end = round(story.times[row] * RATE)
     clip = story.audio[end - RATE // 2 : end].astype(np.float64)
     return (clip - clip.mean()) / np.sqrt(clip.var() + 1e-7)
-
-
-def hearing(family):
-    """A random model whose front end passes on what it hears: that of a random Whisper nearly mutes it."""
-    encoder = tiny.encoder(family)
-    if family == "whisper":
-        with torch.no_grad():
-            encoder.model.encoder.conv1.weight.mul_(20)
-            encoder.model.encoder.conv2.weight.mul_(20)
-    return encoder
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)
@@ -310,7 +274,7 @@ def test_validation_loss_is_the_mean_over_rows_whatever_their_order_and_batches(
     }
     for stories, size in ((TRAIN, 4), (TRAIN, 1), (TRAIN, 18), (shuffled, 7)):
         chosen = settings(batch_size=size)
-        found = validation_loss(model, samples_of(stories), loader(model, stories, chosen), chosen, "cpu")
+        found = validation_loss(model, samples_of(stories, chosen), loader(model, stories, chosen), chosen, "cpu")
         assert found == pytest.approx(expected, rel=1e-4)
 
 

@@ -42,7 +42,7 @@ def test_without_context_every_volume_is_a_clip_of_its_own():
 
 @pytest.mark.parametrize("family", ["hubert", "whisper"])
 def test_predictions_of_a_span_are_those_of_its_frames_by_hand(family):
-    chosen, model = settings(), TunedModel(tiny.encoder(family), 3, clip_seconds=0.5).eval()
+    chosen, model = settings(), TunedModel(tiny.encoder(family), 3, settings()).eval()
     torch.nn.init.normal_(model.head.weight)
     samples = samples_of(STORIES, chosen)
     inputs, (targets,) = loader(model, STORIES, chosen)(samples)
@@ -62,7 +62,7 @@ def test_predictions_of_a_span_are_those_of_its_frames_by_hand(family):
 
 
 def test_spans_of_one_volume_are_clips():
-    model = TunedModel(tiny.encoder(), 3, clip_seconds=0.5).eval()
+    model = TunedModel(tiny.encoder(), 3, settings()).eval()
     torch.nn.init.normal_(model.head.weight)
     found = []
     for context in (0.0, 0.5):
@@ -73,7 +73,7 @@ def test_spans_of_one_volume_are_clips():
 
 
 def test_the_distance_from_the_untuned_model_is_a_share_of_its_variance():
-    model = TunedModel(tiny.encoder(), 3, clip_seconds=0.5, keep_weight=2.0).train()
+    model = TunedModel(tiny.encoder(), 3, settings(keep_weight=2.0)).train()
     inputs = model.front(torch.randn(4, 8000))
     plain, targets = float(model.loss(inputs, torch.zeros(4, 3)).detach()), torch.zeros(4, 3)
     before = model.encoder(torch.zeros(1, 8000))[-1].detach()
