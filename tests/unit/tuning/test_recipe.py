@@ -25,7 +25,7 @@ def wide(stories, noise=1.0):
     """The same stories with 40 voxels of one signal each, and noise of their own."""
     made = {}
     for name, of_story in stories.items():
-        own = noise * np.random.default_rng(len(name)).standard_normal((len(of_story.times), 40))
+        own = noise * np.random.default_rng(list(name.encode())).standard_normal((len(of_story.times), 40))
         made[name] = dataclasses.replace(of_story, targets=(of_story.targets @ WIDE + own).astype(np.float32))
     return made
 
