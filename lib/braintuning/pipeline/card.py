@@ -10,13 +10,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors.torch import save_file
 
+from braintuning.pipeline.recipes import UNPREDICTABLE
 from braintuning.results import REPOSITORY, atomic_path, provenance_of
 from braintuning.study import Run, Study
 from braintuning.tuning.model import Model, learnt
 
 REGIONS = {"late_language": "late language regions", "primary_auditory": "primary auditory cortex"}
-UNPREDICTABLE = ("random-brain-tuned", "multi-random-brain-tuned")
-"""Controls whose targets have nothing to do with what is heard: they show what tuning itself does, learnt or not."""
 CARD = """---
 {facts}
 ---

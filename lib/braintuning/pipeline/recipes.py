@@ -12,6 +12,9 @@ FILES = ("kind", "root", "simulation")
 TIMES = ("tr", "row_offset", "unstored_volumes", "sound_starts")
 REGIONS = ("fsaverage", "coarse_regions")
 DISTILLED = ("bigslm-tuned", "lm-tuned")
+UNPREDICTABLE = ("random-brain-tuned", "multi-random-brain-tuned")
+"""Controls whose targets have nothing to do with what is heard. They show what tuning itself does to a model, so that
+the best of their tuned epochs is kept even where none is better than the untuned model."""
 
 
 class Recipe(NamedTuple):

@@ -11,7 +11,8 @@ from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.pipeline import recipes
-from braintuning.pipeline.card import UNPREDICTABLE, save_model
+from braintuning.pipeline.card import save_model
+from braintuning.pipeline.recipes import UNPREDICTABLE
 from braintuning.pipeline.steps import made_on, pretrained, recipe_of, require_device, used_voxels
 from braintuning.results import (
     fingerprint,
