@@ -27,10 +27,8 @@ def load_preprocessor(config: PreTrainedConfig, folder: Path | None = None, name
     usual = {"feature_size": config.num_mel_bins, "chunk_length": config.max_source_positions // 50} if whisper else {}
     if folder is None or not _says_how_audio_is_prepared(folder):
         if folder is not None:
-            assumed = "the log-mel input of Whisper" if whisper else "clips of zero mean and unit variance"
-            log.warning(
-                f"{name}: neither {PREPROCESSOR_FILE} nor {PROCESSOR_FILE} says how audio is prepared: {assumed}"
-            )
+            usually = "Whisper's log-mel frames" if whisper else "clips of zero mean and unit variance"
+            log.warning(f"{name}: no {PREPROCESSOR_FILE} or {PROCESSOR_FILE} on how audio is prepared, takes {usually}")
         return kind(**usual)
     try:
         found = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)

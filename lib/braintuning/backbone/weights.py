@@ -197,7 +197,7 @@ def _from_hub(name: str) -> tuple[Path | None, str]:
 
 
 def _in_hub_cache(name: str) -> Path | None:
-    """Snapshot in the hub's cache if it has weights and says how audio is prepared, or is known to have no word on it."""
+    """Snapshot in the hub's cache if it has weights, and how audio is prepared unless it is known not to say so."""
     config = huggingface_hub.try_to_load_from_cache(name, "config.json")
     prepared = [huggingface_hub.try_to_load_from_cache(name, file) for file in (PREPROCESSOR_FILE, PROCESSOR_FILE)]
     known = any(isinstance(file, str) for file in prepared) or all(file is not None for file in prepared)

@@ -15,7 +15,7 @@ from braintuning.alignment.features import story_features
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
 from braintuning.pipeline.card import save_model
-from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER
+from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER, UNPREDICTABLE
 from braintuning.pipeline.steps import (
     load_encoder,
     made_on,

@@ -2,8 +2,9 @@
 
 wav2vec2 tells the quantised latent of a masked frame from others of the clip (Baevski, Zhou, Mohamed & Auli 2020);
 HuBERT, WavLM and UniSpeech-SAT name the k-means unit of a masked frame (Hsu et al. 2021; Chen et al. 2022, the last two
-without the mixing of utterances, and UniSpeech-SAT without its contrast of speakers). Whisper was trained on transcripts: that it reconstructs the log-mel input of masked frames is this
-project's choice. Masks, negatives and Gumbel noise are drawn from torch's global generator.
+without the mixing of utterances, and UniSpeech-SAT without its contrast of speakers). Whisper was trained on
+transcripts: that it reconstructs the log-mel input of masked frames is this project's choice. Masks, negatives and
+Gumbel noise are drawn from torch's global generator.
 
 The contrastive loss equals that of transformers' `Wav2Vec2ForPreTraining`, which runs the front end with every loss,
 draws masks and negatives from numpy's global generator, and copies every negative.

@@ -550,7 +550,7 @@ def test_a_folder_that_says_nothing_of_its_audio_is_noted(variant, kept, tmp_pat
         ("hubert", "preprocessor_config.json", {"feature_extractor_type": "SeamlessM4TFeatureExtractor"}, "Seamless"),
         ("whisper", "preprocessor_config.json", WAV2VEC2_SETTINGS, "Wav2Vec2.*expected a WhisperFeatureExtractor"),
         ("hubert", "preprocessor_config.json", {"feature_extractor_type": "NoSuch"}, "cannot be read"),
-        ("hubert", "preprocessor_config.json", {"auto_map": {"AutoFeatureExtractor": "a--b.C"}}, None),
+        ("hubert", "preprocessor_config.json", {"auto_map": {"AutoFeatureExtractor": "a--b.C"}}, "cannot be read"),
         ("hubert", "preprocessor_config.json", "{", "cannot be read"),
         ("hubert", "processor_config.json", "{", "cannot be read"),
     ],
@@ -576,7 +576,7 @@ def test_a_speech_model_that_is_not_carried_is_refused_by_name(model_type, tmp_p
 @pytest.mark.parametrize("variant", ["wav2vec2", "hubert-large", "wavlm", "data2vec-audio", "unispeech-sat"])
 def test_heads_on_top_and_adapters_after_the_last_layer_are_left_out(variant, head, tmp_path, clips):
     config = CONFIGS[variant](num_labels=3)
-    if hasattr(config, "add_adapter"):
+    if hasattr(config, "add_adapter") and head != "ForSequenceClassification":  # transformers refuses both
         config.add_adapter = True
     kind = getattr(transformers, type(config).__name__.replace("Config", head), None)
     if kind is None:
@@ -641,7 +641,12 @@ def test_weights_in_every_form_are_read_and_a_broken_part_is_named(form, tmp_pat
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
     part = sorted([*tmp_path.glob("*.safetensors"), *tmp_path.glob("*.bin")])[-1]
     whole = part.read_bytes()
-    for broken, said in ((LFS, "git-lfs"), (b"", "empty"), (b"<html>no</html>", "web page"), (whole[:3000], "be read")):
+    for broken, said in (
+        (LFS, "git-lfs"),
+        (b"", "empty"),
+        (b"<html>no</html>", "web page"),
+        (whole[: len(whole) // 2], "be read"),
+    ):
         part.write_bytes(broken)
         with pytest.raises(InputError, match=said) as caught:
             SpeechEncoder.from_pretrained(tmp_path)
