@@ -166,6 +166,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
         "backbone": study.backbones[run.backbone].model_dump(), "high_pass": study.encoding.high_pass_seconds,
         "seconds": [FITTED_SECONDS, VALIDATED_SECONDS], "train": [STORY], "validation": [STORY],
         "inputs": inputs_fingerprint([dataset.audio_file(), *dataset.files(participants)], dataset.root),
+        "untuned_may_win": condition not in UNPREDICTABLE,
     }  # fmt: skip
     if is_done(path, recipe):
         return path
@@ -188,7 +189,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
     model, history = brain_tune(
         encoder, train, validation, study.tuning,
-        device=device, checkpoint=checkpoint, untuned_may_win=condition not in UNPREDICTABLE,
+        device=device, checkpoint=checkpoint, untuned_may_win=recipe["untuned_may_win"],
     )  # fmt: skip
     carried = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)
     save_model(path, model, np.arange(len(REGIONS)), history, carried, condition)

@@ -63,6 +63,7 @@ def tune(study: Study, run: Run) -> Recipe:
         "train": stories.train,
         "validation": stories.validation,
         "participants": study.tuned_on(run),
+        "untuned_may_win": base not in UNPREDICTABLE,
     }
     by_voxels = study.tuned_on(run) or (base in DISTILLED and study.controls.n_targets is None)
     head = [study.encoding.ceiling_threshold, study.tuned_on(run) or study.participants[0]] if by_voxels else None

@@ -12,7 +12,6 @@ from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.pipeline import recipes
 from braintuning.pipeline.card import save_model
-from braintuning.pipeline.recipes import UNPREDICTABLE
 from braintuning.pipeline.steps import made_on, pretrained, recipe_of, require_device, used_voxels
 from braintuning.results import (
     fingerprint,
@@ -61,7 +60,7 @@ def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | 
         model, history = brain_tune(
             encoder, train, validation, settings,
             device=device, checkpoint=checkpoint, objective=objective, scratch=scratch, max_memory=max_memory,
-            untuned_may_win=condition not in UNPREDICTABLE,
+            untuned_may_win=recipe["untuned_may_win"],
         )  # fmt: skip
     if processes.is_main_process:
         made = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)

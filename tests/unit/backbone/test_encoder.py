@@ -141,6 +141,16 @@ def test_hidden_states_are_those_of_transformers(variant, tmp_path, clips):
 
 
 @every_variant
+@pytest.mark.parametrize("n_clips", [1, 5])
+def test_every_layer_is_within_1e_5_of_transformers(variant, n_clips):
+    encoder = SpeechEncoder.from_config(CONFIGS[variant](), seed=n_clips)
+    audio = 0.1 * torch.randn(n_clips, 16_000, generator=torch.Generator().manual_seed(0))
+    found = run(encoder, audio)
+    expected = reference_states(encoder.model, audio)[:, :, : found.shape[2]]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@every_variant
 def test_result_does_not_depend_on_the_batch(variant, clips):
     encoder = SpeechEncoder.from_config(CONFIGS[variant]())
     together = run(encoder, clips)

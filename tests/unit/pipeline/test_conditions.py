@@ -37,7 +37,7 @@ def study(tmp_path_factory):
         patch.setenv("BRAINTUNING_FIGURES", str(folder / "figures"))
         patch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
         patch.setattr(
-            "braintuning.pipeline.tune.UNPREDICTABLE", CONDITIONS
+            "braintuning.pipeline.recipes.UNPREDICTABLE", CONDITIONS
         )  # their responses follow nothing that sounds
         files = tiny.write_dataset(folder / "ds")
         tiny.encoder("hubert").save_pretrained(folder / "backbone")
@@ -128,7 +128,7 @@ def test_a_model_that_did_not_learn_is_left_untuned_and_its_card_and_figures_say
     name = next(name for name, good in learnt.items() if not good and "random" not in name)
     backbone, condition, *participant = name.split("_")
     run = study.run(backbone, condition, *participant)
-    monkeypatch.setattr("braintuning.pipeline.tune.UNPREDICTABLE", UNPREDICTABLE)
+    monkeypatch.setattr("braintuning.pipeline.recipes.UNPREDICTABLE", UNPREDICTABLE)
     again = study.model_copy()
     monkeypatch.setattr(type(again), "model_folder", lambda _, run: models[name].parent.parent / "again" / run.name)
     folder = tune_model(again, run)
