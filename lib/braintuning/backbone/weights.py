@@ -32,6 +32,9 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError)
+UNREADABLE += (pickle.UnpicklingError, SafetensorError)
+"""What transformers raises for files of weights that are no weights."""
 WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin")
 
 log = logging.getLogger(__name__)
@@ -122,7 +125,7 @@ def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
             model, report = AutoModel.from_pretrained(
                 folder, config=config, dtype=torch.float32, output_loading_info=True
             )
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{name}: its weights cannot be read ({first_line(error)})") from error
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(("masked_spec_embed", "decoder.")))
     if missing:

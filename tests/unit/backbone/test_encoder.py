@@ -701,3 +701,35 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
 def test_audio_that_does_not_fit_is_refused(variant, audio, message):
     with pytest.raises(InputError, match=message):
         SpeechEncoder.from_config(CONFIGS[variant]()).front_end(audio)
+
+
+def test_what_fairseq_left_beside_the_weights_is_no_hindrance(tmp_path, clips):
+    model = write_model(tmp_path, "hubert")
+    path = tmp_path / "model.safetensors"
+    left = {
+        "mask_emb": torch.zeros(16),
+        "label_embs_concat": torch.zeros(9, 16),
+        "final_proj.weight": torch.zeros(4, 16),
+    }
+    save_file({f"hubert.{name}": value for name, value in load_file(path).items()} | left, path, {"format": "pt"})
+    found = run(SpeechEncoder.from_pretrained(tmp_path), clips)
+    torch.testing.assert_close(found, reference_states(model, clips), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"args": None, "model": {"mask_emb": torch.zeros(16)}},
+        {"w2v_encoder.w2v_model.encoder.layers.0.fc1.weight": torch.zeros(2, 2)},
+        [torch.zeros(3)],
+        {},
+        {"encoder.layer_norm.weight": 3},
+    ],
+)
+def test_weights_of_another_program_are_refused(content, tmp_path):
+    write_model(tmp_path, "hubert")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(content, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"lack \d+ tensors|cannot be read") as caught:
+        SpeechEncoder.from_pretrained(tmp_path)
+    tiny.one_sentence(str(caught.value), tmp_path)
