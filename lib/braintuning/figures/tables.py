@@ -11,10 +11,9 @@ from braintuning.cortex.colours import Reliability, group_average
 from braintuning.cortex.figure import cortex_figure
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
-from braintuning.pipeline.card import UNPREDICTABLE
+from braintuning.pipeline.recipes import AIMS
 from braintuning.results import load_arrays
 from braintuning.study import Run, Study
-from braintuning.tuning.model import learnt
 
 SURFACE_SOURCES = "Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
 CLEAR_CEILING = 0.6
@@ -82,13 +81,13 @@ def small_print(
 def unlearnt(study: Study, runs: Iterable[Run]) -> list[str]:
     """A sentence that names the tuned models which no epoch made better, and so are as they were pretrained.
 
-    Of the models that are there. Controls that have nothing to learn are not named (`card.UNPREDICTABLE`).
+    Of the models that are there. Controls that have nothing to learn are not named (`recipes.AIMS`).
     """
     found = []
     for run in runs:
         history = study.model_folder(run) / "history.csv"
-        if study.base(run.condition) not in ("pretrained", *UNPREDICTABLE) and history.is_file():
-            found += [] if learnt(pd.read_csv(history).to_dict("records")) else [run.name]
+        if study.base(run.condition) not in ("pretrained", *AIMS) and history.is_file():
+            found += [] if pd.read_csv(history)["share_of_untuned"].min() < 1 else [run.name]
     return [f"Did not learn, so left as pretrained: {', '.join(found)}"] if found else []
 
 

@@ -14,8 +14,8 @@ from braintuning.alignment.encoding import design_matrix
 from braintuning.alignment.features import story_features
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
-from braintuning.pipeline.card import UNPREDICTABLE, save_model
-from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER
+from braintuning.pipeline.card import save_model
+from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER, aim_of
 from braintuning.pipeline.steps import (
     load_encoder,
     made_on,
@@ -166,6 +166,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
         "backbone": study.backbones[run.backbone].model_dump(), "high_pass": study.encoding.high_pass_seconds,
         "seconds": [FITTED_SECONDS, VALIDATED_SECONDS], "train": [STORY], "validation": [STORY],
         "inputs": inputs_fingerprint([dataset.audio_file(), *dataset.files(participants)], dataset.root),
+        "aim": aim_of(condition),
     }  # fmt: skip
     if is_done(path, recipe):
         return path
@@ -188,7 +189,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
     model, history = brain_tune(
         encoder, train, validation, study.tuning,
-        device=device, checkpoint=checkpoint, aim="control" if condition in UNPREDICTABLE else "learn",
+        device=device, checkpoint=checkpoint, aim=recipe["aim"],
     )  # fmt: skip
     carried = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)
     save_model(path, model, np.arange(len(REGIONS)), history, carried, condition)

@@ -10,13 +10,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors.torch import save_file
 
+from braintuning.pipeline.recipes import aim_of
 from braintuning.results import REPOSITORY, atomic_path, provenance_of
 from braintuning.study import Run, Study
-from braintuning.tuning.model import Model, learnt
+from braintuning.tuning.model import Model, compared, learnt
 
 REGIONS = {"late_language": "late language regions", "primary_auditory": "primary auditory cortex"}
-UNPREDICTABLE = ("random-brain-tuned", "multi-random-brain-tuned")
-"""Controls whose targets have nothing to do with what is heard: they show what tuning itself does, learnt or not."""
 CARD = """---
 {facts}
 ---
@@ -82,15 +81,18 @@ def card_text(carried: dict, history: list[dict], condition: str) -> str:
 
 
 def loss_in_words(history: list[dict], condition: str) -> str:
-    """What tuning made of the validation loss, and whose weights were kept; `history` as `brain_tune` gives it."""
-    untuned, *tuned = [row["validation_loss"] for row in history]
-    best = min(tuned)
+    """What tuning made of the loss that epochs are compared by, and whose weights were kept; of `brain_tune`."""
+    untuned, *tuned = compared(history)
+    aim, mean = aim_of(condition), history[0]["mean_loss"]
+    best = max(tuned) if aim == "remove" else min(tuned)
     before = "the untuned model's objective" if condition == "stimulus-tuned" else "predicting the mean"
+    if untuned == history[0]["fitted_loss"]:
+        before = f"a ridge head on the untuned model, itself {untuned / mean:.2%} of predicting the mean"
     found = f"{best:.5g} at epoch {1 + tuned.index(best)} of {len(tuned)}, {best / untuned:.2%} of the {untuned:.5g} "
     found += f"of {before}"
-    if learnt(history):
+    if aim == "remove" or learnt(history):
         return found
-    kept = "that epoch's, as those of a control" if condition in UNPREDICTABLE else "the untuned model's"
+    kept = "that epoch's, as those of a control" if aim == "control" else "the untuned model's"
     return f"{found}: it **did not learn**; the weights are {kept}"
 
 
@@ -103,8 +105,8 @@ def save_model(
         head = {name: tensor.detach().contiguous() for name, tensor in model.head.state_dict().items()}
         save_file({**head, "voxels": torch.from_numpy(columns)}, folder / "head.safetensors")
         table = pd.DataFrame(history)
-        untuned = history[0]["validation_loss"]
-        table.assign(share_of_untuned=table["validation_loss"] / untuned).to_csv(folder / "history.csv", index=False)
+        losses = np.array(compared(history))
+        table.assign(share_of_untuned=losses / losses[0]).to_csv(folder / "history.csv", index=False)
         (folder / "provenance.json").write_text(json.dumps(carried, indent=1, default=str))
         (folder / "README.md").write_text(card_text(carried, history, condition))
 

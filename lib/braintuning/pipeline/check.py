@@ -18,6 +18,7 @@ from braintuning.pipeline.steps import pretrained
 from braintuning.study import Run, Study
 from braintuning.timing import to_samples
 from braintuning.tuning import controls
+from braintuning.tuning.objectives import require_objective
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,11 @@ def make_listeners(study: Study) -> None:
 def _check_models(study: Study) -> None:
     """Load each backbone, one after the other, and find whatever else conditions learn from."""
     for name, backbone in study.backbones.items():
-        _check_fits(study, name, pretrained(study, Run(name, "pretrained")))
-        if any(study.base(condition) == "bigslm-tuned" for condition in study.conditions_of(name)):
+        encoder, bases = pretrained(study, Run(name, "pretrained")), set(map(study.base, study.conditions_of(name)))
+        _check_fits(study, name, encoder)
+        if "stimulus-tuned" in bases:
+            require_objective(encoder)
+        if "bigslm-tuned" in bases:
             folder, _ = resolve(backbone.teacher)
             if not has_weights(Path(folder)):
                 raise InputError(f"{backbone.teacher}, teacher of {name}: found no whole weights, expected a model")

@@ -12,6 +12,9 @@ FILES = ("kind", "root", "simulation")
 TIMES = ("tr", "row_offset", "unstored_volumes", "sound_starts")
 REGIONS = ("fsaverage", "coarse_regions")
 DISTILLED = ("bigslm-tuned", "lm-tuned")
+AIMS = {"random-brain-tuned": "control", "multi-random-brain-tuned": "control", "brain-misaligned": "remove"}
+"""Controls whose targets have nothing to do with what is heard. They show what tuning itself does to a model, so that
+the best of their tuned epochs is kept even where none is better than the untuned model."""
 
 
 class Recipe(NamedTuple):
@@ -49,6 +52,11 @@ def ceiling(study: Study, participant: str) -> Recipe:
     return Recipe({"stage": "ceiling", **stored}, _of_dataset(study, FILES))
 
 
+def aim_of(condition: str) -> str:
+    """What tuning a condition is for: see `tuning.loop.brain_tune`."""
+    return AIMS.get(condition, "learn")
+
+
 def tune(study: Study, run: Run) -> Recipe:
     """Weights of a tuned model."""
     stories, base, backbone = study.tuning_stories(run), study.base(run.condition), study.backbones[run.backbone]
@@ -60,6 +68,7 @@ def tune(study: Study, run: Run) -> Recipe:
         "train": stories.train,
         "validation": stories.validation,
         "participants": study.tuned_on(run),
+        "aim": aim_of(base),
     }
     by_voxels = study.tuned_on(run) or (base in DISTILLED and study.controls.n_targets is None)
     head = [study.encoding.ceiling_threshold, study.tuned_on(run) or study.participants[0]] if by_voxels else None

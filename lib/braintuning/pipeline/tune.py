@@ -11,7 +11,7 @@ from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.pipeline import recipes
-from braintuning.pipeline.card import UNPREDICTABLE, save_model
+from braintuning.pipeline.card import save_model
 from braintuning.pipeline.steps import made_on, pretrained, recipe_of, require_device, used_voxels
 from braintuning.results import (
     fingerprint,
@@ -60,7 +60,7 @@ def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | 
         model, history = brain_tune(
             encoder, train, validation, settings,
             device=device, checkpoint=checkpoint, objective=objective, scratch=scratch, max_memory=max_memory,
-            aim="control" if condition in UNPREDICTABLE else "learn",
+            aim=recipe["aim"],
         )  # fmt: skip
     if processes.is_main_process:
         made = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)

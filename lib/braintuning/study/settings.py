@@ -12,7 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from braintuning.errors import InputError, nearest
 
 Condition = Literal[
-    "pretrained", "brain-tuned", "random-brain-tuned", "bigslm-tuned", "lm-tuned", "stimulus-tuned", "multi-brain-tuned"
+    "pretrained",
+    "brain-tuned",
+    "random-brain-tuned",
+    "brain-misaligned",
+    "bigslm-tuned",
+    "lm-tuned",
+    "stimulus-tuned",
+    "multi-brain-tuned",
 ]
 LowLevelFeature = Literal["power_spectrum", "articulation", "diphones", "triphones", "textual"]
 TaskName = Literal["phonemes", "sentence_type", "word_identity", "emotion", "intent", "asr", "asr_tuned", "mfcc"]

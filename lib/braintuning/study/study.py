@@ -14,7 +14,7 @@ from braintuning.results import REPOSITORY, fingerprint
 from braintuning.study import settings as sections
 from braintuning.study.settings import Changes, Condition, FolderName, Section, Stories, Tuning, explain
 
-TUNED_ON_ONE = ("brain-tuned", "random-brain-tuned")
+TUNED_ON_ONE = ("brain-tuned", "random-brain-tuned", "brain-misaligned")
 """Conditions with a model for each participant; of the others a backbone has one model for all."""
 JOINT_TUNING: Changes = {"lora_rank": 8, "trunk_learning_rate": 1e-4}
 """`joint_tuning` where a study does not say otherwise: that of the authors' multi-participant code."""

@@ -44,13 +44,13 @@ def noise_story(seed, n_rows=8):
 
 
 def run(
-    encoder=None, train=TRAIN, validation=VALIDATION, checkpoint=None, hear=lambda line: None, untuned_may_win=True,
+    encoder=None, train=TRAIN, validation=VALIDATION, checkpoint=None, hear=lambda line: None, aim="learn",
     **changes,
 ):  # fmt: skip
     encoder, chosen = encoder or tiny.encoder(), settings(**changes)
     with tiny.listening(hear):
         return brain_tune(
-            encoder, train, validation, chosen, checkpoint=checkpoint, aim="learn" if untuned_may_win else "control"
+            encoder, train, validation, chosen, checkpoint=checkpoint, aim=aim
         )  # fmt: skip
 
 
@@ -180,15 +180,15 @@ def test_a_checkpoint_may_have_any_name(tmp_path):
     assert lines == ["resumed after epoch 1"]
 
 
-@pytest.mark.parametrize("untuned_may_win", [True, False])
-def test_the_best_epoch_is_remembered_across_a_resume(untuned_may_win, tmp_path):
+@pytest.mark.parametrize("aim", ["learn", "control"])
+def test_the_best_epoch_is_remembered_across_a_resume(aim, tmp_path):
     changes = {"epochs": 8, "patience": 8, "trunk_learning_rate": 1e-2, "head_learning_rate": 0.3}
-    changes["untuned_may_win"] = untuned_may_win
+    changes["aim"] = aim
     validation = {"noise": noise_story(7)}
     whole, history = run(validation=validation, **changes)
     losses = [row["validation_loss"] for row in history]
     assert int(np.argmin(losses)) == 0 and int(np.argmin(losses[1:])) + 1 < 7
-    assert (whole.head.weight.abs().max() > 0) != untuned_may_win
+    assert (whole.head.weight.abs().max() > 0) == (aim == "control")
 
     def killed_in_last_epoch(line):
         if '"epoch": 8' in line:
@@ -206,8 +206,8 @@ def test_same_seed_gives_the_same_weights_and_another_seed_another_order():
     assert not equal(weights(once), weights(other))
 
 
-@pytest.mark.parametrize(("may_win", "learns"), [(True, True), (True, False), (False, False)])
-def test_tuning_stops_when_validation_no_longer_falls_and_returns_the_best_epoch(may_win, learns):
+@pytest.mark.parametrize(("aim", "learns"), [("learn", True), ("learn", False), ("control", False)])
+def test_tuning_stops_when_validation_no_longer_falls_and_returns_the_best_epoch(aim, learns):
     encoder, snapshots, lines = tiny.encoder(), [], []
 
     def hear(line):
@@ -217,19 +217,17 @@ def test_tuning_stops_when_validation_no_longer_falls_and_returns_the_best_epoch
 
     validation = VALIDATION if learns else {"noise": noise_story(7)}
     rates = {"trunk_learning_rate": 1e-2, "head_learning_rate": 0.1 if learns else 0.3}
-    tuned, history = run(
-        encoder, validation=validation, hear=hear, untuned_may_win=may_win, epochs=30, patience=2, **rates
-    )
+    tuned, history = run(encoder, validation=validation, hear=hear, aim=aim, epochs=30, patience=2, **rates)
     losses = [row["validation_loss"] for row in history]
     best_tuned = 1 + int(np.argmin(losses[1:]))
     assert len(losses) == best_tuned + 1 + 2 < 31
     assert (losses[best_tuned] < losses[0]) == learns
-    best = best_tuned if learns or not may_win else 0
+    best = best_tuned if learns or aim == "control" else 0
     assert equal(weights(tuned.encoder), snapshots[best])
     assert not equal(weights(tuned.encoder), snapshots[-1])
     said = [line for line in lines if "did not learn" in line]
     assert len(said) == (not learns)
-    assert learns or ("left untuned" in said[0]) == may_win
+    assert learns or ("left untuned" in said[0]) == (aim == "learn")
 
 
 def test_epoch_0_is_the_loss_of_predicting_the_mean():
