@@ -47,7 +47,7 @@ class Word(Interval):
 def word_of(label: str) -> str:
     """Word that a label stands for (see the rule above); empty for a label without a letter or digit."""
     label = unicodedata.normalize("NFC", label).translate(_APOSTROPHES).lower()
-    parts = _PARTS.split(re.sub(r"\(\d+\)\s*$", "", label))
+    parts = _PARTS.split(re.sub(r"(?<=\S)\(\d+\)\s*$", "", label))
     clitics = (_CLITIC.fullmatch(part) for part in parts)
     return " ".join(filter(None, (c[1] if c else without_edges(p) for c, p in zip(clitics, parts, strict=True))))
 

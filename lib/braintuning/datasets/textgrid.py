@@ -28,7 +28,7 @@ _N_TIMES = {"IntervalTier": 2, "TextTier": 1}
 _NUMBER = r"-?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _VALUE = re.compile(rf'"((?:[^"]|"")*)"|(?<!\S)!.*|(?<![^\s=])({_NUMBER}|<exists>|<absent>)(?!\S)')
 _FORMAT = r'"(?:ooTextFile(?: short)?|TextGrid|IntervalTier|TextTier|Praat chronological TextGrid text file)"'
-_AFTER_LABEL = rf"(?:item|intervals|points) ?\[|(?:xmin|name) ?=|[\d.e -]*\d[ \t]*$|!|{_FORMAT}|\Z"
+_AFTER_LABEL = rf"(?:item|intervals|points) ?\[|(?:xmin|name) ?=|[-+\d.eE \t]*\d[ \t]*$|!|{_FORMAT}|\Z"
 _QUOTED = re.compile(
     rf'^[^"\n]*{_FORMAT}[^\n]*$|^([^"\n!]*")(.*?)("[ \t]*$)(?=\s*(?:{_AFTER_LABEL}))', re.MULTILINE | re.DOTALL
 )

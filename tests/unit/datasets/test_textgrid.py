@@ -394,6 +394,17 @@ def test_real_story_is_read_whole(shared, story):
         assert [(label.replace('"', ""), *times) for label, *times in spoken] == found
 
 
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_a_real_story_with_stray_quotes_is_the_same_in_every_form(shared, tmp_path, form):
+    real, path = shared / "data/ds003020/TextGrids/alternateithicatom.TextGrid", tmp_path / "a.TextGrid"
+    phones, words = by_line(real)
+    text = praat_text(form, [("phone", phones), ("word", words)], words[-1][2], escape=False)
+    path.write_bytes(text.replace("\n", "\r\n").encode("utf-16"))
+    assert [read_tier(path, tier) for tier in ("phone", "word")] == [
+        read_tier(real, tier) for tier in ("phone", "word")
+    ]
+
+
 @pytest.mark.parametrize("story", REAL)
 def test_real_words_are_those_that_the_stimulus_computer_logged(shared, story):
     """The log has a line for each interval, without text where nothing is said or the label opens with a quote.

@@ -145,6 +145,10 @@ def test_what_does_not_belong_is_named(tmp_path):
     speaker = folder / "TEST" / "DR5" / "MBC12"
     (speaker / "SX3.PHN").write_text("0 800 xx\n")
     refused(lambda: timit.read(folder), "'xx'", "0.000 s", "61 of TIMIT")
+    (speaker / "SX3.PHN").write_text("0 800 h#\n800\n")
+    refused(lambda: timit.read(folder), "SX3.PHN", "'800'", "expected first sample")
+    (speaker / "SX3.PHN").write_text("0 800 h#\n800 1600 iy\n\n")
+    assert any(u.prompt == "SX3" and [p.label for p in u.phones] == ["sil", "IY"] for u in timit.read(folder))
     write_sound(speaker / "S37.WAV")
     refused(lambda: timit.read(folder), "S37.WAV", "SA, SX, SI")
     folder = write_speech_commands(tmp_path / "w")
