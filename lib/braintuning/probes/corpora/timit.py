@@ -1,5 +1,6 @@
 """TIMIT (Garofolo et al. 1993): ten sentences by each of 630 speakers, phones aligned by hand."""
 
+import re
 from pathlib import Path
 
 from braintuning.datasets.textgrid import Interval
@@ -55,8 +56,10 @@ def _beside(file: Path, ending: str) -> Path:
 
 def _phones(path: Path) -> list[Interval]:
     phones = []
-    for line in path.read_text().splitlines():
-        start, end, label = line.split()
+    for line in filter(str.strip, path.read_text().splitlines()):
+        if (row := re.fullmatch(r"\s*(\d+)\s+(\d+)\s+(\S+)\s*", line)) is None:
+            raise InputError(f"{path}: found {line!r}, expected first sample, last sample and phone")
+        start, end, label = row.groups()
         folded = FOLDED.get(label, label.upper())
         if folded != SILENCE and folded not in PHONES:
             raise InputError(f"{path}: phone {label!r} at {int(start) / RATE:.3f} s, expected one of the 61 of TIMIT")
