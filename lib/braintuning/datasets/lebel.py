@@ -179,7 +179,7 @@ class LebelDataset:
         """Read what a study needs of each participant; a line for each file with invalid voxels: how many."""
         for participant, names in stories.items():
             for story in names:
-                self.responses_file(participant, story)
+                stored_shape(self.responses_file(participant, story), "data", self.n_rows(story))
             n_labelled, n_voxels = self.cortex(participant).n_voxels, self.n_voxels(participant)
             if n_labelled != n_voxels:
                 folder = self.derivative / "pycortex-db" / participant
