@@ -71,7 +71,8 @@ def require_file(path: Path) -> Path:
         is not there, or what git-lfs, git-annex or a failed download left in its place (`POINTERS`).
     """
     path = Path(path)
-    annex = f"`datalad get {shlex.quote(str(path))}` or `git annex get`, or for ds003020 `python -m braintuning fetch`"
+    name = shlex.quote(path.name)
+    annex = f"`datalad get {name}` or `git annex get` in its folder, or for ds003020 `python -m braintuning fetch`,"
     if path.is_symlink() and not path.exists():
         target = path.readlink()
         how = f": {annex} brings it" if "annex" in target.parts else " that it links to"

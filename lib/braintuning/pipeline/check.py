@@ -8,7 +8,7 @@ import numpy as np
 
 from braintuning.alignment import encoding
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.weights import has_weights, resolve
+from braintuning.backbone.weights import has_weights, require_weights, resolve
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.datasets.audio import require_audio
 from braintuning.datasets.responses import require_responses
@@ -87,6 +87,7 @@ def _check_models(study: Study) -> None:
         _check_fits(study, name, pretrained(study, Run(name, "pretrained")))
         if any(study.base(condition) == "bigslm-tuned" for condition in study.conditions_of(name)):
             folder, _ = resolve(backbone.teacher)
+            require_weights(Path(folder))
             if not has_weights(Path(folder)):
                 raise InputError(f"{backbone.teacher}, teacher of {name}: found no whole weights, expected a model")
     if any(study.base(condition) == "lm-tuned" for condition in study.conditions):
