@@ -10,11 +10,12 @@ from braintuning.pipeline.engine import INSIDE_A_JOB
 from braintuning.study import Run, load_study
 
 os.environ[INSIDE_A_JOB] = "1"
+config = {key: value[0] if isinstance(value, list) else value for key, value in config.items()}  # see engine.py
 DEVICE = config.get("device", "cpu")
 STUDY = load_study(config.get("study", "demo"), config.get("root") or None)
 GIVEN = ["--study", str(config.get("study", "demo")), "--device", DEVICE]
 GIVEN += ["--root", str(config["root"])] if config.get("root") else []
-GIVEN = " ".join(shlex.quote(word) for word in GIVEN)
+GIVEN = " ".join(shlex.quote(word) for word in GIVEN).replace("{", "{{").replace("}", "}}")
 BRAINTUNING = "python -m braintuning"
 CORES = int(config.get("cores") or workflow.cores or 1)
 GPUS = int(DEVICE == "cuda")

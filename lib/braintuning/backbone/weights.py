@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from braintuning.backbone.pypi_weights import whisper_from_ctranslate2
 from braintuning.errors import InputError
-from braintuning.results import CACHE, REPOSITORY, atomic_path, inputs_fingerprint
+from braintuning.results import CACHE, REPOSITORY, atomic_path, inputs_fingerprint, listed, require_file
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper")
 HUB_TIMEOUT = 5.0
@@ -98,11 +98,15 @@ _resolved_once = cache(resolve)
 def weights_fingerprint(name: str) -> str:
     """Short SHA-256 of the files that a model is loaded from; see `resolve` and `results.inputs_fingerprint`."""
     folder = _local_folder(name) or Path(_resolved_once(name)[0])
-    return inputs_fingerprint([file for file in folder.iterdir() if file.suffix in WEIGHT_SUFFIXES], folder)
+    return inputs_fingerprint([file for file in listed(folder) if file.suffix in WEIGHT_SUFFIXES], folder)
 
 
 def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
-    """Load a whole model in float32; raises InputError, naming `name`, for another architecture or missing weights."""
+    """Load a whole model in float32; raises InputError, naming `name`, for another architecture or missing weights.
+
+    Before that, `require_weights`.
+    """
+    require_weights(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -119,6 +123,13 @@ def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
     if missing:
         raise InputError(f"{name}: its weights lack {len(missing)} tensors of the model, such as {missing[0]}")
     return model
+
+
+def require_weights(folder: Path) -> None:
+    """Raise `InputError` where a model's file is a pointer of git-lfs or git-annex, empty, or a link to nothing."""
+    for file in listed(folder):
+        if file.name == "config.json" or file.suffix in (".safetensors", ".bin"):
+            require_file(file)
 
 
 def load_preprocessor(config: PreTrainedConfig, folder: Path | None = None) -> Preprocessor:

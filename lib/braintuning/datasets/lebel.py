@@ -1,6 +1,7 @@
 """Reader of ds003020 (LeBel et al. 2023) and of simulated listeners, who are stored in the same layout."""
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
@@ -14,8 +15,10 @@ from braintuning.cortex.pycortex import participant_cortex
 from braintuning.cortex.subject import Cortex
 from braintuning.datasets import audio, labels, textgrid
 from braintuning.datasets.base import check_speech
+from braintuning.datasets.layout import require_folder
 from braintuning.datasets.responses import invalid_columns, read_responses, stored_shape
 from braintuning.errors import InputError, MissingTier, nearest
+from braintuning.results import listed, require_file
 
 UNSTORED_VOLUMES = 10
 """Volumes that ds003020 leaves out at either end of a story."""
@@ -30,7 +33,7 @@ class LebelDataset:
     Parameters
     ----------
     root
-        Folder that holds `stimuli/` and `derivative/`.
+        Folder that holds `stimuli/` and `derivatives/`, or `derivative/` as before version 4 of ds003020.
     tr
         Repetition time in seconds.
     voxels
@@ -45,7 +48,7 @@ class LebelDataset:
     Raises
     ------
     InputError
-        The folder, or its table of volumes, is missing.
+        The folder, or its table of volumes, is missing, or the files lie in folders of both names.
     """
 
     root: Path
@@ -60,29 +63,54 @@ class LebelDataset:
 
     def __post_init__(self) -> None:
         self.root = Path(self.root)
-        self.derivative, self._cortices = self.root / "derivative", {}
+        self.derivative, self._cortices = require_folder(self.root), {}
         self._volumes_file = file = self.derivative / "respdict.json"
-        if not file.is_file():
-            raise InputError(f"{file}: not found, expected the volumes of each story (dataset root {self.root})")
+        if not file.exists() and not file.is_symlink():
+            raise InputError(f"{file}: not found, expected the volumes of each story")
+        require_file(file)
 
     @cached_property
-    def _volumes(self) -> dict[str, int]:
+    def _volumes(self) -> dict:
+        expected = "expected the volumes of each story, or of each participant's stories"
         try:
-            return json.loads(self._volumes_file.read_text())
+            table = json.loads(self._volumes_file.read_text(encoding="utf-8-sig"))
         except ValueError:
-            raise InputError(f"{self._volumes_file}: not JSON, expected the volumes of each story") from None
+            raise InputError(f"{self._volumes_file}: not JSON, {expected}") from None
+        if not isinstance(table, dict):
+            raise InputError(f"{self._volumes_file}: found a {type(table).__name__}, {expected}")
+        return table
+
+    def volumes(self, participant: str | None, story: str) -> int:
+        """Volumes of a story, stored or not, as `respdict.json` has them: {story: volumes} or {participant: {...}}.
+
+        What it has of the participant comes before what it has of everybody. A whole number may be written as 173.0.
+        `InputError` where there is none, or nothing would be left without the unstored ones.
+        """
+        own, least = self._volumes.get(participant), 2 * self.unstored_volumes + 1
+        table = own if isinstance(own, dict) and (story in own or story not in self._volumes) else self._volumes
+        whose = f"story {story!r}" + f" of {participant}" * (table is own)
+        if story not in table:
+            raise InputError(f"{self._volumes_file}: no volumes for {whose}, expected its count")
+        found = table[story]
+        number = int(found) if isinstance(found, float) and found.is_integer() else found
+        if type(number) is not int or number < least:
+            expected = (
+                f"expected a whole number from {least} on, since {self.unstored_volumes} at either end are unstored"
+            )
+            raise InputError(f"{self._volumes_file}: found {reprlib.repr(found)} as volumes of {whose}, {expected}")
+        return number
 
     @property
     def participants(self) -> tuple[str, ...]:
         """Participants who have responses here."""
-        return tuple(sorted(p.name for p in (self.derivative / "preprocessed_data").glob("*") if p.is_dir()))
+        return tuple(path.name for path in listed(self.derivative / "preprocessed_data") if path.is_dir())
 
     def stories(self, participant: str) -> tuple[str, ...]:
         """Stories that a participant heard, by name."""
         folder = self.derivative / "preprocessed_data" / participant
         if not folder.is_dir():
             raise InputError(f"{folder}: no such participant, expected one of: {', '.join(self.participants)}")
-        return tuple(sorted(p.stem for p in folder.glob("*.hf5")))
+        return tuple(path.stem for path in listed(folder, "*.hf5"))
 
     def audio_file(self, story: str) -> Path:
         """Recording of a story."""
@@ -105,9 +133,7 @@ class LebelDataset:
 
     def n_rows(self, story: str) -> int:
         """TRs stored for a story: its volumes without the unstored ones at either end."""
-        if story not in self._volumes:
-            raise InputError(f"{self._volumes_file}: no volumes for story {story!r}, expected its count")
-        return self._volumes[story] - 2 * self.unstored_volumes
+        return self.volumes(next(iter(self.participants), None), story) - 2 * self.unstored_volumes
 
     def tr_times(self, story: str) -> np.ndarray:
         """When each TR was acquired; (TRs,) float64."""
@@ -154,7 +180,7 @@ class LebelDataset:
         """Read what a study needs of each participant; a line for each file that is usable in part."""
         for participant, names in stories.items():
             for story in names:
-                self.responses_file(participant, story)
+                stored_shape(self.responses_file(participant, story), "data", self.n_rows(story))
             n_labelled, n_voxels = self.cortex(participant).n_voxels, self.n_voxels(participant)
             if n_labelled != n_voxels:
                 folder = self.derivative / "pycortex-db" / participant

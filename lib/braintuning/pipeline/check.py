@@ -8,13 +8,17 @@ import numpy as np
 
 from braintuning.alignment import encoding
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.weights import has_weights, resolve
+from braintuning.backbone.weights import has_weights, require_weights, resolve
 from braintuning.datasets import Dataset, open_dataset
+from braintuning.datasets.audio import require_audio
+from braintuning.datasets.responses import require_responses
 from braintuning.errors import InputError
 from braintuning.lowlevel.acoustic import checked_phones
 from braintuning.lowlevel.features import FROM_DICTIONARY, dictionary_note, phones_of
 from braintuning.pipeline import recipes
 from braintuning.pipeline.steps import pretrained
+from braintuning.probes.corpora import open_corpus
+from braintuning.probes.tasks import task_named
 from braintuning.study import Run, Study
 from braintuning.timing import to_samples
 from braintuning.tuning import controls
@@ -29,14 +33,13 @@ COMPARED_VOXELS = 5000
 def check(study: Study) -> Dataset:
     """Find every model and read every file that the study will use; the first thing wrong raises `InputError`.
 
-    Models and corpora come first, since they are quick to find. Voxels without signal are counted, file by file.
+    Whether every file is here and whole comes first, and models next, since that is quick. Voxels without signal are
+    counted, file by file.
     """
     make_listeners(study)
     dataset = open_dataset(study)
+    _check_files(study, dataset)
     _check_models(study)
-    for task, folder in study.probes.corpora.items():
-        if not Path(folder).is_dir():
-            raise InputError(f"study {study.name}: {folder}, the corpus of {task!r} in `probes`: no such folder")
     for note in dataset.check({participant: study.stories_for(participant).all for participant in study.participants}):
         log.info(note)
     for participant in study.participants:
@@ -45,6 +48,21 @@ def check(study: Study) -> Dataset:
     if "fig3" in study.figures.notebooks:
         _check_phones(study, dataset)
     return dataset
+
+
+def _check_files(study: Study, dataset: Dataset) -> None:
+    """Raise `InputError` where a file of the dataset or of a corpus is not here, or half of it; no model is loaded."""
+    for story in study.stories.all:
+        require_audio(dataset.audio_file(story))
+        dataset.words(story)
+    for participant in study.participants:
+        for story in study.stories_for(participant).all:
+            require_responses(dataset.responses_file(participant, story))
+    for task, folder in study.probes.corpora.items():
+        try:
+            open_corpus(Path(folder), task_named(task).corpora)
+        except InputError as error:
+            raise InputError(f"study {study.name}: the corpus of {task!r} in `probes`: {error}") from None
 
 
 def make_listeners(study: Study) -> None:
@@ -69,6 +87,7 @@ def _check_models(study: Study) -> None:
         _check_fits(study, name, pretrained(study, Run(name, "pretrained")))
         if any(study.base(condition) == "bigslm-tuned" for condition in study.conditions_of(name)):
             folder, _ = resolve(backbone.teacher)
+            require_weights(Path(folder))
             if not has_weights(Path(folder)):
                 raise InputError(f"{backbone.teacher}, teacher of {name}: found no whole weights, expected a model")
     if any(study.base(condition) == "lm-tuned" for condition in study.conditions):

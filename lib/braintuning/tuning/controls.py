@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 from braintuning import timing
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast
-from braintuning.backbone.weights import has_weights, quiet_transformers
+from braintuning.backbone.weights import has_weights, quiet_transformers, require_weights
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 
@@ -172,6 +172,8 @@ def require_text_model(name: str) -> None:
     if name == WORD_VECTORS:
         glove_table()
         return
+    if Path(name).is_dir():
+        require_weights(Path(name))
     _text_model(name, AutoConfig)
     if Path(name).is_dir() and not has_weights(Path(name)):
         raise InputError(f"text model {name}: found no whole weights, expected model.safetensors or pytorch_model.bin")

@@ -134,7 +134,14 @@ def test_a_textgrid_that_is_a_dangling_link_is_refused(dataset, files):
 
 
 def test_a_folder_without_volumes_is_refused(tmp_path):
-    refused(lambda: LebelDataset(tmp_path, 2.0), tmp_path / "derivative" / "respdict.json", "not found", "expected")
+    refused(
+        lambda: LebelDataset(tmp_path, 2.0), tmp_path, "no derivatives/ or derivative/", "respdict.json", "expected"
+    )
+    refused(lambda: LebelDataset(tmp_path / "none", 2.0), tmp_path / "none", "no such folder", "expected")
+    for folder in ("derivatives", "derivative"):
+        (tmp_path / folder / "TextGrids").mkdir(parents=True)
+        refused(lambda: LebelDataset(tmp_path, 2.0), tmp_path / folder / "respdict.json", "not found", "expected")
+        (tmp_path / folder / "TextGrids").rmdir()
 
 
 def test_an_unknown_participant_is_named_with_those_there_are(dataset):
@@ -157,6 +164,48 @@ def test_a_story_without_responses_is_refused_before_any_sound_is_read(dataset, 
     files.hf5("P2", "kitchen").unlink()
     monkeypatch.setattr(LebelDataset, "audio", lambda *_: pytest.fail("sound was read first"))
     refused(lambda: check(dataset), files.hf5("P2", "kitchen"), "not found", "P2")
+
+
+def volumes(files, table, participant="P1", story="harbour", **settings):
+    files.volumes.write_text(table if isinstance(table, str) else json.dumps(table), encoding="utf-8")
+    return LebelDataset(files.root, 2.0, **settings).volumes(participant, story)
+
+
+@pytest.mark.parametrize(
+    "table", [{"harbour": 47}, {"harbour": 47.0}, '\ufeff{"harbour": 4.7e1}', {"P1": {"harbour": 47}}]
+)
+def test_a_whole_number_of_volumes_is_read_however_it_is_written(files, table):
+    found = volumes(files, table)
+    assert found == 47 and type(found) is int
+
+
+def test_volumes_that_differ_between_participants_stand_under_each(files):
+    table = {"P1": {"harbour": 47}, "P2": {"harbour": 52.0, "winter": 60}, "winter": 70, "kitchen": 80}
+    assert [volumes(files, table, p) for p in ("P1", "P2")] == [47, 52]
+    assert [volumes(files, table, p, "winter") for p in ("P1", "P2", None)] == [70, 60, 70]
+    assert volumes(files, table, "P2", "kitchen") == 80
+    refused(lambda: volumes(files, table, "P3"), files.volumes, "no volumes for story 'harbour'", "expected")
+    refused(lambda: volumes(files, table, "P1", "orchard"), files.volumes, "'orchard' of P1", "expected")
+
+
+@pytest.mark.parametrize(
+    "found", ["173", [173], None, True, 20, 15, 0, -173, 47.5, float("nan"), float("inf"), {"P8": 47, "P9": 47}]
+)
+def test_what_is_no_number_of_volumes_is_refused_by_the_name_of_the_file(files, found):
+    message = refused(lambda: volumes(files, {"harbour": found}), files.volumes, "story 'harbour'", "from 21 on")
+    assert repr(found)[:8] in message
+    refused(lambda: volumes(files, {"P1": {"harbour": found}}), files.volumes, "'harbour' of P1", "from 21 on")
+
+
+def test_as_many_volumes_as_are_unstored_and_one_more_are_enough(files):
+    assert volumes(files, {"harbour": 21}) == 21
+    assert volumes(files, {"harbour": 3}, unstored_volumes=1) == 3
+    refused(lambda: volumes(files, {"harbour": 2}, unstored_volumes=1), files.volumes, "found 2", "from 3 on")
+
+
+@pytest.mark.parametrize("table", ["[47]", "47", '"harbour"', "null", "", "harbour: 47", "\x00\x01"])
+def test_a_table_of_volumes_that_is_none_is_refused(files, table):
+    refused(lambda: volumes(files, table), files.volumes)
 
 
 def test_a_story_without_volumes_is_refused(dataset, files):

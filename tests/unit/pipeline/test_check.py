@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import corpus_files
 import h5py
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from braintuning.datasets.lebel import LebelDataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo import dataset as simulated_dataset
 from braintuning.demo.textgrid_writer import write_textgrid
+from braintuning.pipeline import check as check_module
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.check import check, make_listeners
 from braintuning.pipeline.steps import used_voxels
@@ -50,6 +52,53 @@ def test_broken_voxels_are_reported_masked_everywhere_and_stop_nothing(make_stud
     head = load_file(model / "head.safetensors")
     assert not set(head["voxels"].tolist()) & set(BROKEN.values())
     assert all(np.isfinite(array.numpy()).all() for array in head.values())
+
+
+ANNEX = "../.git/annex/objects/a/b/c"
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 82260\n"
+SPOILT = {
+    "an lfs pointer as sound": ("wav", lambda path: path.write_text(LFS), ("git-lfs pointer", "git lfs pull")),
+    "a link as text": ("wav", lambda path: path.write_text(ANNEX), ("git-annex link", "datalad get")),
+    "half a recording": ("wav", tiny.halve, ("half a file", "promises")),
+    "an lfs pointer as words": ("grid", lambda path: path.write_text(LFS), ("git-lfs pointer",)),
+    "half a response file": ("hf5", tiny.halve, ("not a whole HDF5 file", "truncated")),
+    "no bytes": ("hf5", lambda path: path.write_bytes(b""), ("the file is empty",)),
+    "a link to nothing": ("hf5", lambda path: (path.unlink(), path.symlink_to(ANNEX)), ("a link to", "datalad get")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_what_is_not_here_is_named_before_a_model_is_loaded(make_study, files, monkeypatch, case):
+    kind, spoil, parts = SPOILT[case]
+    path = files.hf5("P2", "winter") if kind == "hf5" else getattr(files, kind)("winter")
+    spoil(path)
+    tiny.forbid(monkeypatch, check_module, "_check_models")
+    refused(lambda: check(make_study()), path, *parts)
+
+
+def test_a_corpus_of_pointers_is_named_before_a_model_is_loaded(make_study, tmp_path, monkeypatch):
+    folder = corpus_files.write_crema_d(tmp_path / "CREMA-D", actors=range(1001, 1004))
+    for path in (folder / "AudioWAV").iterdir():
+        path.write_text(LFS)
+    tiny.forbid(monkeypatch, check_module, "_check_models")
+    study = make_study({"probes.corpora": {"emotion": str(folder)}})
+    refused(lambda: check(study), "'emotion'", "1001_DFA_ANG_XX.wav", "a git-lfs pointer", "git lfs pull")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_model_that_is_a_pointer_is_named(make_study, tmp_path, pristine, name):
+    folder = shutil.copytree(pristine.root.parent / "backbone", tmp_path / "a model")
+    (folder / name).write_text(LFS)
+    refused(lambda: check(make_study({"backbones.small.name": str(folder)})), folder / name, "git-lfs pointer")
+    (folder / name).unlink()
+    (folder / name).symlink_to(ANNEX)
+    refused(lambda: check(make_study({"backbones.small.name": str(folder)})), folder / name, "a link to", "datalad get")
+
+
+def test_half_a_model_is_named(make_study, tmp_path, pristine):
+    folder = shutil.copytree(pristine.root.parent / "backbone", tmp_path / "a model")
+    tiny.halve(folder / "model.safetensors")
+    refused(lambda: check(make_study({"backbones.small.name": str(folder)})), folder, "weights cannot be read")
 
 
 def test_responses_that_are_not_the_mean_of_their_repeats_are_refused(make_study, files):

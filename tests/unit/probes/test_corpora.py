@@ -47,6 +47,63 @@ def test_every_task_divides_every_corpus_that_it_takes(written, task, name):
         assert labels == ({"SA", "SX", "SI"} if task == "sentence_type" else {"SX", "SI"})
 
 
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 82260\n"
+ANNEX = "../../.git/annex/objects/aa/bb/SHA256E-s9--0.wav/SHA256E-s9--0.wav"
+NOT_HERE = {
+    "lfs": (lambda path: path.write_text(LFS), ("a git-lfs pointer", "git lfs pull")),
+    "annex": (
+        lambda path: path.write_text("/annex/objects/SHA256E-s9--0.wav\n"),
+        ("a git-annex pointer", "git annex get"),
+    ),
+    "text": (lambda path: path.write_text(ANNEX), ("a git-annex link turned into text", "datalad get")),
+    "link": (
+        lambda path: (path.unlink(), path.symlink_to(ANNEX)),
+        ("a link to", "whose content is not here", "datalad get"),
+    ),
+    "page": (lambda path: path.write_text("<!DOCTYPE html><title>404</title>"), ("a web page",)),
+    "empty": (lambda path: path.write_bytes(b""), ("the file is empty",)),
+    "half": (lambda path: path.write_bytes(path.read_bytes()[:1100]), ("half a file",)),
+    "no sound": (lambda path: path.write_text("so long and thanks"), ("not an audio file",)),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("case", NOT_HERE)
+def test_a_recording_that_is_not_here_is_named_when_a_corpus_is_opened(tmp_path, written, name, case):
+    folder = shutil.copytree(written[name], tmp_path / "a corpus")
+    utterances = CORPORA[name].read(folder)
+    spoil, parts = NOT_HERE[case]
+    file = utterances[len(utterances) // 2].file
+    if case == "half" and file.suffix == ".flac":
+        write_sound(file.with_suffix(".wav"))
+        file.with_suffix(".wav").replace(file)
+    spoil(file)
+    refused(lambda: open_corpus(folder, (name,)), file, *parts, CORPORA[name].SOURCE)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_systems_leave_behind_is_no_recording(tmp_path, written, name):
+    folder = shutil.copytree(written[name], tmp_path / "corpus")
+    before = open_corpus(folder, (name,))[1]
+    for file in {utterance.file for utterance in before}:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7" + bytes(80))
+        file.with_name(".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+        file.with_name("Thumbs.db").write_bytes(b"\xd0\xcf")
+    (folder / "__MACOSX").mkdir()
+    assert open_corpus(folder, (name,))[1] == before
+
+
+def test_annotations_that_are_pointers_are_named(tmp_path, written):
+    for name, annotation in (
+        ("TIMIT", "TRAIN/DR1/FCJ00/SA1.PHN"), ("SLURP", "dataset/slurp/metadata.json"),
+        ("SLURP", "dataset/slurp/test.jsonl"), ("Speech Commands", "testing_list.txt"),
+        ("aligned speech", "alignments.jsonl"),
+    ):  # fmt: skip
+        folder = shutil.copytree(written[name], tmp_path / annotation.replace("/", " "))
+        (folder / annotation).write_text(LFS)
+        refused(lambda folder=folder, name=name: open_corpus(folder, (name,)), folder / annotation, "a git-lfs pointer")
+
+
 def test_timit_keeps_its_test_part_and_validates_on_speakers_of_train(written):
     utterances = timit.read(written["TIMIT"])
     parts = divide([u for u in utterances if u.label != "SA"], np.random.default_rng(0), by_prompt=True)

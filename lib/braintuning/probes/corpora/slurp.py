@@ -47,7 +47,7 @@ def _read_part(folder: Path, part: str, path: Path, speakers: dict[str, str]) ->
             ) from None
         for name, speaker in names:
             file = folder / MARKS[1] / name
-            if not file.is_file():
+            if not file.exists() and not file.is_symlink():
                 raise InputError(f"{file}: named in {path.name} and not here, expected slurp_real.tar.gz of SLURP")
             utterances.append(Utterance(speaker, str(entry["slurp_id"]), file, part, action, entry.get("sentence", "")))
     return utterances
