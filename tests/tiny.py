@@ -228,6 +228,11 @@ def tuning_material():
     return settings, {"first": story(1, 10), "second": story(2, 9)}, {"third": story(3, 6)}
 
 
+def losses_of(history):
+    """Losses of training, NaN for epoch 0, and of validation; (epochs + 1, 2) float64."""
+    return np.array([[row["train_loss"], row["validation_loss"]] for row in history], float)
+
+
 def closed_form(x, y, alpha):
     """Ridge weights by the normal equations."""
     return np.linalg.solve(x.T @ x + alpha**2 * np.eye(x.shape[1]), x.T @ y)

@@ -11,8 +11,9 @@ from braintuning.cortex.colours import Reliability, group_average
 from braintuning.cortex.figure import cortex_figure
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
+from braintuning.pipeline.recipes import UNPREDICTABLE
 from braintuning.results import load_arrays
-from braintuning.study import Study
+from braintuning.study import Run, Study
 
 SURFACE_SOURCES = "Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
 CLEAR_CEILING = 0.6
@@ -66,10 +67,28 @@ def shown_conditions(study: Study, backbone: str | None = None) -> tuple[str, ..
 def small_print(
     study: Study, table: pd.DataFrame, sources: str = SURFACE_SOURCES, backbones: Collection[str] | None = None
 ) -> str:
-    """Title of the study, weights of `backbones` (by default of those that it tunes), and sources."""
+    """Title of the study, weights of `backbones` (by default of those that it tunes), models left untuned, sources.
+
+    `table` has a row for each model, with its backbone, condition, participant and weights.
+    """
     shown = table["backbone"].isin(list(backbones or study.tuned_backbones))
     weights = "; ".join(dict.fromkeys(table.loc[shown, "weights"]))
-    return f"{study.title}. Weights: {weights}. {sources}"
+    rows = table[MODEL].drop_duplicates().astype(object).where(table[MODEL].notna(), None)
+    runs = dict.fromkeys(study.run(*row) for row in rows.itertuples(index=False))
+    return ". ".join([study.title, f"Weights: {weights}", *unlearnt(study, runs), sources])
+
+
+def unlearnt(study: Study, runs: Iterable[Run]) -> list[str]:
+    """A sentence that names the tuned models which no epoch made better, and so are as they were pretrained.
+
+    Of the models that are there. Controls that have nothing to learn are not named (`recipes.UNPREDICTABLE`).
+    """
+    found = []
+    for run in runs:
+        history = study.model_folder(run) / "history.csv"
+        if study.base(run.condition) not in ("pretrained", *UNPREDICTABLE) and history.is_file():
+            found += [] if pd.read_csv(history)["share_of_untuned"].min() < 1 else [run.name]
+    return [f"Did not learn, so left as pretrained: {', '.join(found)}"] if found else []
 
 
 def noise_ceiling_of(study: Study, participant: str) -> np.ndarray:

@@ -15,7 +15,7 @@ from braintuning.alignment.features import story_features
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
 from braintuning.pipeline.card import save_model
-from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER
+from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER, UNPREDICTABLE
 from braintuning.pipeline.steps import (
     load_encoder,
     made_on,
@@ -166,6 +166,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
         "backbone": study.backbones[run.backbone].model_dump(), "high_pass": study.encoding.high_pass_seconds,
         "seconds": [FITTED_SECONDS, VALIDATED_SECONDS], "train": [STORY], "validation": [STORY],
         "inputs": inputs_fingerprint([dataset.audio_file(), *dataset.files(participants)], dataset.root),
+        "untuned_may_win": condition not in UNPREDICTABLE,
     }  # fmt: skip
     if is_done(path, recipe):
         return path
@@ -186,7 +187,10 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
     encoder = pretrained(study, run)
     train, validation = {STORY: material("train")}, {STORY: material("validation")}
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
-    model, history = brain_tune(encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint)
+    model, history = brain_tune(
+        encoder, train, validation, study.tuning,
+        device=device, checkpoint=checkpoint, untuned_may_win=recipe["untuned_may_win"],
+    )  # fmt: skip
     carried = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)
     save_model(path, model, np.arange(len(REGIONS)), history, carried, condition)
     checkpoint.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from braintuning.probes.tasks import task_named
 from braintuning.study import Run, Study
 from braintuning.timing import to_samples
 from braintuning.tuning import controls
+from braintuning.tuning.objectives import require_objective
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,11 @@ def make_listeners(study: Study) -> None:
 def _check_models(study: Study) -> None:
     """Load each backbone, one after the other, and find whatever else conditions learn from."""
     for name, backbone in study.backbones.items():
-        _check_fits(study, name, pretrained(study, Run(name, "pretrained")))
-        if any(study.base(condition) == "bigslm-tuned" for condition in study.conditions_of(name)):
+        encoder, bases = pretrained(study, Run(name, "pretrained")), set(map(study.base, study.conditions_of(name)))
+        _check_fits(study, name, encoder)
+        if "stimulus-tuned" in bases:
+            require_objective(encoder)
+        if "bigslm-tuned" in bases:
             folder, _ = resolve(backbone.teacher)
             require_weights(Path(folder))
             if not has_weights(Path(folder)):

@@ -12,6 +12,9 @@ FILES = ("kind", "root", "simulation")
 TIMES = ("tr", "row_offset", "unstored_volumes", "sound_starts")
 REGIONS = ("fsaverage", "coarse_regions")
 DISTILLED = ("bigslm-tuned", "lm-tuned")
+UNPREDICTABLE = ("random-brain-tuned", "multi-random-brain-tuned")
+"""Controls whose targets have nothing to do with what is heard. They show what tuning itself does to a model, so that
+the best of their tuned epochs is kept even where none is better than the untuned model."""
 
 
 class Recipe(NamedTuple):
@@ -60,6 +63,7 @@ def tune(study: Study, run: Run) -> Recipe:
         "train": stories.train,
         "validation": stories.validation,
         "participants": study.tuned_on(run),
+        "untuned_may_win": base not in UNPREDICTABLE,
     }
     by_voxels = study.tuned_on(run) or (base in DISTILLED and study.controls.n_targets is None)
     head = [study.encoding.ceiling_threshold, study.tuned_on(run) or study.participants[0]] if by_voxels else None

@@ -60,6 +60,7 @@ def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | 
         model, history = brain_tune(
             encoder, train, validation, settings,
             device=device, checkpoint=checkpoint, objective=objective, scratch=scratch, max_memory=max_memory,
+            untuned_may_win=recipe["untuned_may_win"],
         )  # fmt: skip
     if processes.is_main_process:
         made = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)

@@ -109,7 +109,7 @@ class Tuning(Section):
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     permutation_block_rows: Count = 10
-    loss: Literal["l2", "correlation", "cosine + l2"] = "l2"
+    loss: Literal["l2", "spatial correlation", "cosine + huber"] = "l2"
     lora_rank: Count | None = None
     lora_alpha: Positive = 32.0
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1

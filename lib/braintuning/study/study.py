@@ -16,6 +16,8 @@ from braintuning.study.settings import Changes, Condition, FolderName, Section, 
 
 TUNED_ON_ONE = ("brain-tuned", "random-brain-tuned")
 """Conditions with a model for each participant; of the others a backbone has one model for all."""
+JOINT_TUNING: Changes = {"lora_rank": 8, "trunk_learning_rate": 1e-4}
+"""`joint_tuning` where a study does not say otherwise: that of the authors' multi-participant code."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Study(Section):
     conditions: tuple[FolderName, ...]
     variants: Mapping[FolderName, sections.Variant] = Field(default_factory=dict)
     tuned_together: tuple[FolderName, ...] = ()
-    joint_tuning: Changes = Field(default_factory=lambda: {"lora_rank": 8})
+    joint_tuning: Changes = Field(default_factory=dict)
     controls: sections.Controls = Field(default_factory=sections.Controls)
     tuning: Tuning = Field(default_factory=Tuning)
     features: sections.Features = Field(default_factory=sections.Features)
@@ -196,7 +198,7 @@ class Study(Section):
 
     def tuning_of(self, condition: str) -> Tuning:
         """Settings that a condition is tuned with: those of the study, changed for joint tuning and for variants."""
-        joint = self.joint_tuning if self.base(condition) == "multi-brain-tuned" else {}
+        joint = {**JOINT_TUNING, **self.joint_tuning} if self.base(condition) == "multi-brain-tuned" else {}
         own = self.variants[condition].tuning if condition in self.variants else {}
         return Tuning(**{**self.tuning.model_dump(), **joint, **own})
 

@@ -18,7 +18,6 @@ from braintuning.backbone.precision import activation_dtype, autocast
 from braintuning.errors import InputError
 from braintuning.results import require_space
 from braintuning.study.settings import Tuning
-from braintuning.tuning.losses import OVER_THE_BATCH
 from braintuning.tuning.model import Front, Model, SelfTunedModel, StoryTargets, TunedModel
 
 log = logging.getLogger(__name__)
@@ -143,10 +142,10 @@ def micro_batch_size(
 ) -> int:
     """Most clips in one pass: the whole batch, or what fits into `max_memory` GiB, by default into a GPU's memory.
 
-    Raises InputError where not one fits, or a loss over the whole batch would have to be divided.
+    Raises InputError where not one fits, or an objective, which is taken over a whole batch, would have to be divided.
     """
     at_once, n_processes = settings.batch_size, PartialState().num_processes
-    whole = isinstance(model, SelfTunedModel) or settings.loss in OVER_THE_BATCH
+    whole = isinstance(model, SelfTunedModel)
     if max_memory is None and device == "cuda" and not whole:
         free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         max_memory = (SHARE_OF_FREE_MEMORY * free + sum(p.nbytes for p in model.parameters())) / 2**30
@@ -155,9 +154,8 @@ def micro_batch_size(
         inputs, targets = two_clips
         at_once = clips_within(model, lambda n: model.loss(inputs[:n], targets[0][:n]), max_memory, settings.batch_size)
     if whole and (at_once < settings.batch_size or n_processes > 1):
-        loss = "objective" if isinstance(model, SelfTunedModel) else f"loss {settings.loss!r}"
         raise InputError(
-            f"tuning: the {loss} is taken over all clips of a batch, of which {at_once} fit into the "
+            f"tuning: the objective is taken over all clips of a batch, of which {at_once} fit into the "
             f"limit of memory and {n_processes} processes would share them; expected all of them on one"
         )
     return at_once

@@ -25,6 +25,7 @@ from braintuning.tuning.model import (
     StoryTargets,
     TunedModel,
     check_stories,
+    learnt,
     make_optimiser,
     restore,
     saving,
@@ -45,12 +46,15 @@ def brain_tune(
     objective: torch.nn.Module | None = None,
     scratch: Path | None = None,
     max_memory: float | None = None,
+    untuned_may_win: bool = True,
 ) -> tuple[Model, list[dict]]:
     """Tune an encoder until the validation loss stops falling; return it as it was when that loss was lowest.
 
-    Two learning rates, linear decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025). With targets of several
-    participants each batch makes one step for each of them (their NeurIPS 2025 paper); with `settings.lora_rank` only
-    adapters and head move. Processes that `torchrun` started tune one model together. The encoder is changed in place.
+    Epoch 0 is the untuned model, whose head is zero and so predicts the mean; where no epoch is better, it is returned
+    with a warning. Two learning rates, linear decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025). With
+    targets of several participants each batch makes one step for each of them (their NeurIPS 2025 paper); with
+    `settings.lora_rank` only adapters and head move. Processes that `torchrun` started tune one model together. The
+    encoder is changed in place.
 
     Parameters
     ----------
@@ -68,13 +72,16 @@ def brain_tune(
     max_memory : float, optional
         GiB that a step may take, about. Batches are then divided into micro-batches, to the same result except for the
         draws of dropout and masks.
+    untuned_may_win : bool
+        False: the best of the tuned epochs is returned, even if it is worse than epoch 0. For a control whose targets
+        cannot be predicted, and which would be no control if it stayed untuned.
 
     Returns
     -------
     model : TunedModel or SelfTunedModel
         The latter with an `objective`.
     history : list of dict
-        epoch, train_loss, validation_loss.
+        epoch from 0, train_loss (None in epoch 0), validation_loss.
 
     Raises
     ------
@@ -94,7 +101,7 @@ def brain_tune(
     save = saving(checkpoint if processes.is_main_process else None)
     if checkpoint and checkpoint.is_file():
         history, best = restore(checkpoint, model, optimiser, schedule)
-        log.info(f"resumed after epoch {len(history)}")
+        log.info(f"resumed after epoch {history[-1]['epoch']}")
     if _goes_on(history, settings):
         load, load_validation = (
             loader(model, stories, settings, device, scratch and scratch / f"{name}.bin", not max_memory)
@@ -102,23 +109,28 @@ def brain_tune(
         )
         at_once = micro_batch_size(model, load(samples[:2]), settings, device, max_memory)
     while _goes_on(history, settings):
-        epoch = len(history)
-        losses = CheckedLosses(model, load, f"epoch {epoch + 1}, step")
-        order = [samples[i] for i in generator(settings.seed, "epoch", epoch).permutation(len(samples))]
-        model.train()
-        with _seeded(settings, device, "draws", epoch):
-            for batch, (inputs, targets) in ahead(BatchSampler(order, settings.batch_size, drop_last=False), load):
-                for participant in range(len(targets)):
-                    losses.add(gradient(model, inputs, targets[participant], at_once), batch, participant)
-                    optimiser.step()
-                    schedule.step()
-        trained = losses.mean()
+        epoch, trained = len(history), None
+        if epoch:
+            losses = CheckedLosses(model, load, f"epoch {epoch}, step")
+            order = [samples[i] for i in generator(settings.seed, "epoch", epoch - 1).permutation(len(samples))]
+            model.train()
+            with _seeded(settings, device, "draws", epoch - 1):
+                for batch, (inputs, targets) in ahead(BatchSampler(order, settings.batch_size, drop_last=False), load):
+                    for participant in range(len(targets)):
+                        losses.add(gradient(model, inputs, targets[participant], at_once), batch, participant)
+                        optimiser.step()
+                        schedule.step()
+            trained = losses.mean()
         validated = validation_loss(model, samples_of(validation), load_validation, settings, device, epoch)
-        if validated < min((done["validation_loss"] for done in history), default=math.inf):
+        rivals = history if untuned_may_win else history[1:]
+        if validated < min((done["validation_loss"] for done in rivals), default=math.inf):
             best = copy.deepcopy(trainable_state(model))
-        history.append({"epoch": epoch + 1, "train_loss": trained, "validation_loss": validated})
+        history.append({"epoch": epoch, "train_loss": trained, "validation_loss": validated})
         log.info(json.dumps(history[-1]))
         save(model, optimiser, schedule, history, best)
+    if not learnt(history):
+        kept = "left untuned" if untuned_may_win else "that of its best tuned epoch"
+        log.warning(f"tuning: did not learn, no epoch is better than epoch 0; the model is {kept}")
     model.load_state_dict(best, strict=False)
     return model.eval(), history
 
@@ -166,7 +178,7 @@ def validation_loss(model: Model, samples: Samples, load: Load, settings: Tuning
     with torch.no_grad(), _seeded(settings, device, "validation"):
         for number, batch in enumerate(BatchSampler(samples, settings.batch_size, drop_last=False), 1):
             inputs, targets = load(batch)
-            losses = CheckedLosses(model, load, f"epoch {epoch + 1}, validation batch {number}, participant")
+            losses = CheckedLosses(model, load, f"epoch {epoch}, validation batch {number}, participant")
             for participant in range(len(targets)):
                 losses.add(model.loss(inputs, targets[participant]), batch, participant)
             total += losses.mean() * len(batch)
@@ -174,10 +186,10 @@ def validation_loss(model: Model, samples: Samples, load: Load, settings: Tuning
 
 
 def _goes_on(history: list[dict], settings: Tuning) -> bool:
-    """Whether there are epochs left, and one of the last `patience` lowered the validation loss."""
-    losses, patience = [done["validation_loss"] for done in history], settings.patience
-    saturated = len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
-    return len(losses) < settings.epochs and not saturated
+    """Whether there are epochs left, and one of the last `patience` was the best but for epoch 0."""
+    tuned, patience = [done["validation_loss"] for done in history[1:]], settings.patience
+    saturated = len(tuned) > patience and min(tuned[-patience:]) >= min(tuned[:-patience])
+    return len(tuned) < settings.epochs and not saturated
 
 
 @contextmanager

@@ -144,6 +144,11 @@ def make_optimiser(model: Model, settings: Tuning, n_steps: int) -> tuple[Optimi
     return optimiser, Schedule(optimiser, lambda step: learning_rate_factor(step, n_steps, settings.warmup_fraction))
 
 
+def learnt(history: list[dict]) -> bool:
+    """Whether tuning lowered the validation loss below that of the untuned model, epoch 0."""
+    return min(row["validation_loss"] for row in history) < history[0]["validation_loss"]
+
+
 def saving(path: Path | None) -> Callable[..., None]:
     """A function that writes checkpoints to a path, not so often that much time goes there; nothing without a path.
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import steps
 import tiny
+from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo import dataset as simulated_dataset
@@ -19,6 +20,7 @@ from braintuning.results import load_arrays
 from braintuning.study import Run
 from safetensors.torch import load_file
 from tiny import N_ROWS, TEST, refused
+from transformers import Data2VecAudioConfig
 
 BROKEN = {("harbour", "data"): 2, ("winter", "individual_repeats"): 4, ("kitchen", "data"): 7}
 
@@ -275,3 +277,12 @@ def test_no_room_on_the_disk_is_known_before_anything_is_spoken(make_study, tmp_
     study = make_study({"dataset.simulation": SIMULATION, "dataset.root": str(root)})
     refused(lambda: make_listeners(study), root, "0.1 GB free", "needed")
     assert not root.parent.exists()
+
+
+def test_stimulus_tuning_of_a_family_whose_objective_is_not_here_is_refused_before_any_work(make_study, tmp_path):
+    config = Data2VecAudioConfig(**tiny.WAV2VEC2 | {"num_conv_pos_embeddings": 2})
+    SpeechEncoder.from_config(config).save_pretrained(tmp_path / "data2vec")
+    changes = {"backbones.small.name": str(tmp_path / "data2vec")}
+    check(make_study(changes))
+    changes["conditions"] = ["pretrained", "stimulus-tuned"]
+    refused(lambda: check(make_study(changes)), tmp_path / "data2vec", "'data2vec-audio'", "stimulus-tuning", "hubert")

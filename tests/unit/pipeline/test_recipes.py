@@ -42,7 +42,7 @@ CHANGES = {
     "tuning.warmup_fraction": 0.2,
     "tuning.weight_decay": 0.1,
     "tuning.permutation_block_rows": 3,
-    "tuning.loss": "correlation",
+    "tuning.loss": "spatial correlation",
     "tuning.lora_rank": 1,
     "tuning.lora_alpha": 8.0,
     "tuning.lora_dropout": 0.2,

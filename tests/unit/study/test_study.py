@@ -277,7 +277,7 @@ def test_an_unknown_condition_is_named_with_the_nearest(load):
 CONTROLS = {
     "conditions": ["pretrained", "bigslm-tuned", "lm-tuned", "stimulus-tuned", "multi-brain-tuned", "rank-2"],
     "tuned_together": ["P1", "P3"],
-    "variants": {"rank-2": {"condition": "multi-brain-tuned", "tuning": {"lora_rank": 2, "loss": "correlation"}}},
+    "variants": {"rank-2": {"condition": "multi-brain-tuned", "tuning": {"lora_rank": 2, "loss": "cosine + huber"}}},
     "backbones.tiny.teacher": "openai/whisper-base",
     "backbones.base.teacher": "openai/whisper-medium",
 }
@@ -299,8 +299,11 @@ def test_controls_have_a_model_for_all_participants(load):
 
 def test_a_variant_changes_only_what_it_names(load):
     study = load(deepcopy(CONTROLS))
-    assert study.tuning_of("rank-2") == study.tuning.model_copy(update={"lora_rank": 2, "loss": "correlation"})
-    assert study.tuning_of("multi-brain-tuned") == study.tuning.model_copy(update={"lora_rank": 8})
+    joint = study.tuning.model_copy(update={"lora_rank": 8, "trunk_learning_rate": 1e-4})
+    assert study.tuning_of("rank-2") == joint.model_copy(update={"lora_rank": 2, "loss": "cosine + huber"})
+    assert study.tuning_of("multi-brain-tuned") == joint
+    of_its_own = study.model_copy(update={"joint_tuning": {"lora_dropout": 0.0}})
+    assert of_its_own.tuning_of("multi-brain-tuned") == joint.model_copy(update={"lora_dropout": 0.0})
     assert study.tuning_of("lm-tuned") == study.tuning
     assert study.base("rank-2") == "multi-brain-tuned"
 
