@@ -119,12 +119,13 @@ def rise(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def a_fifth(table: pd.DataFrame) -> pd.DataFrame:
-    """Best layer's late-language alignment: joint models on the first fifth of the stories, pretrained ones on all.
+    """Late-language alignment at the best layer: joint models on a fifth of the stories, pretrained ones on all.
 
-    The fifth is the smallest number of stories that makes up at least a fifth of the time.
+    The fifth is the smallest number of first stories that makes up at least a fifth of the time. The layer is that of
+    `tables.at_best_layer`, one for all participants.
     """
     late = table[table["roi"] == LATE]
-    best = late.groupby([*MODEL, "roi", "hours"], as_index=False)["alignment"].max()
+    best = tables.at_best_layer(late, ["backbone", "condition", "roi", "hours"])
     most = best["hours"].max()
     little = best.loc[best["hours"] >= most / 5 - 1e-9, "hours"].min()
     joint, whole = best["condition"] == panels.JOINTLY_TUNED, best["condition"] == "pretrained"

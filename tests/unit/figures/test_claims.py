@@ -292,6 +292,22 @@ def test_a_fifth_of_the_data_is_set_beside_all_of_it():
     assert judged["effect"].to_list() == pytest.approx([-0.3]) and set(judged["verdict"]) == {"no verdict (n = 1)"}
 
 
+def test_the_layer_of_a_fifth_is_one_for_all_participants():
+    """Each participant's own best layer would give both .5; the layer that is best on average gives .4 and .3."""
+    curves = {"SIM03": [0.5, 0.4, 0.1], "SIM04": [0.0, 0.3, 0.5]}
+    rows = [
+        ("m", condition, participant, layer, "late_language", hours, value)
+        for condition in ("pretrained", "multi-brain-tuned")
+        for participant, curve in curves.items()
+        for layer, value in enumerate(curve)
+        for hours in (0.1, 0.5)
+    ]
+    columns = ["backbone", "condition", "participant", "layer", "roi", "hours", "alignment"]
+    found = evidence.a_fifth(pd.DataFrame(rows, columns=columns))
+    assert set(found["layer"]) == {1}
+    assert found.groupby("participant")["value"].unique().explode().to_dict() == {"SIM03": 0.4, "SIM04": 0.3}
+
+
 def test_mean_scores_add_the_errors_of_tasks_that_hear_the_same_speakers():
     rows = [("m", "pretrained", "", "phonemes", "one", 0.4), ("m", "pretrained", "", "asr", "one", 0.2)]
     rows += [("m", "pretrained", "", "intent", "two", 0.9)]
