@@ -116,7 +116,7 @@ def amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure B1: alignment of held-out participants at the best layer of all, against minutes of encoding data."""
     fig = Figure(figsize=(7.2, 2.6), layout="constrained")
     for ax, roi in zip(fig.subplots(1, len(REGIONS)), REGIONS, strict=True):
-        chosen = table[table["roi"] == roi]
+        chosen = table[(table["roi"] == roi) & (table["backbone"] == study.figure_backbone)]
         best = at_best_layer(chosen, ["condition", "hours"])
         conditions = [condition for condition in study.conditions if condition in set(best["condition"])]
         style.layer_curves(ax, best.assign(layer=(60 * best["hours"]).round(1)), "alignment", conditions)
