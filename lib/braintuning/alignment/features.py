@@ -61,7 +61,8 @@ def tokens(
     """Tokens of all layers every `step_seconds`, each from a window that ends at most `hop_seconds` later.
 
     A window holds the last `window_seconds` of audio, or all of it at the start of the story. With `hop_seconds ==
-    step_seconds` every token is the last of its own window, as in the paper. The front end, which all encoders share
+    step_seconds` every token is the last of its own window, as in the paper; with a longer hop tokens have heard up to
+    `hop_seconds - step_seconds` of sound that comes after them. The front end, which all encoders share
     (see `SpeechEncoder.same_front_end`), runs once for them. The windows at the start of each story, which are
     shorter and all of different length, are computed first, batched across stories; then the full windows, story by
     story, with audio and tokens kept on the device.

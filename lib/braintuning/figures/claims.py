@@ -7,12 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from braintuning.alignment.stats import false_discovery_q
+from braintuning.alignment.stats import FEWEST_PARTICIPANTS, false_discovery_q
 from braintuning.datasets.base import Dataset
-from braintuning.figures.compare import LEVEL
+from braintuning.figures.compare import LEVEL, OVER
 from braintuning.figures.evidence import (
     ALIGNMENT,
-    ANY,
     FIFTH,
     IMPACT,
     LATE,
@@ -63,14 +62,15 @@ def judge(
     """Every claim whose measure the study has, in every tuned backbone that has its conditions.
 
     The effect is the mean over participants of the difference; interval and p are those of `evidence.evidence_for`. The
-    false discovery rate is controlled within each measure, over claims and backbones.
+    false discovery rate is controlled within each measure, over claims and backbones, apart for tests over participants
+    and for those within them.
 
     Parameters
     ----------
     tables : dict of DataFrame
         From `evidence.gather`.
     dataset : Dataset, optional
-        The measured responses; without them alignment is not tested in fewer than six participants.
+        The measured responses; without them alignment in fewer than six participants has no p.
 
     Returns
     -------
@@ -79,10 +79,11 @@ def judge(
         low, high, p, q, test, direction, planted (in a simulation), condition, reference, interval (what it is over),
         family (of the false discovery rate), verdict, note (where the model is too small to show it).
 
-        Verdicts 'supported' and 'contradicted' need an interval without zero and q below .05. Otherwise a claim of a
-        change is 'not shown' and of no change there is 'no evidence of change', which is no support. A change in any
-        participant, of few, contradicts a claim of no change whatever the interval of the mean. Without a test there
-        are 'too few participants', or the difference is 'not defined'.
+        With fewer than six participants there is 'no verdict (n = 2)', whatever the interval or the tests within them:
+        two who agree on one story tell little of a third. Verdicts 'supported' and 'contradicted' need an interval
+        without zero and q below .05. Otherwise a claim of a change is 'not shown' and of no change there is 'no
+        evidence of change', which is no support. In nobody the difference is 'not defined'. All verdicts are on the
+        test stories of the study.
     """
     rows = []
     for backbone in study.tuned_backbones:
@@ -90,7 +91,8 @@ def judge(
             backbones = _models(study, tables, backbone, claim)
             if backbones:
                 rows.append(_row(study, tables, dataset, backbones, claim))
-    judged = pd.DataFrame(rows).assign(family=lambda t: t["measure"])
+    judged = pd.DataFrame(rows)
+    judged["family"] = judged["measure"] + np.where(judged["test"].isin(["", OVER]), "", ", within participants")
     q = judged.groupby("family")["p"].transform(lambda p: false_discovery_q(p.to_numpy()))
     judged.insert(judged.columns.get_loc("p") + 1, "q", q)
     judged["verdict"] = [_verdict(row) for row in judged.itertuples()]
@@ -135,15 +137,14 @@ def _row(study: Study, tables: Tables, dataset: Dataset | None, backbones: tuple
 def _verdict(row: tuple) -> str:
     if row.n_participants == 0:
         return "not defined"
-    if not row.test:
-        return "too few participants"
-    sign, clear = np.sign(row.effect), row.low > 0 or row.high < 0
+    if row.n_participants < FEWEST_PARTICIPANTS:
+        return f"no verdict (n = {row.n_participants})"
+    sign, sure = np.sign(row.effect), row.q < LEVEL and (row.low > 0 or row.high < 0)
     if row.direction == 0:
-        sure = row.q < LEVEL and (clear or (row.test == ANY and not row.against))
         if sure and row.against and sign == -row.against:
             return "supported"
         return "contradicted" if sure else "no evidence of change"
-    if not (clear and row.q < LEVEL):
+    if not sure:
         return "not shown"
     return "supported" if sign == row.direction else "contradicted"
 
@@ -197,6 +198,9 @@ def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
     kinds = judged.groupby("measure", sort=False)["interval"].unique()
     over = ", ".join(f"{measure}: {' or '.join(filter(None, kind))}" for measure, kind in kinds.items() if any(kind))
     legend = f"mean over participants and 95 % interval ({over}); blue: supported, red: contradicted, grey: neither"
+    if (few := judged["n_participants"] < FEWEST_PARTICIPANTS).any():
+        counts = " or ".join(map(str, sorted(set(judged.loc[few, "n_participants"]))))
+        legend += f"; no verdict with {counts} participants, it takes {FEWEST_PARTICIPANTS}"
     small_print_below(fig, f"{legend}. {note}")
     return fig
 

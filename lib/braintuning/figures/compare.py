@@ -14,8 +14,8 @@ from braintuning.results import generator, load_arrays
 from braintuning.study import Study
 
 EVERYONE = "all"
-WITHIN = "blocks of TRs swapped between models"
-ABOVE_CHANCE = "blocks of TRs permuted"
+WITHIN = "blocks of TRs swapped between models, within one participant"
+ABOVE_CHANCE = "blocks of TRs permuted, within one participant"
 OVER = "Wilcoxon signed-rank"
 LEVEL = 0.05
 
@@ -25,7 +25,9 @@ def compare(study: Study, dataset: Dataset, regions: Sequence[str], reference: s
 
     In each participant the difference has a permutation p (blocks of TRs), a bootstrap 95 % interval over voxels (how
     even the difference is within the region: voxels share noise, so it is too narrow for anything else), and one over
-    blocks of TRs (`stats.block_values`). Over two participants or more it has an interval, over six a signed-rank p.
+    blocks of TRs (`stats.block_interval`); all are about this participant and story. Blocks are as long as the
+    autocorrelation asks, at least the study's `permutation_block_rows` (`stats.block_length`). Over two participants or
+    more it has an interval, over six a signed-rank p.
 
     The false discovery rate is controlled within families. A family is what one look at the figure asks: over
     participants, or in one of them, all backbones x conditions x regions against the reference. Tests against chance,
@@ -44,7 +46,8 @@ def compare(study: Study, dataset: Dataset, regions: Sequence[str], reference: s
     DataFrame
         backbone, condition, reference ('chance' where the condition's own alignment is tested), roi, participant ('all'
         over participants), n_participants (those in whom the difference is defined), n_voxels, difference, low, high,
-        p, test, low_blocks, high_blocks (NaN over participants), family, q, star (whether the figure has one).
+        p, test, low_blocks, high_blocks, block_rows (NaN over participants), family, q, star (whether the figure has
+        one).
     """
     rows = []
     for backbone, condition, roi, against in product(study.backbones, study.conditions, regions, (reference, "chance")):
@@ -54,7 +57,7 @@ def compare(study: Study, dataset: Dataset, regions: Sequence[str], reference: s
                 for participant in study.participants
             ]
             rows += [*within, _over(within)]
-    table = pd.DataFrame(rows).drop(columns="block_values")
+    table = pd.DataFrame(rows).drop(columns="tr_values")
     table["family"] = [_family(study, row) for row in table.itertuples()]
     table["q"] = table.groupby("family")["p"].transform(lambda p: stats.false_discovery_q(p.to_numpy()))
     return table.assign(star=table.index.isin(starred(table).index))
@@ -78,8 +81,8 @@ def within_participant(
 ) -> dict:
     """A row of `compare` for one participant: a condition against another one, or against 'chance'.
 
-    The other condition may be one of another backbone. A region without a used voxel gives NaN. `block_values` of
-    `stats.block_values` are in the row, but not in the table.
+    The other condition may be one of another backbone. A region without a used voxel gives NaN. `stats.tr_values` are
+    in the row, but not in the table.
     """
     used = used_voxels(study, participant)
     voxels = members(dataset.cortex(participant).voxel_labels, roi) & used
@@ -88,7 +91,7 @@ def within_participant(
         "n_participants": int(voxels.any()), "n_voxels": int(voxels.sum()),
         "difference": np.nan, "low": np.nan, "high": np.nan, "p": np.nan,
         "test": ABOVE_CHANCE if against == "chance" else WITHIN, "low_blocks": np.nan, "high_blocks": np.nan,
-        "block_values": np.empty(0),
+        "block_rows": np.nan, "tr_values": np.empty(0),
     }  # fmt: skip
     if not voxels.any():
         return row
@@ -100,28 +103,31 @@ def within_participant(
 
     settings, test = study.encoding, study.stories_for(participant).test
     rng = generator(settings.seed, "compare", backbone, condition, roi, participant, against)
-    blocks = {"block_rows": settings.permutation_block_rows, "n_permutations": settings.permutations}
     truth = np.concatenate([dataset.responses(participant, s, voxels)[settings.test_skip_rows :] for s in test])
     difference, predicted, weights = scores(backbone, condition)
-    if against == "chance":
-        other = None
-        p = stats.correlation_p(predicted, truth, weights, rng, **blocks)
-    else:
+    other = None
+    if against != "chance":
         alignment, other, _ = scores(against_backbone or backbone, against)
         difference = difference - alignment
+    values = stats.tr_values(predicted, other, truth, weights)
+    block_rows = stats.block_length(values, settings.permutation_block_rows)
+    blocks = {"block_rows": block_rows, "n_permutations": settings.permutations}
+    if other is None:
+        p = stats.correlation_p(predicted, truth, weights, rng, **blocks)
+    else:
         p = stats.difference_p(predicted, other, truth, weights, rng, **blocks)
     low, high = stats.bootstrap_interval(difference, rng)
-    values = stats.block_values(predicted, other, truth, weights, settings.permutation_block_rows)
-    low_blocks, high_blocks = stats.mean_interval(values)
-    found = {"difference": difference.mean(), "low": low, "high": high, "p": p}
-    return row | found | {"low_blocks": low_blocks, "high_blocks": high_blocks, "block_values": values}
+    low_blocks, high_blocks = stats.block_interval(values, block_rows)
+    found = {"difference": difference.mean(), "low": low, "high": high, "p": p, "block_rows": block_rows}
+    return row | found | {"low_blocks": low_blocks, "high_blocks": high_blocks, "tr_values": values}
 
 
 def _over(within: list[dict]) -> dict:
     """A row over participants, of those in whom the difference is defined."""
     differences = [row["difference"] for row in within if np.isfinite(row["difference"])]
     row = within[0] | {"participant": EVERYONE, "n_participants": len(differences), "test": OVER}
-    row |= {"n_voxels": sum(row["n_voxels"] for row in within), "low_blocks": np.nan, "high_blocks": np.nan}
+    row |= {"n_voxels": sum(row["n_voxels"] for row in within)}
+    row |= dict.fromkeys(("low_blocks", "high_blocks", "block_rows"), np.nan)
     rng = generator(0, "over", row["backbone"], row["condition"], row["roi"], row["reference"])
     return row | over_participants(differences, rng)
 

@@ -11,7 +11,14 @@ from braintuning.cortex.figure import Panel, participants_figure
 from braintuning.datasets.base import Dataset
 from braintuning.figures import style
 from braintuning.figures.style import REGIONS, ROI_TITLES, legend_and_small_print
-from braintuning.figures.tables import SMOOTH_MM, at_layer, noise_ceiling_of, read_tables, shown_conditions
+from braintuning.figures.tables import (
+    SMOOTH_MM,
+    at_best_layer,
+    at_layer,
+    noise_ceiling_of,
+    read_tables,
+    shown_conditions,
+)
 from braintuning.pipeline import recipes
 from braintuning.results import provenance_columns, provenance_of
 from braintuning.study import Study
@@ -106,11 +113,11 @@ def gather_amounts(study: Study) -> pd.DataFrame:
 
 
 def amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure B1: best layer's alignment of held-out participants against minutes of encoding data."""
+    """Figure B1: alignment of held-out participants at the best layer of all, against minutes of encoding data."""
     fig = Figure(figsize=(7.2, 2.6), layout="constrained")
     for ax, roi in zip(fig.subplots(1, len(REGIONS)), REGIONS, strict=True):
-        chosen = table[table["roi"] == roi]
-        best = chosen.groupby(["condition", "participant", "hours"], as_index=False)["alignment"].max()
+        chosen = table[(table["roi"] == roi) & (table["backbone"] == study.figure_backbone)]
+        best = at_best_layer(chosen, ["condition", "hours"])
         conditions = [condition for condition in study.conditions if condition in set(best["condition"])]
         style.layer_curves(ax, best.assign(layer=(60 * best["hours"]).round(1)), "alignment", conditions)
         top = best[best["condition"] == "pretrained"].groupby("hours")["alignment"].mean().max()

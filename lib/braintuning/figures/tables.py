@@ -1,6 +1,6 @@
 """Result tables, and maps of the cortex averaged over participants."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,27 @@ def at_layer(table: pd.DataFrame, layer: int) -> pd.DataFrame:
     whole = "n_layers" not in table
     n_layers = table.groupby("backbone")["layer"].transform("max") + 1 if whole else table["n_layers"]
     return table[table["layer"] == (layer if layer >= 0 else n_layers + layer)]
+
+
+def at_best_layer(table: pd.DataFrame, by: Sequence[str] = ("backbone", "condition", "roi")) -> pd.DataFrame:
+    """Part of a table of `alignment` on one layer for all participants: that with the highest mean over them.
+
+    It is chosen for each group of `by`, the earlier one of equals, on the story that is tested: its alignment is a
+    little higher than on another story. A group that is defined in nobody is left out.
+    """
+    means = table.groupby([*by, "layer"], sort=False)["alignment"].mean().dropna()
+    means = means.sort_index(level="layer", sort_remaining=False, kind="stable")
+    best = means.loc[means.groupby(list(by), sort=False).idxmax()].index
+    return table[pd.MultiIndex.from_frame(table[[*by, "layer"]]).isin(best)]
+
+
+def best_layers(table: pd.DataFrame) -> pd.DataFrame:
+    """Best layer of each backbone, condition and region, and the mean over participants there; from `at_best_layer`.
+
+    Columns backbone, condition, roi, layer, alignment, n_participants (those in whom it is defined).
+    """
+    found = at_best_layer(table).groupby(["backbone", "condition", "roi", "layer"], sort=False)["alignment"]
+    return found.agg(alignment="mean", n_participants="count").reset_index()
 
 
 def shown_conditions(study: Study, backbone: str | None = None) -> tuple[str, ...]:

@@ -131,7 +131,13 @@ class Controls(Section):
 
 
 class Features(Section):
-    """Sliding windows over a story, from which the features of every layer are taken."""
+    """Sliding windows over a story, from which the features of every layer are taken.
+
+    All tokens but the last of a window's last hop have heard what comes after them: with a hop of `hop_seconds` up to
+    that much of sound that the listener had not heard yet, half of it on average, and alignment rises with it
+    (`benchmarks/results/hop.md`). Compare models at one hop only; at the paper's, a tenth of a second, nothing is heard
+    early.
+    """
 
     window_seconds: Positive = 16.0
     hop_seconds: Positive = 0.1

@@ -146,8 +146,10 @@ def claim_figure(study, monkeypatch):
     judged = pd.DataFrame(rows, columns=["claim", "backbone", "measure", "direction", "effect", "verdict"])
     judged.loc[3, "effect"] = np.nan
     judged = judged.assign(
-        low=judged["effect"] - 0.05, high=judged["effect"] + 0.05, n_participants=4, interval="participants"
+        low=judged["effect"] - 0.05, high=judged["effect"] + 0.05, n_participants=6, interval="participants"
     )
+    held_out = judged["measure"] == claims.FIFTH
+    judged.loc[held_out, ["verdict", "n_participants"]] = "no verdict (n = 2)", 2
     return claims.draw(study, judged, NOTE)
 
 

@@ -225,7 +225,7 @@ def planted_rows(study, monkeypatch, p_of):
     def within(study, dataset, participant, backbone, condition, roi, against, other=None):
         row = {"backbone": backbone, "condition": condition, "reference": against, "roi": roi, "n_voxels": 1}
         row |= {"participant": participant, "n_participants": 1, "difference": p_of(condition, against), "p": 0.5}
-        return row | {"test": "", "low": 0, "high": 0, "low_blocks": 0, "high_blocks": 0, "block_values": []}
+        return row | {"test": "", "low": 0, "high": 0, "low_blocks": 0, "high_blocks": 0, "tr_values": []}
 
     monkeypatch.setattr(compare, "within_participant", within)
     monkeypatch.setattr(compare.stats, "signed_rank_p", lambda differences: differences[0])
