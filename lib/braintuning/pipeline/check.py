@@ -13,6 +13,7 @@ from braintuning.datasets import Dataset, open_dataset
 from braintuning.errors import InputError
 from braintuning.lowlevel.acoustic import checked_phones
 from braintuning.lowlevel.features import phones_of
+from braintuning.lowlevel.nuisance import spoken_words
 from braintuning.pipeline import recipes
 from braintuning.pipeline.steps import pretrained
 from braintuning.study import Run, Study
@@ -39,6 +40,8 @@ def check(study: Study) -> Dataset:
             raise InputError(f"study {study.name}: {folder}, the corpus of {task!r} in `probes`: no such folder")
     for note in dataset.check({participant: study.stories_for(participant).all for participant in study.participants}):
         log.info(note)
+    if silent := [story for story in study.encoded_stories if study.participants and not spoken_words(dataset, story)]:
+        log.info(f"{', '.join(silent)}: no words, so the nuisance baseline is of envelope and position alone")
     for participant in study.participants:
         _check_repeats(study, dataset, participant)
         _check_lengths(study, dataset, participant)

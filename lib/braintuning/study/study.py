@@ -258,6 +258,10 @@ class Study(Section):
         part = "" if first is None else f".first-{first}"
         return self.results / "alignment" / participant / f"{run.name}{part}.h5"
 
+    def nuisance_file(self, participant: str) -> Path:
+        """Voxel scores of one participant from word rate, envelope and position alone; a table by region beside it."""
+        return self.results / "nuisance" / f"{participant}.h5"
+
     def low_level_file(self, participant: str, run: Run) -> Path:
         """Alignment of one participant with one model without low-level features; a table by region beside it."""
         return self.results / "low_level" / participant / f"{run.name}.h5"
