@@ -109,7 +109,8 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
     `table` and `statistics` are from `gather` and `compare`, `note` is small print.
     """
     shown = tables.at_layer(table[table["feature"] == TOGETHER], study.figures.layer)
-    note += f". Line: alignment with {tables.baseline_label(table)} alone, as a share of each model's"
+    shown = shown.assign(**{SHARE: shown[SHARE].clip(upper=100)})
+    note += f". Line: alignment with {tables.baseline_label(table)} alone, as a share of each model's, of at most 100 %"
     note += why_no_bar(shown[shown["roi"].isin(REGIONS)])
     change = change_map(study, dataset, study.figure_backbone)
     fig = tables.draw_change(study, dataset, change, "low-level impact R of each region (%)", note)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from braintuning.cortex.page import NOTE_POINTS, wrap
 
@@ -44,7 +45,7 @@ VARIANT_LOOKS = (
     Look("#999933", "OO", "*"),
     Look("#332288", "**", "d"),
 )
-BASELINE_LINE: Mapping[str, object] = {"color": "black", "lw": 1.2, "linestyle": (0, (2.5, 1))}
+BASELINE_LINE: dict[str, object] = {"color": "black", "lw": 1.2, "linestyle": (0, (2.5, 1))}
 BASELINE_GID = "baseline"
 BRAIN_TUNED = "brain-tuned"
 MOST_COLUMNS, BESIDE = 4, 0.04
@@ -146,7 +147,9 @@ def _bar(ax: Axes, place: float, height: float, width: float, look: Look) -> Non
 
 def _baseline(ax: Axes, places: np.ndarray, levels: Sequence[float], width: float) -> None:
     half = width / 2
-    ax.hlines(levels, places - half, places + half, zorder=4, gid=BASELINE_GID, **BASELINE_LINE)
+    casing = [withStroke(linewidth=2.4, foreground="white")]
+    look = BASELINE_LINE | {"zorder": 4, "gid": BASELINE_GID, "path_effects": casing}
+    ax.hlines(levels, places - half, places + half, **look)
 
 
 def condition_legend(

