@@ -88,8 +88,8 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _conditions_have_what_they_need(self) -> Self:
-        if clash := sorted(set(self.variants) & set(get_args(Condition))):
-            raise InputError(f"variant {clash[0]!r} has the name of a condition, expected a name of its own")
+        if clash := sorted(set(self.variants) & {*get_args(Condition), "chance", "nuisance"}):
+            raise InputError(f"variant {clash[0]!r} has the name of a condition or reference, expected its own")
         for condition in self.conditions:
             try:
                 self.tuning_of(condition)
