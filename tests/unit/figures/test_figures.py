@@ -207,6 +207,25 @@ def test_figure(name, study, monkeypatch):
     return fig
 
 
+@pytest.mark.parametrize(("name", "column"), [("fig2", "nuisance"), ("fig3", "nuisance_percent")])
+def test_the_line_across_the_bars_is_at_the_mean_of_the_table(name, column, study, monkeypatch):
+    fig, table = FIGURES[name](study, monkeypatch), tables.at_layer(alignments(study), study.figures.layer)
+    titled = {title: roi for roi, title in style.ROI_TITLES.items()}
+    panels_of_bars = [ax for ax in fig.axes if ax.get_title() in titled]
+    assert len(panels_of_bars) == len(style.REGIONS)
+    for ax in panels_of_bars:
+        of_roi = table[table["roi"] == titled[ax.get_title()]].assign(value=lambda t: t[column].clip(upper=100))
+        means = of_roi.groupby(["backbone", "condition"])["value"].mean()
+        expected = [
+            means[backbone, condition]
+            for backbone in study.tuned_backbones
+            for condition in tables.shown_conditions(study)
+        ]
+        lines = [drawn for drawn in ax.collections if drawn.get_gid() == style.BASELINE_GID]
+        heights = [piece[0, 1] for drawn in lines for piece in drawn.get_segments()]
+        np.testing.assert_allclose(heights, expected)
+
+
 def test_figures_are_imported_without_torch():
     """They read results: a machine that only draws needs neither torch nor transformers to start."""
     names = sorted(path.name[:-3] for path in files("braintuning.figures").iterdir() if path.name.endswith(".py"))
