@@ -126,10 +126,10 @@ def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
     features, names = nuisance_features(dataset, times)
     one_layer = {story: rows[None] for story, rows in features.items()}
     comparison = _comparison(study, dataset, participant, one_layer, stored["fitted"], device)
-    arrays, table = {"ceiling": comparison.ceiling}, None
+    arrays, table, scored = {"ceiling": comparison.ceiling}, None, {}
     for kind, fitted in (("", stories.train), ("low_level_", stored["low_level"]), ("held_out_", stories.held_out)):
         if fitted:
-            found = comparison.score(fitted)
+            found = scored[fitted] = scored.get(fitted) or comparison.score(fitted)
             means = region_table(found["alignment"], labels).drop(columns="layer")
             table = means if table is None else table.assign(**{f"{kind}alignment": means["alignment"]})
             arrays |= {f"{kind}{name}": array if name == "predicted" else array[0] for name, array in found.items()}
