@@ -111,6 +111,7 @@ rule all:
         [STUDY.model_folder(run) / "README.md" for run in TUNED.values()],
         [STUDY.features_file(run) for run in RUNS.values()],
         [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
+        [STUDY.nuisance_file(participant) for participant in STUDY.participants],
 
 
 rule dataset:
@@ -202,6 +203,23 @@ use rule align as align_first with:
     params:
         recipe=recipe_of(RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant, first=w.first),
+
+
+rule nuisance:
+    message: "nuisance baseline of {wildcards.participant}"
+    input: STUDY.ceiling_file("{participant}"),
+    output:
+        scores=STUDY.nuisance_file("{participant}"),
+        table=STUDY.nuisance_file("{participant}").with_suffix(".csv"),
+    benchmark: TIMES / "nuisance" / "{participant}.tsv"
+    params:
+        recipe=recipe_of(STUDY.nuisance_file("{participant}")),
+    threads: THREADS
+    resources:
+        gpu=GPUS,
+        mem_mb=memory("align"),
+        runtime=minutes("align"),
+    shell: BRAINTUNING + " nuisance " + GIVEN + " --participant {wildcards.participant}"
 
 
 rule card:

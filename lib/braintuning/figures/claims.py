@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from braintuning.alignment.stats import FEWEST_PARTICIPANTS, false_discovery_q
 from braintuning.datasets.base import Dataset
-from braintuning.figures.compare import LEVEL, OVER
+from braintuning.figures.compare import LEVEL, NUISANCE, OVER, WITHIN, within_participant
 from braintuning.figures.evidence import (
     ALIGNMENT,
     FIFTH,
@@ -22,7 +22,8 @@ from braintuning.figures.evidence import (
     Tables,
     evidence_for,
 )
-from braintuning.figures.style import BRAIN_TUNED, small_print_below
+from braintuning.figures.style import BRAIN_TUNED, ROI_TITLES, small_print_below
+from braintuning.figures.tables import baseline_label
 from braintuning.results import REPOSITORY
 from braintuning.study import Study
 
@@ -179,6 +180,28 @@ def _phones(study: Study, backbone: str) -> tuple[int, float, float] | None:
     own = probe[probe["features"] == "pretrained"].set_index("layer")["accuracy"]
     layer = study.figures.layer % len(own)
     return layer, float(own[layer]), float(probe.loc[probe["features"] == "MFCC and deltas", "accuracy"].iloc[0])
+
+
+def above_baseline(study: Study, tables: Tables, dataset: Dataset) -> list[str]:
+    """Whether pretrained and brain-tuned models lie above the nuisance baseline in late language: a sentence for each.
+
+    Each is tested in every participant, as in `compare.within_participant`; the false discovery rate is controlled over
+    all these tests. `tables` are from `evidence.gather`.
+    """
+    asked = [(b, c) for b in study.tuned_backbones for c in ("pretrained", BRAIN_TUNED) if c in study.conditions_of(b)]
+    found = pd.DataFrame(
+        within_participant(study, dataset, participant, backbone, condition, LATE, NUISANCE)
+        for backbone, condition in asked
+        for participant in study.participants
+    )
+    found = found.assign(sure=false_discovery_q(found["p"].to_numpy()) < LEVEL, sign=np.sign(found["difference"]))
+    against = f"{baseline_label(tables[ALIGNMENT])} alone in {ROI_TITLES[LATE].lower()}"
+    sentences = []
+    for (backbone, condition), rows in found.groupby(["backbone", "condition"], sort=False):
+        above, below = (int((rows["sure"] & (rows["sign"] == sign)).sum()) for sign in (1, -1))
+        counts = f"surely above in {above} and below in {below} of {len(rows)} participants (q < {LEVEL:g}, {WITHIN})"
+        sentences.append(f"{backbone}, {condition}: {rows['difference'].mean():+.3f} against {against}; {counts}")
+    return sentences
 
 
 def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:

@@ -18,10 +18,13 @@ WITHIN = "blocks of TRs swapped between models, within one participant"
 ABOVE_CHANCE = "blocks of TRs permuted, within one participant"
 OVER = "Wilcoxon signed-rank"
 LEVEL = 0.05
+CHANCE, NUISANCE = ASIDE = ("chance", "nuisance")
+"""What conditions are compared with beside the reference, outside the figure's stars: nothing, and the encoding model
+of word rate, envelope and position alone."""
 
 
 def compare(study: Study, dataset: Dataset, regions: Sequence[str], reference: str = "pretrained") -> pd.DataFrame:
-    """Each condition against a reference and against chance at the figure's layer, region by region.
+    """Each condition against a reference, chance and the nuisance baseline at the figure's layer, region by region.
 
     In each participant the difference has a permutation p (blocks of TRs), a bootstrap 95 % interval over voxels (how
     even the difference is within the region: voxels share noise, so it is too narrow for anything else), and one over
@@ -31,8 +34,8 @@ def compare(study: Study, dataset: Dataset, regions: Sequence[str], reference: s
 
     The false discovery rate is controlled within families. A family is what one look at the figure asks: over
     participants, or in one of them, all backbones x conditions x regions against the reference. Tests against chance,
-    which any model passes, are families of their own, and so are variants, which another figure shows: their many small
-    p would let more of the others through.
+    which any model passes, and against the nuisance baseline are families of their own, and so are variants, which
+    another figure shows: their many small p would let more of the others through.
 
     Parameters
     ----------
@@ -44,13 +47,14 @@ def compare(study: Study, dataset: Dataset, regions: Sequence[str], reference: s
     Returns
     -------
     DataFrame
-        backbone, condition, reference ('chance' where the condition's own alignment is tested), roi, participant ('all'
-        over participants), n_participants (those in whom the difference is defined), n_voxels, difference, low, high,
-        p, test, low_blocks, high_blocks, block_rows (NaN over participants), family, q, star (whether the figure has
-        one).
+        backbone, condition, reference ('chance' where the condition's own alignment is tested, 'nuisance' where it is
+        against word rate, envelope and position alone), roi, participant ('all' over participants), n_participants
+        (those in whom the difference is defined), n_voxels, difference, low, high, p, test, low_blocks, high_blocks,
+        block_rows (NaN over participants), family, q, star (whether the figure has one).
     """
     rows = []
-    for backbone, condition, roi, against in product(study.backbones, study.conditions, regions, (reference, "chance")):
+    asked = product(study.backbones, study.conditions, regions, (reference, *ASIDE))
+    for backbone, condition, roi, against in asked:
         if against != condition and condition in study.conditions_of(backbone):
             within = [
                 within_participant(study, dataset, participant, backbone, condition, roi, against)
@@ -79,7 +83,7 @@ def within_participant(
     against: str,
     against_backbone: str | None = None,
 ) -> dict:
-    """A row of `compare` for one participant: a condition against another one, or against 'chance'.
+    """A row of `compare` for one participant: a condition against another one, or against one of `ASIDE`.
 
     The other condition may be one of another backbone. A region without a used voxel gives NaN. `stats.tr_values` are
     in the row, but not in the table.
@@ -90,23 +94,27 @@ def within_participant(
         "backbone": backbone, "condition": condition, "reference": against, "roi": roi, "participant": participant,
         "n_participants": int(voxels.any()), "n_voxels": int(voxels.sum()),
         "difference": np.nan, "low": np.nan, "high": np.nan, "p": np.nan,
-        "test": ABOVE_CHANCE if against == "chance" else WITHIN, "low_blocks": np.nan, "high_blocks": np.nan,
+        "test": ABOVE_CHANCE if against == CHANCE else WITHIN, "low_blocks": np.nan, "high_blocks": np.nan,
         "block_rows": np.nan, "tr_values": np.empty(0),
     }  # fmt: skip
     if not voxels.any():
         return row
 
     def scores(model: str, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        kept = load_arrays(study.scores_file(participant, study.run(model, name, participant)))
-        predicted = kept["predicted"][:, voxels[used]].astype(np.float64)
-        return kept["alignment"][study.figures.layer][voxels], predicted, 1 / kept["ceiling"][voxels]
+        if name == NUISANCE:
+            kept = load_arrays(study.nuisance_file(participant))
+            alignment = kept["alignment"]
+        else:
+            kept = load_arrays(study.scores_file(participant, study.run(model, name, participant)))
+            alignment = kept["alignment"][study.figures.layer]
+        return alignment[voxels], kept["predicted"][:, voxels[used]].astype(np.float64), 1 / kept["ceiling"][voxels]
 
     settings, test = study.encoding, study.stories_for(participant).test
     rng = generator(settings.seed, "compare", backbone, condition, roi, participant, against)
     truth = np.concatenate([dataset.responses(participant, s, voxels)[settings.test_skip_rows :] for s in test])
     difference, predicted, weights = scores(backbone, condition)
     other = None
-    if against != "chance":
+    if against != CHANCE:
         alignment, other, _ = scores(against_backbone or backbone, against)
         difference = difference - alignment
     values = stats.tr_values(predicted, other, truth, weights)
@@ -142,5 +150,5 @@ def over_participants(differences: Sequence[float], rng: np.random.Generator) ->
 
 def starred(statistics: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
     """Differences over participants whose q is below `level`, which have a star in the figure."""
-    asked = statistics["reference"] != "chance" if "reference" in statistics else True
+    asked = ~statistics["reference"].isin(ASIDE) if "reference" in statistics else True
     return statistics[(statistics["participant"] == EVERYONE) & (statistics["q"] < level) & asked]

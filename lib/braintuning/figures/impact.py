@@ -11,22 +11,29 @@ from braintuning.cortex.colours import group_average
 from braintuning.datasets.base import Dataset
 from braintuning.figures import tables
 from braintuning.figures.compare import LEVEL, over_participants
-from braintuning.figures.style import REGIONS, ROI_TITLES, bars_above, condition_bars, legend_and_small_print
+from braintuning.figures.map_and_bars import bars_above
+from braintuning.figures.style import REGIONS, ROI_TITLES, condition_bars, legend_and_small_print
 from braintuning.lowlevel.features import FROM_TIER, TOGETHER
 from braintuning.results import generator, load_arrays
 from braintuning.study import Study
 
+SHARE = f"{tables.BASELINE}_percent"
 LEAST_ALIGNMENT = 0.05
 LEAST_SHARE = 0.25
 """Of a region's voxels that must be above the ceiling for the map to show its R; fewer may be there by chance."""
 
 
 def gather(study: Study) -> pd.DataFrame:
-    """Low-level impact of every participant with every model, by layer, region and feature."""
+    """Low-level impact of every participant with every model, by layer, region and feature.
+
+    Columns of `tables.beside_baseline`, fitted to the same stories, and `nuisance_percent`, that score as a share of
+    the model's alignment, NaN where R is.
+    """
     compared = study.alignments(study.main_runs())
-    return where_r_is_defined(
-        tables.read_tables(study.low_level_file(participant, run) for participant, run in compared)
-    )
+    found = tables.read_tables(study.low_level_file(participant, run) for participant, run in compared)
+    found = tables.beside_baseline(study, where_r_is_defined(found), "low_level_alignment")
+    share = 100 * found[tables.BASELINE] / found["alignment"]
+    return found.assign(**{SHARE: share.where(found["alignment"] >= LEAST_ALIGNMENT)})
 
 
 def where_r_is_defined(table: pd.DataFrame) -> pd.DataFrame:
@@ -102,12 +109,14 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
     `table` and `statistics` are from `gather` and `compare`, `note` is small print.
     """
     shown = tables.at_layer(table[table["feature"] == TOGETHER], study.figures.layer)
+    shown = shown.assign(**{SHARE: shown[SHARE].clip(upper=100)})
+    note += f". Line: alignment with {tables.baseline_label(table)} alone, as a share of each model's, of at most 100 %"
     note += why_no_bar(shown[shown["roi"].isin(REGIONS)])
     change = change_map(study, dataset, study.figure_backbone)
     fig = tables.draw_change(study, dataset, change, "low-level impact R of each region (%)", note)
     stars = statistics[(statistics["feature"] == TOGETHER) & (statistics["q"] < LEVEL)]
     conditions, label = tables.shown_conditions(study), "low-level impact R (%)"
-    bars_above(fig, shown, "r_percent", label, study.tuned_backbones, conditions, stars)
+    bars_above(fig, shown, "r_percent", label, study.tuned_backbones, conditions, stars, SHARE)
     return fig
 
 

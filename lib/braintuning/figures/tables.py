@@ -18,6 +18,8 @@ from braintuning.study import Run, Study
 SURFACE_SOURCES = "Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
 CLEAR_CEILING = 0.6
 SMOOTH_MM = 3.0
+BASELINE = "nuisance"
+"""Column with the alignment of word rate, envelope and position alone."""
 MODEL = ["backbone", "condition", "participant"]
 """Columns that tell models apart."""
 
@@ -40,12 +42,43 @@ def read_tables(results: Iterable[Path], **options: object) -> pd.DataFrame:
 def gather(
     study: Study, backbones: Collection[str] | None = None, conditions: Collection[str] | None = None
 ) -> pd.DataFrame:
-    """Alignment of every participant with every model (of some backbones or conditions), by layer and region."""
-    return read_tables(
+    """Alignment of every participant with every model (of some backbones or conditions), by layer and region.
+
+    Columns of `beside_baseline` say what the same participant and region have of word rate, envelope and position.
+    """
+    found = read_tables(
         study.scores_file(participant, run)
         for participant, run in study.alignments()
         if (backbones is None or run.backbone in backbones) and (conditions is None or run.condition in conditions)
     )
+    return beside_baseline(study, found, "alignment")
+
+
+def beside_baseline(study: Study, table: pd.DataFrame, score: str) -> pd.DataFrame:
+    """A table with the score of an encoding model of word rate, envelope and position alone beside each row's.
+
+    Parameters
+    ----------
+    table : DataFrame
+        participant and roi.
+    score : str
+        Column of the tables beside `Study.nuisance_file`: `alignment`, or `low_level_alignment`, fitted to the stories
+        of low-level impact.
+
+    Returns
+    -------
+    DataFrame
+        With the columns `nuisance`, that score, and `nuisance_features`, which of the three the dataset has.
+    """
+    found = read_tables(study.nuisance_file(participant) for participant in study.participants)
+    found = found[["participant", "roi", score, "features"]]
+    names = {score: BASELINE, "features": f"{BASELINE}_features"}
+    return table.merge(found.rename(columns=names), on=["participant", "roi"], how="left", validate="many_to_one")
+
+
+def baseline_label(table: pd.DataFrame) -> str:
+    """What the nuisance baseline of a table is made of, as legends name it."""
+    return " or ".join(table[f"{BASELINE}_features"].dropna().unique())
 
 
 def at_layer(table: pd.DataFrame, layer: int) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from braintuning.datasets.responses import require_responses
 from braintuning.errors import InputError
 from braintuning.lowlevel.acoustic import checked_phones
 from braintuning.lowlevel.features import FROM_DICTIONARY, dictionary_note, phones_of
+from braintuning.lowlevel.nuisance import spoken_words
 from braintuning.pipeline import recipes
 from braintuning.pipeline.steps import pretrained
 from braintuning.probes.corpora import open_corpus
@@ -43,6 +44,8 @@ def check(study: Study) -> Dataset:
     _check_models(study)
     for note in dataset.check({participant: study.stories_for(participant).all for participant in study.participants}):
         log.info(note)
+    if silent := [story for story in study.encoded_stories if study.participants and not spoken_words(dataset, story)]:
+        log.info(f"{', '.join(silent)}: no words, so the nuisance baseline is of envelope and position alone")
     for participant in study.participants:
         _check_repeats(study, dataset, participant)
         _check_lengths(study, dataset, participant)

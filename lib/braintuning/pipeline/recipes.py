@@ -96,6 +96,19 @@ def align(study: Study, participant: str, fitted: Sequence[str] | None = None) -
     return Recipe({"stage": "align", **stored}, _of_dataset(study, FILES + REGIONS))
 
 
+def nuisance(study: Study, participant: str) -> Recipe:
+    """Encoding models of a participant of word rate, envelope and position alone."""
+    stories = study.stories_for(participant)
+    stored = {
+        "participant": participant,
+        "settings": study.encoding.model_dump(),
+        "fitted": stories.train + stories.held_out,
+        "low_level": study.low_level_stories(participant)[0],
+        "test": stories.test,
+    }
+    return Recipe({"stage": "nuisance", **stored}, _of_dataset(study, FILES + TIMES + REGIONS))
+
+
 def low_level(study: Study, participant: str) -> Recipe:
     """Alignment of a participant without low-level features."""
     train, test = study.low_level_stories(participant)
@@ -168,6 +181,7 @@ def of_results(study: Study) -> dict[Path, Recipe]:
     made[study.leaks_file] = leaks(study)
     for participant in study.participants:
         made[study.ceiling_file(participant)] = ceiling(study, participant)
+        made[study.nuisance_file(participant)] = nuisance(study, participant)
         made[study.low_level_features_file(participant)] = low_level_features(study, participant)
         made[study.low_level_alone_file(participant)] = low_level_alone(study, participant)
     for run in study.runs():
@@ -215,11 +229,12 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
     recorded = [run for run in main if run.condition == "pretrained"] if study.recordings else []
     ceilings = [study.ceiling_file(participant) for participant in study.participants]
     scores = [study.scores_file(participant, run) for participant, run in study.alignments()]
+    baselines = [study.nuisance_file(participant) for participant in study.participants]
     amount = [study.scores_file(*one) for one in amounts(study)]
     of_figure = {
         "01_dataset": [study.results / "dataset.json", *ceilings],
         "figA1": ceilings,
-        "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)],
+        "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)] + baselines,
         "fig4": [study.probe_file(task, run) for task in study.probes.tasks for run in main] + [study.leaks_file],
         "fig5": [
             study.words_file,
@@ -231,5 +246,5 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
         "alice_joint": [],
     }
     judged = [of_figure[name] for name in ("fig3", "fig4", "fig5", "figB1") if name in study.figures.notebooks]
-    of_figure["claims"] = [*ceilings, *scores, *chain.from_iterable(judged)]
-    return of_figure.get(notebook, [*ceilings, *scores])
+    of_figure["claims"] = list(dict.fromkeys([*ceilings, *scores, *baselines, *chain.from_iterable(judged)]))
+    return of_figure.get(notebook, [*ceilings, *scores, *baselines])

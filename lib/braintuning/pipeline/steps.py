@@ -97,20 +97,20 @@ def save_result(
     study: Study,
     recipe: Mapping[str, Any],
     *,
-    owner: tuple[str, str, str] | None = None,
+    owner: tuple[str, ...] = (),
     **carried: str,
 ) -> None:
     """Write a table with columns of provenance and, last, since they mark the result as made, its arrays.
 
     Parameters
     ----------
-    owner : tuple of participant, backbone and condition, optional
-        The table's first columns.
+    owner : tuple of str
+        The table's first columns: participant, and of a model backbone and condition.
     carried : str
         Device and weights.
     """
     made = provenance(recipe, **carried)
-    for place, value in enumerate(owner or ()):
+    for place, value in enumerate(owner):
         table.insert(place, ("participant", "backbone", "condition")[place], value)
     save_table(path.with_suffix(".csv"), table.assign(**provenance_columns(study.name, made)))
     save_arrays(path, arrays, made)

@@ -90,8 +90,8 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _conditions_have_what_they_need(self) -> Self:
-        if clash := sorted(set(self.variants) & set(get_args(Condition))):
-            raise InputError(f"variant {clash[0]!r} has the name of a condition, expected a name of its own")
+        if clash := sorted(set(self.variants) & {*get_args(Condition), "chance", "nuisance"}):
+            raise InputError(f"variant {clash[0]!r} has the name of a condition or reference, expected its own")
         for condition in self.conditions:
             try:
                 self.tuning_of(condition)
@@ -259,6 +259,10 @@ class Study(Section):
         """Voxel scores of one participant from one model, of all training stories or the `first`; a CSV beside it."""
         part = "" if first is None else f".first-{first}"
         return self.results / "alignment" / participant / f"{run.name}{part}.h5"
+
+    def nuisance_file(self, participant: str) -> Path:
+        """Voxel scores of one participant from word rate, envelope and position alone; a table by region beside it."""
+        return self.results / "nuisance" / f"{participant}.h5"
 
     def low_level_file(self, participant: str, run: Run) -> Path:
         """Alignment of one participant with one model without low-level features; a table by region beside it."""

@@ -15,6 +15,7 @@ from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr
 from braintuning.figures import alignment, claims, impact, panels, preference, style, tables, tasks
 from braintuning.lowlevel.features import FROM_TIER
+from braintuning.lowlevel.nuisance import NUISANCE
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.probes.tasks import TASKS
 from braintuning.study import load_study
@@ -44,6 +45,10 @@ def alignments(study, layers=3):
                 rows.append((participant, run.backbone, run.condition, layer, roi, value))
     table = pd.DataFrame(rows, columns=["participant", "backbone", "condition", "layer", "roi", "alignment"])
     table = table.assign(hours=(1 + table["layer"]) / 10, r_percent=100 * table["alignment"])
+    person = table["participant"].map(study.participants.index)
+    table = table.assign(nuisance=0.13 + 0.015 * person + 0.1 * (table["roi"] == style.REGIONS[1]))
+    table = table.assign(nuisance_percent=100 * table["nuisance"] / table["alignment"])
+    table = table.assign(nuisance_features=", ".join(NUISANCE))
     lost = (table["condition"] == "stimulus-tuned") & (table["roi"] == style.REGIONS[0])
     return table.assign(r_percent=table["r_percent"].where(~lost), n_layers=layers, n_voxels=100, phones=FROM_TIER)
 
@@ -202,6 +207,25 @@ def test_figure(name, study, monkeypatch):
     for text, box in boxes:
         assert box.x0 >= -1 and box.x1 <= fig.bbox.width + 1 and box.y0 >= -1 and box.y1 <= fig.bbox.height + 1, text
     return fig
+
+
+@pytest.mark.parametrize(("name", "column"), [("fig2", "nuisance"), ("fig3", "nuisance_percent")])
+def test_the_line_across_the_bars_is_at_the_mean_of_the_table(name, column, study, monkeypatch):
+    fig, table = FIGURES[name](study, monkeypatch), tables.at_layer(alignments(study), study.figures.layer)
+    titled = {title: roi for roi, title in style.ROI_TITLES.items()}
+    panels_of_bars = [ax for ax in fig.axes if ax.get_title() in titled]
+    assert len(panels_of_bars) == len(style.REGIONS)
+    for ax in panels_of_bars:
+        of_roi = table[table["roi"] == titled[ax.get_title()]].assign(value=lambda t: t[column].clip(upper=100))
+        means = of_roi.groupby(["backbone", "condition"])["value"].mean()
+        expected = [
+            means[backbone, condition]
+            for backbone in study.tuned_backbones
+            for condition in tables.shown_conditions(study)
+        ]
+        lines = [drawn for drawn in ax.collections if drawn.get_gid() == style.BASELINE_GID]
+        heights = [piece[0, 1] for drawn in lines for piece in drawn.get_segments()]
+        np.testing.assert_allclose(heights, expected)
 
 
 def test_figures_are_imported_without_torch():

@@ -124,6 +124,7 @@ def both(study: Study) -> dict[str, tuple[str, str]]:
         "ceiling": (recipes.ceiling(study, "P1"), ("ceiling", "measure_ceiling", study, "P1")),
         "extract": (recipes.extract(study, PRETRAINED), ("extract", "extract_layers", study, [PRETRAINED])),
         "align": (recipes.align(study, "P1"), ("align", "align", study, "P1", PRETRAINED)),
+        "nuisance": (recipes.nuisance(study, "P1"), ("align", "align_nuisance", study, "P1")),
         "low-level features": (
             recipes.low_level_features(study, "P1"),
             ("low_level", "measure_low_level_features", study, "P1"),

@@ -321,6 +321,7 @@ def test_stories_that_one_of_several_participants_lacks_tune_no_joint_model(load
         ({"tuned_together": ["P1", "P9"]}, "unknown participant 'P9' in `tuned_together`"),
         ({"backbones.base.teacher": None}, "backbone 'base' has no `teacher`"),
         ({"variants.lm-tuned": {"condition": "lm-tuned"}}, "has the name of a condition"),
+        ({"variants.nuisance": {"condition": "lm-tuned"}}, "has the name of a condition or reference"),
         ({"variants.rank-2.tuning": {"lora_rnk": 2}}, "unknown key 'lora_rnk' in `variants`; did you mean 'lora_rank'"),
         ({"joint_tuning": {"lora_alfa": 2}}, "unknown key 'lora_alfa' in `joint_tuning`"),
         ({"variants.rank-2.tuning": {"lora_rank": 0}}, "variant 'rank-2': key `lora_rank`: found 0"),
