@@ -23,6 +23,7 @@ from braintuning.figures.evidence import (
     Tables,
     evidence_for,
 )
+from braintuning.figures.impact import which_removal
 from braintuning.figures.style import BRAIN_TUNED, small_print_below
 from braintuning.results import REPOSITORY
 from braintuning.study import Study
@@ -129,6 +130,7 @@ def _row(study: Study, tables: Tables, dataset: Dataset | None, backbones: tuple
         "planted": claim.planted if study.dataset.simulation else "", "condition": claim.condition,
         "reference": claim.reference if backbones[0] == backbones[1] else f"{claim.reference} {backbones[1]}",
         "interval": found.interval, "against": claim.against,
+        "removal": study.low_level.removal if claim.measure == IMPACT else "",
     }  # fmt: skip
 
 
@@ -197,7 +199,7 @@ def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
     kinds = judged.groupby("measure", sort=False)["interval"].unique()
     over = ", ".join(f"{measure}: {' or '.join(filter(None, kind))}" for measure, kind in kinds.items() if any(kind))
     legend = f"mean over participants and 95 % interval ({over}); blue: supported, red: contradicted, grey: neither"
-    small_print_below(fig, f"{legend}. {note}")
+    small_print_below(fig, f"{legend}. {note}" + (f". {which_removal(study)}" if IMPACT in measures else ""))
     return fig
 
 
