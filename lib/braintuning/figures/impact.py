@@ -1,6 +1,7 @@
 """Figure 3: how much of a model's alignment is low-level, and where tuning changed that."""
 
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,21 @@ def which_removal(study: Study) -> str:
     """Small print that says which way of removal is drawn."""
     how = {"every lag": "at every lag", "tr by tr": "TR by TR"}[study.low_level.removal]
     return f"Low-level features removed {how}"
+
+
+def at_lags(study: Study, reference: str = "pretrained") -> pd.DataFrame:
+    """What a TR of the figure's backbone tells of low-level features 0, 1, ... TRs before, and what TR by TR leaves.
+
+    Returns
+    -------
+    DataFrame
+        feature, lag, as_it_is, after_tr_by_tr: correlations of `LowLevelFit.at_lags`, mean over participants.
+    """
+    runs = [(one, study.run(study.figure_backbone, reference, one)) for one in study.participants]
+    r = np.mean([load_arrays(study.low_level_file(*one))["at_lags"] for one in runs], axis=0)
+    rows = product(study.low_level.features, range(r.shape[1]))
+    found = pd.DataFrame(rows, columns=["feature", "lag"])
+    return found.assign(as_it_is=r[..., 0].ravel(), after_tr_by_tr=r[..., 1].ravel())
 
 
 def compare(study: Study, table: pd.DataFrame, reference: str = "pretrained") -> pd.DataFrame:

@@ -81,6 +81,28 @@ class LowLevelFit:
             scores[of_voxels].append(r)
             scores[of_features].append(read)
 
+    def at_lags(self, features: ByStory) -> np.ndarray:
+        """What a TR of one layer, (lead + TRs, dim) of each story, tells of low-level features then and earlier.
+
+        Returns
+        -------
+        r : (features, lags, 2) float64
+            `removal.read_out` without chance, for the feature 0, 1, ... TRs before, as far as the delays reach: of the
+            layer as it is, and after all features are removed TR by TR.
+        """
+        lead, layer = max(self.settings.delays), self._trs(features)
+        lags, low_level, found = tuple(range(lead + 1)), self.low_level[TR_BY_TR].values(), []
+        earlier = [{s: timing.delay(trs[s], lags)[lead:] for s in self.stories} for trs in low_level]
+        train_y, truth = (np.hstack(side) for side in zip(*map(self._pair, earlier), strict=True))
+        ends = np.cumsum([trs[self.train[0]].shape[1] for trs in low_level for _ in lags])[:-1]
+        for trs in (layer, *self._without([layer], TOGETHER, TR_BY_TR)):
+            train_x, test_x = self._pair({story: trs[story][lead:] for story in self.stories})
+            rng = generator(self.settings.seed, "splits")
+            predicted = encoding.predict(train_x, train_y, test_x, self.settings, rng, self.device)
+            pairs = zip(np.split(predicted, ends, axis=1), np.split(truth, ends, axis=1), strict=True)
+            found.append([read_out(*pair)[0] for pair in pairs])
+        return np.reshape(found, (2, len(low_level), len(lags))).transpose(1, 2, 0)
+
     def alone(self, labels: np.ndarray) -> np.ndarray:
         """Share of variance that low-level features explain alone; (voxels,) float64, NaN outside the region groups."""
         inside = _in_a_group(labels)

@@ -15,9 +15,9 @@ EVERY_LAG, TR_BY_TR = REMOVALS = get_args(Removal)
 Every lag (ours): the delayed design loses the delayed feature. Each delayed copy of the model loses the feature at
 every delay, so that what the model keeps of earlier TRs does not come back through another delay. TR by TR (the code of
 Moussa, Klakow & Toneva 2025, after Oota et al. 2024): each TR of the model loses the feature of the same TR, and only
-then is the model delayed. What it keeps of the feature at other TRs stays in: of a feature that changes slowly, as a
-spectrum does, much; of one whose TRs have little in common, as phones have, next to nothing. In return it has as many
-columns to fit as the feature, not as many times more as there are delays, and what it learns carries over better.
+then is the model delayed. What a TR of the model keeps of the feature at earlier TRs stays in, see
+`LowLevelFit.at_lags`: Whisper tiny.en much of the spectrum, little of phones. In return fewer columns are fitted, by as
+many times as there are delays, and what they learn carries over better to another story.
 """
 ALPHAS = np.logspace(-3, 3, 25)
 """Penalties, on singular values of features whose TRs have squares that sum to 1: from next to none to next to all.

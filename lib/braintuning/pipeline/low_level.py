@@ -86,7 +86,8 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
     region; a lower bound, see `removal.remove`. Each feature is removed in both ways, see `removal.REMOVALS`. The file
     holds `alignment` and `removed_<feature>_<way>` (`features.name_of`), (layers, voxels) float32, NaN where a voxel is
     not used; `readout` and `readout_removed_<feature>_<way>`, (layers, features, 2), what of each feature the encoding
-    models find in the test story, and chance; `layers`, their numbers, and `n_layers` of the model. The CSV beside it
+    models find in the test story, and chance; `at_lags` of `LowLevelFit.at_lags` at the figure's layer; `layers`, their
+    numbers, and `n_layers` of the model. The CSV beside it
     has R by layer, region, feature and way with a bootstrap interval over voxels and, at the figure's layer and for all
     features together alone (it takes longer than all else), the partition of variance over the noise ceiling squared,
     which no way of removal enters.
@@ -111,7 +112,9 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
     table = impact_table(arrays, labels, study.low_level.features, rng)
     shown = study.figures.layer % n_layers
     alone = load_arrays(study.low_level_alone_file(participant))["explained"]
-    parts = fit.parts({story: features[story][shown] for story in fit.stories}, alone, labels[used])
+    of_layer = {story: features[story][shown] for story in fit.stories}
+    arrays["at_lags"] = fit.at_lags(of_layer)
+    parts = fit.parts(of_layer, alone, labels[used])
     table = _with_parts(table, parts, labels[used], ceiling[used], shown)
     phones = ", ".join(sorted({phones_of(dataset, story)[1] for story in fit.stories}))
     table = table.assign(rare_share=table["feature"].map(fit.rare_shares), phones=phones)

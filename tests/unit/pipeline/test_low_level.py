@@ -111,6 +111,22 @@ def test_the_public_function_removes_in_the_way_that_is_asked_for():
     refused(lambda: impact.low_level_impact(*given, removal="by tr"), "by tr", "every lag")
 
 
+def test_what_stays_tr_by_tr_is_what_a_tr_keeps_of_earlier_ones():
+    """A layer that holds one feature of its own TR and another of the TR two before."""
+    rng, stories, trs = np.random.default_rng(1), ("a", "b", "c"), 154
+    now, then = ({s: rng.standard_normal((trs, 2)).astype(np.float32) for s in stories} for _ in range(2))
+    layer = {s: np.hstack([now[s], np.roll(then[s], 2, axis=0)]) for s in stories}
+    responses = {s: rng.standard_normal((trs - 4, 3)).astype(np.float32) for s in stories}
+    low_level = {"articulation": now, "diphones": then}
+    fit = impact.LowLevelFit(low_level, responses, stories[:2], stories[2:], Encoding(test_skip_rows=0))
+    found = fit.at_lags(layer)
+    assert found.shape == (2, 5, 2)
+    held = np.zeros((2, 5), bool)
+    held[0, 0] = held[1, 2] = True
+    assert (found[held] > 0.9)[0].tolist() == [True, False] and (found[held] > 0.9)[1].all()
+    assert (np.abs(found[~held]) < 0.3).all() and abs(found[0, 0, 1]) < 0.3
+
+
 def test_a_phone_just_before_the_first_tr_is_not_enormous_beside_its_trace_in_the_others():
     rng, trs = np.random.default_rng(0), 60
     trace = 1e-3 * rng.standard_normal((4 + trs, 1))
