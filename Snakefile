@@ -43,7 +43,7 @@ MEGABYTES |= {"align": 1500 + 2 * RESPONSES, "low_level": 2500 + 2 * RESPONSES, 
 SIZE = max(1, len(STUDY.stories.all) // 6)
 LAYERS = len(STUDY.low_level.layers) or 13
 MINUTES = {"tune": 10 * SIZE * STUDY.tuning.epochs // 2, "preference": 10, "probe": 15, "dataset": 5 * SIZE}
-MINUTES |= {"extract": 3 * SIZE, "align": 3 * SIZE, "low_level": 3 * SIZE * LAYERS}
+MINUTES |= {"extract": 3 * SIZE, "align": 3 * SIZE, "low_level": 5 * SIZE * LAYERS}
 
 
 def recipe_of(path):

@@ -87,7 +87,7 @@ def made(tmp_path_factory):
             patch.setenv("BRAINTUNING_RESULTS", str(folder / "results"))
             tables.append(impact_of_a_seed(folder, seed))
     table = pd.concat(tables)
-    return table[table["feature"] == "all"].set_index(["simulation", "participant", "roi"])
+    return table[table["feature"] == "all"].set_index(["removal", "simulation", "participant", "roi"])
 
 
 def semantic_share(table):
@@ -98,14 +98,14 @@ def semantic_share(table):
 
 @pytest.mark.parametrize("region", list(SHARES))
 def test_the_shares_of_meaning_and_of_sound_in_a_region_come_back(made, region):
-    of_region = made.xs(region, level="roi")
+    of_region = made.loc["every lag"].xs(region, level="roi")
     assert len(of_region) == len(LISTENERS) * len(SEEDS)
     planted = SHARES[region][SPACES.index("meaning")]
     assert semantic_share(of_region) == pytest.approx(planted, abs=TOLERANCE)
 
 
 def test_with_every_seed_primary_auditory_cortex_is_mostly_low_level_and_late_language_mostly_not(made):
-    for _, one in made.groupby("simulation"):
+    for _, one in made.groupby(["removal", "simulation"]):
         primary, late = (one.xs(region, level="roi") for region in ("primary_auditory", "late_language"))
         assert semantic_share(primary) < 0.5 < semantic_share(late)
         assert primary["r_percent"].mean() > late["r_percent"].mean()

@@ -22,6 +22,7 @@ from braintuning.figures.evidence import (
     Tables,
     evidence_for,
 )
+from braintuning.figures.impact import which_removal
 from braintuning.figures.style import BRAIN_TUNED, ROI_TITLES, small_print_below
 from braintuning.figures.tables import baseline_label
 from braintuning.results import REPOSITORY
@@ -132,6 +133,7 @@ def _row(study: Study, tables: Tables, dataset: Dataset | None, backbones: tuple
         "planted": claim.planted if study.dataset.simulation else "", "condition": claim.condition,
         "reference": claim.reference if backbones[0] == backbones[1] else f"{claim.reference} {backbones[1]}",
         "interval": found.interval, "against": claim.against,
+        "removal": study.low_level.removal if claim.measure == IMPACT else "",
     }  # fmt: skip
 
 
@@ -221,6 +223,8 @@ def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
     kinds = judged.groupby("measure", sort=False)["interval"].unique()
     over = ", ".join(f"{measure}: {' or '.join(filter(None, kind))}" for measure, kind in kinds.items() if any(kind))
     legend = f"mean over participants and 95 % interval ({over}); blue: supported, red: contradicted, grey: neither"
+    if IMPACT in measures:
+        note = f"{note}. {which_removal(study)}"
     if (few := judged["n_participants"] < FEWEST_PARTICIPANTS).any():
         counts = " or ".join(map(str, sorted(set(judged.loc[few, "n_participants"]))))
         legend += f"; no verdict with {counts} participants, it takes {FEWEST_PARTICIPANTS}"

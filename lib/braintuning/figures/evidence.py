@@ -77,8 +77,9 @@ class Evidence(NamedTuple):
 def gather(study: Study) -> Tables:
     """Every measure of the study's figures that claims are about, one value a participant and model.
 
-    Alignment, impact R and preference are those at the figure's layer; a task score is the mean over the semantic
-    tasks, each at the layer that validates best. A model that belongs to no participant counts for each of them.
+    Alignment, impact R and preference are those at the figure's layer, R after the removal that the study draws; a task
+    score is the mean over the semantic tasks, each at the layer that validates best. A model that belongs to no
+    participant counts for each of them.
 
     Returns
     -------
@@ -90,7 +91,7 @@ def gather(study: Study) -> Tables:
     layer, shown, aligned = study.figures.layer, study.figures.notebooks, tables.gather(study)
     found = {ALIGNMENT: at_layer(aligned, layer).assign(value=lambda t: t["alignment"]), RISE: rise(aligned)}
     if "fig3" in shown:
-        table = impact.gather(study)
+        table = impact.drawn(study, impact.gather(study))
         table = at_layer(table[table["feature"] == TOGETHER], layer)
         found[IMPACT] = table.assign(value=table["r_percent"])
     if "fig5" in shown:

@@ -9,15 +9,21 @@ from braintuning.datasets.base import Dataset
 from braintuning.datasets.labels import tally
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError, MissingTier
-from braintuning.lowlevel.acoustic import articulation_counts, checked_phones, power_spectrum_by_tr
-from braintuning.lowlevel.ngrams import ngram_counts, textual_counts, vocabulary
+from braintuning.lowlevel.acoustic import articulation_by_tr, checked_phones, power_spectrum_by_tr
+from braintuning.lowlevel.ngrams import ngrams_by_tr, textual_by_tr, vocabulary
 from braintuning.lowlevel.phones import pronunciation
+from braintuning.study.settings import Removal
 
 log = logging.getLogger(__name__)
 
 KINDS = ("power_spectrum", "articulation", "diphones", "triphones", "textual")
 TOGETHER = "all"
 FROM_TIER, FROM_DICTIONARY = "phone tier", "pronunciation dictionary within words"
+
+
+def name_of(feature: str, removal: Removal) -> str:
+    """Name, in results, of what is left when a feature is removed in one of the two ways."""
+    return f"removed_{feature}_{removal.replace(' ', '_')}"
 
 
 def _phones_in_words(words: Sequence[Interval]) -> list[Interval]:
@@ -93,10 +99,10 @@ def low_level_features(
     known = {n: vocabulary([phones[story] for story in train], n) for n in (2, 3)}
     compute = {
         "power_spectrum": lambda s: power_spectrum_by_tr(dataset.audio(s), times[s], dataset.tr),
-        "articulation": lambda s: articulation_counts(phones[s], times[s], dataset.tr),
-        "diphones": lambda s: ngram_counts(phones[s], 2, known[2], times[s], dataset.tr),
-        "triphones": lambda s: ngram_counts(phones[s], 3, known[3], times[s], dataset.tr),
-        "textual": lambda s: textual_counts(dataset.words(s), phones[s], times[s], dataset.tr),
+        "articulation": lambda s: articulation_by_tr(phones[s], times[s], dataset.tr),
+        "diphones": lambda s: ngrams_by_tr(phones[s], 2, known[2], times[s], dataset.tr),
+        "triphones": lambda s: ngrams_by_tr(phones[s], 3, known[3], times[s], dataset.tr),
+        "textual": lambda s: textual_by_tr(dataset.words(s), phones[s], times[s], dataset.tr),
     }
     features = {kind: {story: compute[kind](story) for story in times} for kind in kinds}
     features[TOGETHER] = {story: np.hstack([features[kind][story] for kind in kinds]) for story in times}

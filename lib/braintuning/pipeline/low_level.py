@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,7 @@ import pandas as pd
 from braintuning.cortex import regions as rois
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel import removal
-from braintuning.lowlevel.features import TOGETHER, low_level_features, phones_of
+from braintuning.lowlevel.features import TOGETHER, low_level_features, name_of, phones_of
 from braintuning.lowlevel.impact import LowLevelFit
 from braintuning.lowlevel.partition import DRAWN, SHARES
 from braintuning.pipeline import recipes
@@ -82,12 +83,14 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
     """Alignment of a model with a participant before and after each low-level feature is removed, and its loss R.
 
     `R = 100 (alignment - alignment_removed) / alignment` (Oota et al. 2024; Moussa et al. 2025), of means over a
-    region; a lower bound, see `removal.remove`. The file holds `alignment` and `removed_<feature>`, (layers, voxels)
-    float32, NaN where a voxel is not used; `readout` and `readout_removed_<feature>`, (layers, features, 2), what of
-    each feature the encoding models find in the test story, and chance; `layers`, their numbers, and `n_layers` of the
-    model. The CSV beside it has R by layer, region and feature with a bootstrap interval over voxels and, at the
-    figure's layer and for all features together alone (it takes longer than all else), the partition of variance over
-    the noise ceiling squared.
+    region; a lower bound, see `removal.remove`. Each feature is removed in both ways, see `removal.REMOVALS`. The file
+    holds `alignment` and `removed_<feature>_<way>` (`features.name_of`), (layers, voxels) float32, NaN where a voxel is
+    not used; `readout` and `readout_removed_<feature>_<way>`, (layers, features, 2), what of each feature the encoding
+    models find in the test story, and chance; `at_lags` of `LowLevelFit.at_lags` at the figure's layer; `layers`, their
+    numbers, and `n_layers` of the model. The CSV beside it
+    has R by layer, region, feature and way with a bootstrap interval over voxels and, at the figure's layer and for all
+    features together alone (it takes longer than all else), the partition of variance over the noise ceiling squared,
+    which no way of removal enters.
     """
     require_device(device)
     dataset, path = open_dataset(study), study.low_level_file(participant, run)
@@ -109,7 +112,9 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
     table = impact_table(arrays, labels, study.low_level.features, rng)
     shown = study.figures.layer % n_layers
     alone = load_arrays(study.low_level_alone_file(participant))["explained"]
-    parts = fit.parts({story: features[story][shown] for story in fit.stories}, alone, labels[used])
+    of_layer = {story: features[story][shown] for story in fit.stories}
+    arrays["at_lags"] = fit.at_lags(of_layer)
+    parts = fit.parts(of_layer, alone, labels[used])
     table = _with_parts(table, parts, labels[used], ceiling[used], shown)
     phones = ", ".join(sorted({phones_of(dataset, story)[1] for story in fit.stories}))
     table = table.assign(rare_share=table["feature"].map(fit.rare_shares), phones=phones)
@@ -179,28 +184,28 @@ def impact_table(
     Returns
     -------
     DataFrame
-        layer, roi, feature, alignment, alignment_removed, r_percent, low, high, NaN for a region without a used voxel;
-        n_voxels, n_layers; readout, readout_removed and readout_chance of the feature, for `all` of the one that is
-        left most above chance.
+        layer, roi, feature, removal (one of `removal.REMOVALS`), alignment, alignment_removed, r_percent, low, high,
+        NaN for a region without a used voxel; n_voxels, n_layers; readout, readout_removed and readout_chance of the
+        feature, for `all` of the one that is left most above chance.
     """
     rows, before = [], arrays["alignment"]
     for group in rois.GROUPS:
         inside = np.flatnonzero(rois.members(labels, group) & np.isfinite(before[0]))
         drawn = inside[rng.integers(len(inside), size=(N_RESAMPLES, len(inside)))] if len(inside) else None
         for place, layer in enumerate(arrays["layers"]):
-            for feature in (*features, TOGETHER):
+            for feature, way in product((*features, TOGETHER), removal.REMOVALS):
                 values = [np.nan] * 5
                 if drawn is not None:
-                    after = arrays[f"removed_{feature}"][place]
+                    after = arrays[name_of(feature, way)][place]
                     a, b = before[place, inside].mean(), after[inside].mean()
                     resampled = 1 - after[drawn].mean(axis=1) / before[place][drawn].mean(axis=1)
                     values = [a, b, 100 * (a - b) / a, *(100 * np.percentile(resampled, [2.5, 97.5]))]
-                left = arrays[f"readout_removed_{feature}"][place]
+                left = arrays[f"readout_{name_of(feature, way)}"][place]
                 above = np.nan_to_num(left[:, 0] - left[:, 1], nan=-np.inf)
                 most = features.index(feature) if feature in features else above.argmax()
                 read = arrays["readout"][place, most, 0], *left[most]
-                rows.append((int(layer), group, feature, *values, len(inside), int(arrays["n_layers"]), *read))
-    columns = ["layer", "roi", "feature", "alignment", "alignment_removed", "r_percent", "low", "high"]
+                rows.append((int(layer), group, feature, way, *values, len(inside), int(arrays["n_layers"]), *read))
+    columns = ["layer", "roi", "feature", "removal", "alignment", "alignment_removed", "r_percent", "low", "high"]
     return pd.DataFrame(
         rows, columns=[*columns, "n_voxels", "n_layers", "readout", "readout_removed", "readout_chance"]
     )

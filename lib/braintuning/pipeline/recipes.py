@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from braintuning.results import fingerprint
 from braintuning.study import Run, Study
+from braintuning.study.settings import Removal
 
 FILES = ("kind", "root", "simulation")
 TIMES = ("tr", "row_offset", "unstored_volumes", "sound_starts")
@@ -115,7 +116,8 @@ def low_level(study: Study, participant: str) -> Recipe:
     stored = {
         "participant": participant,
         "encoding": study.encoding.model_dump(),
-        "settings": study.low_level.model_dump(),
+        "settings": study.low_level.model_dump(exclude={"removal"}),
+        "removals": get_args(Removal),
         "layer": study.figures.layer,
         "fitted": train,
         "test": test,
@@ -126,7 +128,7 @@ def low_level(study: Study, participant: str) -> Recipe:
 def low_level_features(study: Study, participant: str) -> Recipe:
     """Low-level features of a participant's stories."""
     train, test = study.low_level_stories(participant)
-    stored = {"kinds": study.low_level.features, "train": train}
+    stored = {"kinds": study.low_level.features, "train": train, "phones": "Lanczos, from their middles"}
     behind = {"stories": (*train, *test), "lead": max(study.encoding.delays)}
     return Recipe({"stage": "low-level features", **stored}, {**_of_dataset(study, FILES + TIMES), **behind})
 
@@ -167,6 +169,7 @@ def figure(study: Study, notebook: str) -> Recipe:
     """A notebook of the study: what it takes from the study, and which results it reads."""
     sections = {"figures", "encoding", "title", "dataset"}
     sections |= {"tuning", "features"} if notebook == "alice_joint" else set()
+    sections |= {"low_level"} if notebook in ("fig3", "claims") else set()
     read = [str(path.relative_to(study.results)) for path in inputs_of(study, notebook)]
     return Recipe({}, {**study.model_dump(include=sections), "read": read})
 

@@ -15,6 +15,8 @@ Condition = Literal[
     "pretrained", "brain-tuned", "random-brain-tuned", "bigslm-tuned", "lm-tuned", "stimulus-tuned", "multi-brain-tuned"
 ]
 LowLevelFeature = Literal["power_spectrum", "articulation", "diphones", "triphones", "textual"]
+Removal = Literal["every lag", "tr by tr"]
+"""Where low-level features are taken from: the delayed design, or the model's TRs before they are delayed."""
 TaskName = Literal["phonemes", "sentence_type", "word_identity", "emotion", "intent", "asr", "asr_tuned", "mfcc"]
 DatasetKind = Annotated[str, Field(pattern=r"^(lebel|alice|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
@@ -181,11 +183,15 @@ class Encoding(Section):
 
 
 class LowLevel(Section):
-    """Low-level features that are removed; from which layers, fitted on which stories (empty: all)."""
+    """Low-level features that are removed; from which layers, fitted on which stories (empty: all).
+
+    They are removed in both ways, of which `removal` is the one that figures draw and claims are judged by.
+    """
 
     features: tuple[LowLevelFeature, ...] = ("power_spectrum", "diphones", "triphones", "articulation")
     layers: tuple[int, ...] = ()
     stories: tuple[str, ...] = ()
+    removal: Removal = "tr by tr"
 
 
 class Preference(Section):

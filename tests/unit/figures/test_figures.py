@@ -16,6 +16,7 @@ from braintuning.cortex.surface import fs_lr
 from braintuning.figures import alignment, claims, impact, panels, preference, style, tables, tasks
 from braintuning.lowlevel.features import FROM_TIER
 from braintuning.lowlevel.nuisance import NUISANCE
+from braintuning.lowlevel.removal import REMOVALS
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.probes.tasks import TASKS
 from braintuning.study import load_study
@@ -75,15 +76,22 @@ def fig2(study, monkeypatch):
     return alignment.draw(study, alignments(study), stars, cortex_maps(monkeypatch), NOTE)
 
 
+def impacts(study):
+    """R of every feature, and half of it in the way of removal that is not drawn."""
+    drawn = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
+    other = next(way for way in REMOVALS if way != study.low_level.removal)
+    halved = drawn.assign(removal=other, r_percent=drawn["r_percent"] / 2)
+    return pd.concat([halved, drawn.assign(removal=study.low_level.removal)])
+
+
 def fig3(study, monkeypatch):
-    table = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
-    statistics = pd.DataFrame(columns=["feature", "q", "roi", "backbone", "condition"])
+    table = impacts(study)
+    statistics = pd.DataFrame(columns=["feature", "removal", "q", "roi", "backbone", "condition"])
     return impact.draw(study, table, statistics, cortex_maps(monkeypatch), NOTE)
 
 
 def fig3_features(study, monkeypatch):
-    table = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
-    return impact.draw_features(study, table, NOTE)
+    return impact.draw_features(study, impacts(study), NOTE)
 
 
 def fig4(study, monkeypatch):

@@ -69,6 +69,7 @@ CHANGES = {
     "low_level.features": ["articulation"],
     "low_level.layers": [1],
     "low_level.stories": ["harbour"],
+    "low_level.removal": "every lag",
     "preference.voices": ["clara", "rosa"],
     "preference.n_pairs": 3,
     "preference.recordings": "nowhere",
