@@ -11,7 +11,7 @@ import numpy as np
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import MissingTier
-from braintuning.timing import SAMPLE_RATE, lanczos_resample
+from braintuning.timing import SAMPLE_RATE, lanczos_resample, spacing
 
 WORD_RATE, ENVELOPE, POSITION = NUISANCE = ("word rate", "envelope", "position")
 FRAME_SAMPLES = 160
@@ -77,8 +77,9 @@ def nuisance_features(
     names, features = NUISANCE if all(words.values()) else NUISANCE[1:], {}
     for story, trs in times.items():
         audio = dataset.audio(story)
-        of_story = [envelope(audio, trs, dataset.tr), position(trs, len(audio) / SAMPLE_RATE)]
+        tr = spacing(trs)
+        of_story = [envelope(audio, trs, tr), position(trs, len(audio) / SAMPLE_RATE)]
         if WORD_RATE in names:
-            of_story.insert(0, word_rate(words[story], trs, dataset.tr))
+            of_story.insert(0, word_rate(words[story], trs, tr))
         features[story] = np.hstack(of_story)
     return features, names

@@ -12,7 +12,16 @@ from braintuning.alignment.encoding import correlation, predict_layers, region_t
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel.nuisance import nuisance_features, spoken_words
 from braintuning.pipeline import recipes
-from braintuning.pipeline.steps import made_on, recipe_of, require_device, save_result, used_voxels
+from braintuning.pipeline.steps import (
+    features_of,
+    grids,
+    grids_fingerprint,
+    made_on,
+    recipe_of,
+    require_device,
+    save_result,
+    used_voxels,
+)
 from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance_of
 from braintuning.study import Run, Study
 from braintuning.timing import SAMPLE_RATE
@@ -65,7 +74,7 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", first: 
     recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant))
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
-    features = load_arrays(study.features_file(run))
+    features = features_of(study, dataset, run, participant)
     comparison = _comparison(study, dataset, participant, features, recipe["fitted"], device)
     labels = dataset.cortex(participant).voxel_labels
     arrays = {"ceiling": comparison.ceiling, **comparison.score(stories.train)}
@@ -87,7 +96,7 @@ def _align_first(study: Study, participant: str, run: Run, n_stories: int, devic
     recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant, first))
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
-    features = load_arrays(study.features_file(run))
+    features = features_of(study, dataset, run, participant)
     alignment = _comparison(study, dataset, participant, features, first, device).score(first)["alignment"]
     hours = sum(len(dataset.audio(story)) for story in first) / SAMPLE_RATE / 3600
     table = region_table(alignment, dataset.cortex(participant).voxel_labels).assign(n_stories=n_stories, hours=hours)
@@ -108,14 +117,13 @@ def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
     require_device(device)
     dataset, path, stories = open_dataset(study), study.nuisance_file(participant), study.stories_for(participant)
     stored = recipes.nuisance(study, participant).stored
-    lead = dataset.tr * np.arange(-max(study.encoding.delays), 0)
     heard = (*stored["fitted"], *stored["test"])
-    times = {story: np.concatenate([t[0] + lead, t]) for story in heard for t in [dataset.tr_times(story)]}
+    found = grids(study, dataset, heard, [participant])
     files = [dataset.responses_file(participant, story) for story in heard]
     labels = dataset.cortex(participant).voxel_labels
     recipe = {
         **stored,
-        "times": fingerprint({story: t.tolist() for story, t in times.items()}),
+        "times": grids_fingerprint(found),
         "spoken": fingerprint({story: spoken_words(dataset, story) for story in heard}),
         "ceiling": recipe_of(study.ceiling_file(participant)),
         "regions": fingerprint(labels.tolist()),
@@ -123,16 +131,16 @@ def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
     }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
-    features, names = nuisance_features(dataset, times)
+    features, names = nuisance_features(dataset, {story: grid.times for story, [grid] in found.items()})
     one_layer = {story: rows[None] for story, rows in features.items()}
     comparison = _comparison(study, dataset, participant, one_layer, stored["fitted"], device)
     arrays, table, scored = {"ceiling": comparison.ceiling}, None, {}
     for kind, fitted in (("", stories.train), ("low_level_", stored["low_level"]), ("held_out_", stories.held_out)):
         if fitted:
-            found = scored[fitted] = scored.get(fitted) or comparison.score(fitted)
-            means = region_table(found["alignment"], labels).drop(columns="layer")
+            scores = scored[fitted] = scored.get(fitted) or comparison.score(fitted)
+            means = region_table(scores["alignment"], labels).drop(columns="layer")
             table = means if table is None else table.assign(**{f"{kind}alignment": means["alignment"]})
-            arrays |= {f"{kind}{name}": array if name == "predicted" else array[0] for name, array in found.items()}
+            arrays |= {f"{kind}{name}": array if name == "predicted" else array[0] for name, array in scores.items()}
     table = table.assign(features=", ".join(names))
     save_result(path, arrays, table, study, recipe, owner=(participant,), device=made_on(device))
     log.info(f"{participant}: {', '.join(names)} alone aligned, {comparison.used.sum()} voxels")

@@ -71,7 +71,7 @@ def write_listener(files, participant, drive, rng):
     """Responses to one feature alone, a TR and two after it, in the first two thirds of the voxels; noise in all."""
     weights = rng.uniform(0.5, 1.0, (len(LAGS), N_VOXELS)) * (np.arange(N_VOXELS) < DRIVEN)
     for story in STORIES:
-        times = LebelDataset(files.root, TR).tr_times(story)
+        times = LebelDataset(files.root, TR).tr_times("P1", story)
         lagged = np.array([[DRIVES[drive](story, time - TR * lag) for lag in LAGS] for time in times])
         signal = (lagged - lagged.mean(axis=0)) / lagged.std(axis=0) @ weights
         repeats = signal + rng.standard_normal((6, N_ROWS, N_VOXELS))
@@ -119,7 +119,7 @@ def save_model(study, dataset):
     """A model of three layers: noise, word rate amid noise, and word rate alone."""
     rng, features = np.random.default_rng(9), {}
     for story in study.encoded_stories:
-        times = dataset.tr_times(story)
+        times = dataset.tr_times("P1", story)
         lead = np.concatenate([times[0] - TR * np.array([2, 1]), times])
         noise = rng.standard_normal((3, len(lead), 6))
         rate = np.array([rate_by_hand(word_starts(story), time) for time in lead])
@@ -161,7 +161,7 @@ def by_hand(files, participant, train, used):
     """Closed-form ridge with one penalty on features that are computed here; responses in the test story predicted."""
 
     def design(story):
-        times = LebelDataset(files.root, TR).tr_times(story)
+        times = LebelDataset(files.root, TR).tr_times("P1", story)
         lead = np.concatenate([times[0] - TR * np.array([2, 1]), times])
         place = 2 * lead / SECONDS - 1
         of_words, of_sound = ([f(story, t) for t in lead] for f in (DRIVES["word rate"], DRIVES["envelope"]))
