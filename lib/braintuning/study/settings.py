@@ -51,12 +51,25 @@ class Stories(Section):
 
 
 class Simulation(Section):
-    """Simulated listeners."""
+    """Simulated listeners, to the project's stories or to those of a copy of ds003020.
+
+    `textgrids` is a folder with `TextGrids/` and `respdict.json`, in itself or in its derivatives: their stories are
+    spoken at the times of their words. `words` limits the project's stories. Listeners respond at every cortex vertex,
+    or at those nearest to `points_per_hemisphere` points.
+    """
 
     seed: int = 0
     repeats: Annotated[int, Field(ge=2)] = 5
     meaning_components: Count = 10
     words: Count | None = None
+    textgrids: str | None = None
+    points_per_hemisphere: Annotated[int, Field(ge=100, le=32_000)] | None = None
+
+    @model_validator(mode="after")
+    def _stories_of_one_kind(self) -> Self:
+        if self.textgrids and self.words:
+            raise InputError("found `words` beside `textgrids` in `simulation`, expected whole stories with TextGrids")
+        return self
 
 
 class DatasetSettings(Section):
