@@ -81,7 +81,7 @@ def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
         "weights": weights_fingerprint(backbone.name),
         "teacher": weights_fingerprint(backbone.teacher) if base == "bigslm-tuned" else None,
         "words": spoken,
-        "times": fingerprint([dataset.tr_times(story).tolist() for story in stories]),
+        "times": fingerprint([clip_times(study, run, dataset, story).tolist() for story in stories]),
         "head": fingerprint(_head_columns(study, run, dataset).tolist()),
         "inputs": inputs_fingerprint(files, dataset.root),
     }
@@ -115,21 +115,28 @@ def learning_material(
     def material(story: str) -> StoryTargets:
         found = responses_of(study, run, dataset, story, common) if targets is None else targets[story]
         kept = tuple(keep(of_one, f"{story}-{number}") for number, of_one in enumerate(found))
-        return StoryTargets(dataset.audio(story), dataset.tr_times(story), kept)
+        return StoryTargets(dataset.audio(story), clip_times(study, run, dataset, story), kept)
 
     return {story: material(story) for story in stories.train}, {story: material(story) for story in stories.validation}
 
 
+def clip_times(study: Study, run: Run, dataset: Dataset, story: str) -> np.ndarray:
+    """When each clip of a story ends that a run learns from; (clips,) float64 seconds."""
+    return dataset.tr_times(story)[:: study.tuning_of(run.condition).clip_step_rows]
+
+
 def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: CommonCortex) -> tuple[np.ndarray, ...]:
-    """Responses of each participant that a run is tuned on, at common points; for the random control reordered."""
-    found = []
+    """Responses of each participant that a run is tuned on, one row a clip, at common points.
+
+    For the random control volumes are reordered before clips are chosen.
+    """
+    found, settings = [], study.tuning_of(run.condition)
     for participant in study.tuned_on(run):
         responses = common.responses(dataset, participant, story)
         if study.base(run.condition) == "random-brain-tuned":
-            settings = study.tuning_of(run.condition)
             rng = generator(settings.seed, "permute", participant, story)
             responses = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
-        found.append(responses)
+        found.append(responses[:: settings.clip_step_rows])
     return tuple(found)
 
 
@@ -169,14 +176,16 @@ def _distilled(study: Study, run: Run, dataset: Dataset, device: str) -> dict[st
         teacher = SpeechEncoder.from_pretrained(backbone.teacher, pad_to_30s=backbone.pad_to_30s).to(device)
         log.info(f"{run.name}: states of {teacher.name}, {len(names)} stories")
         states = {
-            story: controls.speech_states(teacher, dataset.audio(story), dataset.tr_times(story), clip, device)
+            story: controls.speech_states(
+                teacher, dataset.audio(story), clip_times(study, run, dataset, story), clip, device
+            )
             for story in names
         }
     else:
         log.info(f"{run.name}: states of {', '.join(study.controls.text_models)}, {len(names)} stories")
         states = {}
         for story in names:
-            given = dataset.words(story), dataset.tr_times(story), clip, device
+            given = dataset.words(story), clip_times(study, run, dataset, story), clip, device
             states[story] = np.hstack([controls.text_states(model, *given) for model in study.controls.text_models])
     rng = generator(settings.seed, "projection", run.name)
     return controls.projected(states, stories.train, len(_head_columns(study, run, dataset)), rng)

@@ -111,9 +111,13 @@ class Backbone(Section):
 
 
 class Tuning(Section):
-    """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix."""
+    """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix.
+
+    Of the volumes of a story every `clip_step_rows`-th has its clip; the paper's models learn from all.
+    """
 
     clip_seconds: Positive = 10.0
+    clip_step_rows: Count = 1
     epochs: Count = 30
     patience: Count = 3
     batch_size: Count = 128
