@@ -52,6 +52,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 left_over.unlink(missing_ok=True)
 
 
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Object on each line of a JSON Lines file, after what names it in an error: the file and the line's number.
+
+    Blank lines and a byte-order mark are left out. Raises `InputError` as of `require_file`, for text that is not UTF-8
+    and for a line without an object.
+    """
+    try:
+        lines = require_file(path).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error}), expected JSON Lines") from None
+    for number, line in enumerate(lines, 1):
+        where = f"{path}: line {number}"
+        try:
+            entry = json.loads(line) if line.strip() else None
+        except ValueError as error:
+            raise InputError(f"{where} is not JSON ({error}), expected an object") from None
+        if isinstance(entry, dict):
+            yield where, entry
+        elif line.strip():
+            raise InputError(f"{where} is {line.strip()[:40]!r}, expected an object in JSON")
+
+
 def require_file(path: Path) -> Path:
     """Path of a file that exists and has content on this disk.
 

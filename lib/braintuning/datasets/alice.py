@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from braintuning import timing
-from braintuning.datasets import audio, textgrid
+from braintuning.datasets import audio, labels, textgrid
 from braintuning.datasets.base import check_speech
 from braintuning.datasets.responses import require_usable
 from braintuning.errors import InputError, MissingTier
@@ -98,9 +98,9 @@ class AliceDataset:
         """Audio of the story: (samples,) float32, mono, 16 kHz."""
         return audio.read_audio(self.audio_file())
 
-    def words(self, story: str = STORY) -> list[textgrid.Interval]:
+    def words(self, story: str = STORY) -> list[labels.Word]:
         """Words of the story, in seconds after the start of its audio, which is the scanner's."""
-        return textgrid.read_tier(self.words_file, "word")
+        return labels.read_words(self.words_file)
 
     def phones(self, story: str = STORY) -> list[textgrid.Interval]:
         """Not annotated in this dataset."""
@@ -125,7 +125,7 @@ class AliceDataset:
         if not last < duration + 30:
             found = f"the audio lasts {duration:.1f} s and the last volume was acquired at {last:.1f} s"
             raise InputError(f"{file}: {found}, expected within 30 s of its end")
-        return []
+        return labels.notes(self.words_file)
 
     def _require(self, participant: str) -> None:
         if participant not in self._responses:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +12,10 @@ import numpy as np
 from braintuning import timing
 from braintuning.cortex.pycortex import participant_cortex
 from braintuning.cortex.subject import Cortex
-from braintuning.datasets import audio, textgrid
+from braintuning.datasets import audio, labels, textgrid
 from braintuning.datasets.base import check_speech
 from braintuning.datasets.responses import invalid_columns, read_responses, stored_shape
-from braintuning.errors import InputError, nearest
+from braintuning.errors import InputError, MissingTier, nearest
 
 UNSTORED_VOLUMES = 10
 """Volumes that ds003020 leaves out at either end of a story."""
@@ -94,13 +95,13 @@ class LebelDataset:
     def _textgrid_file(self, story: str) -> Path:
         return self.derivative / "TextGrids" / f"{story}.TextGrid"
 
-    def words(self, story: str) -> list[textgrid.Interval]:
+    def words(self, story: str) -> list[labels.Word]:
         """Words of a story with their times."""
-        return textgrid.read_tier(self._textgrid_file(story), "word")
+        return labels.read_words(self._textgrid_file(story))
 
     def phones(self, story: str) -> list[textgrid.Interval]:
         """Phones of a story (ARPAbet) with their times."""
-        return textgrid.read_tier(self._textgrid_file(story), "phone")
+        return labels.read_phones(self._textgrid_file(story))
 
     def n_rows(self, story: str) -> int:
         """TRs stored for a story: its volumes without the unstored ones at either end."""
@@ -150,7 +151,7 @@ class LebelDataset:
         return self._cortices[participant]
 
     def check(self, stories: Mapping[str, Sequence[str]]) -> list[str]:
-        """Read what a study needs of each participant; a line for each file with invalid voxels: how many."""
+        """Read what a study needs of each participant; a line for each file that is usable in part."""
         for participant, names in stories.items():
             for story in names:
                 self.responses_file(participant, story)
@@ -159,21 +160,23 @@ class LebelDataset:
                 folder = self.derivative / "pycortex-db" / participant
                 expected = f"expected {n_voxels}, as the responses have"
                 raise InputError(f"{folder}: the cortex has {n_labelled} voxels, {expected}")
-        for story in dict.fromkeys(story for names in stories.values() for story in names):
-            self._check_story(story)
-        return [
+        heard = dict.fromkeys(story for names in stories.values() for story in names)
+        notes = [note for story in heard for note in self._check_story(story)]
+        return notes + [
             f"{self.responses_file(participant, story)}: {n} of {self.n_voxels(participant)} voxels are NaN or constant"
             for participant, names in stories.items()
             for story in names
             if (n := int(invalid_columns(self.responses(participant, story)).sum()))
         ]
 
-    def _check_story(self, story: str) -> None:
+    def _check_story(self, story: str) -> list[str]:
         file, grid = self.audio_file(story), self._textgrid_file(story)
         words, last = self.words(story), self.tr_times(story)[-1]
         duration = check_speech(self.audio(story), file, words, grid)
         if not duration - 30 < last < duration + 10:
             found = f"the audio lasts {duration:.1f} s and its last TR was acquired at {last:.1f} s"
             raise InputError(f"{file}: {found}, expected less than 10 s after its end and 30 s before")
-        for tier in (words, self.phones(story)):
-            textgrid.check_within(tier, duration, grid)
+        textgrid.check_within(words, duration, grid)
+        with suppress(MissingTier):
+            textgrid.check_within(textgrid.read_tier(grid, "phone"), duration, grid)
+        return labels.notes(grid)

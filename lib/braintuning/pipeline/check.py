@@ -12,7 +12,7 @@ from braintuning.backbone.weights import has_weights, resolve
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.errors import InputError
 from braintuning.lowlevel.acoustic import checked_phones
-from braintuning.lowlevel.features import phones_of
+from braintuning.lowlevel.features import FROM_DICTIONARY, dictionary_note, phones_of
 from braintuning.pipeline import recipes
 from braintuning.pipeline.steps import pretrained
 from braintuning.study import Run, Study
@@ -125,9 +125,12 @@ def _check_lengths(study: Study, dataset: Dataset, participant: str) -> None:
 
 
 def _check_phones(study: Study, dataset: Dataset) -> None:
-    """Raise `InputError` naming story, time and symbol of a phone that low-level features have no place for."""
+    """Raise `InputError` naming a story whose phones low-level features cannot take; log those of a dictionary."""
     for story in (*(study.low_level.stories or study.stories.train), *study.stories.test):
         try:
-            checked_phones(phones_of(dataset, story)[0])
+            phones, source = phones_of(dataset, story)
+            checked_phones(phones)
         except InputError as error:
             raise InputError(f"story {story}: {error}") from None
+        if source == FROM_DICTIONARY:
+            log.info(dictionary_note(dataset, story))

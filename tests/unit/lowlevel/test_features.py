@@ -3,9 +3,16 @@ import pytest
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError, MissingTier
 from braintuning.lowlevel import acoustic as lowlevel
-from braintuning.lowlevel.features import FROM_DICTIONARY, FROM_TIER, KINDS, low_level_features, phones_of
+from braintuning.lowlevel.features import (
+    FROM_DICTIONARY,
+    FROM_TIER,
+    KINDS,
+    dictionary_note,
+    low_level_features,
+    phones_of,
+)
 from braintuning.lowlevel.ngrams import RARE, ngram_counts, ngrams, textual_counts, vocabulary
-from braintuning.lowlevel.phones import FEATURES
+from braintuning.lowlevel.phones import FEATURES, without_stress
 from tiny import listening, refused
 
 TR = 2.0
@@ -101,6 +108,20 @@ def test_phones_come_from_a_dictionary_where_there_are_words_alone_and_it_is_sai
     cat = phones_of(OneVoice(None), "alice")[0][:3]
     assert [phone.label for phone in cat] == ["K", "AE", "T"]
     np.testing.assert_allclose([phone[1:] for phone in cat], [(0.1, 0.3), (0.3, 0.5), (0.5, 0.7)])
+
+
+def test_words_that_the_dictionary_lacks_are_spelled_and_counted_and_most_may_not_be(monkeypatch):
+    story = OneVoice(None)
+    words = [*WORDS, Interval("zzqx", 5.0, 5.4), Interval("3", 5.5, 5.8)]
+    monkeypatch.setattr(story, "words", lambda _: words)
+    phones, source = phones_of(story, "a")
+    assert source == FROM_DICTIONARY
+    assert [phone.label for phone in phones if phone.start >= 5.5] == ["TH", "R", "IY"]
+    spelled = [phone.label for phone in phones if 5 <= phone.start < 5.4]
+    assert len(spelled) >= 4 and spelled == [without_stress(label) for label in spelled]
+    assert dictionary_note(story, "a").endswith("1 of 5 words are not in it and spelled by rule (zzqx 1)")
+    words += [Interval("xqzt", 6 + n / 10, 6.1 + n / 10) for n in range(5)]
+    refused(lambda: phones_of(story, "a"), "6 of 10 words", "'zzqx' at 5.00 s", "expected words of English")
 
 
 def test_only_a_missing_phone_tier_is_made_up_for():

@@ -82,11 +82,47 @@ def test_silences_stress_and_lower_case_are_phones_that_figure_3_takes(make_stud
     assert len(LebelDataset(files.root, tiny.TR).phones("orchard")) == 5
 
 
-def test_an_unknown_phone_is_named_with_its_story_and_time_before_anything_is_tuned(make_study, files):
-    write_phones(files, "orchard", ["AH0", "T", "TSH"])
+def said_by_check(study):
+    said = []
+    with tiny.listening(said.append):
+        check(study)
+    return said
+
+
+def test_phones_outside_the_39_are_left_out_and_the_log_says_so(make_study, files):
+    write_phones(files, "orchard", ["AH0", "T", "H", "T", "AH1"])
+    for notebooks in (["fig2"], ["fig3"]):
+        (note,) = said_by_check(make_study({"figures.notebooks": notebooks}))
+        tiny.one_sentence(note, files.grid("orchard"), "left out 1 of 5 phones", "H 1")
+
+
+def test_phones_in_another_alphabet_are_named_with_story_and_time_before_anything_is_tuned(make_study, files):
+    write_phones(files, "orchard", ["T", "ə", "TSH"])
     study = make_study({"figures.notebooks": ["fig2", "fig3"]})
-    refused(lambda: check(study), "story orchard", "at 3.00 s", "'TSH'", "39 ARPAbet")
+    refused(lambda: check(study), "story orchard", "at 2.00 s", "'ə'", "39 ARPAbet")
+    assert any("another alphabet" in line for line in said_by_check(make_study()))
+
+
+def test_own_data_with_word_tiers_alone_need_no_phone_for_figure_2_and_a_dictionary_for_figure_3(make_study, files):
+    for story in tiny.STORIES:
+        files.write_grid(story, tiers=("word",))
+    assert said_by_check(make_study()) == []
+    words = [Interval(label, s + 1.0, s + 1.5) for s, label in enumerate([*["and", "Then,"] * 9, "Zzqx", "{NS}", "3"])]
+    write_textgrid(files.grid("orchard"), {"words": words}, tiny.SECONDS)
+    said = said_by_check(make_study({"figures.notebooks": ["fig3"]}))
+    assert len(said) == len(tiny.STORIES) - 1 and all("pronunciation dictionary" in line for line in said)
+    (note,) = (line for line in said if "story orchard" in line)
+    tiny.one_sentence(note, "1 of 20 words are not in it", "zzqx 1")
+
+
+def test_words_that_are_not_english_need_a_phone_tier_for_figure_3(make_study, files):
+    words = [
+        Interval(label, s + 1.0, s + 1.5) for s, label in enumerate(["und", "plötzlich", "stürmte", "unverzüglich"])
+    ]
+    write_textgrid(files.grid("orchard"), {"word": words}, tiny.SECONDS)
     check(make_study())
+    study = make_study({"figures.notebooks": ["fig3"]})
+    refused(lambda: check(study), "story orchard", "of 4 words", "not in the pronunciation dictionary", " s, expected")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Corpora in their official layouts, made here: a few sounds with the names and annotations of the real ones."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from corpus_files import (
     write_speech_commands,
     write_timit,
 )
-from tiny import refused
+from tiny import listening, one_sentence, refused
 
 WRITERS = {
     "TIMIT": write_timit,
@@ -157,6 +158,56 @@ def test_what_does_not_belong_is_named(tmp_path):
     unknown = '{"file": "y.wav", "speaker": "s"}\n'
     (folder / "alignments.jsonl").write_text(unknown + '{"file": "x.wav", "speaker": "s", "label": "a"}\n')
     refused(lambda: aligned.read(folder), "line 2", "'text'")
+
+
+LINE = {"file": "x.wav", "speaker": "s1", "text": "hello", "phones": [["SIL", 0, 0.1], ["AH", 0.1, 0.2]]}
+SOUND = {
+    "a blank last line": json.dumps(LINE) + "\n\n",
+    "blank lines between": "\n" + json.dumps(LINE) + "\r\n  \r\n",
+    "a byte-order mark": "\ufeff" + json.dumps(LINE) + "\n",
+    "characters that end a line elsewhere": json.dumps(LINE | {"text": "a\u2028b\u0085c\x0cd"}, ensure_ascii=False),
+}
+UNSOUND = {
+    "broken": ("{\n", ("line 1 is not JSON",)),
+    "broken further down": (json.dumps(LINE) + "\n\n" + json.dumps(LINE)[:-1], ("line 3 is not JSON",)),
+    "no object": (json.dumps(LINE) + "\n[1]\n", ("line 2 is '[1]'", "expected an object")),
+    "a phone without times": (json.dumps(LINE | {"phones": [["AH"]]}), ("line 1 has ['AH'] in 'phones'",)),
+    "another encoding": ("\udcff", ("not UTF-8", "expected")),
+    "another alphabet": (
+        json.dumps(LINE | {"phones": [["SIL", 0, 0.1], ["ə", 0.5, 1]]}),
+        ("1 of 1 phones", "'ə' at 0.50 s"),
+    ),
+}
+
+
+def alignments(folder, text):
+    write_sound(folder / "x.wav")
+    path = folder / "alignments.jsonl"
+    path.write_bytes(text.encode("utf-8", errors="surrogateescape"))
+    return path
+
+
+@pytest.mark.parametrize("case", SOUND)
+def test_alignments_as_people_have_them_are_read(tmp_path, case):
+    alignments(tmp_path, SOUND[case])
+    (utterance,) = open_corpus(tmp_path, ("aligned speech",))[1]
+    assert [phone.label for phone in utterance.phones] == ["SIL", "AH"]
+    assert utterance.text == ("a\u2028b\u0085c\x0cd" if "elsewhere" in case else "hello")
+
+
+@pytest.mark.parametrize("case", UNSOUND)
+def test_alignments_that_cannot_be_read_are_named_with_file_and_line(tmp_path, case):
+    text, parts = UNSOUND[case]
+    refused(lambda: aligned.read(tmp_path), alignments(tmp_path, text), *parts)
+
+
+def test_phones_outside_the_39_are_left_out_of_utterances_and_counted(tmp_path):
+    lines = [LINE | {"phones": [[label, 0, 0.1] for label in labels.split()]} for labels in ("SIL AH H T", "H", "S")]
+    path, said = alignments(tmp_path, "\n".join(map(json.dumps, [*lines, lines[1] | {"label": "a"}]))), []
+    with listening(said.append):
+        found = aligned.read(tmp_path)
+    assert [[phone.label for phone in u.phones] for u in found] == [["SIL", "AH", "T"], ["S"], []]
+    one_sentence(said[0], path, "left out 3 of 6 phones", "(H 3)")
 
 
 def test_real_speech_is_read_and_divided(shared):
