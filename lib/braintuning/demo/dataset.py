@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 WAV_RATE = 44_100
 ROWS_A_STORY = 180
+NOBODYS_DATA = "Simulated listeners in the layout of ds003020, whatever their names; truth/ has what drives them.\n"
 Features = dict[str, np.ndarray]
 
 
@@ -92,6 +93,7 @@ def write_dataset(
                 listener = listeners.at_vertices(listener, kept)
             _write_participant(folder, participant, listener, features, repeated, settings)
         made_from = {"participants": participants, "stories": stories, "tr": tr, "settings": settings.model_dump()}
+        (folder / "README").write_text(NOBODYS_DATA)
         _write_json(folder / "simulation.json", made_from)
 
 
@@ -161,10 +163,10 @@ def _write_participant(
     _write_json(folder / "derivative" / "pycortex-db" / participant / "space.json", space)
     truth = {"labels": listener.labels.astype("S"), "shares": listener.shares, "signal_share": listener.signal_share}
     truth |= {f"weights/{space}": weights for space, weights in listener.weights.items()}
-    _write_arrays(folder / "truth" / f"{participant}.h5", truth, spaces=SPACES)
+    _write_arrays(folder / "truth" / f"{participant}.h5", truth, spaces=SPACES, of="simulated listener")
 
 
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray], **attributes: tuple[str, ...]) -> None:
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray], **attributes: str | tuple[str, ...]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         for name, values in arrays.items():

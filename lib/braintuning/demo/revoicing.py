@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import soxr
 
-from braintuning.datasets import textgrid
+from braintuning.datasets import labels
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo.voices import (
     FRAME_SECONDS,
@@ -78,8 +78,7 @@ def timed_stories(root: Path, stories: Sequence[str]) -> dict[str, TimedStory]:
         if story not in volumes:
             raise InputError(f"{folder / 'respdict.json'}: no volumes for story {story!r}, expected its count")
         grid = folder / "TextGrids" / f"{story}.TextGrid"
-        words, phones = (textgrid.read_tier(grid, tier) for tier in ("word", "phone"))
-        found[story] = TimedStory(words, phones, int(volumes[story]), grid)
+        found[story] = TimedStory(labels.read_words(grid), labels.read_phones(grid), int(volumes[story]), grid)
     return found
 
 
@@ -154,7 +153,7 @@ def phrases(words: Sequence[Interval]) -> Iterator[list[Interval]]:
     """Words that are said in one breath, without those that cannot be said or last no time."""
     phrase: list[Interval] = []
     for word in words:
-        sayable = len(word.label.split()) == 1 and word.end - word.start > FRAME_SECONDS and _is_sayable(word.label)
+        sayable = word.label and word.end - word.start > FRAME_SECONDS and _is_sayable(word.label)
         ends = phrase and (word.start - phrase[-1].end > LONGEST_GAP or len(phrase) == WORDS_A_PHRASE)
         if ends or not sayable:
             yield from [phrase] if phrase else []
@@ -188,9 +187,11 @@ def anchors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Times in the text-to-speech's phrase and the times in the story at which they are to be heard, both ascending."""
     starts = np.array([phone.start for phone in phones])
-    source, target = [timeline.start[0] - MARGIN], [phrase[0].start - MARGIN]
-    for number, word in enumerate(phrase):
-        own = np.flatnonzero(timeline.word == number)
+    source, target, n_said = [timeline.start[0] - MARGIN], [phrase[0].start - MARGIN], 0
+    for word in phrase:
+        n_parts = len(word.label.split())
+        own = np.flatnonzero((timeline.word >= n_said) & (timeline.word < n_said + n_parts))
+        n_said += n_parts
         first, last = np.searchsorted(starts, [word.start - 1e-3, word.end - 1e-3])
         spans = phones[first:last]
         if len(spans) != len(own):

@@ -90,13 +90,22 @@ def test_what_cannot_be_said_is_left_silent_and_counted(story):
     words, phones, seconds = story
     number = next(i for i, (a, b) in enumerate(pairwise(words), 1) if b.start - a.end > 0.4)
     dirty = [w._replace(label="w8t#") if i == number else w for i, w in enumerate(words)]
-    dirty[3] = dirty[3]._replace(label="two words")
+    dirty[3] = dirty[3]._replace(label="")
     audio, unspoken = revoice(dirty, phones, seconds, VOICES["clara"])
     assert unspoken == 2
     middle = round((words[number].start + 0.06) * RATE), round((words[number].end - 0.06) * RATE)
     clean, _ = revoice(words, phones, seconds, VOICES["clara"])
     assert rms(audio[slice(*middle)]) < rms(clean[slice(*middle)]) / 20
     refused(lambda: revoice([dirty[number]], [], 9.0, VOICES["clara"]), "none of 1", "expected English words")
+
+
+def test_a_label_of_two_words_is_said_within_its_interval(story):
+    words, phones, seconds = story
+    joined = [words[0]._replace(label=f"{words[0].label} {words[1].label}", end=words[1].end), *words[2:]]
+    audio, unspoken = revoice(joined, phones, seconds, VOICES["clara"])
+    assert unspoken == 0
+    shifts = np.arange(-0.06, 0.061, 0.01)
+    assert abs(shifts[np.argmax([explained(audio, phones, shift) for shift in shifts])]) < 0.015
 
 
 def test_phrases_end_at_pauses_and_at_words_that_cannot_be_said():
