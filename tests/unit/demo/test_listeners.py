@@ -342,10 +342,10 @@ def test_same_seed_gives_identical_files_whoever_else_is_simulated_and_another_s
     both = digests(write(tmp_path / "both", settings=small, participants=("SIM02", "SIM01"), **options))
     reseeded = small.model_copy(update={"seed": 2})
     other = digests(write(tmp_path / "other", settings=reseeded, participants=("SIM01",), **options))
-    assert one == again and len(one) == 8
+    assert one == again and len(one) == 9
     assert {name for name in one if one[name] != both[name]} == {"simulation.json"}
     assert {name for name in one if one[name] == other[name]} <= {
-        "derivative/respdict.json", "derivative/pycortex-db/SIM01/space.json",
+        "README", "derivative/respdict.json", "derivative/pycortex-db/SIM01/space.json",
     }  # fmt: skip
 
 
