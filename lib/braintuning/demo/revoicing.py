@@ -72,13 +72,20 @@ def timed_stories(root: Path, stories: Sequence[str]) -> dict[str, TimedStory]:
     if folder is None:
         expected = "expected TextGrids/ and respdict.json of ds003020, which `make data STUDY=paper` brings"
         raise InputError(f"{root / 'TextGrids'}: no such folder, {expected}; `textgrids` in the study says where it is")
-    volumes = json.loads(require_file(folder / "respdict.json").read_text())
+    table = require_file(folder / "respdict.json")
+    try:
+        volumes = dict(json.loads(table.read_text(encoding="utf-8-sig")))
+    except (ValueError, TypeError):
+        raise InputError(f"{table}: found something else, expected a JSON object with the volumes of stories") from None
     found = {}
     for story in stories:
-        if story not in volumes:
-            raise InputError(f"{folder / 'respdict.json'}: no volumes for story {story!r}, expected its count")
+        n_volumes = volumes.get(story)
+        if not isinstance(n_volumes, int | float) or not float(n_volumes).is_integer():
+            raise InputError(f"{table}: found {n_volumes!r} as volumes of story {story!r}, expected a whole number")
         grid = folder / "TextGrids" / f"{story}.TextGrid"
-        found[story] = TimedStory(labels.read_words(grid), labels.read_phones(grid), int(volumes[story]), grid)
+        found[story] = TimedStory(labels.read_words(grid), labels.read_phones(grid), int(n_volumes), grid)
+        if not found[story].words:
+            raise InputError(f"{grid}: found no word in tier 'word', expected at least one")
     return found
 
 

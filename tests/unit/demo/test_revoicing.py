@@ -146,6 +146,11 @@ def test_what_is_missing_is_named(copy):
     refused(lambda: timed_stories(copy / "nowhere", ["first"]), "nowhere", "no such folder", "textgrids", "make data")
     refused(lambda: timed_stories(copy, ["fourth"]), "respdict.json", "fourth", "expected")
     refused(lambda: timed_stories(copy, ["third"]), "third.TextGrid", "expected")
+    for wrong in ("{", "[1, 2]", '{"first": "40"}', '{"first": 40.5}', '{"first": NaN}', '{"first": null}'):
+        (copy / "respdict.json").write_text(wrong)
+        refused(lambda: timed_stories(copy, ["first"]), "respdict.json", "found", "expected")
+    (copy / "respdict.json").write_text('{"first": 40.0}')
+    assert timed_stories(copy, ["first"])["first"].n_volumes == 40
 
 
 def test_stories_are_spoken_once_and_kept(copy, tmp_path, monkeypatch, caplog):
