@@ -191,10 +191,12 @@ def is_done(path: Path, recipe: Recipe) -> bool:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], carried: Mapping[str, Any]) -> None:
-    """Write named arrays and their provenance to an HDF5 file, whole or not at all."""
+    """Write named arrays and their provenance to an HDF5 file, whole or not at all; one under two names only once."""
+    first = {}
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         for name, array in arrays.items():
-            file[name] = array
+            known = first.setdefault(id(array), name)
+            file[name] = array if known == name else file[known]
         file.attrs["provenance"] = json.dumps(carried, default=str)
 
 

@@ -21,7 +21,7 @@ from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.low_level import measure_impact, measure_low_level_alone, measure_low_level_features
 from braintuning.results import save_arrays
 from braintuning.study import Run, load_study
-from braintuning.study.settings import Simulation
+from braintuning.study.settings import DatasetSettings, Simulation
 
 TR, LEAD = 2.0045, 4
 LISTENERS = ("SIM01", "SIM02")
@@ -51,7 +51,7 @@ def content(root):
 
 def write_features(path, dataset):
     """One layer: sound as it is measured, and the meaning that listeners respond to, before the blood does."""
-    grid = {story: dataset.tr_times(story) for story in (*TRAIN, TEST)}
+    grid = {story: dataset.tr_times(LISTENERS[0], story) for story in (*TRAIN, TEST)}
     times = {s: np.concatenate([t[0] - TR * np.arange(LEAD, 0, -1), t]) for s, t in grid.items()}
     sound, features = low_level_features(dataset, times, TRAIN, ("power_spectrum", "articulation")), {}
     for story in times:
@@ -65,8 +65,9 @@ def write_features(path, dataset):
 
 
 def impact_of_a_seed(folder, seed):
-    settings = Simulation(seed=seed, repeats=6, meaning_components=COMPONENTS)
-    simulated.write_dataset(folder / "ds", LISTENERS, (*TRAIN, TEST), (TEST,), TR, settings)
+    simulation = Simulation(seed=seed, repeats=6, meaning_components=COMPONENTS)
+    settings = DatasetSettings(kind="lebel", root=str(folder / "ds"), tr=TR, simulation=simulation)
+    simulated.write_dataset(folder / "ds", LISTENERS, (*TRAIN, TEST), (TEST,), settings)
     study = load_study(tiny.write_yaml(folder / "planted.yaml", content(folder / "ds")))
     write_features(study.features_file(RUN), LebelDataset(folder / "ds", TR))
     paths = []

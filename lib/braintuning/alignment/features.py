@@ -129,7 +129,12 @@ def story_features(
     Yields the features of each encoder, for one story after the other.
     """
     for (fine, fine_times), trs in zip(tokens(encoders, sounds, settings, device), times, strict=True):
-        yield [np.stack([timing.lanczos_resample(layer, fine_times, trs, tr) for layer in layers]) for layers in fine]
+        yield [at_trs(layers, fine_times, trs, tr) for layers in fine]
+
+
+def at_trs(layers: np.ndarray, token_times: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
+    """Tokens of every layer, (layers + 1, tokens, dim), resampled to TRs; (layers + 1, TRs, dim), times in seconds."""
+    return np.stack([timing.lanczos_resample(layer, token_times, times, tr) for layer in layers])
 
 
 def extract_features(

@@ -38,6 +38,8 @@ class AliceDataset:
         The folder is missing or holds no usable participant.
     """
 
+    row_offset = 0.0
+
     def __init__(self, root: Path, tr: float) -> None:
         self.root, self.tr = Path(root), tr
         self.words_file = self.root / "words.TextGrid"
@@ -111,10 +113,10 @@ class AliceDataset:
         self._require(participant)
         return self._responses[participant]
 
-    def tr_times(self, story: str = STORY) -> np.ndarray:
-        """When each TR was acquired, from volume 10 on, in seconds after the start of the audio; (TRs,) float64."""
+    def tr_times(self, participant: str | None = None, story: str = STORY) -> np.ndarray:
+        """When the acquisition of each TR began, from volume 10 on, the same for all; seconds, (TRs,) float64."""
         n_rows = len(next(iter(self._responses.values())))
-        return timing.row_times(n_rows, self.tr, UNSTORED_VOLUMES, sound_start=0.0)
+        return timing.row_times(n_rows, self.tr, UNSTORED_VOLUMES, sound_start=0.0, row_offset=self.row_offset)
 
     def check(self, stories: Mapping[str, Sequence[str]] | None = None) -> list[str]:
         """Read the recording and the words, to know before long work what is wrong with them."""

@@ -22,7 +22,8 @@ class Dataset(Protocol):
     """
 
     root: Path
-    tr: float
+    row_offset: float
+    """How many TRs after its volume's start a row is read, where `tr_times` lies."""
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -43,8 +44,8 @@ class Dataset(Protocol):
     def phones(self, story: str) -> list[Interval]:
         """Phones of a story, labelled as `labels.without_stress` reads them, with their times."""
 
-    def tr_times(self, story: str) -> np.ndarray:
-        """When each TR of a story's responses was acquired; (TRs,) float64."""
+    def tr_times(self, participant: str, story: str) -> np.ndarray:
+        """When each TR of a participant's responses to a story is read, a TR apart; (TRs,) float64."""
 
     def responses_file(self, participant: str, story: str) -> Path:
         """File of a participant's responses to a story."""

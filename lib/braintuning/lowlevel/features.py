@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from braintuning import timing
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.labels import tally
 from braintuning.datasets.textgrid import Interval
@@ -91,12 +92,13 @@ def low_level_features(
         if source == FROM_DICTIONARY:
             log.info(dictionary_note(dataset, story))
     known = {n: vocabulary([phones[story] for story in train], n) for n in (2, 3)}
+    tr = {story: timing.spacing(of_story) for story, of_story in times.items()}
     compute = {
-        "power_spectrum": lambda s: power_spectrum_by_tr(dataset.audio(s), times[s], dataset.tr),
-        "articulation": lambda s: articulation_counts(phones[s], times[s], dataset.tr),
-        "diphones": lambda s: ngram_counts(phones[s], 2, known[2], times[s], dataset.tr),
-        "triphones": lambda s: ngram_counts(phones[s], 3, known[3], times[s], dataset.tr),
-        "textual": lambda s: textual_counts(dataset.words(s), phones[s], times[s], dataset.tr),
+        "power_spectrum": lambda s: power_spectrum_by_tr(dataset.audio(s), times[s], tr[s]),
+        "articulation": lambda s: articulation_counts(phones[s], times[s], tr[s]),
+        "diphones": lambda s: ngram_counts(phones[s], 2, known[2], times[s], tr[s]),
+        "triphones": lambda s: ngram_counts(phones[s], 3, known[3], times[s], tr[s]),
+        "textual": lambda s: textual_counts(dataset.words(s), phones[s], times[s], tr[s]),
     }
     features = {kind: {story: compute[kind](story) for story in times} for kind in kinds}
     features[TOGETHER] = {story: np.hstack([features[kind][story] for kind in kinds]) for story in times}

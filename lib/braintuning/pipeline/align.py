@@ -11,7 +11,7 @@ import pandas as pd
 from braintuning.alignment.encoding import correlation, predict_layers, region_table, scored_trs
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.pipeline import recipes
-from braintuning.pipeline.steps import made_on, recipe_of, require_device, save_result, used_voxels
+from braintuning.pipeline.steps import features_of, made_on, recipe_of, require_device, save_result, used_voxels
 from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance_of
 from braintuning.study import Run, Study
 from braintuning.timing import SAMPLE_RATE
@@ -110,7 +110,8 @@ def _comparison(
     used, ceiling = used_voxels(study, participant), load_arrays(study.ceiling_file(participant))["ceiling"]
     test = study.stories_for(participant).test
     responses = {story: dataset.responses(participant, story, used) for story in (*fitted, *test)}
-    return _Comparison(study, load_arrays(study.features_file(run)), responses, test, used, ceiling, device)
+    features = features_of(study, dataset, run, participant)
+    return _Comparison(study, features, responses, test, used, ceiling, device)
 
 
 def _save(

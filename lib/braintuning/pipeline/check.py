@@ -14,7 +14,7 @@ from braintuning.errors import InputError
 from braintuning.lowlevel.acoustic import checked_phones
 from braintuning.lowlevel.features import FROM_DICTIONARY, dictionary_note, phones_of
 from braintuning.pipeline import recipes
-from braintuning.pipeline.steps import pretrained
+from braintuning.pipeline.steps import clip_ends, pretrained
 from braintuning.study import Run, Study
 from braintuning.timing import to_samples
 from braintuning.tuning import controls
@@ -42,6 +42,9 @@ def check(study: Study) -> Dataset:
     for participant in study.participants:
         _check_repeats(study, dataset, participant)
         _check_lengths(study, dataset, participant)
+    for run in study.tuned_runs():
+        for story in study.tuning_stories(run).all:
+            clip_ends(study, run, dataset, story)
     if "fig3" in study.figures.notebooks:
         _check_phones(study, dataset)
     return dataset
@@ -52,15 +55,15 @@ def make_listeners(study: Study) -> None:
     simulation, marker = study.dataset.simulation, study.root / "simulation.json"
     if simulation is None:
         return
-    wanted = {"participants": study.participants, "stories": study.stories.all, "tr": study.dataset.tr}
-    wanted |= {"settings": simulation.model_dump()}
+    wanted = {"participants": study.participants, "stories": study.stories.all}
+    wanted |= {"dataset": study.dataset.model_dump(include={*recipes.TIMES, "simulation"})}
     if marker.is_file() and json.loads(marker.read_text()) == json.loads(json.dumps(wanted)):
         return
     from braintuning.demo.dataset import write_dataset
 
     people, stories = study.participants, study.stories
     log.info(f"making {len(people)} simulated listeners and {len(stories.all)} stories in {study.root}")
-    write_dataset(study.root, people, stories.all, stories.test, study.dataset.tr, simulation)
+    write_dataset(study.root, people, stories.all, stories.test, study.dataset)
 
 
 def _check_models(study: Study) -> None:
@@ -113,8 +116,8 @@ def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
 def _check_lengths(study: Study, dataset: Dataset, participant: str) -> None:
     """Raise `InputError` where a participant's stories are too short for the study's chunks and blocks."""
     settings, stories = study.encoding, study.stories_for(participant)
-    tested = sum(len(dataset.tr_times(story)) - settings.test_skip_rows for story in stories.test)
-    fitted = sum(len(dataset.tr_times(story)) for story in stories.train)
+    tested = sum(len(dataset.tr_times(participant, story)) - settings.test_skip_rows for story in stories.test)
+    fitted = sum(len(dataset.tr_times(participant, story)) for story in stories.train)
     for what, key, n_trs, at_once in (
         ("test", "permutation_block_rows", tested, settings.permutation_block_rows),
         ("training", "validation_chunk_rows", fitted, settings.validation_chunk_rows),

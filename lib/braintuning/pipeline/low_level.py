@@ -15,7 +15,17 @@ from braintuning.lowlevel.features import TOGETHER, low_level_features, phones_o
 from braintuning.lowlevel.impact import LowLevelFit
 from braintuning.lowlevel.partition import DRAWN, SHARES
 from braintuning.pipeline import recipes
-from braintuning.pipeline.steps import made_on, recipe_of, require_device, save_result, used_voxels
+from braintuning.pipeline.steps import (
+    features_of,
+    grids,
+    grids_fingerprint,
+    made_on,
+    own_array,
+    recipe_of,
+    require_device,
+    save_result,
+    used_voxels,
+)
 from braintuning.results import (
     fingerprint,
     generator,
@@ -36,21 +46,26 @@ N_RESAMPLES = 1000
 def measure_low_level_features(study: Study, participant: str) -> Path:
     """Low-level features of a participant's stories, with as many TRs before the first as the delays reach.
 
-    The file holds `<kind>/<story>`, (lead + TRs, dim) float32.
+    The file is that of all who heard the same stories. It holds `<kind>/<story>`, (lead + TRs, dim) float32, under the
+    names of `steps.Grid`.
     """
     dataset, path = open_dataset(study), study.low_level_features_file(participant)
     train, test = study.low_level_stories(participant)
-    stories, lead = (*train, *test), np.arange(-max(study.encoding.delays), 0) * dataset.tr
-    times = {story: np.concatenate([t[0] + lead, t]) for story in stories for t in [dataset.tr_times(story)]}
+    stories = (*train, *test)
+    found = grids(study, dataset, stories, recipes.sharing(study, participant))
     recipe = {
         **recipes.low_level_features(study, participant).stored,
-        "times": fingerprint({story: t.tolist() for story, t in times.items()}),
+        "times": grids_fingerprint(found),
         "inputs": inputs_fingerprint([dataset.audio_file(story) for story in stories], dataset.root),
         "spoken": _spoken(dataset, stories),
     }
     if not is_done(path, recipe):
-        found = low_level_features(dataset, times, train, study.low_level.features)
-        flat = {f"{kind}/{s}": rows for kind in recipe["kinds"] for s, rows in found[kind].items()}
+        flat = {}
+        for number in range(max(map(len, found.values()))):
+            chosen = {story: of_story[number] for story, of_story in found.items() if number < len(of_story)}
+            made = low_level_features(dataset, {s: grid.times for s, grid in chosen.items()}, train, recipe["kinds"])
+            for story, grid in chosen.items():
+                flat |= {f"{kind}/{name}": made[kind][story] for kind in recipe["kinds"] for name in grid.names}
         save_arrays(path, flat, provenance(recipe))
     return path
 
@@ -95,7 +110,7 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
     used, ceiling = used_voxels(study, participant), load_arrays(study.ceiling_file(participant))["ceiling"]
-    labels, features = dataset.cortex(participant).voxel_labels, load_arrays(study.features_file(run))
+    labels, features = dataset.cortex(participant).voxel_labels, features_of(study, dataset, run, participant)
     n_layers = len(features[recipe["fitted"][0]])
     layers = _layers(study, n_layers)
     fit = _fit(study, dataset, participant, device)
@@ -152,7 +167,8 @@ def _fit(study: Study, dataset: Dataset, participant: str, device: str) -> LowLe
     used = used_voxels(study, participant)
     responses = {story: dataset.responses(participant, story, used) for story in (*train, *test)}
     with h5py.File(study.low_level_features_file(participant)) as file:
-        low_level = {k: {s: file[k][s][()] for s in (*train, *test)} for k in study.low_level.features}
+        kinds, stories = study.low_level.features, (*train, *test)
+        low_level = {kind: {s: own_array(file[kind], s, participant) for s in stories} for kind in kinds}
     return LowLevelFit(low_level, responses, train, test, study.encoding, device)
 
 

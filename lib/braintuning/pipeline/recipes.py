@@ -9,7 +9,8 @@ from braintuning.results import fingerprint
 from braintuning.study import Run, Study
 
 FILES = ("kind", "root", "simulation")
-TIMES = ("tr", "row_offset", "unstored_volumes", "sound_starts")
+CLIPS = ("tr", "unstored_volumes", "sound_starts")
+TIMES = (*CLIPS, "row_offset")
 REGIONS = ("fsaverage", "coarse_regions")
 DISTILLED = ("bigslm-tuned", "lm-tuned")
 
@@ -63,7 +64,8 @@ def tune(study: Study, run: Run) -> Recipe:
     }
     by_voxels = study.tuned_on(run) or (base in DISTILLED and study.controls.n_targets is None)
     head = [study.encoding.ceiling_threshold, study.tuned_on(run) or study.participants[0]] if by_voxels else None
-    return Recipe({"stage": "tune", **stored}, {**_of_dataset(study, FILES + TIMES), "head": head})
+    times = _of_dataset(study, FILES + CLIPS, study.tuned_on(run) or study.participants)
+    return Recipe({"stage": "tune", **stored}, {**times, "head": head})
 
 
 def model(study: Study, run: Run) -> Recipe:
@@ -76,7 +78,8 @@ def extract(study: Study, run: Run) -> Recipe:
     """Layer activations of a model on the TR grid."""
     stored = {"settings": study.features.model_dump(exclude={"batch_size"}), "stories": study.encoded_stories}
     behind = {"model": model(study, run).stored, "lead": max(study.encoding.delays)}
-    return Recipe({"stage": "extract", **stored}, {**_of_dataset(study, FILES + TIMES), **behind})
+    listeners = (run.participant,) if run.participant else study.participants
+    return Recipe({"stage": "extract", **stored}, {**_of_dataset(study, FILES + TIMES, listeners), **behind})
 
 
 def align(study: Study, participant: str, fitted: Sequence[str] | None = None) -> Recipe:
@@ -111,7 +114,14 @@ def low_level_features(study: Study, participant: str) -> Recipe:
     train, test = study.low_level_stories(participant)
     stored = {"kinds": study.low_level.features, "train": train}
     behind = {"stories": (*train, *test), "lead": max(study.encoding.delays)}
-    return Recipe({"stage": "low-level features", **stored}, {**_of_dataset(study, FILES + TIMES), **behind})
+    times = _of_dataset(study, FILES + TIMES, sharing(study, participant))
+    return Recipe({"stage": "low-level features", **stored}, {**times, **behind})
+
+
+def sharing(study: Study, participant: str) -> list[str]:
+    """Everyone whose low-level features lie in one file with a participant's."""
+    file = study.low_level_features_file(participant)
+    return [other for other in study.participants if study.low_level_features_file(other) == file]
 
 
 def low_level_alone(study: Study, participant: str) -> Recipe:
@@ -154,8 +164,14 @@ def figure(study: Study, notebook: str) -> Recipe:
     return Recipe({}, {**study.model_dump(include=sections), "read": read})
 
 
-def _of_dataset(study: Study, keys: Sequence[str]) -> dict[str, Any]:
-    return {"dataset": study.dataset.model_dump(include=set(keys))}
+def _of_dataset(study: Study, keys: Sequence[str], listeners: Sequence[str] = ()) -> dict[str, Any]:
+    """Settings of the dataset, of those by name that of `listeners`; simulated responses are made at the TRs' times."""
+    found = study.dataset.model_dump(include={*keys, *(TIMES if study.dataset.simulation else ())})
+    others = set(study.participants) - set(listeners)
+    for key in ("tr", "sound_starts"):
+        if listeners and isinstance(found.get(key), dict):
+            found[key] = {name: value for name, value in found[key].items() if name not in others}
+    return {"dataset": found}
 
 
 def of_results(study: Study) -> dict[Path, Recipe]:

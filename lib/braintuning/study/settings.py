@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from braintuning.errors import InputError, nearest
 
@@ -20,6 +20,15 @@ DatasetKind = Annotated[str, Field(pattern=r"^(lebel|alice|[A-Za-z_][\w.]*:[A-Za
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(ge=0)]
+ShareOfTR = Annotated[float, Field(ge=0, le=1)]
+NUMBER, BY_NAME = "(a number)", "(by name)"
+_either = Discriminator(lambda value: BY_NAME if isinstance(value, Mapping) else NUMBER)
+TRs = Annotated[Annotated[Positive, Tag(NUMBER)] | Annotated[Mapping[str, Positive], Tag(BY_NAME)], _either]
+"""One number of seconds, or one for each participant."""
+OfStory = Annotated[Annotated[Seconds, Tag(NUMBER)] | Annotated[Mapping[str, Seconds], Tag(BY_NAME)], _either]
+Starts = Annotated[Annotated[Seconds, Tag(NUMBER)] | Annotated[Mapping[str, OfStory], Tag(BY_NAME)], _either]
+"""One number of seconds, or one for each participant, each story, or each story of each participant."""
 Changes = Mapping[str, float | int | str | None]
 """Keys of `tuning` with other values."""
 
@@ -75,16 +84,17 @@ class Simulation(Section):
 class DatasetSettings(Section):
     """Folder and layout of the recordings, and when TRs were acquired.
 
-    Sample i of a response is volume `i + unstored_volumes`, taken to be acquired `row_offset` TRs after the volume's
-    start; the audio started `sound_starts` seconds after the first volume.
+    Sample i of a response is volume `i + unstored_volumes`; an encoding model reads it `row_offset` TRs after the
+    volume's start. The audio started `sound_starts` seconds after the first trigger; None: as the story's trigger log
+    says, else `timing.SOUND_START`. Both can differ by participant, and the latter by story.
     """
 
     kind: DatasetKind
     root: str
-    tr: Positive = 2.0045
-    row_offset: Annotated[float, Field(ge=0, le=1)] = 0.0
+    tr: TRs = 2.0045
+    row_offset: ShareOfTR = 0.5
     unstored_volumes: Annotated[int, Field(ge=0)] = 10
-    sound_starts: Annotated[float, Field(ge=0)] = 10.0
+    sound_starts: Starts | None = None
     voxels: Mapping[str, Count] = Field(default_factory=dict)
     fsaverage: str | None = None
     coarse_regions: bool = False
@@ -92,12 +102,13 @@ class DatasetSettings(Section):
 
     @model_validator(mode="after")
     def _times_are_not_its_own(self) -> Self:
-        fixed = ("unstored_volumes", "sound_starts") if self.simulation else ()
-        fixed = ("row_offset", "unstored_volumes", "sound_starts") if self.kind != "lebel" else fixed
+        fixed = () if self.kind == "lebel" else ("row_offset", "unstored_volumes", "sound_starts")
         for key in fixed:
             if getattr(self, key) != type(self).model_fields[key].default:
-                where = "simulated listeners" if self.simulation else f"kind {self.kind!r}"
-                raise InputError(f"found `{key}` in `dataset`, expected none with {where}, which has its own")
+                expected = f"expected none with kind {self.kind!r}, which has its own"
+                raise InputError(f"found `{key}` in `dataset`, {expected}")
+        if self.kind == "alice" and isinstance(self.tr, Mapping):
+            raise InputError("found a `tr` for each participant in `dataset`, expected one number with kind 'alice'")
         return self
 
 
@@ -113,10 +124,12 @@ class Backbone(Section):
 class Tuning(Section):
     """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix.
 
+    A clip is the `clip_seconds` up to `clip_ends` TRs after its volume's start: the TR itself and the four before it.
     Of the volumes of a story every `clip_step_rows`-th has its clip; the paper's models learn from all.
     """
 
     clip_seconds: Positive = 10.0
+    clip_ends: ShareOfTR = 1.0
     clip_step_rows: Count = 1
     epochs: Count = 30
     patience: Count = 3
@@ -227,12 +240,29 @@ class Figures(Section):
     published_counts: Mapping[str, Count] = Field(default_factory=dict)
 
 
+def own(value: float | Mapping, key: str, *names: str) -> float:
+    """The number that a setting has under some names, whichever comes first; `InputError` where it has none."""
+    while isinstance(value, Mapping):
+        found = [name for name in names if name in value]
+        if not found:
+            raise InputError(f"found no `{key}` of {' or '.join(names)} in `dataset`, expected a number of seconds")
+        value = value[found[0]]
+    return value
+
+
+def names_in(value: float | Mapping | None) -> list[str]:
+    """Every name that a setting has numbers for, at any depth."""
+    if not isinstance(value, Mapping):
+        return []
+    return [*value, *(name for inner in value.values() for name in names_in(inner))]
+
+
 def explain(error: ValidationError, whole: type[Section]) -> str:
     """The first thing that is wrong with a section: its key, what was found, and what was expected."""
     problem = error.errors()[0]
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
-    *parents, key = map(str, problem["loc"])
+    *parents, key = (str(part) for part in problem["loc"] if part not in (NUMBER, BY_NAME))
     where = f" in `{'.'.join(parents)}`" if parents else ""
     if problem["type"] == "extra_forbidden":
         return f"unknown key `{key}`{where}{nearest(key, _keys(parents, whole))}"

@@ -68,6 +68,7 @@ class Study(Section):
         in_figures = (*(self.figures.base_and_large or ()), self.figure_backbone)
         notebooks = [path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")]
         of_variants = chain(*(variant.tuning for variant in self.variants.values()))
+        listened = self.participants + self.stories.all
         for what, names, valid, where in (
             ("participant", self.lacks, self.participants, "lacks"),
             ("story", chain(*self.lacks.values()), self.stories.all, "lacks"),
@@ -76,6 +77,8 @@ class Study(Section):
             ("backbone", in_figures, self.backbones, "figures"),
             ("story", self.low_level.stories, self.stories.train, "low_level: stories` among those of `stories: train"),
             ("participant", self.dataset.voxels, self.participants, "voxels"),
+            ("participant", sections.names_in(self.dataset.tr), self.participants, "tr"),
+            ("name", sections.names_in(self.dataset.sound_starts), listened, "sound_starts"),
             ("participant", self.figures.published_counts, self.participants, "published_counts"),
             ("notebook", self.figures.notebooks, notebooks, "figures"),
             ("participant", self.tuned_together, self.participants, "tuned_together"),
@@ -84,6 +87,8 @@ class Study(Section):
         ):
             if unknown := [name for name in names if name not in valid]:
                 raise InputError(f"unknown {what} {unknown[0]!r} in `{where}`{nearest(unknown[0], valid)}")
+        for participant in self.participants:
+            sections.own(self.dataset.tr, "tr", participant)
         return self
 
     @model_validator(mode="after")

@@ -62,17 +62,17 @@ def test_participants_and_stories_are_those_on_disk(dataset, files):
     assert dataset.stories("P2") == tuple(sorted(set(STORIES) - {"orchard"}))
 
 
-def test_row_i_was_acquired_i_plus_10_volumes_after_the_scanner_started_which_was_10_s_before_the_sound(files):
+def test_row_i_is_read_in_the_middle_of_volume_i_plus_10_and_the_sound_starts_10_028_s_after_the_trigger(files):
     files.volumes.write_text(json.dumps({"harbour": 47}))
-    times = LebelDataset(files.root, 2.0045).tr_times("harbour")
-    np.testing.assert_allclose(times, [(i + 10) * 2.0045 - 10 for i in range(27)], rtol=0, atol=1e-12)
+    times = LebelDataset(files.root, 2.0045).tr_times("P1", "harbour")
+    np.testing.assert_allclose(times, [(i + 10.5) * 2.0045 - 10.028 for i in range(27)], rtol=0, atol=1e-12)
 
 
 def test_where_a_row_lies_in_its_acquisition_and_what_was_not_stored_can_be_said(files):
     files.volumes.write_text(json.dumps({"harbour": 47}))
     dataset = LebelDataset(files.root, 2.0045, row_offset=0.5, unstored_volumes=6, sound_starts=8.0)
     expected = [(i + 6.5) * 2.0045 - 8 for i in range(35)]
-    np.testing.assert_allclose(dataset.tr_times("harbour"), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(dataset.tr_times("P1", "harbour"), expected, rtol=0, atol=1e-12)
 
 
 def test_responses_are_what_was_stored(dataset, files):
@@ -287,7 +287,7 @@ def test_ten_seconds_of_digital_silence_are_refused_with_their_place(dataset, fi
 @pytest.mark.parametrize("seconds", [30.0, 85.0])
 def test_a_recording_that_does_not_last_as_long_as_its_volumes_is_refused(dataset, files, seconds):
     soundfile.write(files.wav("harbour"), tiny.sound(0, seconds), 16_000, subtype="PCM_16")
-    refused(lambda: check(dataset), files.wav("harbour"), f"lasts {seconds:.1f} s", "at 48.0 s", "expected")
+    refused(lambda: check(dataset), files.wav("harbour"), f"lasts {seconds:.1f} s", "P1 is read at 49.0 s", "expected")
 
 
 def test_a_participant_on_an_unknown_surface_is_refused(dataset, files, monkeypatch):

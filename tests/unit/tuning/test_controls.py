@@ -62,7 +62,8 @@ def test_trap_control_sees_another_window_than_treatment(monkeypatch):
     dataset = SimpleNamespace(
         responses=lambda participant, story, used: responses,
         audio=lambda story: np.arange(100, dtype=np.float32),
-        tr_times=lambda story: np.arange(47) * 2.0045,
+        tr_times=lambda participant, story: np.arange(47) * 2.0045,
+        row_offset=0.5,
         n_voxels=lambda participant: 1,
     )
     monkeypatch.setattr(tune_stage, "_shared_head", lambda *_: CommonCortex(np.arange(1)))
@@ -72,6 +73,7 @@ def test_trap_control_sees_another_window_than_treatment(monkeypatch):
     )
     np.testing.assert_array_equal(control.audio, treatment.audio)
     np.testing.assert_array_equal(control.times, treatment.times)
+    np.testing.assert_allclose(treatment.times, (np.arange(47) + 0.5) * 2.0045, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(treatment.of_each[0], responses)
     assert (control.of_each[0] != responses).all()
     assert sorted(control.of_each[0][:, 0]) == list(range(47))
