@@ -34,10 +34,12 @@ VIEWED = STUDY.dataset.simulation and "fig2" in STUDY.figures.notebooks
 VIEWED = VIEWED and "brain-tuned" in STUDY.conditions_of(STUDY.figure_backbone)
 
 # Beside what grows with the data, a third more than a job of the demo took at most on one thread (data/results/demo/times).
-ROWS_A_STORY, VOXELS, REPEATS = (150, 60_000, 5) if STUDY.dataset.simulation else (400, 110_000, 10)
+SIMULATION = STUDY.dataset.simulation
+ROWS_A_STORY, REPEATS = (150, 5) if SIMULATION and not SIMULATION.textgrids else (400, 10)
+VOXELS = 60_000 if SIMULATION else 110_000
 ROWS = ROWS_A_STORY * len(STUDY.stories.all)
 RESPONSES = 4 * ROWS * VOXELS // 10**6
-FRONTS = 4 * ROWS * 500 * 512 // 10**6
+FRONTS = 4 * ROWS * 500 * 512 // 10**6 // STUDY.tuning.clip_step_rows
 MEGABYTES = {"dataset": 1500 + 10 * REPEATS * ROWS_A_STORY * VOXELS // 10**6, "tune": 4000 + FRONTS, "extract": 1500}
 MEGABYTES |= {"align": 1500 + 2 * RESPONSES, "low_level": 2500 + 2 * RESPONSES, "preference": 2000, "probe": 2000}
 SIZE = max(1, len(STUDY.stories.all) // 6)

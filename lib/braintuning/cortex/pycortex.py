@@ -17,7 +17,14 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags, vstack
 
 from braintuning.cortex import fsaverage
-from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices, load_cortex, regions_of_voxels, save_cortex
+from braintuning.cortex.subject import (
+    Cortex,
+    fs_lr_cortex_of_points,
+    fs_lr_cortex_of_vertices,
+    load_cortex,
+    regions_of_voxels,
+    save_cortex,
+)
 from braintuning.cortex.surface import HEMISPHERES, Surface, mesh_adjacency, read_mesh, side_by_side, vertex_normals
 from braintuning.errors import InputError
 from braintuning.results import CACHE, listed, require_file
@@ -108,12 +115,13 @@ def transform_of(derivative: Path, participant: str) -> str:
 
 def _simulated(space_file: Path) -> Cortex:
     try:
-        space = json.loads(require_file(space_file).read_text())["space"]
-    except (ValueError, KeyError, TypeError):
+        found = json.loads(require_file(space_file).read_text())
+        space, n_points = found["space"], found.get("points_per_hemisphere")
+    except (ValueError, KeyError, TypeError, AttributeError):
         space = "nothing readable"
     if space != "fs_LR_32k":
         raise InputError(f"{space_file}: found space {space!r}, expected 'fs_LR_32k'")
-    return fs_lr_cortex_of_vertices()
+    return fs_lr_cortex_of_points(n_points) if n_points else fs_lr_cortex_of_vertices()
 
 
 def _own_files(subject: Path, transform: str, freesurfer: Path) -> list[Path]:

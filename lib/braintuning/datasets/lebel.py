@@ -209,9 +209,8 @@ class LebelDataset:
     def check(self, stories: Mapping[str, Sequence[str]]) -> list[str]:
         """Read what a study needs of each participant.
 
-        A line for each file that is usable in part, and for each trigger log that differs from the table or the TR.
+        A line for each trigger log that differs from table or TR, and for each file that is usable in part.
         """
-        notes = []
         for participant, names in stories.items():
             for story in names:
                 stored_shape(self.responses_file(participant, story), "data", self.n_rows(participant, story))
@@ -220,18 +219,15 @@ class LebelDataset:
                 folder = self.derivative / "pycortex-db" / participant
                 expected = f"expected {n_voxels}, as the responses have"
                 raise InputError(f"{folder}: the cortex has {n_labelled} voxels, {expected}")
-        for story in dict.fromkeys(story for names in stories.values() for story in names):
-            notes += self._check_story(story, [participant for participant, names in stories.items() if story in names])
         heard = [(participant, story) for participant, names in stories.items() for story in names]
-        return (
-            notes
-            + self._check_logs(heard)
-            + [
-                f"{self.responses_file(participant, story)}: {n} of {self.n_voxels(participant)} voxels are NaN or constant"
-                for participant, story in heard
-                if (n := int(invalid_columns(self.responses(participant, story)).sum()))
-            ]
-        )
+        notes = []
+        for story in dict.fromkeys(story for _, story in heard):
+            notes += self._check_story(story, [participant for participant, other in heard if other == story])
+        return [*notes, *self._check_logs(heard)] + [
+            f"{self.responses_file(participant, story)}: {n} of {self.n_voxels(participant)} voxels are NaN or constant"
+            for participant, story in heard
+            if (n := int(invalid_columns(self.responses(participant, story)).sum()))
+        ]
 
     def _check_logs(self, heard: Sequence[tuple[str, str]]) -> list[str]:
         """A line for each trigger log that says otherwise than the table of volumes or the TR does."""

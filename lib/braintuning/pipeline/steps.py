@@ -51,7 +51,7 @@ def made_on(device: str) -> str:
 
 
 def clip_ends(study: Study, run: Run, dataset: Dataset, story: str) -> np.ndarray:
-    """When the clip that a run hears for each TR of a story ends, in seconds after the audio's start; (TRs,) float64.
+    """When each clip of a story that a run hears ends, in seconds after the audio's start; (clips,) float64.
 
     The TRs are those of the participants that the run is tuned on; of controls that have one model for all, those of
     the study's first participant who heard the story. Raises `InputError` where participants who tune one model had
@@ -64,7 +64,9 @@ def clip_ends(study: Study, run: Run, dataset: Dataset, story: str) -> np.ndarra
         if not np.array_equal(dataset.tr_times(other, story), times):
             found = f"{first} and {other} have {story} at other TR times"
             raise InputError(f"{run.name}: {found}, expected the same of all who tune one model: a TR has one clip")
-    return times + (study.tuning_of(run.condition).clip_ends - dataset.row_offset) * timing.spacing(times)
+    settings = study.tuning_of(run.condition)
+    ends = times + (settings.clip_ends - dataset.row_offset) * timing.spacing(times)
+    return ends[:: settings.clip_step_rows]
 
 
 class Grid(NamedTuple):

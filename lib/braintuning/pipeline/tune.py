@@ -123,15 +123,17 @@ def learning_material(
 
 
 def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: CommonCortex) -> tuple[np.ndarray, ...]:
-    """Responses of each participant that a run is tuned on, at common points; for the random control reordered."""
-    found = []
+    """Responses of each participant that a run is tuned on, one row a clip, at common points.
+
+    For the random control volumes are reordered before clips are chosen.
+    """
+    found, settings = [], study.tuning_of(run.condition)
     for participant in study.tuned_on(run):
         responses = common.responses(dataset, participant, story)
         if study.base(run.condition) == "random-brain-tuned":
-            settings = study.tuning_of(run.condition)
             rng = generator(settings.seed, "permute", participant, story)
             responses = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
-        found.append(responses)
+        found.append(responses[:: settings.clip_step_rows])
     return tuple(found)
 
 

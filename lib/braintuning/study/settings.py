@@ -62,12 +62,25 @@ class Stories(Section):
 
 
 class Simulation(Section):
-    """Simulated listeners."""
+    """Simulated listeners, to the project's stories or to those of a copy of ds003020.
+
+    `textgrids` is a folder with `TextGrids/` and `respdict.json`, in itself or in its derivatives: their stories are
+    spoken at the times of their words. `words` limits the project's stories. Listeners respond at every cortex vertex,
+    or at those nearest to `points_per_hemisphere` points.
+    """
 
     seed: int = 0
     repeats: Annotated[int, Field(ge=2)] = 5
     meaning_components: Count = 10
     words: Count | None = None
+    textgrids: str | None = None
+    points_per_hemisphere: Annotated[int, Field(ge=100, le=32_000)] | None = None
+
+    @model_validator(mode="after")
+    def _stories_of_one_kind(self) -> Self:
+        if self.textgrids and self.words:
+            raise InputError("found `words` beside `textgrids` in `simulation`, expected whole stories with TextGrids")
+        return self
 
 
 class DatasetSettings(Section):
@@ -114,10 +127,12 @@ class Tuning(Section):
     """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix.
 
     A clip is the `clip_seconds` up to `clip_ends` TRs after its volume's start: the TR itself and the four before it.
+    Of the volumes of a story every `clip_step_rows`-th has its clip; the paper's models learn from all.
     """
 
     clip_seconds: Positive = 10.0
     clip_ends: ShareOfTR = 1.0
+    clip_step_rows: Count = 1
     epochs: Count = 30
     patience: Count = 3
     batch_size: Count = 128

@@ -12,7 +12,7 @@ import pytest
 from braintuning.cortex import pycortex as pycortex_subject
 from braintuning.cortex.flatmap import plot_flatmap
 from braintuning.cortex.pycortex import _gyral_convexity, participant_cortex, transform_of, voxel_shares
-from braintuning.cortex.subject import fs_lr_cortex_of_vertices
+from braintuning.cortex.subject import fs_lr_cortex_of_points, fs_lr_cortex_of_vertices
 from braintuning.errors import InputError
 from matplotlib.figure import Figure
 from nibabel.freesurfer import write_geometry
@@ -205,6 +205,8 @@ def test_simulated_listeners_lie_on_the_group_surface(tmp_path):
     folder.mkdir(parents=True)
     (folder / "space.json").write_text(json.dumps({"space": "fs_LR_32k"}))
     assert participant_cortex(tmp_path, "SIM01") is fs_lr_cortex_of_vertices()
+    (folder / "space.json").write_text(json.dumps({"space": "fs_LR_32k", "points_per_hemisphere": 300}))
+    assert participant_cortex(tmp_path, "SIM01") is fs_lr_cortex_of_points(300)
     for text in ('{"space": "MNI"}', "[]", "{"):
         (folder / "space.json").write_text(text)
         with pytest.raises(InputError, match=r"space\.json: found space .* expected 'fs_LR_32k'"):

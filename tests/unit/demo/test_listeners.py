@@ -8,15 +8,18 @@ import h5py
 import numpy as np
 import pytest
 from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
+from braintuning.cortex.subject import spread_vertices
 from braintuning.cortex.surface import fs_lr
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.demo import dataset as simulated
-from braintuning.demo import listeners, stories
+from braintuning.demo import listeners, revoicing, stories
 from braintuning.demo.listeners import SPACES
+from braintuning.demo.textgrid_writer import write_textgrid
+from braintuning.demo.voices import VOICES, speak
 from braintuning.study.settings import DatasetSettings, Simulation
 from scipy.spatial import cKDTree
 from scipy.stats import gamma
-from tiny import one_sentence, refused
+from tiny import listening, one_sentence, refused
 
 TR = 1.0
 REPEATS = 8
@@ -365,10 +368,10 @@ def test_same_seed_gives_identical_files_whoever_else_is_simulated_and_another_s
     both = digests(write(tmp_path / "both", settings=small, participants=("SIM02", "SIM01"), **options))
     reseeded = small.model_copy(update={"seed": 2})
     other = digests(write(tmp_path / "other", settings=reseeded, participants=("SIM01",), **options))
-    assert one == again and len(one) == 7
+    assert one == again and len(one) == 8
     assert {name for name in one if one[name] != both[name]} == {"simulation.json"}
     assert {name for name in one if one[name] == other[name]} <= {
-        "derivative/respdict.json", "derivative/pycortex-db/SIM01/space.json",
+        "README", "derivative/respdict.json", "derivative/pycortex-db/SIM01/space.json",
     }  # fmt: skip
 
 
@@ -418,3 +421,50 @@ def test_a_run_killed_half_way_leaves_no_dataset(tmp_path, texts, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "ds")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory, texts):
+    """A folder like a copy of ds003020, with two stories and labels that cannot be said."""
+    folder = tmp_path_factory.mktemp("real")
+    volumes = {}
+    for name, story in (("souls", "lighthouse"), ("wheretheressmoke", "theferry")):
+        speech = speak(stories.story_text(story, 80), VOICES["rosa"], seed=0)
+        words = [w._replace(label="x#1") if i == 5 else w for i, w in enumerate(speech.words)]
+        seconds = len(speech.audio) / speech.rate
+        write_textgrid(folder / "TextGrids" / f"{name}.TextGrid", {"phone": speech.phones, "word": words}, seconds)
+        volumes[name] = round(seconds + 20) + 1
+    (folder / "respdict.json").write_text(json.dumps(volumes))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def retold(tmp_path_factory, real):
+    """What is written of these stories, and what was said meanwhile."""
+    said = []
+    settings = SETTINGS.model_copy(update={"textgrids": str(real), "points_per_hemisphere": 250})
+    with pytest.MonkeyPatch.context() as patch, listening(said.append):
+        patch.setattr(revoicing, "CACHE", tmp_path_factory.mktemp("cache"))
+        root = write(
+            tmp_path_factory.mktemp("retold") / "ds", ("souls", "wheretheressmoke"), ("wheretheressmoke",), settings
+        )
+    return root, said
+
+
+def test_stories_of_the_real_dataset_keep_their_textgrids_and_volumes(real, retold):
+    (root, said), dataset = retold, LebelDataset(retold[0], TR)
+    dataset.check(dict.fromkeys(PARTICIPANTS, ("souls", "wheretheressmoke")))
+    for story in ("souls", "wheretheressmoke"):
+        copied = root / "derivative" / "TextGrids" / f"{story}.TextGrid"
+        assert copied.read_bytes() == (real / "TextGrids" / f"{story}.TextGrid").read_bytes()
+        volumes = json.loads((real / "respdict.json").read_text())[story]
+        assert dataset.responses("SIM01", story).shape == (volumes - 20, dataset.cortex("SIM01").n_voxels)
+        assert any(f"{story}: 1 of {len(dataset.words(story))} words" in line for line in said)
+    assert dataset.repeats("SIM02", "wheretheressmoke").shape[0] == REPEATS
+    assert 300 < dataset.n_voxels("SIM01") < 500
+
+
+def test_listeners_at_some_vertices_are_those_of_all_vertices_there(retold, coarse):
+    kept = np.searchsorted(np.flatnonzero(coarse.cortex), spread_vertices(250))
+    everywhere = listeners.shifted_labels(listeners.generator(SETTINGS.seed, "SIM01", "truth"))
+    np.testing.assert_array_equal(truth(retold[0], "SIM01", "labels").astype(str), everywhere[kept])

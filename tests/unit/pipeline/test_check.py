@@ -137,7 +137,7 @@ def said_by_check(study):
     said = []
     with tiny.listening(said.append):
         check(study)
-    return said
+    return [line for line in said if "no trigger log" not in line]
 
 
 def test_phones_outside_the_39_are_left_out_and_the_log_says_so(make_study, files):

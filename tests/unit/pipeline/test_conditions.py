@@ -182,6 +182,19 @@ def test_participants_who_tuned_no_joint_model_are_never_read(study, monkeypatch
     assert not read
 
 
+def test_with_a_step_every_condition_learns_from_the_same_clips_and_from_what_it_learnt_from_them_before(study, models):
+    dataset, step = open_dataset(study), 3
+    apart = study.model_copy(update={"tuning": study.tuning.model_copy(update={"clip_step_rows": step})})
+    for run in study.tuned_runs():
+        before, after = (learning_material(one, run, dataset)[0]["kitchen"] for one in (study, apart))
+        np.testing.assert_array_equal(after.times, before.times[::step])
+        assert len(after.of_each) == len(before.of_each)
+        for found, whole in zip(after.of_each, before.of_each, strict=True):
+            assert len(found) == len(after.times) < len(whole)
+            if study.tuned_on(run):  # the targets of other models are standardised over the clips
+                np.testing.assert_array_equal(found, whole[::step])
+
+
 def test_every_cell_is_filled_and_every_model_is_its_own(study, table):
     cells = table.groupby(["participant", "condition", "layer", "roi"]).size()
     assert len(cells) == 2 * len(CONDITIONS) * 3 * 6 and (cells == 1).all()

@@ -34,6 +34,7 @@ CHANGES = {
     "controls.text_models": ["sentence-transformers/all-MiniLM-L6-v2"],
     "controls.n_targets": 13,
     "tuning.clip_seconds": 1.5,
+    "tuning.clip_step_rows": 2,
     "tuning.clip_ends": 0.5,
     "tuning.epochs": 3,
     "tuning.patience": 2,
