@@ -50,6 +50,7 @@ def simulated_on_it() -> Iterator[Surface]:
             patch.setattr(module, "hcp_mmp_labels", lambda: labels)
         patch.setattr(listeners, "BORDER_SHIFT_DEGREES", DEGREES)
         caches = listeners._neighbour_average, stories.word_vectors, cortex.fs_lr_cortex_of_vertices
+        caches += (cortex.fs_lr_cortex_of_points,)
         for cached in caches:
             cached.cache_clear()
         yield surface

@@ -154,11 +154,11 @@ def copy_dataset(dataset: TinyDataset, root: Path) -> TinyDataset:
     return TinyDataset(Path(shutil.copytree(dataset.root, root)))
 
 
-def planted_repeats(rng: np.random.Generator, n_repeats: int = 4) -> np.ndarray:
-    """Repeats with a signal in the first two thirds of the voxels alone; (repeats, 20, 30) float64."""
-    signal = rng.standard_normal((N_ROWS, N_VOXELS))
+def planted_repeats(rng: np.random.Generator, n_repeats: int = 4, n_rows: int = N_ROWS) -> np.ndarray:
+    """Repeats with a signal in the first two thirds of the voxels alone; (repeats, rows, 30) float64."""
+    signal = rng.standard_normal((n_rows, N_VOXELS))
     signal[:, N_VOXELS * 2 // 3 :] = 0
-    return signal + 0.5 * rng.standard_normal((n_repeats, N_ROWS, N_VOXELS))
+    return signal + 0.5 * rng.standard_normal((n_repeats, n_rows, N_VOXELS))
 
 
 def voxel_labels() -> np.ndarray:

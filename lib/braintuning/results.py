@@ -61,6 +61,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 left_over.unlink(missing_ok=True)
 
 
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Object on each line of a JSON Lines file, after what names it in an error: the file and the line's number.
+
+    Blank lines and a byte-order mark are left out. Raises `InputError` as of `require_file`, for text that is not UTF-8
+    and for a line without an object.
+    """
+    try:
+        lines = require_file(path).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error}), expected JSON Lines") from None
+    for number, line in enumerate(lines, 1):
+        where = f"{path}: line {number}"
+        try:
+            entry = json.loads(line) if line.strip() else None
+        except ValueError as error:
+            raise InputError(f"{where} is not JSON ({error}), expected an object") from None
+        if isinstance(entry, dict):
+            yield where, entry
+        elif line.strip():
+            raise InputError(f"{where} is {line.strip()[:40]!r}, expected an object in JSON")
+
+
 def require_file(path: Path) -> Path:
     """Path of a file that exists and has content on this disk.
 
@@ -71,7 +93,8 @@ def require_file(path: Path) -> Path:
         is not there, or what git-lfs, git-annex or a failed download left in its place (`POINTERS`).
     """
     path = Path(path)
-    annex = f"`datalad get {shlex.quote(str(path))}` or `git annex get`, or for ds003020 `python -m braintuning fetch`"
+    name = shlex.quote(path.name)
+    annex = f"`datalad get {name}` or `git annex get` in its folder, or for ds003020 `python -m braintuning fetch`,"
     if path.is_symlink() and not path.exists():
         target = path.readlink()
         how = f": {annex} brings it" if "annex" in target.parts else " that it links to"
@@ -195,10 +218,12 @@ def is_done(path: Path, recipe: Recipe) -> bool:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], carried: Mapping[str, Any]) -> None:
-    """Write named arrays and their provenance to an HDF5 file, whole or not at all."""
+    """Write named arrays and their provenance to an HDF5 file, whole or not at all; one under two names only once."""
+    first = {}
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         for name, array in arrays.items():
-            file[name] = array
+            known = first.setdefault(id(array), name)
+            file[name] = array if known == name else file[known]
         file.attrs["provenance"] = json.dumps(carried, default=str)
 
 

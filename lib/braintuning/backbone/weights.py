@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from braintuning.backbone.preprocessor import PREPROCESSOR_FILE, PROCESSOR_FILE, first_line
 from braintuning.backbone.pypi_weights import whisper_from_ctranslate2
 from braintuning.errors import InputError
-from braintuning.results import CACHE, REPOSITORY, atomic_path, inputs_fingerprint, require_file
+from braintuning.results import CACHE, REPOSITORY, atomic_path, inputs_fingerprint, listed, require_file
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper", "data2vec-audio", "unispeech", "unispeech-sat")
 HUB_TIMEOUT = 5.0
@@ -101,7 +101,7 @@ _resolved_once = cache(resolve)
 def weights_fingerprint(name: str) -> str:
     """Short SHA-256 of the files that a model is loaded from; see `resolve` and `results.inputs_fingerprint`."""
     folder = _local_folder(name) or Path(_resolved_once(name)[0])
-    return inputs_fingerprint([file for file in folder.iterdir() if file.suffix in WEIGHT_SUFFIXES], folder)
+    return inputs_fingerprint([file for file in listed(folder) if file.suffix in WEIGHT_SUFFIXES], folder)
 
 
 def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
@@ -109,6 +109,7 @@ def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
 
     Heads on top of it are left out, and so are the convolutions that shorten its last layer (`add_adapter`).
     """
+    require_weights(folder)
     try:
         family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
@@ -117,8 +118,6 @@ def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
     files = weight_files(folder)
     if not files:
         raise InputError(f"{name}: config.json without whole weights, expected model.safetensors or pytorch_model.bin")
-    for file in files:
-        require_file(file)
     try:
         config = without_adapter(AutoConfig.from_pretrained(folder), name)
         with quiet_transformers():
@@ -131,6 +130,13 @@ def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
     if missing:
         raise InputError(f"{name}: its weights lack {len(missing)} tensors of the model, such as {missing[0]}")
     return model
+
+
+def require_weights(folder: Path) -> None:
+    """Raise `InputError` where a model's file is a pointer of git-lfs or git-annex, empty, or a link to nothing."""
+    for file in listed(folder):
+        if file.name == "config.json" or file.suffix in (".safetensors", ".bin"):
+            require_file(file)
 
 
 def without_adapter(config: PreTrainedConfig, name: str) -> PreTrainedConfig:

@@ -11,8 +11,12 @@ PARTS = ("respdict.json", "TextGrids", "preprocessed_data", "pycortex-db", "free
 
 def placed(path: str, folder: str) -> str:
     """A path below the dataset's root with the name `folder` in place of either name of the folder."""
-    first, _, rest = path.partition("/")
-    return f"{folder}/{rest}" if first in FOLDERS else path
+    return f"{folder}/{path.split('/', 1)[1]}" if is_placed(path) else path
+
+
+def is_placed(path: str) -> bool:
+    """Whether a path below the dataset's root lies in the folder, by either name."""
+    return path.split("/")[0] in FOLDERS
 
 
 def find_folder(root: Path) -> str | None:

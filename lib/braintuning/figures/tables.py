@@ -1,6 +1,6 @@
 """Result tables, and maps of the cortex averaged over participants."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from braintuning.study import Run, Study
 SURFACE_SOURCES = "Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
 CLEAR_CEILING = 0.6
 SMOOTH_MM = 3.0
+BASELINE = "nuisance"
+"""Column with the alignment of word rate, envelope and position alone."""
 MODEL = ["backbone", "condition", "participant"]
 """Columns that tell models apart."""
 
@@ -40,12 +42,43 @@ def read_tables(results: Iterable[Path], **options: object) -> pd.DataFrame:
 def gather(
     study: Study, backbones: Collection[str] | None = None, conditions: Collection[str] | None = None
 ) -> pd.DataFrame:
-    """Alignment of every participant with every model (of some backbones or conditions), by layer and region."""
-    return read_tables(
+    """Alignment of every participant with every model (of some backbones or conditions), by layer and region.
+
+    Columns of `beside_baseline` say what the same participant and region have of word rate, envelope and position.
+    """
+    found = read_tables(
         study.scores_file(participant, run)
         for participant, run in study.alignments()
         if (backbones is None or run.backbone in backbones) and (conditions is None or run.condition in conditions)
     )
+    return beside_baseline(study, found, "alignment")
+
+
+def beside_baseline(study: Study, table: pd.DataFrame, score: str) -> pd.DataFrame:
+    """A table with the score of an encoding model of word rate, envelope and position alone beside each row's.
+
+    Parameters
+    ----------
+    table : DataFrame
+        participant and roi.
+    score : str
+        Column of the tables beside `Study.nuisance_file`: `alignment`, or `low_level_alignment`, fitted to the stories
+        of low-level impact.
+
+    Returns
+    -------
+    DataFrame
+        With the columns `nuisance`, that score, and `nuisance_features`, which of the three the dataset has.
+    """
+    found = read_tables(study.nuisance_file(participant) for participant in study.participants)
+    found = found[["participant", "roi", score, "features"]]
+    names = {score: BASELINE, "features": f"{BASELINE}_features"}
+    return table.merge(found.rename(columns=names), on=["participant", "roi"], how="left", validate="many_to_one")
+
+
+def baseline_label(table: pd.DataFrame) -> str:
+    """What the nuisance baseline of a table is made of, as legends name it."""
+    return " or ".join(table[f"{BASELINE}_features"].dropna().unique())
 
 
 def at_layer(table: pd.DataFrame, layer: int) -> pd.DataFrame:
@@ -56,6 +89,27 @@ def at_layer(table: pd.DataFrame, layer: int) -> pd.DataFrame:
     whole = "n_layers" not in table
     n_layers = table.groupby("backbone")["layer"].transform("max") + 1 if whole else table["n_layers"]
     return table[table["layer"] == (layer if layer >= 0 else n_layers + layer)]
+
+
+def at_best_layer(table: pd.DataFrame, by: Sequence[str] = ("backbone", "condition", "roi")) -> pd.DataFrame:
+    """Part of a table of `alignment` on one layer for all participants: that with the highest mean over them.
+
+    It is chosen for each group of `by`, the earlier one of equals, on the story that is tested: its alignment is a
+    little higher than on another story. A group that is defined in nobody is left out.
+    """
+    means = table.groupby([*by, "layer"], sort=False)["alignment"].mean().dropna()
+    means = means.sort_index(level="layer", sort_remaining=False, kind="stable")
+    best = means.loc[means.groupby(list(by), sort=False).idxmax()].index
+    return table[pd.MultiIndex.from_frame(table[[*by, "layer"]]).isin(best)]
+
+
+def best_layers(table: pd.DataFrame) -> pd.DataFrame:
+    """Best layer of each backbone, condition and region, and the mean over participants there; from `at_best_layer`.
+
+    Columns backbone, condition, roi, layer, alignment, n_participants (those in whom it is defined).
+    """
+    found = at_best_layer(table).groupby(["backbone", "condition", "roi", "layer"], sort=False)["alignment"]
+    return found.agg(alignment="mean", n_participants="count").reset_index()
 
 
 def shown_conditions(study: Study, backbone: str | None = None) -> tuple[str, ...]:

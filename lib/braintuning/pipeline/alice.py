@@ -171,7 +171,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
     if is_done(path, recipe):
         return path
     times, parts = dataset.tr_times(), parts_of(dataset.tr_times())
-
+    ends = times + (study.tuning.clip_ends - dataset.row_offset) * dataset.tr
     fitted = {p: _detrended(study, dataset, p, parts["fitted"]).astype(np.float32) for p in participants}
 
     def material(part: str) -> StoryTargets:
@@ -182,7 +182,7 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
                 rng = generator(study.tuning.seed, "permute", participant, part)
                 responses = responses[permute_blocks(len(rows), study.tuning.permutation_block_rows, rng)]
             targets.append(responses)
-        return StoryTargets(dataset.audio(), times[rows], tuple(targets))
+        return StoryTargets(dataset.audio(), ends[rows], tuple(targets))
 
     encoder = pretrained(study, run)
     train, validation = {STORY: material("train")}, {STORY: material("validation")}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from braintuning.errors import InputError, nearest
 
@@ -22,11 +22,22 @@ Condition = Literal[
     "multi-brain-tuned",
 ]
 LowLevelFeature = Literal["power_spectrum", "articulation", "diphones", "triphones", "textual"]
+Removal = Literal["every lag", "tr by tr"]
+"""Where low-level features are taken from: the delayed design, or the model's TRs before they are delayed."""
 TaskName = Literal["phonemes", "sentence_type", "word_identity", "emotion", "intent", "asr", "asr_tuned", "mfcc"]
 DatasetKind = Annotated[str, Field(pattern=r"^(lebel|alice|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(ge=0)]
+ShareOfTR = Annotated[float, Field(ge=0, le=1)]
+NUMBER, BY_NAME = "(a number)", "(by name)"
+_either = Discriminator(lambda value: BY_NAME if isinstance(value, Mapping) else NUMBER)
+TRs = Annotated[Annotated[Positive, Tag(NUMBER)] | Annotated[Mapping[str, Positive], Tag(BY_NAME)], _either]
+"""One number of seconds, or one for each participant."""
+OfStory = Annotated[Annotated[Seconds, Tag(NUMBER)] | Annotated[Mapping[str, Seconds], Tag(BY_NAME)], _either]
+Starts = Annotated[Annotated[Seconds, Tag(NUMBER)] | Annotated[Mapping[str, OfStory], Tag(BY_NAME)], _either]
+"""One number of seconds, or one for each participant, each story, or each story of each participant."""
 Changes = Mapping[str, float | int | str | None]
 """Keys of `tuning` with other values."""
 
@@ -58,27 +69,41 @@ class Stories(Section):
 
 
 class Simulation(Section):
-    """Simulated listeners."""
+    """Simulated listeners, to the project's stories or to those of a copy of ds003020.
+
+    `textgrids` is a folder with `TextGrids/` and `respdict.json`, in itself or in its derivatives: their stories are
+    spoken at the times of their words. `words` limits the project's stories. Listeners respond at every cortex vertex,
+    or at those nearest to `points_per_hemisphere` points.
+    """
 
     seed: int = 0
     repeats: Annotated[int, Field(ge=2)] = 5
     meaning_components: Count = 10
     words: Count | None = None
+    textgrids: str | None = None
+    points_per_hemisphere: Annotated[int, Field(ge=100, le=32_000)] | None = None
+
+    @model_validator(mode="after")
+    def _stories_of_one_kind(self) -> Self:
+        if self.textgrids and self.words:
+            raise InputError("found `words` beside `textgrids` in `simulation`, expected whole stories with TextGrids")
+        return self
 
 
 class DatasetSettings(Section):
     """Folder and layout of the recordings, and when TRs were acquired.
 
-    Sample i of a response is volume `i + unstored_volumes`, taken to be acquired `row_offset` TRs after the volume's
-    start; the audio started `sound_starts` seconds after the first volume.
+    Sample i of a response is volume `i + unstored_volumes`; an encoding model reads it `row_offset` TRs after the
+    volume's start. The audio started `sound_starts` seconds after the first trigger; None: as the story's trigger log
+    says, else `timing.SOUND_START`. Both can differ by participant, and the latter by story.
     """
 
     kind: DatasetKind
     root: str
-    tr: Positive = 2.0045
-    row_offset: Annotated[float, Field(ge=0, le=1)] = 0.0
+    tr: TRs = 2.0045
+    row_offset: ShareOfTR = 0.5
     unstored_volumes: Annotated[int, Field(ge=0)] = 10
-    sound_starts: Annotated[float, Field(ge=0)] = 10.0
+    sound_starts: Starts | None = None
     voxels: Mapping[str, Count] = Field(default_factory=dict)
     fsaverage: str | None = None
     coarse_regions: bool = False
@@ -86,12 +111,13 @@ class DatasetSettings(Section):
 
     @model_validator(mode="after")
     def _times_are_not_its_own(self) -> Self:
-        fixed = ("unstored_volumes", "sound_starts") if self.simulation else ()
-        fixed = ("row_offset", "unstored_volumes", "sound_starts") if self.kind != "lebel" else fixed
+        fixed = () if self.kind == "lebel" else ("row_offset", "unstored_volumes", "sound_starts")
         for key in fixed:
             if getattr(self, key) != type(self).model_fields[key].default:
-                where = "simulated listeners" if self.simulation else f"kind {self.kind!r}"
-                raise InputError(f"found `{key}` in `dataset`, expected none with {where}, which has its own")
+                expected = f"expected none with kind {self.kind!r}, which has its own"
+                raise InputError(f"found `{key}` in `dataset`, {expected}")
+        if self.kind == "alice" and isinstance(self.tr, Mapping):
+            raise InputError("found a `tr` for each participant in `dataset`, expected one number with kind 'alice'")
         return self
 
 
@@ -107,16 +133,18 @@ class Backbone(Section):
 class Tuning(Section):
     """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix, and what else can be had.
 
-    Targets are voxels, the paper's, or their principal components (`n_components`; None: by validation). The head
-    starts at zero or as the ridge solution on the untuned model. A clip is `clip_seconds` of audio for one volume; with
-    `context_seconds` one pass over so long a stretch predicts every volume whose clip lies in it. `pooling` weights the
-    frames of a volume's clip, and `keep_weight` that of the distance from the untuned model's states, beside the loss.
+    A clip is the `clip_seconds` up to `clip_ends` TRs after its volume's start: the TR itself and the four before it.
+    Each is one pass; with `context_seconds` one pass over so long a stretch predicts every volume whose clip lies in
+    it. Targets are voxels, the paper's, or their principal components (`n_components`; None: by validation). The head
+    starts at zero or as the ridge solution on the untuned model. `pooling` weights the frames of a volume's clip, and
+    `keep_weight` the distance from the untuned model's states, beside the loss.
     """
 
     targets: Literal["voxels", "components"] = "voxels"
     n_components: Count | None = None
     head_start: Literal["zero", "ridge"] = "zero"
     clip_seconds: Positive = 10.0
+    clip_ends: ShareOfTR = 1.0
     context_seconds: Annotated[float, Field(ge=0)] = 0.0
     pooling: Literal["mean", "haemodynamic", "learned"] = "mean"
     keep_weight: Annotated[float, Field(ge=0)] = 0.0
@@ -157,7 +185,13 @@ class Controls(Section):
 
 
 class Features(Section):
-    """Sliding windows over a story, from which the features of every layer are taken."""
+    """Sliding windows over a story, from which the features of every layer are taken.
+
+    All tokens but the last of a window's last hop have heard what comes after them: with a hop of `hop_seconds` up to
+    that much of sound that the listener had not heard yet, half of it on average, and alignment rises with it
+    (`benchmarks/results/hop.md`). Compare models at one hop only; at the paper's, a tenth of a second, nothing is heard
+    early.
+    """
 
     window_seconds: Positive = 16.0
     hop_seconds: Positive = 0.1
@@ -201,11 +235,15 @@ class Encoding(Section):
 
 
 class LowLevel(Section):
-    """Low-level features that are removed; from which layers, fitted on which stories (empty: all)."""
+    """Low-level features that are removed; from which layers, fitted on which stories (empty: all).
+
+    They are removed in both ways, of which `removal` is the one that figures draw and claims are judged by.
+    """
 
     features: tuple[LowLevelFeature, ...] = ("power_spectrum", "diphones", "triphones", "articulation")
     layers: tuple[int, ...] = ()
     stories: tuple[str, ...] = ()
+    removal: Removal = "tr by tr"
 
 
 class Preference(Section):
@@ -236,12 +274,29 @@ class Figures(Section):
     published_counts: Mapping[str, Count] = Field(default_factory=dict)
 
 
+def own(value: float | Mapping, key: str, *names: str) -> float:
+    """The number that a setting has under some names, whichever comes first; `InputError` where it has none."""
+    while isinstance(value, Mapping):
+        found = [name for name in names if name in value]
+        if not found:
+            raise InputError(f"found no `{key}` of {' or '.join(names)} in `dataset`, expected a number of seconds")
+        value = value[found[0]]
+    return value
+
+
+def names_in(value: float | Mapping | None) -> list[str]:
+    """Every name that a setting has numbers for, at any depth."""
+    if not isinstance(value, Mapping):
+        return []
+    return [*value, *(name for inner in value.values() for name in names_in(inner))]
+
+
 def explain(error: ValidationError, whole: type[Section]) -> str:
     """The first thing that is wrong with a section: its key, what was found, and what was expected."""
     problem = error.errors()[0]
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
-    *parents, key = map(str, problem["loc"])
+    *parents, key = (str(part) for part in problem["loc"] if part not in (NUMBER, BY_NAME))
     where = f" in `{'.'.join(parents)}`" if parents else ""
     if problem["type"] == "extra_forbidden":
         return f"unknown key `{key}`{where}{nearest(key, _keys(parents, whole))}"

@@ -70,6 +70,7 @@ class Study(Section):
         in_figures = (*(self.figures.base_and_large or ()), self.figure_backbone)
         notebooks = [path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")]
         of_variants = chain(*(variant.tuning for variant in self.variants.values()))
+        listened = self.participants + self.stories.all
         for what, names, valid, where in (
             ("participant", self.lacks, self.participants, "lacks"),
             ("story", chain(*self.lacks.values()), self.stories.all, "lacks"),
@@ -78,6 +79,8 @@ class Study(Section):
             ("backbone", in_figures, self.backbones, "figures"),
             ("story", self.low_level.stories, self.stories.train, "low_level: stories` among those of `stories: train"),
             ("participant", self.dataset.voxels, self.participants, "voxels"),
+            ("participant", sections.names_in(self.dataset.tr), self.participants, "tr"),
+            ("name", sections.names_in(self.dataset.sound_starts), listened, "sound_starts"),
             ("participant", self.figures.published_counts, self.participants, "published_counts"),
             ("notebook", self.figures.notebooks, notebooks, "figures"),
             ("participant", self.tuned_together, self.participants, "tuned_together"),
@@ -86,12 +89,14 @@ class Study(Section):
         ):
             if unknown := [name for name in names if name not in valid]:
                 raise InputError(f"unknown {what} {unknown[0]!r} in `{where}`{nearest(unknown[0], valid)}")
+        for participant in self.participants:
+            sections.own(self.dataset.tr, "tr", participant)
         return self
 
     @model_validator(mode="after")
     def _conditions_have_what_they_need(self) -> Self:
-        if clash := sorted(set(self.variants) & set(get_args(Condition))):
-            raise InputError(f"variant {clash[0]!r} has the name of a condition, expected a name of its own")
+        if clash := sorted(set(self.variants) & {*get_args(Condition), "chance", "nuisance"}):
+            raise InputError(f"variant {clash[0]!r} has the name of a condition or reference, expected its own")
         for condition in self.conditions:
             try:
                 self.tuning_of(condition)
@@ -259,6 +264,10 @@ class Study(Section):
         """Voxel scores of one participant from one model, of all training stories or the `first`; a CSV beside it."""
         part = "" if first is None else f".first-{first}"
         return self.results / "alignment" / participant / f"{run.name}{part}.h5"
+
+    def nuisance_file(self, participant: str) -> Path:
+        """Voxel scores of one participant from word rate, envelope and position alone; a table by region beside it."""
+        return self.results / "nuisance" / f"{participant}.h5"
 
     def low_level_file(self, participant: str, run: Run) -> Path:
         """Alignment of one participant with one model without low-level features; a table by region beside it."""

@@ -32,7 +32,7 @@ class StoryTargets:
     audio : (samples,) float32
         Mono, 16 kHz.
     times : (TRs,) float
-        When each TR was acquired, in seconds after the audio's start.
+        When the clip of each TR ends, in seconds after the audio's start.
     targets : (TRs, targets) float32, or tuple of such
         Of one participant, or of several in a tuple, which is empty in stimulus-tuning.
     """

@@ -69,6 +69,8 @@ def models(study):
 def table(study, models):
     for participant, run in study.alignments():
         steps.aligned(study, participant, run)
+    for participant in study.participants:
+        steps.baseline(study, participant)
     for run in study.tuned_runs():
         add_scores(study, run)
     return tables.gather(study)
@@ -225,7 +227,7 @@ def planted_rows(study, monkeypatch, p_of):
     def within(study, dataset, participant, backbone, condition, roi, against, other=None):
         row = {"backbone": backbone, "condition": condition, "reference": against, "roi": roi, "n_voxels": 1}
         row |= {"participant": participant, "n_participants": 1, "difference": p_of(condition, against), "p": 0.5}
-        return row | {"test": "", "low": 0, "high": 0, "low_blocks": 0, "high_blocks": 0, "block_values": []}
+        return row | {"test": "", "low": 0, "high": 0, "low_blocks": 0, "high_blocks": 0, "tr_values": []}
 
     monkeypatch.setattr(compare, "within_participant", within)
     monkeypatch.setattr(compare.stats, "signed_rank_p", lambda differences: differences[0])
@@ -248,7 +250,7 @@ def test_tests_against_chance_and_variants_do_not_help_a_star(study, monkeypatch
     assert over.loc[("brain-tuned", "chance"), "q"].to_numpy() == pytest.approx(0.0078)
     assert set(over.index[over["star"]].get_level_values(0)) == {"multi-rank-1"}
     families = statistics.groupby("family")["participant"].nunique()
-    assert (families == 1).all() and len(families) == 9 * 2 * 2
+    assert (families == 1).all() and len(families) == 9 * 3 * 2
 
 
 def test_figure_says_which_test_is_behind_its_stars(study, monkeypatch):

@@ -53,6 +53,7 @@ def test_defaults_are_those_of_the_paper(load):
     study = load()
     tuning, encoding, features = study.tuning, study.encoding, study.features
     assert (study.dataset.tr, tuning.clip_seconds, tuning.batch_size, tuning.epochs) == (2.0045, 10, 128, 30)
+    assert (study.dataset.sound_starts, study.dataset.row_offset, tuning.clip_ends) == (None, 0.5, 1.0)
     assert (tuning.trunk_learning_rate, tuning.head_learning_rate, tuning.warmup_fraction) == (5e-5, 1e-4, 0.1)
     assert (features.window_seconds, features.hop_seconds) == (16, 0.1)
     assert (encoding.delays, encoding.n_alphas, encoding.log10_alpha_min, encoding.log10_alpha_max) == (
@@ -321,6 +322,7 @@ def test_stories_that_one_of_several_participants_lacks_tune_no_joint_model(load
         ({"tuned_together": ["P1", "P9"]}, "unknown participant 'P9' in `tuned_together`"),
         ({"backbones.base.teacher": None}, "backbone 'base' has no `teacher`"),
         ({"variants.lm-tuned": {"condition": "lm-tuned"}}, "has the name of a condition"),
+        ({"variants.nuisance": {"condition": "lm-tuned"}}, "has the name of a condition or reference"),
         ({"variants.rank-2.tuning": {"lora_rnk": 2}}, "unknown key 'lora_rnk' in `variants`; did you mean 'lora_rank'"),
         ({"joint_tuning": {"lora_alfa": 2}}, "unknown key 'lora_alfa' in `joint_tuning`"),
         ({"variants.rank-2.tuning": {"lora_rank": 0}}, "variant 'rank-2': key `lora_rank`: found 0"),
@@ -348,11 +350,22 @@ def test_controls_that_cannot_be_are_refused(load, changes, words):
         ({"low_level.stories": ["aa"]}, "unknown story 'aa' in `low_level: stories` among those of `stories: train`"),
         ({"dataset.row_offset": -0.1}, "key `row_offset` in `dataset`: found -0.1"),
         ({"dataset.row_offset": 1.5}, "key `row_offset` in `dataset`: found 1.5"),
-        ({"dataset.kind": "alice", "dataset.row_offset": 0.5}, "found `row_offset` in `dataset`, expected none with"),
+        ({"dataset.kind": "alice", "dataset.row_offset": 0.0}, "found `row_offset` in `dataset`, expected none with"),
         (
-            {"dataset.simulation": {}, "dataset.sound_starts": 8.0},
-            "`sound_starts` in `dataset`, expected none with sim",
+            {"dataset.kind": "my:Own", "dataset.sound_starts": 8.0},
+            "found `sound_starts` in `dataset`, expected none with",
         ),
+        ({"dataset.kind": "alice", "dataset.tr": {"P1": 2.0}}, "found a `tr` for each participant in `dataset`"),
+        ({"dataset.tr": {"P1": 2.0, "P2": 1.5}}, "found no `tr` of P3 in `dataset`, expected a number of seconds"),
+        ({"dataset.tr": {"P1": 2.0, "P2": 1.5, "P4": 2.0}}, "unknown participant 'P4' in `tr`; did you mean"),
+        ({"dataset.tr": {"P1": 2.0, "P2": 1.5, "P3": 0}}, "key `P3` in `dataset.tr`: found 0"),
+        ({"dataset.tr": {"P1": "2"}}, "key `P1` in `dataset.tr`: found '2'"),
+        ({"dataset.tr": [2.0]}, "key `tr` in `dataset`: found [2.0]"),
+        ({"dataset.sound_starts": {"P1": 9.0, "zz": 9.0}}, "unknown name 'zz' in `sound_starts`"),
+        ({"dataset.sound_starts": {"P1": {"a": 9.0, "P9": 1.0}}}, "unknown name 'P9' in `sound_starts`"),
+        ({"dataset.sound_starts": {"P1": {"a": -1.0}}}, "key `a` in `dataset.sound_starts.P1`: found -1"),
+        ({"dataset.sound_starts": -1}, "key `sound_starts` in `dataset`: found -1"),
+        ({"tuning.clip_ends": 1.5}, "key `clip_ends` in `tuning`: found 1.5"),
     ],
 )
 def test_values_that_would_give_wrong_numbers_or_none_are_refused(load, changes, words):
