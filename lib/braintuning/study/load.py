@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from braintuning.errors import InputError, nearest
 from braintuning.results import REPOSITORY
-from braintuning.study.settings import explain
+from braintuning.study.messages import explain
 from braintuning.study.study import Study
 
 STUDIES = REPOSITORY / "data" / "studies"

@@ -4,12 +4,11 @@ Every default that the paper fixes is the paper's value, so a study file states 
 """
 
 from collections.abc import Mapping
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from braintuning.errors import InputError, nearest
+from braintuning.errors import InputError
 
 Condition = Literal[
     "pretrained",
@@ -289,24 +288,3 @@ def names_in(value: float | Mapping | None) -> list[str]:
     if not isinstance(value, Mapping):
         return []
     return [*value, *(name for inner in value.values() for name in names_in(inner))]
-
-
-def explain(error: ValidationError, whole: type[Section]) -> str:
-    """The first thing that is wrong with a section: its key, what was found, and what was expected."""
-    problem = error.errors()[0]
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
-    *parents, key = (str(part) for part in problem["loc"] if part not in (NUMBER, BY_NAME))
-    where = f" in `{'.'.join(parents)}`" if parents else ""
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key `{key}`{where}{nearest(key, _keys(parents, whole))}"
-    found = "" if problem["type"] == "missing" else f": found {problem['input']!r}"
-    return f"key `{key}`{where}{found}: {problem['msg']}"
-
-
-def _keys(parents: list[str], kind: Any) -> Mapping[str, Any]:  # noqa: ANN401
-    """The valid keys of the section that lies under these keys."""
-    for parent in parents:
-        kind = get_args(kind)[1] if get_origin(kind) is Mapping else kind.model_fields[parent].annotation
-        kind = get_args(kind)[0] if get_origin(kind) is UnionType else kind
-    return kind.model_fields

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Self, get_args
@@ -12,26 +11,14 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from braintuning.errors import InputError, nearest
 from braintuning.results import REPOSITORY, fingerprint
 from braintuning.study import settings as sections
-from braintuning.study.settings import Changes, Condition, FolderName, Section, Stories, Tuning, explain
+from braintuning.study.messages import explain
+from braintuning.study.run import Run
+from braintuning.study.settings import Changes, Condition, FolderName, Section, Stories, Tuning
 
 TUNED_ON_ONE = ("brain-tuned", "random-brain-tuned", "brain-misaligned")
 """Conditions with a model for each participant; of the others a backbone has one model for all."""
 JOINT_TUNING: Changes = {"lora_rank": 8, "trunk_learning_rate": 1e-4}
 """`joint_tuning` where a study does not say otherwise: that of the authors' multi-participant code."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One model: a backbone in a condition of the study, and the participant it was tuned on where there is one."""
-
-    backbone: str
-    condition: str
-    participant: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Folder-safe name."""
-        return "_".join(part for part in (self.backbone, self.condition, self.participant) if part)
 
 
 class Study(Section):

@@ -142,16 +142,10 @@ def brain_tune(
     while _goes_on(history, settings, aim):
         epoch, trained = len(history), None
         if epoch:
-            losses = CheckedLosses(model, load, f"epoch {epoch}, step")
             order = [samples[i] for i in generator(settings.seed, "epoch", epoch - 1).permutation(len(samples))]
-            model.train()
+            losses = CheckedLosses(model, load, f"epoch {epoch}, step")
             with _seeded(settings, device, "draws", epoch - 1):
-                for batch, (inputs, targets) in ahead(BatchSampler(order, settings.batch_size, drop_last=False), load):
-                    for participant in range(len(targets)):
-                        losses.add(gradient(model, inputs, targets[participant], at_once), batch, participant)
-                        optimiser.step()
-                        schedule.step()
-            trained = losses.mean()
+                trained = one_epoch(model, order, load, losses, optimiser, schedule, settings.batch_size, at_once)
         fits = n_participants and (not epoch or settings.head_start == "ridge" or aim == "remove")
         fitted = fit_head(model, samples, load, held_out, load_validation) if fits else None
         if fitted and (aim == "remove" or (not epoch and settings.head_start == "ridge")):
@@ -170,6 +164,26 @@ def brain_tune(
     if components:
         model.head = components.head_of_voxels(model.head)
     return model.eval(), history
+
+
+def one_epoch(
+    model: Model,
+    order: Samples,
+    load: Load,
+    losses: CheckedLosses,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    batch_size: int,
+    at_once: int,
+) -> float:
+    """Go once through all samples, a step for each batch and participant; the mean loss."""
+    model.train()
+    for batch, (inputs, targets) in ahead(BatchSampler(order, batch_size, drop_last=False), load):
+        for participant in range(len(targets)):
+            losses.add(gradient(model, inputs, targets[participant], at_once), batch, participant)
+            optimiser.step()
+            schedule.step()
+    return losses.mean()
 
 
 def joined_processes(device: str) -> PartialState:
