@@ -113,9 +113,8 @@ def brain_tune(
     """
     processes = joined_processes(device)
     n_participants, n_targets = check_stories(train, validation)
-    components = None
-    if n_participants and settings.targets == "components":
-        components = find_components(train, validation, settings)
+    components = n_participants and settings.targets == "components" and find_components(train, validation, settings)
+    if components:
         train, validation = components.scores_of(train), components.scores_of(validation)
         n_targets = len(components.maps)
     if settings.lora_rank:
@@ -123,8 +122,7 @@ def brain_tune(
     model: Model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings)
     model.to(device)
     if aim == "remove":
-        model.forgets = True
-        model.head.requires_grad_(False)
+        model.forget()
     samples, held_out = samples_of(train, settings), samples_of(validation, settings)
     n_steps = max(n_participants, 1) * math.ceil(len(samples) / settings.batch_size)
     optimiser, schedule = make_optimiser(model, settings, settings.epochs * n_steps)

@@ -103,14 +103,7 @@ class TunedModel(torch.nn.Module):
     n_targets : int
     settings : study.settings.Tuning
         Its loss and pooling, and the weight of the distance from the encoder's states as they are now.
-
-    Attributes
-    ----------
-    forgets : bool
-        Whether the encoder learns to leave the head, which stays as it is, nothing but the mean to predict.
     """
-
-    forgets = False
 
     def __init__(self, encoder: SpeechEncoder, n_targets: int, settings: Tuning | None = None) -> None:
         super().__init__()
@@ -118,9 +111,15 @@ class TunedModel(torch.nn.Module):
         self.encoder, self.head = encoder, torch.nn.Linear(encoder.dim, n_targets)
         self.pooling = Pooling(settings.pooling, settings.clip_seconds, encoder.frame_seconds)
         self._loss, self._keep_weight = LOSSES[settings.loss], settings.keep_weight
+        self._forgets = False
         self._untuned = (copy.deepcopy(encoder).eval(),) if settings.keep_weight else ()
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
+
+    def forget(self) -> None:
+        """From now on the loss is that of leaving a head, which stays as it is, nothing but the mean to predict."""
+        self._forgets = True
+        self.head.requires_grad_(False)
 
     def forward(self, inputs: torch.Tensor | Front) -> torch.Tensor:
         """Predicted responses, (volumes, targets) float32, to clips, (clips, samples) float32, or to their `Front`.
@@ -146,7 +145,7 @@ class TunedModel(torch.nn.Module):
         with autocast(self.head.weight.device.type):
             front = inputs if isinstance(inputs, Front) else self.front(inputs)
             states = self._states(self.encoder, front)
-            wanted = torch.zeros_like(known(targets)) if self.forgets else known(targets)
+            wanted = torch.zeros_like(known(targets)) if self._forgets else known(targets)
             loss = self._loss(self.head(self.pooling(states, front.ends)).float(), wanted)
             if self._keep_weight and self.training:
                 loss = loss + self._keep_weight * self._distance(states, front)
