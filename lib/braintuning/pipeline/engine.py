@@ -82,14 +82,12 @@ def run_workflow(
     Raises
     ------
     InputError
-        Another run of the study is going on, or the path of its results or figures has a brace, which Snakemake takes
-        for a wildcard.
+        Another run of the study is going on, or the path of its results, figures or of the cache has a brace, which
+        Snakemake and pycortex take for the name of something.
     """
-    for folder in (study.results, study.figures_folder):
+    for folder in (study.results, study.figures_folder, CACHE):
         if {"{", "}"} & set(str(folder)):
-            raise InputError(
-                f"{folder}: found a brace in the path of results, expected none, since Snakemake reads them"
-            )
+            raise InputError(f"{folder}: found a brace in this path, expected none, which Snakemake and pycortex read")
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
     command += ["--cores", cores or os.cpu_count(), "--resources", f"gpu={gpu_jobs}", f"mem_mb={memory_mb()}"]
     command += ["--logger", "braintuning", "--nolock", "--keep-going", "--rerun-incomplete"]

@@ -53,6 +53,9 @@ def test_a_brace_in_the_path_of_results_is_refused(study, commands, tmp_path, mo
     monkeypatch.setenv(variable, str(tmp_path / "a{b}"))
     refused(lambda: run_workflow(study), tmp_path / "a{b}" / "tiny", "brace", "expected none")
     assert commands.given == [] and not (tmp_path / "a{b}").exists()
+    monkeypatch.delenv(variable)
+    monkeypatch.setattr(engine, "CACHE", tmp_path / "c{d}")
+    refused(lambda: run_workflow(study), tmp_path / "c{d}", "brace", "expected none")
 
 
 def test_within_a_job_nothing_is_asked_for(study, commands, monkeypatch):
