@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
-from braintuning.datasets.textgrid import Interval
+from braintuning.datasets.labels import read_phones, read_words, without_stress
+from braintuning.datasets.textgrid import Interval, read_tier
+from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.errors import InputError, MissingTier
 from braintuning.lowlevel import acoustic as lowlevel
 from braintuning.lowlevel.features import (
@@ -12,7 +14,8 @@ from braintuning.lowlevel.features import (
     phones_of,
 )
 from braintuning.lowlevel.ngrams import RARE, ngrams, ngrams_by_tr, textual_by_tr, vocabulary
-from braintuning.lowlevel.phones import FEATURES, without_stress
+from braintuning.lowlevel.phones import FEATURES, articulation
+from braintuning.tuning.controls import text_states
 from tiny import listening, refused
 
 TR = 2.0
@@ -168,3 +171,48 @@ def test_a_story_without_phones_and_an_unknown_phone_are_named(phones, words):
 
 def test_an_unknown_kind_is_named():
     refused(lambda: low_level_features(OneVoice(), {"a": TIMES}, ["a"], ["quadphones"]), "quadphones", "diphones")
+
+
+class Spoken(OneVoice):
+    """A story whose words and phones are those of a TextGrid."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def words(self, story):
+        return read_words(self.path)
+
+    def phones(self, story):
+        return read_phones(self.path)
+
+
+def test_however_the_words_of_a_story_are_written_all_that_uses_them_finds_the_same(tmp_path):
+    written = {
+        "plain": ["she", "didn't", "see", "the", "well-known", "lighthouse", "our", "home"],
+        "untidy": ["“SHE", "Didn’t,", "see--", "'THE'", "(well-known", "LIGHTHOUSE!”", "our(2)", '"HOME".'],
+    }
+    found = []
+    for name, labels in written.items():
+        spoken = [Interval(label, n, n + 0.8) for n, label in enumerate([*labels, "{LS)", "(br", "--", "sp"])]
+        write_textgrid(tmp_path / name, {"Words": spoken}, 14)
+        story = Spoken(tmp_path / name)
+        words, (phones, source) = story.words("a"), phones_of(story, "a")
+        assert source == FROM_DICTIONARY and [word.original for word in words] == labels
+        of_text_model = text_states("glove-6b-50d", words, TIMES, TR)
+        found.append((words, phones, of_text_model.tolist(), textual_counts(words, phones, TIMES, TR).tolist()))
+    assert found[0] == found[1]
+
+
+def test_features_of_real_stories_with_phones_outside_the_39(shared):
+    root = shared / "data/ds003020/TextGrids"
+    for name, outside in (("odetostepfather", 1), ("wheretheressmoke", 1)):
+        story = Spoken(root / f"{name}.TextGrid")
+        times = np.arange(TR, story.words("")[-1].end + 2 * TR, TR)
+        found = low_level_features(story, {name: times}, [name], ["articulation", "diphones", "textual"])
+        labelled = len(read_tier(story.path, "phone"))
+        assert found["articulation"][name][:, FEATURES.index("voiced")].sum() == sum(
+            articulation(phone.label)[FEATURES.index("voiced")] for phone in story.phones("")
+        )
+        assert found["textual"][name][:, 1].sum() == labelled - outside
+        assert found["textual"][name][:, 2].sum() == len(read_tier(story.path, "word"))
+        assert found["diphones"][name].sum() == len(ngrams(story.phones(""), 2))
