@@ -84,9 +84,8 @@ def loss_in_words(history: list[dict], condition: str) -> str:
     """What tuning made of the validation loss, and whose weights were kept; `history` as `brain_tune` gives it."""
     untuned, *tuned = [row["validation_loss"] for row in history]
     best = min(tuned)
-    before = "the untuned model's objective" if condition == "stimulus-tuned" else "predicting the mean"
-    found = f"{best:.5g} at epoch {1 + tuned.index(best)} of {len(tuned)}, {best / untuned:.2%} of the {untuned:.5g} "
-    found += f"of {before}"
+    before = "the untuned model" if condition == "stimulus-tuned" else "predicting the mean"
+    found = f"{best:.5g} at epoch {1 + tuned.index(best)} of {len(tuned)}, {best / untuned:.2%} of that of {before}"
     if learnt(history):
         return found
     kept = "that epoch's, as those of a control" if condition in UNPREDICTABLE else "the untuned model's"
