@@ -85,11 +85,10 @@ def loss_in_words(history: list[dict], condition: str) -> str:
     untuned, *tuned = compared(history)
     aim, mean = aim_of(condition), history[0]["mean_loss"]
     best = max(tuned) if aim == "remove" else min(tuned)
-    before = "the untuned model's objective" if condition == "stimulus-tuned" else "predicting the mean"
+    before = "the untuned model" if condition == "stimulus-tuned" else "predicting the mean"
     if untuned == history[0]["fitted_loss"]:
-        before = f"a ridge head on the untuned model, itself {untuned / mean:.2%} of predicting the mean"
-    found = f"{best:.5g} at epoch {1 + tuned.index(best)} of {len(tuned)}, {best / untuned:.2%} of the {untuned:.5g} "
-    found += f"of {before}"
+        before = f"a ridge head on the untuned model, itself {untuned / mean:.2%} of that of predicting the mean"
+    found = f"{best:.5g} at epoch {1 + tuned.index(best)} of {len(tuned)}, {best / untuned:.2%} of that of {before}"
     if aim == "remove" or learnt(history):
         return found
     kept = "that epoch's, as those of a control" if aim == "control" else "the untuned model's"

@@ -199,7 +199,7 @@ def test_however_the_words_of_a_story_are_written_all_that_uses_them_finds_the_s
         words, (phones, source) = story.words("a"), phones_of(story, "a")
         assert source == FROM_DICTIONARY and [word.original for word in words] == labels
         of_text_model = text_states("glove-6b-50d", words, TIMES, TR)
-        found.append((words, phones, of_text_model.tolist(), textual_counts(words, phones, TIMES, TR).tolist()))
+        found.append((words, phones, of_text_model.tolist(), textual_by_tr(words, phones, TIMES, TR).tolist()))
     assert found[0] == found[1]
 
 
