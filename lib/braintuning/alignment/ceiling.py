@@ -1,11 +1,15 @@
 """Noise ceilings: the correlation that a perfect model would reach."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from braintuning.alignment.encoding import correlation, moments
 from braintuning.alignment.stats import false_discovery_q
 from braintuning.errors import InputError
+from braintuning.study.settings import Encoding
 
+FALSE_DISCOVERIES = 0.05
 N_NULL = 20
 """Draws of the null distribution of ceilings, each of every voxel."""
 
@@ -66,16 +70,20 @@ def ceiling_q(ceiling: np.ndarray, null: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(ceiling), false_discovery_q(_ceiling_p(ceiling, null)), np.nan)
 
 
-def noise_let_through(ceiling: np.ndarray, null: np.ndarray, used: np.ndarray) -> float:
-    """Voxels of pure noise expected among those used, (voxels,) bool, that were chosen by a threshold of the ceiling.
+def noise_above(ceiling: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """Voxels of pure noise expected above ceilings of 0, .01, ... 1; (101,) float64.
 
-    The number of null voxels (Storey 2002: twice those with p above .5) times the share of `null` above the lowest
-    ceiling in use.
+    The number of null voxels (Storey 2002: twice those with p above .5) times the share of `null` that is above.
     """
-    if not used.any():
-        return 0.0
     n_null = min(2 * int((_ceiling_p(ceiling, null) > 0.5).sum()), len(ceiling))
-    return float(n_null * (null >= ceiling[used].min()).mean())
+    return np.array([n_null * (null > threshold / 100).mean() for threshold in range(101)])
+
+
+def voxels_in_use(measured: Mapping[str, np.ndarray], settings: Encoding) -> np.ndarray:
+    """Voxels that are tuned to and scored, (voxels,) bool; `measured` holds `ceiling` and `q`, see `ceiling_q`."""
+    if settings.mask_by == "ceiling":
+        return np.nan_to_num(measured["ceiling"]) > settings.ceiling_threshold
+    return np.nan_to_num(measured["q"], nan=1.0) < FALSE_DISCOVERIES
 
 
 def _ceiling_p(ceiling: np.ndarray, null: np.ndarray) -> np.ndarray:

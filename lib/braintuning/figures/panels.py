@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from braintuning.alignment.ceiling import FALSE_DISCOVERIES
 from braintuning.cortex.figure import Panel, participants_figure
 from braintuning.datasets.base import Dataset
 from braintuning.figures import style
@@ -22,7 +23,7 @@ from braintuning.figures.tables import (
     shown_conditions,
 )
 from braintuning.pipeline import recipes
-from braintuning.results import provenance_columns, provenance_of
+from braintuning.results import load_arrays, provenance_columns, provenance_of
 from braintuning.study import Study
 
 YLABEL = "alignment (r / ceiling)"
@@ -38,20 +39,24 @@ def gather_ceilings(study: Study, dataset: Dataset) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        participant, story, repeats, n_voxels, n_above, threshold, published, median, highest (of voxels with measurable
-        signal power), and provenance.
+        participant, story, repeats, n_voxels, n_above, threshold, n_noise (voxels of pure noise expected among those
+        above), n_repeating (voxels found to repeat at a false discovery rate of .05), published, median, highest (of
+        voxels with measurable signal power), and provenance.
     """
     rows = []
     for participant in study.participants:
-        ceiling, made = noise_ceiling_of(study, participant), provenance_of(study.ceiling_file(participant))
+        arrays, made = load_arrays(study.ceiling_file(participant)), provenance_of(study.ceiling_file(participant))
+        ceiling, threshold = arrays["ceiling"], study.encoding.ceiling_threshold
         rows.append(
             {
                 "participant": participant,
                 "story": made["recipe"]["story"],
                 "repeats": dataset.n_repeats(participant, made["recipe"]["story"]),
                 "n_voxels": len(ceiling),
-                "n_above": int((ceiling > study.encoding.ceiling_threshold).sum()),
-                "threshold": study.encoding.ceiling_threshold,
+                "n_above": int((ceiling > threshold).sum()),
+                "threshold": threshold,
+                "n_noise": round(float(arrays["noise"][round(100 * threshold)]), 1),
+                "n_repeating": int((arrays["q"] < FALSE_DISCOVERIES).sum()),
                 "published": study.figures.published_counts.get(participant),
                 "median": np.nanmedian(ceiling),
                 "highest": np.nanmax(ceiling),
@@ -73,7 +78,8 @@ def ceilings(study: Study, table: pd.DataFrame, dataset: Dataset, note: str) -> 
 
 def _caption(row: pd.Series) -> str:
     published = "" if pd.isna(row["published"]) else f" (authors: {row['published']:,})"
-    return f"{row['participant']}: {row['n_above']:,} of {row['n_voxels']:,} above {row['threshold']:g}{published}"
+    counts = f"{row['n_above']:,} of {row['n_voxels']:,} above {row['threshold']:g}{published}"
+    return f"{row['participant']}: {counts}, {row['n_noise']:,.0f} by chance; {row['n_repeating']:,} at q < .05"
 
 
 def base_and_large(study: Study, table: pd.DataFrame, note: str) -> Figure:

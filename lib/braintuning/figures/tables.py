@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from braintuning.alignment.ceiling import voxels_in_use
 from braintuning.cortex.colours import Reliability, group_average
 from braintuning.cortex.figure import cortex_figure
 from braintuning.datasets.base import Dataset
@@ -151,8 +152,8 @@ def noise_ceiling_of(study: Study, participant: str) -> np.ndarray:
 
 
 def used_voxels(study: Study, participant: str) -> np.ndarray:
-    """Whether each voxel's noise ceiling is above the study's threshold; (voxels,) bool."""
-    return np.nan_to_num(noise_ceiling_of(study, participant)) > study.encoding.ceiling_threshold
+    """Whether each voxel is tuned to and scored, see `voxels_in_use`; (voxels,) bool."""
+    return voxels_in_use(load_arrays(study.ceiling_file(participant)), study.encoding)
 
 
 def on_the_map(study: Study, dataset: Dataset) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ def ceiling(study: Study, participant: str) -> Recipe:
     story = getattr(stories, study.encoding.mask_from)[0]
     skipped = study.encoding.test_skip_rows if story in study.stories.test else 0
     stored = {"participant": participant, "story": story, "skip_rows": skipped, "stories": stories.all}
+    stored["seed"] = study.encoding.seed
     return Recipe({"stage": "ceiling", **stored}, _of_dataset(study, FILES))
 
 
@@ -73,7 +74,8 @@ def tune(study: Study, run: Run) -> Recipe:
         "aim": aim_of(base),
     }
     by_voxels = study.tuned_on(run) or (base in DISTILLED and study.controls.n_targets is None)
-    head = [study.encoding.ceiling_threshold, study.tuned_on(run) or study.participants[0]] if by_voxels else None
+    mask = [study.encoding.ceiling_threshold, study.encoding.mask_by]
+    head = [mask, study.tuned_on(run) or study.participants[0]] if by_voxels else None
     times = _of_dataset(study, FILES + CLIPS, study.tuned_on(run) or study.participants)
     return Recipe({"stage": "tune", **stored}, {**times, "head": head})
 

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from braintuning import timing
+from braintuning.alignment.ceiling import voxels_in_use
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import precision
 from braintuning.backbone.weights import weights_fingerprint
@@ -125,14 +126,13 @@ def features_of(study: Study, dataset: Dataset, run: Run, participant: str) -> d
 
 
 def used_voxels(study: Study, participant: str) -> np.ndarray:
-    """Whether each voxel's noise ceiling is above the study's threshold; (voxels,) bool."""
-    recipe_of(study.ceiling_file(participant))
-    ceiling = load_arrays(study.ceiling_file(participant))["ceiling"]
-    used = np.nan_to_num(ceiling) > study.encoding.ceiling_threshold
+    """Whether each voxel is tuned to and scored, see `voxels_in_use`; (voxels,) bool, some of them True."""
+    path, settings = study.ceiling_file(participant), study.encoding
+    recipe_of(path)
+    used = voxels_in_use(load_arrays(path), settings)
     if not used.any():
-        raise InputError(
-            f"{study.ceiling_file(participant)}: no voxel has a noise ceiling above {study.encoding.ceiling_threshold}"
-        )
+        rule = f"above {settings.ceiling_threshold}" if settings.mask_by == "ceiling" else "that repeats"
+        raise InputError(f"{path}: no voxel has a noise ceiling {rule}, expected some")
     return used
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from braintuning.alignment.ceiling import voxels_in_use
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets import Dataset, open_dataset
@@ -140,10 +141,12 @@ def _shared_head(study: Study, run: Run, dataset: Dataset) -> CommonCortex:
     for participant in participants:
         recipe_of(study.ceiling_file(participant))
     measured = {participant: load_arrays(study.ceiling_file(participant)) for participant in participants}
+    by_ceiling = study.encoding.mask_by == "ceiling"
+    in_use = {p: voxels_in_use(arrays, study.encoding) for p, arrays in measured.items()}
     return common_cortex(
         {participant: dataset.cortex(participant) for participant in participants},
-        {participant: arrays["ceiling"] for participant, arrays in measured.items()},
-        study.encoding.ceiling_threshold,
+        {p: arrays["ceiling"] if by_ceiling else np.where(in_use[p], 1.0, 0.0) for p, arrays in measured.items()},
+        study.encoding.ceiling_threshold if by_ceiling else 0.5,
         {participant: arrays["broken"] for participant, arrays in measured.items()},
     )
 

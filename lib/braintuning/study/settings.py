@@ -207,7 +207,11 @@ class Features(Section):
 
 
 class Encoding(Section):
-    """Ridge regression from features to responses, and the noise ceiling that its score is divided by."""
+    """Ridge regression from features to responses, and the noise ceiling that its score is divided by.
+
+    Voxels are used whose ceiling is above `ceiling_threshold`, or in which the hypothesis that nothing repeats is
+    rejected at a false discovery rate of .05 (`mask_by`).
+    """
 
     delays: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1, 2, 3, 4)
     log10_alpha_min: float = 1.0
@@ -219,6 +223,7 @@ class Encoding(Section):
     test_skip_rows: Annotated[int, Field(ge=0)] = 40
     ceiling_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.4
     mask_from: Literal["test", "validation"] = "test"
+    mask_by: Literal["ceiling", "false discovery rate"] = "ceiling"
     permutation_block_rows: Count = 10
     permutations: Count = 1000
     folds: Annotated[int, Field(ge=2)] | None = None

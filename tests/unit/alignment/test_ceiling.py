@@ -4,8 +4,8 @@ from braintuning.alignment.ceiling import (
     ceiling_q,
     group_mean_ceiling,
     leave_one_out_correlation,
+    noise_above,
     noise_ceiling,
-    noise_let_through,
     null_ceilings,
 )
 from braintuning.errors import InputError
@@ -81,8 +81,9 @@ def test_noise_let_through_by_a_threshold_is_counted():
     used = np.nan_to_num(ceiling) > 0.4
     expected = used[300:].sum()
     assert expected > 50
-    assert noise_let_through(ceiling, null, used) == pytest.approx(expected, rel=0.3)
-    assert noise_let_through(ceiling, null, np.zeros(1500, bool)) == 0
+    expected_above = noise_above(ceiling, null)
+    assert expected_above[40] == pytest.approx(expected, rel=0.3)
+    assert expected_above[100] == 0 and (np.diff(expected_above) <= 0).all()
 
 
 def test_the_null_holds_nothing_of_a_slow_signal():

@@ -59,6 +59,7 @@ CHANGES = {
     "features.step_seconds": 0.3,
     "features.batch_size": 5,
     "encoding.delays": [1, 2, 3],
+    "encoding.mask_by": "false discovery rate",
     "encoding.log10_alpha_min": 0.5,
     "encoding.log10_alpha_max": 3.5,
     "encoding.n_alphas": 4,
