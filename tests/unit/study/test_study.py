@@ -366,6 +366,12 @@ def test_controls_that_cannot_be_are_refused(load, changes, words):
         ({"dataset.sound_starts": {"P1": {"a": -1.0}}}, "key `a` in `dataset.sound_starts.P1`: found -1"),
         ({"dataset.sound_starts": -1}, "key `sound_starts` in `dataset`: found -1"),
         ({"tuning.clip_ends": 1.5}, "key `clip_ends` in `tuning`: found 1.5"),
+        ({"tuning.clip_step_rows": 0}, "key `clip_step_rows` in `tuning`: found 0"),
+        ({"dataset.simulation": {"words": 9, "textgrids": "ds003020"}}, "found `words` beside `textgrids`"),
+        (
+            {"dataset.simulation": {"points_per_hemisphere": 99}},
+            "key `points_per_hemisphere` in `dataset.simulation`: found 99",
+        ),
     ],
 )
 def test_values_that_would_give_wrong_numbers_or_none_are_refused(load, changes, words):
@@ -376,3 +382,15 @@ def test_values_that_would_give_wrong_numbers_or_none_are_refused(load, changes,
 
 def test_two_test_stories_go_with_a_ceiling_from_another_story(load):
     assert load({"stories.test": ["d", "e"], "encoding.mask_from": "validation"}).stories.test == ("d", "e")
+
+
+def test_the_paper_in_small_reads_and_scores_as_the_paper_does():
+    small, paper = load_study("paper-small"), load_study("paper")
+    assert small.encoding == paper.encoding
+    for key in ("tr", "row_offset", "unstored_volumes", "sound_starts"):
+        assert getattr(small.dataset, key) == getattr(paper.dataset, key)
+    for key in ("clip_seconds", "clip_ends", "warmup_fraction", "weight_decay"):
+        assert getattr(small.tuning, key) == getattr(paper.tuning, key)
+    assert small.low_level.features == paper.low_level.features
+    assert small.features.window_seconds == paper.features.window_seconds
+    assert set(small.stories.all) <= set(paper.stories.all) and small.stories.test == paper.stories.test
