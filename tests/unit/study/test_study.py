@@ -366,7 +366,6 @@ def test_controls_that_cannot_be_are_refused(load, changes, words):
         ({"dataset.sound_starts": {"P1": {"a": -1.0}}}, "key `a` in `dataset.sound_starts.P1`: found -1"),
         ({"dataset.sound_starts": -1}, "key `sound_starts` in `dataset`: found -1"),
         ({"tuning.clip_ends": 1.5}, "key `clip_ends` in `tuning`: found 1.5"),
-        ({"tuning.clip_step_rows": 0}, "key `clip_step_rows` in `tuning`: found 0"),
         ({"dataset.simulation": {"words": 9, "textgrids": "ds003020"}}, "found `words` beside `textgrids`"),
         (
             {"dataset.simulation": {"points_per_hemisphere": 99}},
