@@ -32,7 +32,7 @@ CONDITION_LOOKS = {
     "pretrained": Look("#b0b0b0", "", "o"),
     "brain-tuned": Look("#d55e00", "", "s"),
     "random-brain-tuned": Look("#56b4e9", "/////", "^"),
-    "brain-misaligned": Look("#882255", "++++", "h"),
+    "brain-misaligned": Look("#661100", "++++", "h"),
     "bigslm-tuned": Look("#009e73", "xxxxx", "D"),
     "lm-tuned": Look("#cc79a7", "\\\\\\\\\\", "v"),
     "stimulus-tuned": Look("#f0e442", ".....", "P"),
