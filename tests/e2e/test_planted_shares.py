@@ -36,6 +36,9 @@ NEARER |= {"attention": 0.5}
 TOLERANCE = 0.2
 """On a region's share over listeners and seeds; the coarse cortex has one to three voxels of A1 a listener."""
 
+BY_OVERFITTING = 0.1
+"""What sound beside a model that holds it may cost in squared correlation: of the order of .05 without drift, too."""
+
 
 def content(root):
     return {
@@ -113,4 +116,4 @@ def test_with_every_seed_primary_auditory_cortex_is_mostly_low_level_and_late_la
         primary, late = (one.xs(region, level="roi") for region in ("primary_auditory", "late_language"))
         assert semantic_share(primary) < 0.5 < semantic_share(late)
         assert primary["r_percent"].mean() > late["r_percent"].mean()
-        assert abs(late["unique_lowlevel"].mean()) < 0.05
+        assert -BY_OVERFITTING < late["unique_lowlevel"].mean() < 0.05

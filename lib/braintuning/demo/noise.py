@@ -62,17 +62,14 @@ def autoregressive_noise(n_trs: int, n_columns: int, rng: np.random.Generator) -
 
 
 def drift(n_trs: int, tr: float, n_columns: int, rng: np.random.Generator) -> np.ndarray:
-    """Sums of cosines of periods above two minutes, in inverse proportion to frequency; (n_trs, n_columns) float32.
+    """Sums of cosines of periods above two minutes, none stronger than others; (n_trs, n_columns) float32.
 
-    Unit variance on average; zeros where twice the story is shorter than such a period.
+    As slow noise is after a linear trend was taken out, as from ds003020: one cosine for each half period that a story
+    holds. Unit variance on average; zeros where twice the story is shorter than such a period.
     """
-    n_cosines = int(np.ceil(2 * n_trs * tr / DRIFT_PERIOD)) - 1
-    if n_cosines < 1:
-        return np.zeros((n_trs, n_columns), np.float32)
-    order = np.arange(1, n_cosines + 1)
-    cosines = np.sqrt(2) * np.cos(np.pi * np.outer(np.arange(n_trs) + 0.5, order) / n_trs) / order
-    amplitudes = rng.standard_normal((n_cosines, n_columns), dtype=np.float32)
-    return (cosines / np.sqrt((1 / order**2).sum())).astype(np.float32) @ amplitudes
+    order = np.arange(1, int(np.ceil(2 * n_trs * tr / DRIFT_PERIOD)))
+    cosines = np.sqrt(2 / max(len(order), 1)) * np.cos(np.pi * np.outer(np.arange(n_trs) + 0.5, order) / n_trs)
+    return cosines.astype(np.float32) @ rng.standard_normal((len(order), n_columns), dtype=np.float32)
 
 
 def cortical_noise(

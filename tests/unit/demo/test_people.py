@@ -88,7 +88,7 @@ def test_drift_has_unit_variance_and_only_periods_above_two_minutes():
     hertz = np.fft.rfftfreq(600, 2.0)
     assert power[hertz >= 1 / 120].sum() < 1e-9 * power.sum()
     below = power[(hertz > 0) & (hertz < 1 / 120 - 1e-9)]
-    np.testing.assert_allclose(below[0] / below[2], 9, rtol=0.15)
+    assert len(below) == 9 and below.max() < 1.15 * below.min()
     assert not noise.drift(25, 2.0, 5, np.random.default_rng(0)).any()
 
 
