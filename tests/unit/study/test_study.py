@@ -250,6 +250,29 @@ def test_name_that_is_no_folder_name_is_refused(load, key, value):
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("shares", {"late_language": [0.5, 0.5, 0.5]}, "found `shares` of late_language that sum to 1.5 in"),
+        ("shares", {"late_langage": [0.5, 0.5, 0.0]}, "`late_langage` in `dataset.simulation.shares`|late_langage"),
+        ("shares", {"late_language": [0.5, 0.5]}, "late_language"),
+        ("response_peaks", [6.5, 4.5], "found `response_peaks` from 6.5 to 4.5 in `simulation`, expected the smaller"),
+        (
+            "response_widths",
+            [1.2, 0.9],
+            "found `response_widths` from 1.2 to 0.9 in `simulation`, expected",
+        ),
+        ("attention", 0.0, "key `attention` in `dataset.simulation`"),
+        ("drift_share", 1.0, "key `drift_share` in `dataset.simulation`"),
+        ("noise_fwhm", -6.0, "key `noise_fwhm` in `dataset.simulation`"),
+    ],
+)
+def test_listeners_that_cannot_be_are_refused(load, key, value, words):
+    with pytest.raises(InputError, match=words) as error:
+        load({"dataset.simulation": {key: value}})
+    assert "\n" not in str(error.value) and "small.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("parts", "words"),
     [
         (("tinny", "pretrained"), "unknown backbone 'tinny'; did you mean 'tiny'"),
