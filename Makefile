@@ -5,29 +5,29 @@ PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN ?= .venv/bin
 READY = $(if $(filter .venv/bin,$(BIN)),.venv/ready)
-RUN = $(if $(PRECISION),BRAINTUNING_PRECISION=$(PRECISION)) $(BIN)/python -m braintuning
+RUN = $(if $(PRECISION),BRAINTUNING_PRECISION=$(PRECISION)) "$(BIN)"/python -m braintuning
 
 .PHONY: figures viewer data test bench lab clean
 
 figures: $(READY)
-	@$(RUN) figures --study $(STUDY) --device $(DEVICE) --cores $(CORES) $(if $(ROOT),--root "$(ROOT)") $(if $(MAX_MEMORY),--max-memory $(MAX_MEMORY)) $(if $(GPU_JOBS),--gpu-jobs $(GPU_JOBS)) $(if $(DRY_RUN),--dry-run)
+	@$(RUN) figures --study "$(STUDY)" --device $(DEVICE) --cores $(CORES) $(if $(ROOT),--root "$(ROOT)") $(if $(MAX_MEMORY),--max-memory $(MAX_MEMORY)) $(if $(GPU_JOBS),--gpu-jobs $(GPU_JOBS)) $(if $(DRY_RUN),--dry-run)
 
 viewer: $(READY)
-	@$(RUN) viewer --study $(STUDY) $(if $(ROOT),--root "$(ROOT)")
+	@$(RUN) viewer --study "$(STUDY)" $(if $(ROOT),--root "$(ROOT)")
 
 data: $(READY)
-	@$(RUN) fetch --study $(STUDY) $(if $(PARTICIPANTS),--participants $(PARTICIPANTS)) $(if $(ROOT),--dest "$(ROOT)") $(if $(DRY_RUN),--dry-run)
+	@$(RUN) fetch --study "$(STUDY)" $(if $(PARTICIPANTS),--participants $(PARTICIPANTS)) $(if $(ROOT),--dest "$(ROOT)") $(if $(DRY_RUN),--dry-run)
 
 test: $(READY)
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
+	@"$(BIN)"/ruff check . && "$(BIN)"/ruff format --check .
+	@OMP_NUM_THREADS=1 "$(BIN)"/python -m pytest tests --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
 bench: $(READY)
-	@$(BIN)/python benchmarks/speed.py --device $(DEVICE)
+	@"$(BIN)"/python benchmarks/speed.py --device $(DEVICE)
 
 lab: $(READY)
-	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name "braintuning"
-	@$(BIN)/jupyter lab --notebook-dir notebooks
+	@"$(BIN)"/python -m ipykernel install --sys-prefix --name python3 --display-name "braintuning"
+	@"$(BIN)"/jupyter lab --notebook-dir notebooks
 
 clean:
 	rm -rf data/results data/cache .snakemake figures/*/notebooks figures/*/viewer figures/*/report.html

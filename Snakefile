@@ -10,11 +10,12 @@ from braintuning.pipeline.engine import INSIDE_A_JOB
 from braintuning.study import Run, load_study
 
 os.environ[INSIDE_A_JOB] = "1"
+config = {key: value[0] if isinstance(value, list) else value for key, value in config.items()}  # see engine.py
 DEVICE = config.get("device", "cpu")
 STUDY = load_study(config.get("study", "demo"), config.get("root") or None)
 GIVEN = ["--study", str(config.get("study", "demo")), "--device", DEVICE]
 GIVEN += ["--root", str(config["root"])] if config.get("root") else []
-GIVEN = " ".join(shlex.quote(word) for word in GIVEN)
+GIVEN = " ".join(shlex.quote(word) for word in GIVEN).replace("{", "{{").replace("}", "}}")
 BRAINTUNING = "python -m braintuning"
 CORES = int(config.get("cores") or workflow.cores or 1)
 GPUS = int(DEVICE == "cuda")
@@ -33,7 +34,9 @@ VIEWED = STUDY.dataset.simulation and "fig2" in STUDY.figures.notebooks
 VIEWED = VIEWED and "brain-tuned" in STUDY.conditions_of(STUDY.figure_backbone)
 
 # Beside what grows with the data, a third more than a job of the demo took at most on one thread (data/results/demo/times).
-ROWS_A_STORY, VOXELS, REPEATS = (150, 60_000, 5) if STUDY.dataset.simulation else (400, 110_000, 10)
+SIMULATION = STUDY.dataset.simulation
+ROWS_A_STORY, REPEATS = (150, 5) if SIMULATION and not SIMULATION.textgrids else (400, 10)
+VOXELS = 60_000 if SIMULATION else 110_000
 ROWS = ROWS_A_STORY * len(STUDY.stories.all)
 RESPONSES = 4 * ROWS * VOXELS // 10**6
 FRONTS = 4 * ROWS * 500 * 512 // 10**6
@@ -42,7 +45,7 @@ MEGABYTES |= {"align": 1500 + 2 * RESPONSES, "low_level": 2500 + 2 * RESPONSES, 
 SIZE = max(1, len(STUDY.stories.all) // 6)
 LAYERS = len(STUDY.low_level.layers) or 13
 MINUTES = {"tune": 10 * SIZE * STUDY.tuning.epochs // 2, "preference": 10, "probe": 15, "dataset": 5 * SIZE}
-MINUTES |= {"extract": 3 * SIZE, "align": 3 * SIZE, "low_level": 3 * SIZE * LAYERS}
+MINUTES |= {"extract": 3 * SIZE, "align": 3 * SIZE, "low_level": 5 * SIZE * LAYERS}
 
 
 def recipe_of(path):
@@ -110,6 +113,7 @@ rule all:
         [STUDY.model_folder(run) / "README.md" for run in TUNED.values()],
         [STUDY.features_file(run) for run in RUNS.values()],
         [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
+        [STUDY.nuisance_file(participant) for participant in STUDY.participants],
 
 
 rule dataset:
@@ -201,6 +205,23 @@ use rule align as align_first with:
     params:
         recipe=recipe_of(RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant, first=w.first),
+
+
+rule nuisance:
+    message: "nuisance baseline of {wildcards.participant}"
+    input: STUDY.ceiling_file("{participant}"),
+    output:
+        scores=STUDY.nuisance_file("{participant}"),
+        table=STUDY.nuisance_file("{participant}").with_suffix(".csv"),
+    benchmark: TIMES / "nuisance" / "{participant}.tsv"
+    params:
+        recipe=recipe_of(STUDY.nuisance_file("{participant}")),
+    threads: THREADS
+    resources:
+        gpu=GPUS,
+        mem_mb=memory("align"),
+        runtime=minutes("align"),
+    shell: BRAINTUNING + " nuisance " + GIVEN + " --participant {wildcards.participant}"
 
 
 rule card:

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 PIECE = 1 << 14
+FOLDERS = ("derivatives", "derivative")
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,17 @@ class Bucket:
     """Serve the files below `root` at `url` while the context lasts.
 
     `faults[path]` are used up one an answer, then `always[path]` applies; `ranges` False ignores range requests;
-    `bytes_per_second` slows every body down; `requests` is what was asked and answered.
+    `bytes_per_second` slows every body down; `requests` is what was asked and answered, `questions` what was asked to
+    know whether it is there (one byte of it). `folder` is the server's name of ds003020's folder, whatever `root` has.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path, folder: str | None = None) -> None:
+        self.root, self.folder = Path(root), folder
         self.faults = defaultdict(deque)
         self.always = {}
         self.ranges = True
         self.bytes_per_second = None
-        self.requests = []
+        self.requests, self.questions = [], []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/ds003020/"
@@ -65,6 +67,14 @@ class Bucket:
         self._server.shutdown()
         self._server.server_close()
 
+    def file(self, path: str) -> Path:
+        """Where a file that is asked for lies; nowhere under another name of the folder than the server's."""
+        first, _, rest = path.partition("/")
+        if self.folder is None or first not in FOLDERS:
+            return self.root / path
+        own = next(name for name in FOLDERS if (self.root / name).is_dir())
+        return self.root / (f"{own}/{rest}" if first == self.folder else "nowhere")
+
     def next_fault(self, path: str) -> Fault:
         with suppress(IndexError):
             return self.faults[path].popleft()
@@ -77,15 +87,18 @@ def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             path = unquote(self.path).removeprefix("/ds003020/")
-            fault = bucket.next_fault(path)
-            file = bucket.root / path
+            question = self.headers.get("Range") == "bytes=0-0"
+            fault = Fault(status=bucket.always.get(path, Fault()).status) if question else bucket.next_fault(path)
+            file = bucket.file(path)
             asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             start = int(asked[1]) if asked and bucket.ranges else 0
             body = file.read_bytes()[: fault.truncate_to] if file.is_file() else b""
             status = fault.status or (404 if not file.is_file() else 206 if start else 200)
             if status == 206 and start >= len(body):
                 status = 416
-            bucket.requests.append(Request(path, int(asked[1]) if asked else 0, status))
+            (bucket.questions if question else bucket.requests).append(
+                Request(path, int(asked[1]) if asked else 0, status)
+            )
             self._answer(status, body, start, fault)
 
         def _answer(self, status: int, body: bytes, start: int, fault: Fault) -> None:

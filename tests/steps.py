@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from braintuning.pipeline.align import align
+from braintuning.pipeline.align import align, align_nuisance
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.extract import extract_layers
 from braintuning.pipeline.low_level import measure_impact, measure_low_level_alone, measure_low_level_features
@@ -29,6 +29,12 @@ def aligned(study: Study, participant: str, run: Run) -> Path:
     measure_ceiling(study, participant)
     extracted(study, run)
     return align(study, participant, run)
+
+
+def baseline(study: Study, participant: str) -> Path:
+    """Noise ceiling, then the scores of word rate, envelope and position alone."""
+    measure_ceiling(study, participant)
+    return align_nuisance(study, participant)
 
 
 def impact(study: Study, participant: str, run: Run) -> Path:

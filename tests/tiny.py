@@ -154,11 +154,11 @@ def copy_dataset(dataset: TinyDataset, root: Path) -> TinyDataset:
     return TinyDataset(Path(shutil.copytree(dataset.root, root)))
 
 
-def planted_repeats(rng: np.random.Generator, n_repeats: int = 4) -> np.ndarray:
-    """Repeats with a signal in the first two thirds of the voxels alone; (repeats, 20, 30) float64."""
-    signal = rng.standard_normal((N_ROWS, N_VOXELS))
+def planted_repeats(rng: np.random.Generator, n_repeats: int = 4, n_rows: int = N_ROWS) -> np.ndarray:
+    """Repeats with a signal in the first two thirds of the voxels alone; (repeats, rows, 30) float64."""
+    signal = rng.standard_normal((n_rows, N_VOXELS))
     signal[:, N_VOXELS * 2 // 3 :] = 0
-    return signal + 0.5 * rng.standard_normal((n_repeats, N_ROWS, N_VOXELS))
+    return signal + 0.5 * rng.standard_normal((n_repeats, n_rows, N_VOXELS))
 
 
 def voxel_labels() -> np.ndarray:
@@ -226,6 +226,11 @@ def tuning_material():
         clip_seconds=0.5, epochs=2, batch_size=7, trunk_learning_rate=1e-3, head_learning_rate=1e-2, patience=2
     )
     return settings, {"first": story(1, 10), "second": story(2, 9)}, {"third": story(3, 6)}
+
+
+def losses_of(history):
+    """Losses of training, NaN for epoch 0, and of validation; (epochs + 1, 2) float64."""
+    return np.array([[row["train_loss"], row["validation_loss"]] for row in history], float)
 
 
 def closed_form(x, y, alpha):

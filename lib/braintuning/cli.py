@@ -172,6 +172,7 @@ STEPS = {
     "tune": ("tune.tune_model", "run device max_memory", "Tune one model; under torchrun, by several processes."),
     "extract": ("extract.extract_layers", "runs device", "Layer activations of one model, or of all of a backbone."),
     "align": ("align.align", "participant run device first", "Fit encoding models to a participant and score them."),
+    "nuisance": ("align.align_nuisance", "participant device", "Fit word rate, envelope and position alone."),
     "card": ("card.add_scores", "run", "Write the card of a tuned model with its alignment."),
     "low-level-features": ("low_level.measure_low_level_features", "participant", "Measure low-level features."),
     "low-level-alone": ("low_level.measure_low_level_alone", "participant device", "What low-level features explain."),

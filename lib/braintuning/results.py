@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import uuid
@@ -23,7 +25,14 @@ if TYPE_CHECKING:
 Recipe = Mapping[str, Any]
 SAMPLED_BYTES = 1 << 20
 REPOSITORY = Path(__file__).resolve().parents[2]
-ANNEX_POINTER = b"/annex/objects/"
+POINTERS = {
+    "a git-lfs pointer": (rb"version https://git-lfs\.", "`git lfs pull` in its folder brings it"),
+    "a git-annex pointer": (rb"[/\\]annex[/\\]objects[/\\]", "{annex}"),
+    "a git-annex link turned into text": (rb"(\.\.?[/\\])*\.git[^\n]{0,200}?[/\\]annex[/\\]objects[/\\]", "{annex}"),
+    "a web page": (rb"(?i)\s*<(!doctype html|html)", "a download that went wrong leaves such a page"),
+}
+"""What lies in place of a file whose content is not here: how it begins, and what to do."""
+LEFT_BY_SYSTEMS = ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir")
 CACHE = Path(os.environ.get("BRAINTUNING_CACHE", REPOSITORY / "data" / "cache"))
 
 
@@ -52,27 +61,67 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 left_over.unlink(missing_ok=True)
 
 
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Object on each line of a JSON Lines file, after what names it in an error: the file and the line's number.
+
+    Blank lines and a byte-order mark are left out. Raises `InputError` as of `require_file`, for text that is not UTF-8
+    and for a line without an object.
+    """
+    try:
+        lines = require_file(path).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error}), expected JSON Lines") from None
+    for number, line in enumerate(lines, 1):
+        where = f"{path}: line {number}"
+        try:
+            entry = json.loads(line) if line.strip() else None
+        except ValueError as error:
+            raise InputError(f"{where} is not JSON ({error}), expected an object") from None
+        if isinstance(entry, dict):
+            yield where, entry
+        elif line.strip():
+            raise InputError(f"{where} is {line.strip()[:40]!r}, expected an object in JSON")
+
+
 def require_file(path: Path) -> Path:
     """Path of a file that exists and has content on this disk.
 
     Raises
     ------
     InputError
-        There is no such file, it is empty, or its content was never downloaded: a link whose target is not there, or a
-        git-annex pointer in its place.
+        There is no such file, it is empty or cannot be read, or its content was never downloaded: a link whose target
+        is not there, or what git-lfs, git-annex or a failed download left in its place (`POINTERS`).
     """
     path = Path(path)
-    how = f"expected the file: `datalad get {path}` or `python -m braintuning fetch` brings it"
+    name = shlex.quote(path.name)
+    annex = f"`datalad get {name}` or `git annex get` in its folder, or for ds003020 `python -m braintuning fetch`,"
     if path.is_symlink() and not path.exists():
-        raise InputError(f"{path}: a link to {path.readlink()}, whose content is not here; {how}")
+        target = path.readlink()
+        how = f": {annex} brings it" if "annex" in target.parts else " that it links to"
+        raise InputError(f"{path}: a link to {target}, whose content is not here; expected the file{how}")
     if not path.is_file():
         raise InputError(f"{path}: {'a folder' if path.is_dir() else 'nothing'} found, expected a file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
-    with open(path, "rb") as file:
-        if file.read(len(ANNEX_POINTER)) == ANNEX_POINTER:
-            raise InputError(f"{path}: a git-annex pointer, whose content is not here; {how}")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    for what, (pattern, how) in POINTERS.items():
+        if re.match(pattern, head):
+            how = how.format(annex=f"{annex} brings it")
+            raise InputError(f"{path}: {what}, whose content is not here; expected the file: {how}")
     return path
+
+
+def listed(folder: Path, pattern: str = "*") -> list[Path]:
+    """What a folder has by a pattern, sorted, but for what systems leave there, and whatever lies in such a folder.
+
+    That is every name that begins with a dot, such as `._story.wav` and `.DS_Store` of macOS, and `LEFT_BY_SYSTEMS`.
+    """
+    paths = [(path, path.relative_to(folder).parts) for path in Path(folder).glob(pattern)]
+    return sorted(p for p, parts in paths if not any(n.startswith(".") or n in LEFT_BY_SYSTEMS for n in parts))
 
 
 @contextmanager
@@ -169,10 +218,12 @@ def is_done(path: Path, recipe: Recipe) -> bool:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], carried: Mapping[str, Any]) -> None:
-    """Write named arrays and their provenance to an HDF5 file, whole or not at all."""
+    """Write named arrays and their provenance to an HDF5 file, whole or not at all; one under two names only once."""
+    first = {}
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         for name, array in arrays.items():
-            file[name] = array
+            known = first.setdefault(id(array), name)
+            file[name] = array if known == name else file[known]
         file.attrs["provenance"] = json.dumps(carried, default=str)
 
 

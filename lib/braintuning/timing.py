@@ -6,17 +6,20 @@ from scipy import sparse
 from braintuning.errors import InputError
 
 SAMPLE_RATE = 16_000
+SOUND_START = 10.028
+"""Seconds from the first trigger to the start of the audio in ds003020: the median of the eleven trigger logs that were
+published of it (10.0274 to 10.0289; github.com/denizenslab/brain-informed-fine-tuning)."""
 LOBES = 3
 """Zero crossings of the Lanczos kernel that are kept on either side."""
 
 
 def row_times(
-    n_rows: int, tr: float, first_volume: int = 10, sound_start: float = 10.0, row_offset: float = 0.0
+    n_rows: int, tr: float, first_volume: int = 10, sound_start: float = SOUND_START, row_offset: float = 0.5
 ) -> np.ndarray:
-    """Seconds after the start of the audio at which the stored rows of a story were acquired; (n_rows,) float64.
+    """Seconds after the start of the audio at which the stored rows of a story are read; (n_rows,) float64.
 
-    In ds003020 the scanner starts 10 s before the audio and the first 10 volumes are not stored, so row `i` is volume
-    `i + 10`, acquired `(i + 10) * tr` seconds after the first trigger.
+    Volume `v` is acquired from `v * tr` to `(v + 1) * tr` seconds after the first trigger. In ds003020 the first 10
+    volumes are not stored, so that row `i` is volume `i + 10`, and the audio starts `SOUND_START` after the trigger.
 
     Parameters
     ----------
@@ -32,6 +35,13 @@ def row_times(
     if not tr > 0:
         raise InputError(f"TR: found {tr}, expected a positive number of seconds")
     return (np.arange(n_rows) + first_volume + row_offset) * tr - sound_start
+
+
+def spacing(times: np.ndarray) -> float:
+    """Repetition time of TR times, (TRs,), in seconds; `InputError` with fewer than two."""
+    if len(times) < 2:
+        raise InputError(f"TR times: found {len(times)}, expected at least two, a TR apart")
+    return float((times[-1] - times[0]) / (len(times) - 1))
 
 
 def to_samples(times: np.ndarray) -> np.ndarray:

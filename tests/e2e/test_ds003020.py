@@ -1,4 +1,7 @@
-"""The real data's whole way on a stand-in: a bucket with ds003020's names and formats, and a few hundred voxels."""
+"""The real data's whole way on a stand-in: a bucket with ds003020's names and formats, and a few hundred voxels.
+
+It goes its way twice: by the names of version 4 of the dataset in a folder whose name has a space, and by the old ones.
+"""
 
 import json
 import os
@@ -30,7 +33,7 @@ def n_rows(story: str) -> int:
     return int((SECONDS[story] + 20) / TR) - 20
 
 
-def write_story(root: Path, number: int, story: str) -> None:
+def write_story(root: Path, folder: str, number: int, story: str) -> None:
     sound = tiny.sound(number, SECONDS[story], 44_100)
     path = root / "stimuli" / f"{story}.wav"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,16 +43,16 @@ def write_story(root: Path, number: int, story: str) -> None:
         "phone": [Interval("AH0", float(s), float(s) + 0.3) for s in starts],
         "word": [Interval("and", float(s), float(s) + 0.5) for s in starts],
     }
-    write_textgrid(root / "derivative" / "TextGrids" / f"{story}.TextGrid", tiers, SECONDS[story])
+    write_textgrid(root / folder / "TextGrids" / f"{story}.TextGrid", tiers, SECONDS[story])
 
 
-def write_responses(root: Path, participant: str, story: str, n_voxels: int, seed: int) -> None:
+def write_responses(derivative: Path, participant: str, story: str, n_voxels: int, seed: int) -> None:
     """Half of the voxels repeat what they did; float64, z-scored, `individual_repeats` of the test story alone."""
     rng = np.random.default_rng([seed, *story.encode()])
     repeats = rng.standard_normal((REPEATS[participant], n_rows(story), n_voxels))
     repeats[:, :, ::2] += rng.standard_normal((n_rows(story), (n_voxels + 1) // 2))
     mean = repeats.mean(axis=0)
-    path = root / "derivative" / "preprocessed_data" / participant / f"{story}.hf5"
+    path = derivative / "preprocessed_data" / participant / f"{story}.hf5"
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         file["data"] = (mean - mean.mean(axis=0)) / mean.std(axis=0)
@@ -62,18 +65,18 @@ def write_responses(root: Path, participant: str, story: str, n_voxels: int, see
 class StandIn:
     """The bucket's files, its manifest, a datalad clone without content to fetch into, and a study of it all."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, layout: str) -> None:
         self.folder, self.source, self.clone = folder, folder / "bucket", folder / "clone"
-        self.n_voxels = {}
+        self.layout, self.n_voxels, derivative = layout, {}, folder / "bucket" / layout
         for number, story in enumerate(SECONDS):
-            write_story(self.source, number, story)
+            write_story(self.source, layout, number, story)
         for seed, participant in enumerate(REPEATS):
-            facts = tiny_subject.write_subject(self.source / "derivative", participant, seed=seed)
-            (self.source / "derivative" / "pycortex-db" / participant / "overlays.svg").write_text("<svg/>")
+            facts = tiny_subject.write_subject(derivative, participant, seed=seed)
+            (derivative / "pycortex-db" / participant / "overlays.svg").write_text("<svg/>")
             self.n_voxels[participant] = facts.n_voxels
             for story in SECONDS:
                 if (participant, story) != ("UTS04", "life"):
-                    write_responses(self.source, participant, story, facts.n_voxels, seed)
+                    write_responses(derivative, participant, story, facts.n_voxels, seed)
         self.manifest = write_manifest(self.source, folder / "stand-in.tsv")
         volumes = {story: n_rows(story) + 20 for story in SECONDS}
         (folder / "stand-in_respdict.json").write_text(json.dumps(volumes))
@@ -86,7 +89,7 @@ class StandIn:
             "NO_PROXY": "127.0.0.1",
         }
         self._write_study()
-        for name in ("stimuli/souls.wav", "derivative/preprocessed_data/UTS03/buck.hf5"):
+        for name in ("stimuli/souls.wav", f"{layout}/preprocessed_data/UTS03/buck.hf5"):
             (self.clone / name).parent.mkdir(parents=True)
             (self.clone / name).symlink_to(ANNEX)
 
@@ -113,9 +116,10 @@ class StandIn:
         return ran.stdout + ran.stderr
 
 
-@pytest.fixture(scope="module")
-def standin(tmp_path_factory) -> StandIn:
-    return StandIn(tmp_path_factory.mktemp("ds003020"))
+@pytest.fixture(scope="module", params=["derivatives", "derivative"])
+def standin(request, tmp_path_factory) -> StandIn:
+    name = {"derivatives": "ds003020 of version 4", "derivative": "ds003020"}[request.param]
+    return StandIn(tmp_path_factory.mktemp(name), request.param)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +154,7 @@ def test_links_without_content_are_named_and_then_replaced(fetched):
     named = [line for line in fetched.broken.splitlines() if "whose content is not here" in line]
     assert {str(Path(line.split(":")[0]).relative_to(fetched.clone)) for line in named} == {
         "stimuli/souls.wav",
-        "derivative/preprocessed_data/UTS03/buck.hf5",
+        f"{fetched.layout}/preprocessed_data/UTS03/buck.hf5",
     }
     assert not any(path.is_symlink() for path in fetched.clone.rglob("*"))
 
@@ -201,4 +205,7 @@ def test_each_participant_was_tuned_on_the_stories_they_heard_and_aligned_in_the
 def test_nothing_was_written_into_the_dataset(finished):
     known = {path.relative_to(finished.source) for path in finished.source.rglob("*") if path.is_file()}
     here = {path.relative_to(finished.clone) for path in finished.clone.rglob("*") if path.is_file()}
-    assert {path.as_posix() for path in here - known} == {"derivative/respdict.json", ".braintuning-verified.jsonl"}
+    assert {path.as_posix() for path in here - known} == {
+        f"{finished.layout}/respdict.json",
+        ".braintuning-verified.jsonl",
+    }

@@ -38,11 +38,12 @@ def tune_and_save(folder, checkpoint, lora_rank):
     )  # fmt: skip
     log = folder / "log" if checkpoint else Path(os.devnull)
     with tiny.listening(lambda line: log.open("a").write(line + "\n")):
-        model, _ = brain_tune(
+        model, history = brain_tune(
             tiny.encoder("hubert"), stories(1, 2), stories(3), settings,
-            checkpoint=folder / "checkpoint" if checkpoint else None,
+            checkpoint=folder / "checkpoint" if checkpoint else None, aim="control",
         )  # fmt: skip
-    torch.save(model.state_dict(), folder / ("killed.pt" if checkpoint else "whole.pt"))
+    done = {"weights": model.state_dict(), "history": history}
+    torch.save(done, folder / ("killed.pt" if checkpoint else "whole.pt"))
 
 
 def lines_of(log):
@@ -78,4 +79,7 @@ def test_20_kills_change_nothing(tmp_path, lora_rank):
     resumed = sum("resumed after epoch" in line for line in lines_of(log))
     assert resumed >= KILLS / 4, lines_of(log)
     a, b = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "killed"))
+    assert a["history"] == b["history"] and len(a["history"]) == EPOCHS + 1
+    a, b = a["weights"], b["weights"]
+    assert a["head.weight"].any(), "an untuned model would prove nothing"
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

@@ -21,7 +21,7 @@ from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.low_level import measure_impact, measure_low_level_alone, measure_low_level_features
 from braintuning.results import save_arrays
 from braintuning.study import Run, load_study
-from braintuning.study.settings import Simulation
+from braintuning.study.settings import DatasetSettings, Simulation
 
 TR, LEAD = 2.0045, 4
 LISTENERS = ("SIM01", "SIM02")
@@ -30,8 +30,14 @@ TRAIN, TEST = ("lighthouse", "thewell", "nightbus"), "theferry"
 FEATURES = ("power_spectrum", "diphones", "triphones", "articulation")
 COMPONENTS = 3
 RUN = Run("all-knowing", "pretrained")
+NEARER = {"noise_fwhm": 15.0, "drift_share": 0.1, "response_peaks": (4.5, 6.5), "response_widths": (0.85, 1.15)}
+NEARER |= {"attention": 0.5}
+"""The demo's, but for noise as smooth as vertices 13 mm apart can show."""
 TOLERANCE = 0.2
 """On a region's share over listeners and seeds; the coarse cortex has one to three voxels of A1 a listener."""
+
+BY_OVERFITTING = 0.1
+"""What sound beside a model that holds it may cost in squared correlation: of the order of .05 without drift, too."""
 
 
 def content(root):
@@ -51,7 +57,7 @@ def content(root):
 
 def write_features(path, dataset):
     """One layer: sound as it is measured, and the meaning that listeners respond to, before the blood does."""
-    grid = {story: dataset.tr_times(story) for story in (*TRAIN, TEST)}
+    grid = {story: dataset.tr_times(LISTENERS[0], story) for story in (*TRAIN, TEST)}
     times = {s: np.concatenate([t[0] - TR * np.arange(LEAD, 0, -1), t]) for s, t in grid.items()}
     sound, features = low_level_features(dataset, times, TRAIN, ("power_spectrum", "articulation")), {}
     for story in times:
@@ -65,8 +71,9 @@ def write_features(path, dataset):
 
 
 def impact_of_a_seed(folder, seed):
-    settings = Simulation(seed=seed, repeats=6, meaning_components=COMPONENTS)
-    simulated.write_dataset(folder / "ds", LISTENERS, (*TRAIN, TEST), (TEST,), TR, settings)
+    simulation = Simulation(seed=seed, repeats=6, meaning_components=COMPONENTS, **NEARER)
+    settings = DatasetSettings(kind="lebel", root=str(folder / "ds"), tr=TR, simulation=simulation)
+    simulated.write_dataset(folder / "ds", LISTENERS, (*TRAIN, TEST), (TEST,), settings)
     study = load_study(tiny.write_yaml(folder / "planted.yaml", content(folder / "ds")))
     write_features(study.features_file(RUN), LebelDataset(folder / "ds", TR))
     paths = []
@@ -87,7 +94,7 @@ def made(tmp_path_factory):
             patch.setenv("BRAINTUNING_RESULTS", str(folder / "results"))
             tables.append(impact_of_a_seed(folder, seed))
     table = pd.concat(tables)
-    return table[table["feature"] == "all"].set_index(["simulation", "participant", "roi"])
+    return table[table["feature"] == "all"].set_index(["removal", "simulation", "participant", "roi"])
 
 
 def semantic_share(table):
@@ -98,15 +105,15 @@ def semantic_share(table):
 
 @pytest.mark.parametrize("region", list(SHARES))
 def test_the_shares_of_meaning_and_of_sound_in_a_region_come_back(made, region):
-    of_region = made.xs(region, level="roi")
+    of_region = made.loc["every lag"].xs(region, level="roi")
     assert len(of_region) == len(LISTENERS) * len(SEEDS)
     planted = SHARES[region][SPACES.index("meaning")]
     assert semantic_share(of_region) == pytest.approx(planted, abs=TOLERANCE)
 
 
 def test_with_every_seed_primary_auditory_cortex_is_mostly_low_level_and_late_language_mostly_not(made):
-    for _, one in made.groupby("simulation"):
+    for _, one in made.groupby(["removal", "simulation"]):
         primary, late = (one.xs(region, level="roi") for region in ("primary_auditory", "late_language"))
         assert semantic_share(primary) < 0.5 < semantic_share(late)
         assert primary["r_percent"].mean() > late["r_percent"].mean()
-        assert abs(late["unique_lowlevel"].mean()) < 0.05
+        assert -BY_OVERFITTING < late["unique_lowlevel"].mean() < 0.05

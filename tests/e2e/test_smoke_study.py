@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 HERE = Path(__file__).parent
-N_JOBS = 19
+N_JOBS = 20
 RESULT_OF_JOB = {
     r"noise ceiling of (\S+)": r"ceilings/\1.h5",
     r"features of (\S+)": r"features/\1.h5",

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
 import pytest
 from braintuning.errors import InputError
+from braintuning.pipeline import notebooks
 from braintuning.pipeline.notebooks import NOTEBOOKS, execute
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -55,6 +57,29 @@ def test_a_parameter_that_does_not_exist_is_named_before_anything_runs(tmp_path:
 def test_an_unknown_notebook_is_named(tmp_path: Path):
     with pytest.raises(InputError, match="no such notebook; did you mean 'fig2'"):
         execute("fig22", tmp_path / "out.ipynb", {})
+
+
+@pytest.mark.parametrize("room", ["elsewhere", "nowhere"])
+def test_a_notebook_runs_where_tmpdir_is_too_long_for_a_socket(tmp_path: Path, monkeypatch, room):
+    scratch = tmp_path / "scratch of a project, ünï" / ("x" * 60) / ("y" * 60)
+    scratch.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    if room == "nowhere":
+        monkeypatch.setattr(notebooks.os, "access", lambda *_: False)
+    with notebooks._sockets() as listening:
+        assert listening["transport"] == {"elsewhere": "ipc", "nowhere": "tcp"}[room]
+        assert len(listening.get("ip", "")) < 100
+    cells = [
+        nbformat.v4.new_code_cell("word = ''", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("print(word * 2)"),
+    ]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "echo.ipynb")
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    executed = nbformat.read(execute("echo", tmp_path / "a b" / "out.ipynb", {"word": "long"}), as_version=4)
+    assert executed.cells[-1].outputs[0].text == "longlong\n"
+    assert not list(scratch.glob("kernel-*"))
 
 
 def test_two_at_once_do_not_hear_each_other_and_leave_nothing_behind(tmp_path: Path):

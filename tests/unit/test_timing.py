@@ -10,6 +10,7 @@ from braintuning.timing import (
     lanczos_resample,
     lanczos_weights,
     row_times,
+    spacing,
     to_samples,
     window_ends,
     windows,
@@ -22,27 +23,39 @@ def oracles(shared):
         return dict(file)
 
 
-def sample_of_row(row, tr):
-    """Sample at which a row was acquired, in exact arithmetic: volume row + 10, sound 10 s after the trigger."""
-    return round(((row + 10) * Fraction(tr) - 10) * SAMPLE_RATE)
+START = Fraction("10.028")
+
+
+def sample_of_row(row, tr, offset):
+    """Sample at which a row is read, in exact arithmetic: volume row + 10, sound 10.028 s after the trigger."""
+    return round(((row + 10 + Fraction(offset)) * Fraction(tr) - START) * SAMPLE_RATE)
 
 
 @pytest.mark.parametrize("tr", ["2.0045", "1.49", "2"])
 def test_trap_rows_and_volumes_off_by_the_trim(tr):
-    times = row_times(3, float(tr))
-    assert times == pytest.approx([10 * float(tr) - 10, 11 * float(tr) - 10, 12 * float(tr) - 10])
+    starts = [float(volume * Fraction(tr) - START) for volume in (10, 11, 12)]
+    np.testing.assert_allclose(row_times(3, float(tr), row_offset=0.0), starts, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(row_times(3, float(tr)), np.array(starts) + float(tr) / 2, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("tr", [2.0045, 1.49, 0.72])
+def test_the_spacing_of_times_is_the_tr(tr):
+    assert spacing(row_times(291, tr)) == pytest.approx(tr, abs=1e-12)
+    with pytest.raises(InputError, match="TR times: found 1, expected at least two"):
+        spacing(row_times(1, tr))
 
 
 @pytest.mark.parametrize("tr", ["2.0045", "1.49"])
 @pytest.mark.parametrize("row", [0, 7, 299])
 @pytest.mark.parametrize("before", [1, SAMPLE_RATE, 10 * SAMPLE_RATE])
-def test_trap_windows_cut_at_whole_seconds(tr, row, before):
-    end = sample_of_row(row, tr)
+@pytest.mark.parametrize("offset", ["0", "0.5", "1"])
+def test_trap_windows_cut_at_whole_seconds(tr, row, before, offset):
+    end = sample_of_row(row, tr, offset)
     audio = np.zeros(700 * SAMPLE_RATE, np.float32)
     if end >= before:
         audio[end - before] = 1
     audio[end] = 2
-    clip = windows(audio, row_times(row + 1, float(tr))[-1:], 10.0)[0]
+    clip = windows(audio, row_times(row + 1, float(tr), row_offset=float(offset))[-1:], 10.0)[0]
     expected = np.zeros(10 * SAMPLE_RATE, np.float32)
     if end >= before:
         expected[-before] = 1
@@ -131,13 +144,13 @@ def test_delays_are_shifts_even_longer_than_the_story(delays):
 
 @pytest.mark.parametrize("offset", [0.0, 0.5, 1.0])
 def test_rows_are_read_as_far_into_their_acquisition_as_the_offset_says(offset):
-    expected = [(i + 10) * 2.0045 - 10 + offset * 2.0045 for i in range(5)]
+    expected = [(i + 10) * 2.0045 - 10.028 + offset * 2.0045 for i in range(5)]
     np.testing.assert_allclose(row_times(5, 2.0045, row_offset=offset), expected, rtol=0, atol=1e-12)
 
 
 def test_a_clip_holds_the_whole_volume_that_it_predicts_at_offset_one_and_none_of_it_at_nought():
     tr, row, rate = 2.0045, 30, 16_000
-    volume = np.round(np.array([(row + 10) * tr - 10, (row + 11) * tr - 10]) * rate).astype(int)
+    volume = np.round(np.array([(row + 10) * tr - 10.028, (row + 11) * tr - 10.028]) * rate).astype(int)
     audio = np.zeros(volume[1] + 10 * rate, np.float32)
     audio[volume[0] : volume[1]] = 1
     heard = [

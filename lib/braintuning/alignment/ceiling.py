@@ -3,7 +3,11 @@
 import numpy as np
 
 from braintuning.alignment.encoding import correlation, moments
+from braintuning.alignment.stats import false_discovery_q
 from braintuning.errors import InputError
+
+N_NULL = 20
+"""Draws of the null distribution of ceilings, each of every voxel."""
 
 
 def noise_ceiling(repeats: np.ndarray) -> np.ndarray:
@@ -37,6 +41,44 @@ def noise_ceiling(repeats: np.ndarray) -> np.ndarray:
     measurable = (signal_power > 0) & np.isfinite(moments(repeats.mean(axis=0, dtype=np.float64))[1])
     ratio = np.divide(signal_power, variance_of_mean, out=np.full(len(signal_power), np.nan), where=measurable)
     return np.sqrt(np.minimum(ratio, 1))
+
+
+def null_ceilings(repeats: np.ndarray, rng: np.random.Generator, n_draws: int = N_NULL) -> np.ndarray:
+    """Noise ceilings of the same repeats with nothing in common; (n_draws, voxels), 0 where signal power is negative.
+
+    Each repeat is rotated in time by a number of TRs of its own, far from those of the others, so that noise keeps its
+    autocorrelation and what voxels share. Shapes and errors are as in `noise_ceiling`.
+    """
+    n_repeats, n_trs = repeats.shape[:2]
+    drawn, apart = np.empty((n_draws, repeats.shape[2])), n_trs / max(n_repeats, 1)
+    for draw in drawn:
+        shifts = (rng.permutation(n_repeats) * apart + rng.uniform(0, apart / 2, n_repeats)).astype(int)
+        draw[:] = noise_ceiling(np.stack([np.roll(*pair, axis=0) for pair in zip(repeats, shifts, strict=True)]))
+    return np.nan_to_num(drawn)
+
+
+def ceiling_q(ceiling: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """Q of the hypothesis that a voxel repeats nothing, (voxels,); NaN where the ceiling is.
+
+    P is the share of all voxels' `null`, (draws, voxels), that is as large, `(b + 1) / (n + 1)`; the false discovery
+    rate is controlled over voxels (Benjamini & Hochberg 1995). A voxel without a ceiling counts as p = 1.
+    """
+    return np.where(np.isfinite(ceiling), false_discovery_q(_ceiling_p(ceiling, null)), np.nan)
+
+
+def noise_above(ceiling: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """Voxels of pure noise expected above ceilings of 0, .01, ... 1; (101,) float64.
+
+    The number of null voxels (Storey 2002: twice those with p above .5) times the share of `null` that is above.
+    """
+    n_null = min(2 * int((_ceiling_p(ceiling, null) > 0.5).sum()), len(ceiling))
+    return np.array([n_null * (null > threshold / 100).mean() for threshold in range(101)])
+
+
+def _ceiling_p(ceiling: np.ndarray, null: np.ndarray) -> np.ndarray:
+    drawn = np.sort(null, axis=None)
+    as_large = len(drawn) - np.searchsorted(drawn, np.nan_to_num(ceiling), side="left")
+    return (as_large + 1) / (len(drawn) + 1)
 
 
 def leave_one_out_correlation(responses: np.ndarray) -> np.ndarray:

@@ -173,8 +173,13 @@ def design_matrix(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
     `features`, (lead + TRs, dim), have as many leading TRs as the longest delay.
     """
     lead = max(delays)
+    return timing.delay(standard_trs(features, lead), delays)[lead:]
+
+
+def standard_trs(features: np.ndarray, lead: int) -> np.ndarray:
+    """Features of one story, (lead + TRs, dim), with mean 0 and standard deviation 1 over the TRs; as `features`."""
     mean, deviation = moments(features[lead:])
-    return timing.delay(((features - mean) / deviation).astype(features.dtype), delays)[lead:]
+    return ((features - mean) / deviation).astype(features.dtype)
 
 
 def predict_layers(

@@ -61,7 +61,8 @@ def tokens(
     """Tokens of all layers every `step_seconds`, each from a window that ends at most `hop_seconds` later.
 
     A window holds the last `window_seconds` of audio, or all of it at the start of the story. With `hop_seconds ==
-    step_seconds` every token is the last of its own window, as in the paper. The front end, which all encoders share
+    step_seconds` every token is the last of its own window, as in the paper; with a longer hop tokens have heard up to
+    `hop_seconds - step_seconds` of sound that comes after them. The front end, which all encoders share
     (see `SpeechEncoder.same_front_end`), runs once for them. The windows at the start of each story, which are
     shorter and all of different length, are computed first, batched across stories; then the full windows, story by
     story, with audio and tokens kept on the device.
@@ -129,7 +130,12 @@ def story_features(
     Yields the features of each encoder, for one story after the other.
     """
     for (fine, fine_times), trs in zip(tokens(encoders, sounds, settings, device), times, strict=True):
-        yield [np.stack([timing.lanczos_resample(layer, fine_times, trs, tr) for layer in layers]) for layers in fine]
+        yield [at_trs(layers, fine_times, trs, tr) for layers in fine]
+
+
+def at_trs(layers: np.ndarray, token_times: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
+    """Tokens of every layer, (layers + 1, tokens, dim), resampled to TRs; (layers + 1, TRs, dim), times in seconds."""
+    return np.stack([timing.lanczos_resample(layer, token_times, times, tr) for layer in layers])
 
 
 def extract_features(

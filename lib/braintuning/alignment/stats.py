@@ -12,6 +12,9 @@ FEWEST_PARTICIPANTS = 6
 N_RESAMPLES = 2000
 FEWEST_TO_RESAMPLE = 50
 """With fewer values a percentile interval is too narrow: of two it covers 50 %, of four 80 %, of eight 87 %."""
+INTEGRAL_TIMES = 6
+FEWEST_BLOCKS = 8
+"""With fewer, a test that swaps blocks cannot fall below p = .015."""
 
 
 def signed_rank_p(differences: Sequence[float]) -> float:
@@ -65,24 +68,11 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def mean_p(values: Sequence[float]) -> float:
-    """Two-sided p of the t test that the mean of (n,) values is zero; NaN with fewer than two.
-
-    Values that are all the same give 0, or 1 where they are zero.
-    """
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return float("nan")
-    if values.std() == 0:
-        return float(not values.any())
-    return float(stats.ttest_1samp(values, 0.0).pvalue)
-
-
 def bootstrap_interval(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the mean of (n,) values (Efron 1979); of fewer than 50, `mean_interval`.
 
     Over voxels it describes how a mean varies within these recordings, and is too narrow for other people or other
-    audio, because neighbouring voxels share noise; `block_values` resamples time instead.
+    audio, because neighbouring voxels share noise; `block_interval` takes time instead.
     """
     values = np.asarray(values, float)
     if len(values) < FEWEST_TO_RESAMPLE:
@@ -107,7 +97,7 @@ def correlation_p(
     weights : (voxels,) float
         Weight of each voxel's correlation in the mean: 1, or 1 over its noise ceiling.
     block_rows : int
-        TRs that stay together.
+        TRs that stay together, from `block_length`.
 
     Returns
     -------
@@ -140,9 +130,8 @@ def difference_p(
     """Two-sided p that two models' mean correlations with the same measurements differ.
 
     Under the null hypothesis the models' predictions can be swapped block by block. Blocks are taken to be independent;
-    where they are not, the test is too liberal: of two models that do not differ it finds, at p < .05 with blocks of 10
-    TRs, 13 % different in AR(1) noise of .9, and 6 % at .35, as fMRI has after a few seconds. Shapes, NaN and errors
-    are as in `correlation_p`.
+    `block_length` says how long they must be, and how nearly that holds. Shapes, NaN and errors are as in
+    `correlation_p`.
     """
     if not np.shape(measured)[1]:
         return float("nan")
@@ -160,30 +149,60 @@ def difference_p(
     return _p(means[1:], means[0])
 
 
-def block_values(
-    first: np.ndarray, second: np.ndarray | None, measured: np.ndarray, weights: np.ndarray, block_rows: int = 10
-) -> np.ndarray:
-    """Contribution of each block of TRs to a mean correlation, or to the difference between two models'; (blocks,).
+def tr_values(first: np.ndarray, second: np.ndarray | None, measured: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Contribution of each TR to a mean correlation, or to the difference between two models'; (TRs,).
 
-    The jackknife's pseudo-values (Tukey 1958): n times the whole minus n - 1 times what is left without the block.
-    Their `mean_interval` is that of the mean over other such recordings, noise that voxels share included, since all
-    voxels of a block go together. Values of several participants in the same blocks may be averaged first. Without a
-    `second` model they are those of the first's mean correlation; NaN without a voxel. Shapes and errors are as in
-    `correlation_p`.
+    The jackknife's pseudo-values (Tukey 1958): n times the whole minus n - 1 times what is left without the TR. Values
+    of several participants at the same TRs may be averaged. Without a `second` model they are those of the first's mean
+    correlation; NaN without a voxel. Shapes are as in `correlation_p`.
     """
-    if not np.shape(measured)[1]:
-        return np.full(len(measured) // block_rows, np.nan)
-    m = _standard_blocks(measured, block_rows)
-    n_blocks, n_voxels, n_trs = len(m), m.shape[2], len(m) * block_rows
+    n_trs, n_voxels = np.shape(measured)
+    if not n_voxels:
+        return np.full(n_trs, np.nan)
+    m = _standard_blocks(measured, 1)
     whole, without = 0.0, 0.0
     for model, sign in ((first, 1), (second, -1)):
         if model is not None:
-            sums = [*_block_sums(_standard_blocks(model, block_rows), m), m.sum(axis=1), (m**2).sum(axis=1)]
+            sums = [*_block_sums(_standard_blocks(model, 1), m), m.sum(axis=1), (m**2).sum(axis=1)]
             totals = [s.sum(axis=0) for s in sums]
             left = [total - s for total, s in zip(totals, sums, strict=True)]
             whole = whole + sign * (_correlation(totals, n_trs) @ weights / n_voxels)
-            without = without + sign * (_correlation(left, n_trs - block_rows) @ weights / n_voxels)
-    return n_blocks * whole - (n_blocks - 1) * without
+            without = without + sign * (_correlation(left, n_trs - 1) @ weights / n_voxels)
+    return n_trs * whole - (n_trs - 1) * without
+
+
+def block_length(values: np.ndarray, at_least: int) -> int:
+    """TRs that stay together in a test or interval, so many that blocks of (TRs,) `tr_values` are nearly independent.
+
+    Six integral times of the values' autocorrelation, but at least `at_least` and, beyond that, at most an eighth of
+    the TRs. The integral time is (1 + r) / (1 - r), as of a first-order autoregression, r being the correlation of
+    neighbours plus its bias (1 + 3 r) / n (Marriott & Pope 1954). Values that are constant or not all numbers give
+    `at_least`. The block length that minimises the error of a variance (Politis & White 2004) is a third of it, and
+    leaves tests too liberal.
+
+    In AR(1) noise (`benchmarks/blocks.py`, `benchmarks/results/blocks.md`) tests then find 4 to 6 % at p < .05 where
+    nothing is, up to an autocorrelation of .8 from one TR to the next, and blocks of 10 TRs 5 to 8 %. At .9 it is 5 to
+    6 % of 240 TRs or more and 8 to 9 % of 120, of which an eighth is too short; with blocks of 10 TRs 9 to 13 %.
+    `block_interval` holds the truth in 92 to 96 % up to .8, and in 85 to 93 % at .9.
+    """
+    values = np.asarray(values, float)
+    deviations, n_trs = values - values.mean(), len(values)
+    power = deviations @ deviations
+    if not power > 1e-24 * n_trs:
+        return at_least
+    r = deviations[1:] @ deviations[:-1] / power
+    r = np.clip(r + (1 + 3 * r) / n_trs, 0.0, 0.99)
+    return max(at_least, min(round(INTEGRAL_TIMES * (1 + r) / (1 - r)), n_trs // FEWEST_BLOCKS))
+
+
+def block_interval(values: np.ndarray, block_rows: int) -> tuple[float, float]:
+    """95 % interval of the mean of (TRs,) `tr_values`, over blocks: `mean_interval` of the means of whole ones.
+
+    It is that of other such recordings of these participants, noise that voxels share included, since all voxels of a
+    block go together. NaN with fewer than two blocks.
+    """
+    n_blocks = len(values) // block_rows
+    return mean_interval(np.reshape(values[: n_blocks * block_rows], (n_blocks, block_rows)).mean(axis=1))
 
 
 def _standard_blocks(trs: np.ndarray, block_rows: int) -> np.ndarray:

@@ -12,8 +12,8 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from braintuning.backbone import weights
 from braintuning.backbone.families import adapt_wavlm_attention, hidden_states, standardised, whisper_log_mel
 from braintuning.backbone.fast import front_convolutions
+from braintuning.backbone.preprocessor import Preprocessor, load_preprocessor
 from braintuning.backbone.pypi_weights import encoder_only
-from braintuning.backbone.weights import Preprocessor
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 from braintuning.timing import SAMPLE_RATE
@@ -22,7 +22,7 @@ LORA_TARGETS = r".*encoder\.layers\.\d+\.(self_attn|attention)\.(q|k|v|out)_proj
 
 
 class SpeechEncoder(torch.nn.Module):
-    """Encoder of a wav2vec2, HuBERT, WavLM or Whisper model, from audio to the hidden states of every layer.
+    """Encoder of a speech model of one of `weights.FAMILIES`, from audio to the hidden states of every layer.
 
     Call it for everything at once, or the frozen `front_end` (normalisation of each clip and convolutions, or log-mel
     input) and the trainable `trunk` (transformer blocks) one after the other.
@@ -95,7 +95,7 @@ class SpeechEncoder(torch.nn.Module):
         name = str(name_or_folder)
         folder, weights_from = weights.resolve(name)
         model = weights.load_transformers_model(Path(folder), name)
-        preprocessor = weights.load_preprocessor(model.config, Path(folder))
+        preprocessor = load_preprocessor(model.config, Path(folder), name)
         if pad_to_30s is None:
             pad_to_30s = getattr(preprocessor, "pad_to_30s", True)
         return cls(model, preprocessor, name=name, weights_from=weights_from, pad_to_30s=pad_to_30s)
@@ -106,8 +106,8 @@ class SpeechEncoder(torch.nn.Module):
         name = f"random {weights.supported_family(config.model_type, 'configuration')}"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = AutoModel.from_config(copy.deepcopy(config))
-        preprocessor, weights_from = weights.load_preprocessor(config), f"random weights, seed {seed}"
+            model = AutoModel.from_config(weights.without_adapter(copy.deepcopy(config), name))
+        preprocessor, weights_from = load_preprocessor(config), f"random weights, seed {seed}"
         return cls(model, preprocessor, name=name, weights_from=weights_from, pad_to_30s=pad_to_30s)
 
     def forward(self, audio: torch.Tensor, layers: Sequence[int] | None = None) -> torch.Tensor:

@@ -39,7 +39,7 @@ def hidden_states(
     `frames` are those to return, (n,) int64 or a slice of the leading ones; see `SpeechEncoder`.
     """
     encoder, family = model.encoder, model.config.model_type
-    pre_norm = family == "whisper" or model.config.do_stable_layer_norm
+    pre_norm = family == "whisper" or _normalises_first(model)
     hidden = front if family == "whisper" else _positioned(model, front)
     all_frames = isinstance(frames, slice) and frames.stop is None
     arguments = {"attention_mask": None}
@@ -60,11 +60,16 @@ def hidden_states(
 
 
 def _positioned(model: PreTrainedModel, front: torch.Tensor) -> torch.Tensor:
-    """Input of the first block in wav2vec2, HuBERT and WavLM."""
+    """Input of the first block in every family but Whisper."""
     hidden = model.feature_projection(front)
     hidden = hidden if isinstance(hidden, torch.Tensor) else hidden[0]
     hidden = hidden + positional_convolution(model.encoder.pos_conv_embed, hidden)
-    return hidden if model.config.do_stable_layer_norm else model.encoder.layer_norm(hidden)
+    return hidden if _normalises_first(model) else model.encoder.layer_norm(hidden)
+
+
+def _normalises_first(model: PreTrainedModel) -> bool:
+    """Whether blocks normalise their input, and the model its last output (Data2Vec never does)."""
+    return getattr(model.config, "do_stable_layer_norm", False)
 
 
 def _whisper_block(block: torch.nn.Module, hidden: torch.Tensor, frames: slice | torch.Tensor) -> torch.Tensor:
@@ -78,7 +83,7 @@ def _whisper_block(block: torch.nn.Module, hidden: torch.Tensor, frames: slice |
 def _wav2vec2_block(
     block: torch.nn.Module, hidden: torch.Tensor, frames: slice | torch.Tensor, pre_norm: bool
 ) -> torch.Tensor:
-    """Output of a wav2vec2 or HuBERT block at some frames."""
+    """Output of a block of a family other than Whisper and WavLM at some frames."""
     normed = block.layer_norm(hidden) if pre_norm else hidden
     hidden = hidden[:, frames] + block.attention(normed[:, frames], key_value_states=normed)[0]
     if not pre_norm:

@@ -1,4 +1,4 @@
-"""Exact but faster convolutions of wav2vec2, HuBERT and WavLM.
+"""Exact but faster convolutions of every family but Whisper.
 
 The base models normalise each channel of the first convolution over the whole clip, which writes and reads the largest
 array of a forward pass several times, in float32 even under autocast. A channel's mean and variance follow from those
@@ -73,10 +73,14 @@ def kept_kernels(kernels: Kernels) -> Iterator[None]:
 
 
 def positional_convolution(layer: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-    """Output of a model's `encoder.pos_conv_embed`, to float32 rounding, in shape, (batch, frames, dim), and dtype."""
+    """Output of a model's `encoder.pos_conv_embed`, to float32 rounding, in shape, (batch, frames, dim), and dtype.
+
+    Data2Vec's several convolutions, and one with a batch norm, are left to transformers.
+    """
     kept = None if torch.is_grad_enabled() else _kept.get()
     few = hidden.device.type == "cpu" and len(hidden) < FEWEST_BY_TRANSFORM and not torch.is_grad_enabled()
-    if (few and kept is None) or getattr(layer, "batch_norm", None) is not None:
+    other = not hasattr(layer, "conv") or getattr(layer, "batch_norm", None) is not None
+    if (few and kept is None) or other:
         return layer(hidden)
     length = layer.conv.kernel_size[0]
     n_fft = next_fast_len(hidden.shape[1] + length - 1, real=True)

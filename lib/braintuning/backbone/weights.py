@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +16,15 @@ import torch
 from filelock import FileLock
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, WhisperFeatureExtractor
 from transformers.utils import logging as transformers_logging
 
+from braintuning.backbone.preprocessor import PREPROCESSOR_FILE, PROCESSOR_FILE, first_line
 from braintuning.backbone.pypi_weights import whisper_from_ctranslate2
 from braintuning.errors import InputError
-from braintuning.results import CACHE, REPOSITORY, atomic_path, inputs_fingerprint
+from braintuning.results import CACHE, REPOSITORY, atomic_path, inputs_fingerprint, listed, require_file
 
-FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper")
+FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper", "data2vec-audio", "unispeech", "unispeech-sat")
 HUB_TIMEOUT = 5.0
 WEIGHT_FILES = (
     "model.safetensors",
@@ -30,10 +32,11 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-PREPROCESSOR_FILE = "preprocessor_config.json"
+UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError)
+UNREADABLE += (pickle.UnpicklingError, SafetensorError)
+"""What transformers raises for files of weights that are no weights."""
 WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin")
 
-Preprocessor = Wav2Vec2FeatureExtractor | WhisperFeatureExtractor
 log = logging.getLogger(__name__)
 
 
@@ -98,37 +101,50 @@ _resolved_once = cache(resolve)
 def weights_fingerprint(name: str) -> str:
     """Short SHA-256 of the files that a model is loaded from; see `resolve` and `results.inputs_fingerprint`."""
     folder = _local_folder(name) or Path(_resolved_once(name)[0])
-    return inputs_fingerprint([file for file in folder.iterdir() if file.suffix in WEIGHT_SUFFIXES], folder)
+    return inputs_fingerprint([file for file in listed(folder) if file.suffix in WEIGHT_SUFFIXES], folder)
 
 
 def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
-    """Load a whole model in float32; raises InputError, naming `name`, for another architecture or missing weights."""
+    """Load a whole model in float32; raises InputError, naming `name`, for another architecture or missing weights.
+
+    Heads on top of it are left out, and so are the convolutions that shorten its last layer (`add_adapter`).
+    """
+    require_weights(folder)
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{name}: no readable config.json, expected the folder of a transformers model") from error
-    supported_family(config.get("model_type"), name)
-    if not has_weights(folder):
+    supported_family(family, name)
+    files = weight_files(folder)
+    if not files:
         raise InputError(f"{name}: config.json without whole weights, expected model.safetensors or pytorch_model.bin")
     try:
+        config = without_adapter(AutoConfig.from_pretrained(folder), name)
         with quiet_transformers():
-            model, report = AutoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{name}: its weights cannot be read ({str(error).splitlines()[0]})") from error
+            model, report = AutoModel.from_pretrained(
+                folder, config=config, dtype=torch.float32, output_loading_info=True
+            )
+    except UNREADABLE as error:
+        raise InputError(f"{name}: its weights cannot be read ({first_line(error)})") from error
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(("masked_spec_embed", "decoder.")))
     if missing:
         raise InputError(f"{name}: its weights lack {len(missing)} tensors of the model, such as {missing[0]}")
     return model
 
 
-def load_preprocessor(config: PreTrainedConfig, folder: Path | None = None) -> Preprocessor:
-    """Read the folder's preprocessor_config.json; without one, use the family's usual settings."""
-    whisper = config.model_type == "whisper"
-    if folder is not None and (folder / PREPROCESSOR_FILE).is_file():
-        return (WhisperFeatureExtractor if whisper else Wav2Vec2FeatureExtractor).from_pretrained(folder)
-    if not whisper:
-        return Wav2Vec2FeatureExtractor(do_normalize=True)
-    return WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=config.max_source_positions // 50)
+def require_weights(folder: Path) -> None:
+    """Raise `InputError` where a model's file is a pointer of git-lfs or git-annex, empty, or a link to nothing."""
+    for file in listed(folder):
+        if file.name == "config.json" or file.suffix in (".safetensors", ".bin"):
+            require_file(file)
+
+
+def without_adapter(config: PreTrainedConfig, name: str) -> PreTrainedConfig:
+    """The configuration, changed in place, of the model without convolutions that shorten its last layer."""
+    if getattr(config, "add_adapter", False):
+        log.info(f"{name}: the convolutions after its last layer (add_adapter) are left out")
+        config.add_adapter = False
+    return config
 
 
 def supported_family(model_type: str | None, name: str) -> str:
@@ -140,11 +156,20 @@ def supported_family(model_type: str | None, name: str) -> str:
 
 def has_weights(folder: Path) -> bool:
     """Whether a folder holds complete weights in a format that transformers loads."""
+    return bool(weight_files(folder))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Files of a model's weights, of the first format of `WEIGHT_FILES` that is there; none where one is missing."""
     found = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if found is None or found.suffix != ".json":
-        return found is not None
-    shards = json.loads(found.read_text(encoding="utf-8"))["weight_map"].values()
-    return all((folder / shard).is_file() for shard in shards)
+        return [found] if found else []
+    try:
+        shards = sorted(set(json.loads(found.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
+    files = [folder / shard for shard in shards]
+    return files if all(file.is_file() for file in files) else []
 
 
 @contextmanager
@@ -168,21 +193,24 @@ def _from_hub(name: str) -> tuple[Path | None, str]:
         if cached is not None:
             return cached, ""
         if huggingface_hub.is_offline_mode():
-            return None, "HF_HUB_OFFLINE is set and the hub's cache lacks it"
+            half = isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str)
+            lacks = f"its whole weights, or {PREPROCESSOR_FILE} or {PROCESSOR_FILE}" if half else "it"
+            return None, f"HF_HUB_OFFLINE is set and the hub's cache lacks {lacks}"
         info = huggingface_hub.HfApi().model_info(name, timeout=HUB_TIMEOUT)
         wanted = _wanted_files([sibling.rfilename for sibling in info.siblings or []])
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted, etag_timeout=HUB_TIMEOUT)), ""
     except HFValidationError:
         return None, "not a name that the hub allows"
     except Exception as error:  # the hub's client lets errors of several HTTP libraries through
-        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
-        return None, f"{type(error).__name__}: {reason[:200]}"
+        return None, f"{type(error).__name__}: {first_line(error)}"
 
 
 def _in_hub_cache(name: str) -> Path | None:
-    """Snapshot in the hub's cache if it has weights and the preprocessor's settings, or is known to have none."""
+    """Snapshot in the hub's cache if it has weights, and how audio is prepared unless it is known not to say so."""
     config = huggingface_hub.try_to_load_from_cache(name, "config.json")
-    if not isinstance(config, str) or huggingface_hub.try_to_load_from_cache(name, PREPROCESSOR_FILE) is None:
+    prepared = [huggingface_hub.try_to_load_from_cache(name, file) for file in (PREPROCESSOR_FILE, PROCESSOR_FILE)]
+    known = any(isinstance(file, str) for file in prepared) or all(file is not None for file in prepared)
+    if not isinstance(config, str) or not known:
         return None
     folder = Path(config).parent
     return folder if has_weights(folder) else None
@@ -194,7 +222,7 @@ def _wanted_files(available: list[str]) -> list[str]:
     if chosen is None:
         raise FileNotFoundError(f"the repository has none of {', '.join(WEIGHT_FILES)}")
     shards = [chosen.replace(".", "-*.", 1).removesuffix(".index.json")] if chosen.endswith(".json") else []
-    return ["config.json", PREPROCESSOR_FILE, chosen, *shards]
+    return ["config.json", PREPROCESSOR_FILE, PROCESSOR_FILE, chosen, *shards]
 
 
 def _convert_once(name: str, source: Embedded) -> Path:

@@ -17,10 +17,17 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags, vstack
 
 from braintuning.cortex import fsaverage
-from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices, load_cortex, regions_of_voxels, save_cortex
+from braintuning.cortex.subject import (
+    Cortex,
+    fs_lr_cortex_of_points,
+    fs_lr_cortex_of_vertices,
+    load_cortex,
+    regions_of_voxels,
+    save_cortex,
+)
 from braintuning.cortex.surface import HEMISPHERES, Surface, mesh_adjacency, read_mesh, side_by_side, vertex_normals
 from braintuning.errors import InputError
-from braintuning.results import CACHE, require_file
+from braintuning.results import CACHE, listed, require_file
 
 FORMAT = 1
 SMOOTHING_STEPS = 20
@@ -35,7 +42,8 @@ def participant_cortex(
 ) -> Cortex:
     """The cortex of a participant of ds003020, real or simulated; made once and then read from the cache.
 
-    Its voxels are those of `mask_thick` in C order of the (z, y, x) mask, or the vertices of fs_LR.
+    Its voxels are those of `mask_thick` in C order of the (z, y, x) mask, or the vertices of fs_LR. The transform is
+    that of `transform_of`.
 
     Parameters
     ----------
@@ -63,7 +71,7 @@ def participant_cortex(
             f"{freesurfer}: not found, expected {participant}'s FreeSurfer files, without which no region is known "
             f"(ds003020 has them for UTS01 to UTS08)"
         )
-    transform = f"{participant}_auto"
+    transform = transform_of(Path(derivative), participant)
     annotations, average = fsaverage.reference_files(fsaverage_folder, Path(cache) / "fsaverage", coarse_regions)
     sources = (*_own_files(subject, transform, freesurfer), *annotations.values(), *average.values())
     facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
@@ -80,14 +88,40 @@ def participant_cortex(
     return cortex
 
 
+def transform_of(derivative: Path, participant: str) -> str:
+    """Name of a participant's pycortex transform.
+
+    It is the one that ds003020's table `subject_xfms.json` ({participant: name}) has; without that, or where it lacks
+    the participant, `<participant>_auto`, else the only one that there is. `InputError` where the table names one that
+    there is not, or several are there and none is named.
+    """
+    table, folder = derivative / "subject_xfms.json", derivative / "pycortex-db" / participant / "transforms"
+    names, named = [path.name for path in listed(folder) if path.is_dir()], None
+    if table.exists() or table.is_symlink():
+        content = require_file(table).read_bytes()
+        try:
+            named = json.loads(content.decode("utf-8-sig")).get(participant)
+        except (ValueError, AttributeError):
+            raise InputError(f"{table}: not a JSON table, expected the name of each participant's transform") from None
+        if named is not None and named not in names:
+            found = f"found transform {named!r} of {participant}"
+            raise InputError(f"{table}: {found}, expected one of those in {folder}: {', '.join(names) or 'none'}")
+    usual = f"{participant}_auto"
+    if chosen := named or (usual if usual in names else names[0] if len(names) == 1 else None):
+        return chosen
+    how = f'expected one, {usual}, or its name in {table}, such as {{"{participant}": "{(names or [usual])[0]}"}}'
+    raise InputError(f"{folder}: found {len(names)} transforms ({', '.join(names) or 'none'}), {how}")
+
+
 def _simulated(space_file: Path) -> Cortex:
     try:
-        space = json.loads(require_file(space_file).read_text())["space"]
-    except (ValueError, KeyError, TypeError):
+        found = json.loads(require_file(space_file).read_text())
+        space, n_points = found["space"], found.get("points_per_hemisphere")
+    except (ValueError, KeyError, TypeError, AttributeError):
         space = "nothing readable"
     if space != "fs_LR_32k":
         raise InputError(f"{space_file}: found space {space!r}, expected 'fs_LR_32k'")
-    return fs_lr_cortex_of_vertices()
+    return fs_lr_cortex_of_points(n_points) if n_points else fs_lr_cortex_of_vertices()
 
 
 def _own_files(subject: Path, transform: str, freesurfer: Path) -> list[Path]:
@@ -204,9 +238,10 @@ def voxel_shares(subject: Path, transform: str, store: Path) -> csr_matrix:
     Path(store).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=store) as folder:
         linked = Path(folder) / f"{subject.name}-{Path(folder).name}"
-        linked.mkdir()
         for part in ("surfaces", "transforms"):
-            (linked / part).symlink_to((subject / part).resolve(), target_is_directory=True)
+            (linked / part).mkdir(parents=True)
+        for path in (*listed(subject / "surfaces"), subject / "transforms" / transform):
+            (linked / path.relative_to(subject)).symlink_to(path.resolve(), target_is_directory=path.is_dir())
         with pycortex_with_subjects(Path(folder), store) as cortex, redirect_stdout(StringIO()):
             try:
                 mapper = cortex.get_mapper(linked.name, transform, "line_nearest")

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from scipy.sparse import csr_matrix
+from scipy.spatial import cKDTree
 
 from braintuning.cortex.regions import hcp_mmp_labels
 from braintuning.cortex.surface import HEMISPHERES, Surface, fs_lr
@@ -71,6 +72,40 @@ def fs_lr_cortex_of_vertices() -> Cortex:
     rows = np.flatnonzero(surface.cortex)
     selection = csr_matrix((np.ones(len(rows)), (rows, np.arange(len(rows)))), (surface.n_vertices, len(rows)))
     return Cortex(surface, labels, labels[rows], selection)
+
+
+def spread_vertices(n_points: int) -> np.ndarray:
+    """Vertices of fs_LR nearest to points spread evenly over each hemisphere's sphere, none on the medial wall.
+
+    The points, `n_points` a hemisphere, lie on a spiral with the golden angle between neighbours (Vogel 1979,
+    Mathematical Biosciences 44:179). Sorted (vertices,) int64; each has about 40,000 / `n_points` vertices around it.
+    """
+    surface, number = fs_lr(), np.arange(n_points)
+    height, turn = 1 - (2 * number + 1) / n_points, np.pi * (1 + np.sqrt(5)) * number
+    radius = np.sqrt(1 - height**2)
+    points = np.stack([radius * np.cos(turn), radius * np.sin(turn), height], axis=1)
+    chosen = []
+    for hemisphere in HEMISPHERES:
+        sphere = surface.sphere[hemisphere]
+        directions = sphere / np.linalg.norm(sphere, axis=1, keepdims=True)
+        chosen.append(cKDTree(directions).query(points)[1] + surface.vertices(hemisphere).start)
+    found = np.unique(np.concatenate(chosen))
+    return found[surface.cortex[found]]
+
+
+@cache
+def fs_lr_cortex_of_points(n_points: int) -> Cortex:
+    """The group cortex fs_LR-32k for responses of `spread_vertices` alone; each vertex samples the nearest of these."""
+    surface, labels, voxels = fs_lr(), hcp_mmp_labels(), spread_vertices(n_points)
+    nearest = np.empty(surface.n_vertices, np.int64)
+    for hemisphere in HEMISPHERES:
+        part = surface.vertices(hemisphere)
+        own = np.flatnonzero((voxels >= part.start) & (voxels < part.stop))
+        sphere = surface.sphere[hemisphere]
+        nearest[part] = own[cKDTree(sphere[voxels[own] - part.start]).query(sphere)[1]]
+    rows = np.flatnonzero(surface.cortex)
+    matrix = csr_matrix((np.ones(len(rows)), (rows, nearest[rows])), (surface.n_vertices, len(voxels)))
+    return Cortex(surface, labels, labels[voxels], matrix)
 
 
 def regions_of_voxels(vertices_from_voxels: csr_matrix, vertex_labels: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Datasets, an adapter for each; see README.md in this folder."""
 
 import importlib
+from pathlib import Path
 
 from braintuning.datasets.alice import AliceDataset
 from braintuning.datasets.base import Dataset
@@ -8,6 +9,7 @@ from braintuning.datasets.lebel import LebelDataset
 from braintuning.errors import InputError
 from braintuning.results import REPOSITORY
 from braintuning.study import Study
+from braintuning.study.settings import DatasetSettings
 
 
 def open_dataset(study: Study) -> Dataset:
@@ -22,9 +24,7 @@ def open_dataset(study: Study) -> Dataset:
     if settings.kind == "alice":
         return AliceDataset(study.root, settings.tr)
     if settings.kind == "lebel":
-        fsaverage = REPOSITORY / settings.fsaverage if settings.fsaverage else None
-        options = settings.model_dump(include={"row_offset", "unstored_volumes", "sound_starts", "coarse_regions"})
-        return LebelDataset(study.root, settings.tr, settings.voxels, fsaverage, **options)
+        return open_lebel(study.root, settings)
     module, _, name = settings.kind.partition(":")
     try:
         adapter = getattr(importlib.import_module(module), name)
@@ -32,3 +32,10 @@ def open_dataset(study: Study) -> Dataset:
         expected = "expected module:Class with the module's folder on PYTHONPATH"
         raise InputError(f"dataset kind {settings.kind!r}: {error}, {expected}") from None
     return adapter(study.root, settings.tr)
+
+
+def open_lebel(root: Path, settings: DatasetSettings) -> LebelDataset:
+    """A folder in the layout of ds003020, with the settings of a study; `InputError` as of `LebelDataset`."""
+    fsaverage = REPOSITORY / settings.fsaverage if settings.fsaverage else None
+    options = settings.model_dump(include={"row_offset", "unstored_volumes", "sound_starts", "coarse_regions"})
+    return LebelDataset(root, settings.tr, settings.voxels, fsaverage, **options)

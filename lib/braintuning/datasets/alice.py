@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from braintuning import timing
-from braintuning.datasets import audio, textgrid
+from braintuning.datasets import audio, labels, textgrid
 from braintuning.datasets.base import check_speech
 from braintuning.datasets.responses import require_usable
 from braintuning.errors import InputError, MissingTier
+from braintuning.results import listed
 
 STORY = "alice"
+DEPOSIT = "DownTheRabbitHoleFinal*"
 UNSTORED_VOLUMES = 10
 REGIONS = ("LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG")
 
@@ -20,10 +22,14 @@ REGIONS = ("LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG")
 class AliceDataset:
     """Region time courses of every participant whose file can be used.
 
+    Files may have the names that they have in the deposit (doi 10.7302/Z29C6VNH), or simpler ones. Of several the one
+    is taken that is named as follows; other folders, such as `6mm/`, are not read.
+
     Parameters
     ----------
     root
-        Folder that holds `timecourses_10mm/`, `words.TextGrid` and one recording.
+        Folder that holds `timecourses_10mm/` or `10mm/`, `words.TextGrid` or `DownTheRabbitHoleFinal*_pad_1.TextGrid`,
+        and one recording, in the deposit `DownTheRabbitHoleFinal*_pad.wav`.
     tr
         Repetition time in seconds.
 
@@ -35,16 +41,17 @@ class AliceDataset:
     Raises
     ------
     InputError
-        The folder is missing or holds no usable participant.
+        The folder is missing, holds no usable participant, or has several files of which each may be meant.
     """
+
+    row_offset = 0.0
 
     def __init__(self, root: Path, tr: float) -> None:
         self.root, self.tr = Path(root), tr
-        self.words_file = self.root / "words.TextGrid"
-        folder = self.root / "timecourses_10mm"
-        files = sorted(folder.glob("s*-timecourses.txt"))
+        self._folder = self._one("folder", [], "timecourses_10mm", "10mm")
+        files = listed(self._folder, "s*-timecourses.txt")
         if not files:
-            raise InputError(f"{folder}: no sNN-timecourses.txt found, expected one a participant")
+            raise InputError(f"{self._folder}: no sNN-timecourses.txt found, expected one a participant")
         self.left_out: dict[str, str] = {}
         self._responses: dict[str, np.ndarray] = {}
         for path in files:
@@ -61,6 +68,22 @@ class AliceDataset:
             found = f"found {lengths[participant]} volumes, expected {usual} as in others"
             self.left_out[participant] = f"{participant}: {found}"
             del self._responses[participant]
+
+    def _one(self, what: str, found: Sequence[Path], *names: str) -> Path:
+        """The one file that is meant: the only one that has one of the names, else the only one `found`."""
+        named = [path for name in names for path in listed(self.root, name)]
+        if len(chosen := named or found) != 1:
+            which = f" ({', '.join(path.name for path in chosen)})" if chosen else ""
+            raise InputError(
+                f"{self.root}: found {len(chosen)} {what}s{which}, expected one, such as {' or '.join(names)}"
+            )
+        return chosen[0]
+
+    @property
+    def words_file(self) -> Path:
+        """TextGrid of the words."""
+        grids = [path for path in listed(self.root) if path.suffix.lower() == ".textgrid"]
+        return self._one("TextGrid", grids, "words.TextGrid", f"{DEPOSIT}_pad_1.TextGrid")
 
     def _read(self, path: Path) -> np.ndarray:
         expected = f"expected {len(REGIONS)} numbers a row: {' '.join(REGIONS)}"
@@ -80,7 +103,7 @@ class AliceDataset:
 
     def files(self, participants: Sequence[str]) -> list[Path]:
         """Files of participants' time courses."""
-        return [self.root / "timecourses_10mm" / f"{participant}-timecourses.txt" for participant in participants]
+        return [self._folder / f"{participant}-timecourses.txt" for participant in participants]
 
     def stories(self, participant: str) -> tuple[str, ...]:
         """The one story."""
@@ -88,19 +111,17 @@ class AliceDataset:
         return (STORY,)
 
     def audio_file(self, story: str = STORY) -> Path:
-        """The recording: the only audio file in the folder."""
-        found = sorted(p for p in self.root.iterdir() if p.suffix in {".flac", ".wav", ".ogg"})
-        if len(found) != 1:
-            raise InputError(f"{self.root}: found {len(found)} audio files, expected one .flac, .wav or .ogg")
-        return found[0]
+        """The recording: the only audio file in the folder, or the deposit's."""
+        found = [path for path in listed(self.root) if path.suffix in {".flac", ".wav", ".ogg"}]
+        return self._one("audio file", found, f"{DEPOSIT}_pad.wav")
 
     def audio(self, story: str = STORY) -> np.ndarray:
         """Audio of the story: (samples,) float32, mono, 16 kHz."""
         return audio.read_audio(self.audio_file())
 
-    def words(self, story: str = STORY) -> list[textgrid.Interval]:
+    def words(self, story: str = STORY) -> list[labels.Word]:
         """Words of the story, in seconds after the start of its audio, which is the scanner's."""
-        return textgrid.read_tier(self.words_file, "word")
+        return labels.read_words(self.words_file)
 
     def phones(self, story: str = STORY) -> list[textgrid.Interval]:
         """Not annotated in this dataset."""
@@ -111,10 +132,10 @@ class AliceDataset:
         self._require(participant)
         return self._responses[participant]
 
-    def tr_times(self, story: str = STORY) -> np.ndarray:
-        """When each TR was acquired, from volume 10 on, in seconds after the start of the audio; (TRs,) float64."""
+    def tr_times(self, participant: str | None = None, story: str = STORY) -> np.ndarray:
+        """When the acquisition of each TR began, from volume 10 on, the same for all; seconds, (TRs,) float64."""
         n_rows = len(next(iter(self._responses.values())))
-        return timing.row_times(n_rows, self.tr, UNSTORED_VOLUMES, sound_start=0.0)
+        return timing.row_times(n_rows, self.tr, UNSTORED_VOLUMES, sound_start=0.0, row_offset=self.row_offset)
 
     def check(self, stories: Mapping[str, Sequence[str]] | None = None) -> list[str]:
         """Read the recording and the words, to know before long work what is wrong with them."""
@@ -125,7 +146,7 @@ class AliceDataset:
         if not last < duration + 30:
             found = f"the audio lasts {duration:.1f} s and the last volume was acquired at {last:.1f} s"
             raise InputError(f"{file}: {found}, expected within 30 s of its end")
-        return []
+        return labels.notes(self.words_file)
 
     def _require(self, participant: str) -> None:
         if participant not in self._responses:

@@ -1,5 +1,6 @@
 """Reader and writer of audio files; everything inside the library is mono at 16 kHz."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,49 @@ from braintuning.results import atomic_path, require_file
 RATE = 16_000
 LONGEST_SILENCE = 10.0
 _CONSTANT = 1e-6
+_SIZES = re.compile(r"^ *(?:data|SSND|riff|Riff size) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""How libsndfile says that a header's size, in bytes, is not what the file has."""
+_SPHERE = re.compile(rb"sample_count -i (\d+)")
+_SLACK, _OPEN_ENDED = 256, 0x7FFF0000
+"""Bytes by which careless writers miss the size, and sizes from which on they mean that they did not know it."""
+
+
+def require_audio(path: Path) -> Path:
+    """Path of a sound file that is here and as long as its own header says; no samples are read.
+
+    Raises
+    ------
+    InputError
+        The file is missing, a pointer (`results.require_file`), not an audio file, or half of one: its header (wav,
+        w64, AIFF, SPHERE) or its last page (ogg) promises more than is here. FLAC and mp3 tell when they are read.
+    """
+    path = require_file(path)
+    try:
+        info = soundfile.info(path)
+    except (soundfile.LibsndfileError, TypeError) as error:
+        raise InputError(f"{path}: not an audio file that can be read (expected wav, flac or ogg): {error}") from error
+    promised, here, unit = 0, 0, "bytes"
+    if sizes := _SIZES.search(info.extra_info):
+        promised, here = int(sizes[1]), int(sizes[2]) + _SLACK
+    elif info.format == "NIST" and (header := _SPHERE.search(path.read_bytes()[:1024])):
+        promised, here, unit = int(header[1]), info.frames, "samples"
+    elif info.format == "OGG":
+        promised, here = _end_of_last_page(path), path.stat().st_size
+    if here < promised < _OPEN_ENDED:
+        found = f"half a file, which promises {promised} {unit} of sound where about {here} are here"
+        raise InputError(f"{path}: {found}, expected the whole file; copy or download it again")
+    return path
+
+
+def _end_of_last_page(path: Path) -> int:
+    """Where the last page of an ogg file says that it ends, in bytes; a page starts with sizes of up to 255 pieces."""
+    with open(path, "rb") as file:
+        start = max(0, path.stat().st_size - 27 - 255 * 256)
+        file.seek(start)
+        tail = file.read()
+    page = max(tail.rfind(b"OggS"), 0)
+    n_pieces = tail[page + 26] if len(tail) > page + 26 else 255
+    return start + page + 27 + n_pieces + sum(tail[page + 27 : page + 27 + n_pieces])
 
 
 def read_audio(path: Path) -> np.ndarray:
@@ -20,18 +64,22 @@ def read_audio(path: Path) -> np.ndarray:
     Returns
     -------
     (samples,) float32
-        Full scale 1, 16 kHz: the mean over channels, resampled with soxr's best quality.
+        Full scale 1, which floating-point files may exceed; 16 kHz: the mean over channels, resampled with soxr's best
+        quality.
 
     Raises
     ------
     InputError
-        The file is missing, is not an audio file, has no samples, or has samples that are not finite.
+        As of `require_audio`, or the file breaks off, has no samples, or has samples that are not finite.
     """
-    path = require_file(path)
+    path = require_audio(path)
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, TypeError) as error:
-        raise InputError(f"{path}: not an audio file that can be read (expected wav, flac or ogg): {error}") from error
+        with soundfile.SoundFile(path) as file:
+            samples, rate, n_samples = file.read(dtype="float32", always_2d=True), file.samplerate, file.frames
+    except soundfile.LibsndfileError as error:
+        raise InputError(f"{path}: half a file or a damaged one ({error}), expected the whole file") from None
+    if len(samples) < 0.99 * n_samples:
+        raise InputError(f"{path}: half a file, {len(samples)} of {n_samples} samples, expected the whole file")
     if len(samples) == 0:
         raise InputError(f"{path}: the audio file has no samples")
     mono = samples.mean(axis=1)

@@ -8,6 +8,7 @@ import numpy as np
 
 from braintuning.cortex.subject import Cortex
 from braintuning.datasets.audio import require_signal
+from braintuning.datasets.labels import Word
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.timing import SAMPLE_RATE
@@ -21,7 +22,8 @@ class Dataset(Protocol):
     """
 
     root: Path
-    tr: float
+    row_offset: float
+    """How many TRs after its volume's start a row is read, where `tr_times` lies."""
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -36,14 +38,14 @@ class Dataset(Protocol):
     def audio(self, story: str) -> np.ndarray:
         """Audio of a story: (samples,) float32, mono, 16 kHz."""
 
-    def words(self, story: str) -> list[Interval]:
-        """Words of a story with their times."""
+    def words(self, story: str) -> list[Word]:
+        """Words of a story, in the one spelling of `labels.word_of`, with their times and labels."""
 
     def phones(self, story: str) -> list[Interval]:
-        """Phones of a story (ARPAbet) with their times."""
+        """Phones of a story, labelled as `labels.without_stress` reads them, with their times."""
 
-    def tr_times(self, story: str) -> np.ndarray:
-        """When each TR of a story's responses was acquired; (TRs,) float64."""
+    def tr_times(self, participant: str, story: str) -> np.ndarray:
+        """When each TR of a participant's responses to a story is read, a TR apart; (TRs,) float64."""
 
     def responses_file(self, participant: str, story: str) -> Path:
         """File of a participant's responses to a story."""

@@ -1,5 +1,8 @@
 """The commands `fetch` and `verify`: resumable, checked and parallel download of ds003020.
 
+Of the two names that a folder of ds003020 has (`layout`), a file is asked for by the server's and stored by the one
+that is here already, else the server's as well.
+
 Files are up to 2 GB. pooch restarts an interrupted download and does not keep two processes apart, and
 urllib3's Retry ends with the headers of a response; so requests does the transfers and pooch the hashes.
 """
@@ -18,7 +21,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from urllib.parse import quote
 
 import requests
 from pooch import file_hash
@@ -26,22 +28,15 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from braintuning.datasets import manifest
+from braintuning.datasets.layout import FOLDERS, find_folder, placed
 from braintuning.datasets.manifest import BASE_URL, MANIFEST, VOLUMES, Entry, needed_files
+from braintuning.datasets.server import AGAIN, Server
 from braintuning.errors import InputError
 from braintuning.results import atomic_path, require_space
 from braintuning.study import Study
 
 log = logging.getLogger(__name__)
 
-SILENCE = 60.0
-"""Seconds without a byte after which a connection is given up."""
-RETRIES = 6
-"""How often in a row the download of a file may fail without a new byte before the whole fetch ends."""
-PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""Seconds to wait after the first failure, doubled after each further one, and the most."""
-PASSING = (408, 425, 429)
-"""HTTP statuses below 500 that are worth another try."""
-AGAIN = "run the same command again to resume"
 _readable = partial(tqdm.format_sizeof, suffix="B")
 
 
@@ -65,6 +60,7 @@ def fetch(
     entries = needed_files(study, participants, stories, surfaces=surfaces, manifest_file=manifest_file)
     dest = dest or study.root
     if dry_run:
+        entries = manifest.as_here(entries, dest)
         complete, unchecked, left = manifest.plan(entries, dest)
         for entry in left:
             log.info("%13s  %s", f"{entry.bytes:,}", entry.path)
@@ -73,8 +69,9 @@ def fetch(
         return
     download(entries, dest, base_url, workers)
     volumes = manifest_file.with_name(f"{manifest_file.stem}_respdict.json")
-    if volumes.exists() and not (dest / VOLUMES).exists():
-        with atomic_path(dest / VOLUMES) as path:
+    target = dest / placed(VOLUMES, find_folder(dest) or FOLDERS[0])
+    if volumes.exists() and not target.exists():
+        with atomic_path(target) as path:
             shutil.copyfile(volumes, path)
 
 
@@ -90,6 +87,7 @@ def verify(
     """Check size and MD5 of what a study needs of ds003020, logging what is wrong with a file; the number of these."""
     entries = needed_files(study, participants, stories, surfaces=surfaces, manifest_file=manifest_file)
     dest, n_wrong = dest or study.root, 0
+    entries = manifest.as_here(entries, dest)
     with _bar(sum(entry.bytes for entry in entries)) as bar, ThreadPoolExecutor(4) as pool:
         for entry, problem in zip(entries, pool.map(partial(manifest.check, dest=dest), entries), strict=True):
             bar.update(entry.bytes)
@@ -112,19 +110,19 @@ def download(entries: Sequence[Entry], dest: Path, base_url: str = BASE_URL, wor
         The disk is too small or full, the server lacks a file or holds another one under its name, or it cannot be
         reached. A file that the server lacks does not keep the others from being downloaded.
     """
-    if not base_url.startswith(("http://", "https://")):
-        raise InputError(f"base URL {base_url!r} does not start with http:// or https://")
+    server = Server(base_url)
     if workers < 1:
         raise InputError(f"{workers} workers asked for, expected at least 1")
-    _, unchecked, left = manifest.plan(entries, dest)
+    _, unchecked, left = manifest.plan(manifest.as_here(entries, dest), dest)
     require_space(dest, sum(left.values()))
-    files, n_bytes = [*unchecked, *left], sum(entry.bytes for entry in left)
+    n_bytes = sum(entry.bytes for entry in left)
     with _bar(n_bytes, n_bytes - sum(left.values())) as bar, ThreadPoolExecutor(workers) as pool:
-        job = _Download(dest, base_url.rstrip("/"), len(files), bar)
+        files = [*unchecked, *manifest.as_here(left, dest, otherwise=server.folder_of(left))]
+        job = _Download(dest, server, len(files), bar)
         try:
             failures = [failure for failure in pool.map(job.bring, files) if failure]
         except BaseException:
-            job.stop.set()
+            server.stop.set()
             raise
     if failures:
         several = f"{len(failures)} files of {len(entries)} could not be fetched; the first: "
@@ -137,10 +135,9 @@ class _Download:
     """What the workers of one download share."""
 
     dest: Path
-    base_url: str
+    server: Server
     n_files: int
     bar: tqdm
-    stop: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     start: float = field(default_factory=time.monotonic)
     fetched: int = 0
@@ -154,10 +151,10 @@ class _Download:
         """Download one file unless it is here; a sentence where that failed."""
         target = self.dest / entry.path
         try:
-            if self.stop.is_set() or manifest.check(entry, self.dest) is None:
+            if self.server.stop.is_set() or manifest.check(entry, self.dest) is None:
                 return None
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(manifest.part_path(target), self.stop) as part:
+            with _locked(manifest.part_path(target), self.server.stop) as part:
                 if manifest.check(entry, self.dest) is None:
                     part.truncate(0)
                     return None
@@ -171,7 +168,7 @@ class _Download:
             log.info(error)
             return str(error)
         except OSError as error:
-            self.stop.set()
+            self.server.stop.set()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 return f"{target}: the disk is full; make room, then {AGAIN}"
             return f"{target}: cannot be written ({error.strerror})"
@@ -189,7 +186,7 @@ class _Download:
             if found == entry.md5:
                 return
             self._empty(part)
-            problem = f"{entry.path}: MD5 of what {self.base_url}/ sends is {found}, the manifest says {entry.md5}"
+            problem = f"{entry.path}: MD5 of what {self.server.url}/ sends is {found}, the manifest says {entry.md5}"
             if again:
                 log.info("%s; once more from its start", problem)
         raise InputError(problem)
@@ -203,40 +200,28 @@ class _Download:
             except ConnectionError as reason:
                 failures = 0 if _length(part) > most else failures + 1
                 most = max(most, _length(part))
-                if failures > RETRIES:
-                    self.stop.set()
-                    raise InputError(f"{entry.path}: {reason}, {failures} times in a row; {AGAIN}") from reason
-                wait = min(PAUSE * 2 ** max(failures - 1, 0), LONGEST_PAUSE)
-                log.info("%s: %s; again in %g s", entry.path, reason, wait)
-                if self.stop.wait(wait):
-                    raise CancelledError from reason
+                self.server.wait(entry.path, reason, failures)
 
     def _receive(self, part: FileIO, entry: Entry) -> None:
         """Append to `part` what one request gives of the bytes that it lacks; `ConnectionError` where that may pass."""
         have = _length(part)
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        try:
-            url = f"{self.base_url}/{quote(entry.path)}"
-            with requests.get(url, headers=headers, stream=True, timeout=SILENCE) as response:
-                self._require_continuation(response, part, entry)
-                for chunk in response.iter_content(1 << 16):
-                    if self.stop.is_set():
-                        raise CancelledError
-                    _append(part, chunk)
-                    self._count(len(chunk))
-        except requests.RequestException as error:
-            raise ConnectionError(f"the connection to {self.base_url}/ failed ({type(error).__name__})") from error
+        path = placed(entry.path, self.server.folder_of([entry]) or "")
+        with self.server.get(path, {"Range": f"bytes={have}-"} if have else {}) as response:
+            self._require_continuation(response, part, entry)
+            for chunk in response.iter_content(1 << 16):
+                if self.server.stop.is_set():
+                    raise CancelledError
+                _append(part, chunk)
+                self._count(len(chunk))
         if (sent := _length(part)) > entry.bytes:
             self._empty(part)
             raise InputError(f"{entry.path}: {response.url} sends {sent} bytes, the manifest says {entry.bytes}")
         if sent < entry.bytes:
-            raise ConnectionError(f"{self.base_url}/ ended the file early")
+            raise ConnectionError(f"{self.server.url}/ ended the file early")
 
     def _require_continuation(self, response: requests.Response, part: FileIO, entry: Entry) -> None:
         """Raise unless the response's body goes on where `part` ends, which is emptied when the body starts afresh."""
         status, size = response.status_code, response.headers.get("Content-Length", entry.bytes)
-        if status in PASSING or status >= 500:
-            raise ConnectionError(f"{self.base_url}/ answered {status} {response.reason}")
         if status not in (200, 206, 416):
             raise InputError(f"{entry.path}: {response.url} answered {status} {response.reason}")
         if status == 200 and int(size) != entry.bytes and "Content-Encoding" not in response.headers:
@@ -245,7 +230,7 @@ class _Download:
         if status != 206 or response.headers.get("Content-Range") != asked:
             self._empty(part)
             if status != 200:
-                raise ConnectionError(f"{self.base_url}/ did not send the range asked for")
+                raise ConnectionError(f"{self.server.url}/ did not send the range asked for")
 
     def _count(self, n_bytes: int) -> None:
         with self.lock:

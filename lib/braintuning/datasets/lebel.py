@@ -1,7 +1,10 @@
 """Reader of ds003020 (LeBel et al. 2023) and of simulated listeners, who are stored in the same layout."""
 
 import json
+import logging
+import reprlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +14,22 @@ import numpy as np
 from braintuning import timing
 from braintuning.cortex.pycortex import participant_cortex
 from braintuning.cortex.subject import Cortex
-from braintuning.datasets import audio, textgrid
+from braintuning.datasets import audio, labels, textgrid
 from braintuning.datasets.base import check_speech
+from braintuning.datasets.layout import require_folder
 from braintuning.datasets.responses import invalid_columns, read_responses, stored_shape
-from braintuning.errors import InputError, nearest
+from braintuning.datasets.trigger_log import TriggerLog, read_trigger_log
+from braintuning.errors import InputError, MissingTier, nearest
+from braintuning.results import listed, require_file
+from braintuning.study.settings import own
+
+log = logging.getLogger(__name__)
 
 UNSTORED_VOLUMES = 10
 """Volumes that ds003020 leaves out at either end of a story."""
-SOUND_START = 10.0
-"""Seconds from the first trigger to the start of the audio in ds003020."""
+LOG_FOLDERS = ("trigger_logs", "trfiles", "stimuli")
+"""Where `<story>.report` or `<participant>/<story>.report` may lie, in the dataset's folder or the derivatives'. The
+public bucket has no logs; those of eleven stories were published elsewhere, see `timing.SOUND_START`."""
 
 
 @dataclass(eq=False)
@@ -29,59 +39,88 @@ class LebelDataset:
     Parameters
     ----------
     root
-        Folder that holds `stimuli/` and `derivative/`.
+        Folder that holds `stimuli/` and `derivatives/`, or `derivative/` as before version 4 of ds003020.
     tr
-        Repetition time in seconds.
+        Repetition time in seconds, or one for each participant.
     voxels
         How many voxels a participant has; responses with another number are refused.
     fsaverage
         A FreeSurfer folder of fsaverage with the HCP-MMP1.0 annotation; without it the annotation is downloaded.
-    row_offset, unstored_volumes, sound_starts
+    row_offset, unstored_volumes
         When TRs were acquired, see `timing.row_times`.
+    sound_starts
+        Seconds from the first trigger to the start of the audio: a number, or one by name as in a study. None: as the
+        trigger log says, a participant's own (`<participant>/<story>.report`) before a story's (`<story>.report`) in
+        `LOG_FOLDERS`; where there is none, `timing.SOUND_START`.
     coarse_regions
         Whether regions may come from fsaverage5 where the sphere of fsaverage cannot be had.
 
     Raises
     ------
     InputError
-        The folder, or its table of volumes, is missing.
+        The folder, or its table of volumes, is missing, or the files lie in folders of both names.
     """
 
     root: Path
-    tr: float
+    tr: float | Mapping[str, float]
     voxels: Mapping[str, int] = field(default_factory=dict)
     fsaverage: Path | None = None
     _: KW_ONLY
-    row_offset: float = 0.0
+    row_offset: float = 0.5
     unstored_volumes: int = UNSTORED_VOLUMES
-    sound_starts: float = SOUND_START
+    sound_starts: float | Mapping | None = None
     coarse_regions: bool = False
 
     def __post_init__(self) -> None:
         self.root = Path(self.root)
-        self.derivative, self._cortices = self.root / "derivative", {}
+        self.derivative, self._cortices = require_folder(self.root), {}
         self._volumes_file = file = self.derivative / "respdict.json"
-        if not file.is_file():
-            raise InputError(f"{file}: not found, expected the volumes of each story (dataset root {self.root})")
+        if not file.exists() and not file.is_symlink():
+            raise InputError(f"{file}: not found, expected the volumes of each story")
+        require_file(file)
 
     @cached_property
-    def _volumes(self) -> dict[str, int]:
+    def _volumes(self) -> dict:
+        expected = "expected the volumes of each story, or of each participant's stories"
         try:
-            return json.loads(self._volumes_file.read_text())
+            table = json.loads(self._volumes_file.read_text(encoding="utf-8-sig"))
         except ValueError:
-            raise InputError(f"{self._volumes_file}: not JSON, expected the volumes of each story") from None
+            raise InputError(f"{self._volumes_file}: not JSON, {expected}") from None
+        if not isinstance(table, dict):
+            raise InputError(f"{self._volumes_file}: found a {type(table).__name__}, {expected}")
+        return table
+
+    def volumes(self, participant: str | None, story: str) -> int:
+        """Volumes of a story, stored or not, as `respdict.json` has them: {story: volumes} or {participant: {...}}.
+
+        What it has of the participant comes before what it has of everybody. A whole number may be written as 173.0.
+        `InputError` where there is none, or nothing would be left without the unstored ones.
+        """
+        own, least = self._volumes.get(participant), 2 * self.unstored_volumes + 1
+        table = own if isinstance(own, dict) and (story in own or story not in self._volumes) else self._volumes
+        whose = f"story {story!r}" + f" of {participant}" * (table is own)
+        if story not in table:
+            raise InputError(f"{self._volumes_file}: no volumes for {whose}, expected its count")
+        found = table[story]
+        number = int(found) if isinstance(found, float) and found.is_integer() else found
+        if type(number) is not int or number < least:
+            expected = (
+                f"expected a whole number from {least} on, since {self.unstored_volumes} at either end are unstored"
+            )
+            raise InputError(f"{self._volumes_file}: found {reprlib.repr(found)} as volumes of {whose}, {expected}")
+        return number
 
     @property
     def participants(self) -> tuple[str, ...]:
         """Participants who have responses here."""
-        return tuple(sorted(p.name for p in (self.derivative / "preprocessed_data").glob("*") if p.is_dir()))
+        return tuple(path.name for path in listed(self.derivative / "preprocessed_data") if path.is_dir())
 
     def stories(self, participant: str) -> tuple[str, ...]:
         """Stories that a participant heard, by name."""
         folder = self.derivative / "preprocessed_data" / participant
         if not folder.is_dir():
             raise InputError(f"{folder}: no such participant, expected one of: {', '.join(self.participants)}")
-        return tuple(sorted(p.stem for p in folder.glob("*.hf5")))
+        return tuple(path.stem for path in listed(folder, "*.hf5"))
 
     def audio_file(self, story: str) -> Path:
         """Recording of a story."""
@@ -94,23 +133,38 @@ class LebelDataset:
     def _textgrid_file(self, story: str) -> Path:
         return self.derivative / "TextGrids" / f"{story}.TextGrid"
 
-    def words(self, story: str) -> list[textgrid.Interval]:
+    def words(self, story: str) -> list[labels.Word]:
         """Words of a story with their times."""
-        return textgrid.read_tier(self._textgrid_file(story), "word")
+        return labels.read_words(self._textgrid_file(story))
 
     def phones(self, story: str) -> list[textgrid.Interval]:
         """Phones of a story (ARPAbet) with their times."""
-        return textgrid.read_tier(self._textgrid_file(story), "phone")
+        return labels.read_phones(self._textgrid_file(story))
 
-    def n_rows(self, story: str) -> int:
-        """TRs stored for a story: its volumes without the unstored ones at either end."""
-        if story not in self._volumes:
-            raise InputError(f"{self._volumes_file}: no volumes for story {story!r}, expected its count")
-        return self._volumes[story] - 2 * self.unstored_volumes
+    def n_rows(self, participant: str, story: str) -> int:
+        """TRs stored for a story: a participant's volumes without the unstored ones at either end."""
+        return self.volumes(participant, story) - 2 * self.unstored_volumes
 
-    def tr_times(self, story: str) -> np.ndarray:
-        """When each TR was acquired; (TRs,) float64."""
-        return timing.row_times(self.n_rows(story), self.tr, self.unstored_volumes, self.sound_starts, self.row_offset)
+    def trigger_log(self, participant: str, story: str) -> tuple[Path, TriggerLog] | None:
+        """The trigger log of a story, and where it lies; None where there is none."""
+        for name in (f"{participant}/{story}.report", f"{story}.report"):
+            for folder in (base / log for base in (self.root, self.derivative) for log in LOG_FOLDERS):
+                if (path := folder / name).exists() or path.is_symlink():
+                    return path, read_trigger_log(path)
+        return None
+
+    def sound_start(self, participant: str, story: str) -> float:
+        """Seconds from a participant's first trigger to the start of a story's audio."""
+        if self.sound_starts is not None:
+            return own(self.sound_starts, "sound_starts", participant, story)
+        found = self.trigger_log(participant, story)
+        return found[1].sound_start if found else timing.SOUND_START
+
+    def tr_times(self, participant: str, story: str) -> np.ndarray:
+        """When each TR is read, `row_offset` TRs after its volume's start; (TRs,) float64."""
+        n_rows, tr = self.n_rows(participant, story), own(self.tr, "tr", participant)
+        start = self.sound_start(participant, story)
+        return timing.row_times(n_rows, tr, self.unstored_volumes, start, self.row_offset)
 
     def responses_file(self, participant: str, story: str) -> Path:
         """File of a participant's responses to a story; `InputError` if the participant did not hear it."""
@@ -122,8 +176,11 @@ class LebelDataset:
 
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
         """Responses, z-scored by the dataset; (TRs, voxels) float32, errors as of `read_responses`."""
-        path, shape = self.responses_file(participant, story), (self.n_rows(story), self.n_voxels(participant))
+        path, shape = self.responses_file(participant, story), self._shape(participant, story)
         return read_responses(path, "data", *shape, voxels)
+
+    def _shape(self, participant: str, story: str) -> tuple[int, int]:
+        return self.n_rows(participant, story), self.n_voxels(participant)
 
     def n_repeats(self, participant: str, story: str) -> int:
         """Presentations of a story whose responses are stored one by one."""
@@ -131,7 +188,7 @@ class LebelDataset:
 
     def repeats(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
         """Responses to each presentation of a story; (repeats, TRs, voxels) float32."""
-        path, shape = self.responses_file(participant, story), (self.n_rows(story), self.n_voxels(participant))
+        path, shape = self.responses_file(participant, story), self._shape(participant, story)
         numbers = range(self.n_repeats(participant, story))
         return np.stack([read_responses(path, "individual_repeats", *shape, voxels, number) for number in numbers])
 
@@ -150,30 +207,52 @@ class LebelDataset:
         return self._cortices[participant]
 
     def check(self, stories: Mapping[str, Sequence[str]]) -> list[str]:
-        """Read what a study needs of each participant; a line for each file with invalid voxels: how many."""
+        """Read what a study needs of each participant.
+
+        A line for each trigger log that differs from table or TR, and for each file that is usable in part.
+        """
         for participant, names in stories.items():
             for story in names:
-                self.responses_file(participant, story)
+                stored_shape(self.responses_file(participant, story), "data", self.n_rows(participant, story))
             n_labelled, n_voxels = self.cortex(participant).n_voxels, self.n_voxels(participant)
             if n_labelled != n_voxels:
                 folder = self.derivative / "pycortex-db" / participant
                 expected = f"expected {n_voxels}, as the responses have"
                 raise InputError(f"{folder}: the cortex has {n_labelled} voxels, {expected}")
-        for story in dict.fromkeys(story for names in stories.values() for story in names):
-            self._check_story(story)
-        return [
+        heard = [(participant, story) for participant, names in stories.items() for story in names]
+        notes = []
+        for story in dict.fromkeys(story for _, story in heard):
+            notes += self._check_story(story, [participant for participant, other in heard if other == story])
+        return [*notes, *self._check_logs(heard)] + [
             f"{self.responses_file(participant, story)}: {n} of {self.n_voxels(participant)} voxels are NaN or constant"
-            for participant, names in stories.items()
-            for story in names
+            for participant, story in heard
             if (n := int(invalid_columns(self.responses(participant, story)).sum()))
         ]
 
-    def _check_story(self, story: str) -> None:
+    def _check_logs(self, heard: Sequence[tuple[str, str]]) -> list[str]:
+        """A line for each trigger log that says otherwise than the table of volumes or the TR does."""
+        notes, without = {}, set()
+        for participant, story in heard:
+            if found := self.trigger_log(participant, story):
+                said = found[1].differences(self.volumes(participant, story), own(self.tr, "tr", participant))
+                notes |= {f"{found[0]}: {'; '.join(said)}; the table and the study are followed": None} if said else {}
+            else:
+                without.add(story)
+        if without and self.sound_starts is None:
+            taken = f"the sound is taken to start {timing.SOUND_START} s after the first trigger, as in ds003020"
+            log.info(f"{self.root}: no trigger log of {len(without)} stories; {taken}")
+        return list(notes)
+
+    def _check_story(self, story: str, listeners: Sequence[str]) -> list[str]:
         file, grid = self.audio_file(story), self._textgrid_file(story)
-        words, last = self.words(story), self.tr_times(story)[-1]
+        words = self.words(story)
         duration = check_speech(self.audio(story), file, words, grid)
-        if not duration - 30 < last < duration + 10:
-            found = f"the audio lasts {duration:.1f} s and its last TR was acquired at {last:.1f} s"
-            raise InputError(f"{file}: {found}, expected less than 10 s after its end and 30 s before")
-        for tier in (words, self.phones(story)):
-            textgrid.check_within(tier, duration, grid)
+        for participant in listeners:
+            last = self.tr_times(participant, story)[-1]
+            if not duration - 30 < last < duration + 10:
+                found = f"the audio lasts {duration:.1f} s and the last TR of {participant} is read at {last:.1f} s"
+                raise InputError(f"{file}: {found}, expected less than 10 s after its end and 30 s before")
+        textgrid.check_within(words, duration, grid)
+        with suppress(MissingTier):
+            textgrid.check_within(textgrid.read_tier(grid, "phone"), duration, grid)
+        return labels.notes(grid)

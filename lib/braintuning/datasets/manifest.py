@@ -1,4 +1,7 @@
-"""Manifest of ds003020: the files that a study needs of it, and which of them are on this disk."""
+"""Manifest of ds003020: the files that a study needs of it, and which of them are on this disk.
+
+Paths have the folder's old name here, `derivative/`, whatever a manifest, a server or this disk calls it (`layout`).
+"""
 
 import csv
 import fnmatch
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pooch import file_hash
 
+from braintuning.datasets.layout import FOLDERS, find_folder, placed
 from braintuning.errors import InputError
 from braintuning.results import CACHE, REPOSITORY, require_file
 from braintuning.study import Study
@@ -60,9 +64,9 @@ def read_manifest(path: Path) -> list[Entry]:
         for column, (pattern, expected) in COLUMNS.items():
             if not re.fullmatch(pattern, found := row[column] or ""):
                 raise InputError(f"{path} line {table.line_num}: {column} is {found!r}, expected {expected}")
-        if row["path"] in entries:
+        if (name := placed(row["path"], FOLDERS[0])) in entries:
             raise InputError(f"{path}: lists {row['path']} twice")
-        entries[row["path"]] = Entry(row["path"], int(row["bytes"]), row["md5"])
+        entries[name] = Entry(row["path"], int(row["bytes"]), row["md5"])
     if not entries:
         raise InputError(f"{path}: lists no file")
     return list(entries.values())
@@ -108,7 +112,8 @@ def needed_files(
         first, stories = first[: int(stories[0])], ()
     for story in stories:
         study.require("story", story, first)
-    entries, wanted = read_manifest(manifest_file), set()
+    entries = [entry._replace(path=placed(entry.path, "derivative")) for entry in read_manifest(manifest_file)]
+    wanted = set()
     paths = [entry.path for entry in entries]
     for participant in participants or study.participants:
         study.require("participant", participant, study.participants)
@@ -120,6 +125,12 @@ def needed_files(
                 raise InputError(f"participant {participant} has no {pattern}: the manifest does not list it")
             wanted.update(found)
     return [entry for entry in entries if entry.path in wanted]
+
+
+def as_here(entries: Iterable[Entry], dest: Path, otherwise: str | None = None) -> list[Entry]:
+    """Files by the name of their folder in `dest`, or `otherwise`, or as they are; errors as of `find_folder`."""
+    folder = find_folder(dest) or otherwise
+    return [entry._replace(path=placed(entry.path, folder)) for entry in entries] if folder else list(entries)
 
 
 def plan(entries: Iterable[Entry], dest: Path) -> tuple[list[Entry], list[Entry], dict[Entry, int]]:
@@ -198,10 +209,10 @@ def inventory(study: Study, participants: Sequence[str] = ()) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    entries = needed_files(study, participants)
+    entries = as_here(needed_files(study, participants), study.root)
     _, _, left = plan(entries, study.root)
     files = pd.DataFrame(entries)
-    table = files["path"].str.extract(r"^(?:derivative/)?(?P<folder>[^/]+)(?:/(?P<participant>[^/]+)/)?")
+    table = files["path"].str.extract(r"^(?:derivatives?/)?(?P<folder>[^/]+)(?:/(?P<participant>[^/]+)/)?")
     table = table.fillna("all").assign(files=1, gigabytes=files["bytes"] / 1e9)
     table["here"] = [entry not in left for entry in entries]
     table["missing_gigabytes"] = [left.get(entry, 0) / 1e9 for entry in entries]
@@ -246,11 +257,14 @@ def require_data(study: Study, named: str) -> None:
         for participant in study.participants
         for path in (*story_files(participant, study.stories_for(participant).all), f"{PYCORTEX}{participant}")
     ]
+    folder = find_folder(study.root) or FOLDERS[0]
+    needed = [(participant, placed(path, folder)) for participant, path in needed]
     missing = [(participant, path) for participant, path in needed if not (study.root / path).exists()]
     if not missing:
         return
     participants = list(dict(missing))
-    known = {entry.path.split("/")[2] for entry in read_manifest(MANIFEST) if entry.path.startswith(RESPONSES)}
+    of_responses = (entry.path.split("/") for entry in read_manifest(MANIFEST))
+    known = {parts[2] for parts in of_responses if parts[1:2] == ["preprocessed_data"]}
     how = "expected them there"
     if known.issuperset(participants):
         how = f"to get them: {command_for(named, participants, dest=study.root)}"

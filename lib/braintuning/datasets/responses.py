@@ -13,10 +13,24 @@ MOST_INVALID = 0.05
 """Share of a file's voxels that may be invalid; with more, the file itself is taken to be damaged."""
 
 
-def stored_shape(path: Path, name: str) -> tuple[int, ...]:
-    """Shape of an array in a response file; `InputError` if the file or the array cannot be read."""
+def require_responses(path: Path) -> Path:
+    """Path of a response file that is here, and whole if it is HDF5; `InputError` otherwise. No values are read."""
+    if h5py.is_hdf5(require_file(path)) or path.suffix in (".hf5", ".h5", ".hdf5"):
+        _open(path).close()
+    return path
+
+
+def stored_shape(path: Path, name: str, n_rows: int | None = None) -> tuple[int, ...]:
+    """Shape of an array in a response file, (..., rows, voxels); no values are read.
+
+    `InputError` if the file is not here, not whole or no HDF5, if it has no such array of numbers, or if that has
+    other than `n_rows` rows.
+    """
     with _open(path) as file:
-        return _array(file, name, path).shape
+        array = _array(file, name, path)
+        if n_rows is not None:
+            _require_shape(array, path, n_rows)
+        return array.shape
 
 
 def read_responses(
@@ -27,7 +41,8 @@ def read_responses(
     Parameters
     ----------
     name
-        Array of shape (n_rows, n_voxels), or (repeats, n_rows, n_voxels) if `repeat` is given.
+        Array of shape (n_rows, n_voxels), or (repeats, n_rows, n_voxels) if `repeat` is given; integers or floating
+        point of any size, contiguous or in chunks, with any of HDF5's own compressions.
     voxels : (n_voxels,) bool, optional
         Voxels to keep.
     repeat
@@ -36,20 +51,23 @@ def read_responses(
     Raises
     ------
     InputError
-        No such file or array, another shape, or values that `require_usable` refuses.
+        No such file or array, another shape, or values that cannot be read or that `require_usable` refuses.
     """
     with _open(path) as file:
         array = _array(file, name, path)
-        if array.ndim != (2 if repeat is None else 3) or array.shape[-2:] != (n_rows, n_voxels):
-            expected = f"expected {n_rows} rows of {n_voxels} voxels"
-            raise InputError(f"{path}: found '{name}' of shape {array.shape}, {expected}")
+        _require_shape(array, path, n_rows, n_voxels, 2 if repeat is None else 3)
         kept = None if voxels is None else np.flatnonzero(voxels)
         responses = np.empty((n_rows, n_voxels if voxels is None else len(kept)), np.float32)
-        buffer = np.empty((min(ROWS_AT_A_TIME, n_rows), n_voxels), array.dtype)
-        for start in range(0, n_rows, ROWS_AT_A_TIME):
-            rows = slice(start, min(start + ROWS_AT_A_TIME, n_rows))
+        # whole chunks, each of which is decompressed once
+        step = ROWS_AT_A_TIME if array.chunks is None else -(-ROWS_AT_A_TIME // array.chunks[-2]) * array.chunks[-2]
+        buffer = np.empty((min(step, n_rows), n_voxels), array.dtype)
+        for start in range(0, n_rows, step):
+            rows = slice(start, min(start + step, n_rows))
             read = buffer[: rows.stop - start]
-            array.read_direct(read, np.s_[rows] if repeat is None else np.s_[repeat, rows])
+            try:
+                array.read_direct(read, np.s_[rows] if repeat is None else np.s_[repeat, rows])
+            except OSError as error:
+                raise InputError(f"{path}: '{name}' cannot be read ({_reason(error)}), expected a whole file") from None
             responses[rows] = read if voxels is None else read.take(kept, axis=1)
     require_usable(responses, path)
     return responses
@@ -59,14 +77,37 @@ def _open(path: Path) -> h5py.File:
     require_file(path)
     try:
         return h5py.File(path)
-    except OSError:
-        raise InputError(f"{path}: not a whole HDF5 file, expected responses") from None
+    except OSError as error:
+        raise InputError(f"{path}: not a whole HDF5 file ({_reason(error)}), expected responses") from None
+
+
+def _reason(error: OSError) -> str:
+    """What HDF5 says of an error, in brackets after what it was doing."""
+    return str(error).splitlines()[0].partition("(")[2].removesuffix(")") or str(error).splitlines()[0]
 
 
 def _array(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     if name not in file:
-        raise InputError(f"{path}: found {sorted(file)}, expected a dataset named '{name}'")
-    return file[name]
+        what = " with each presentation, which the noise ceiling is measured on" * (name == "individual_repeats")
+        raise InputError(f"{path}: found {sorted(file)}, expected a dataset named '{name}'{what}")
+    found = file[name]
+    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu" or found.shape is None:
+        what = f"of type {found.dtype}" if isinstance(found, h5py.Dataset) else "which is a group"
+        raise InputError(f"{path}: found '{name}' {what}, expected an array of numbers")
+    return found
+
+
+def _require_shape(
+    array: h5py.Dataset, path: Path, n_rows: int, n_voxels: int | None = None, n_axes: int | None = None
+) -> None:
+    shape = array.shape
+    right = len(shape) == n_axes if n_axes else len(shape) > 1
+    if right and shape[-2] == n_rows and n_voxels in (None, shape[-1]):
+        return
+    found, expected = f"'{array.name.removeprefix('/')}' of shape {shape}", f"expected {n_rows} rows"
+    if right and shape[-1] == n_rows != shape[-2]:
+        raise InputError(f"{path}: found {found}, which is transposed, {expected} x voxels")
+    raise InputError(f"{path}: found {found}, {expected}{f' of {n_voxels} voxels' if n_voxels else ''}")
 
 
 def invalid_columns(responses: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from braintuning.demo.stories import STORY_TEXTS
 from braintuning.demo.voices import RATE, VOICES, Voice, speak
 from braintuning.errors import InputError
 from braintuning.probes.mfcc import mfcc
-from braintuning.results import CACHE, REPOSITORY, atomic_path, generator
+from braintuning.results import CACHE, REPOSITORY, atomic_path, generator, listed
 from braintuning.timing import SAMPLE_RATE
 from braintuning.tuning.units import fit_centres, nearest_centre
 
@@ -62,7 +62,7 @@ def pretraining_stories() -> dict[str, str]:
 
 def real_speakers(folder: Path) -> dict[str, Path]:
     """One recording of each speaker of LibriSpeech's train-clean-100 in `folder`; empty where there is none."""
-    return {path.name.split("-")[0]: path for path in sorted(Path(folder).glob("train-clean-100/*.ogg"))}
+    return {path.name.split("-")[0]: path for path in listed(folder, "train-clean-100/*.ogg")}
 
 
 def held_out_speakers(speakers: Mapping[str, Path], seed: int = 0, share: float = 0.2) -> set[str]:

@@ -24,7 +24,8 @@ from braintuning.lowlevel import phones as english
 
 RATE = dsp.SR
 _DURATIONS = "/Clip_output_0"
-_FRAME_SECONDS = 0.025
+_DURATION_SECONDS = 0.025
+FRAME_SECONDS = dsp.HOP / RATE
 _LAG_SECONDS = (0.033, 0.0225)
 _SPACE_BEFORE = 1 / 3
 _LEVEL_HOP = RATE // 100
@@ -84,7 +85,7 @@ class Speech:
 
 
 @dataclass
-class _Timeline:
+class Timeline:
     """Phones of a sentence; `opens` marks those after a pause, `word` is the index of each phone's word."""
 
     labels: list[str]
@@ -104,23 +105,47 @@ def _network() -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _synthesise(symbols: str, voice: Voice, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Audio before the vocal tract is scaled, and the end of each symbol in seconds, beginning with the padding."""
+@dataclass
+class Spectra:
+    """What the network predicts of an utterance before the vocal tract is scaled, in frames of `FRAME_SECONDS`.
+
+    Attributes
+    ----------
+    parts : list of (601, frames) float32
+        Level and phase of the harmonics, level of the noise, level and phase of the rest.
+    f0 : (frames,) float32
+        Fundamental frequency in Hz.
+    ends : (symbols + 1,) float64
+        End of each symbol in seconds, beginning with the padding.
+    """
+
+    parts: list[np.ndarray]
+    f0: np.ndarray
+    ends: np.ndarray
+
+
+def predict(symbols: str, voice: Voice) -> Spectra:
+    """What a voice makes of some symbols."""
     ids = np.array([[0, *(english.symbol_numbers()[symbol] for symbol in symbols), 0]], np.int64)
     *spectra, frames = _network().run(None, {"ids": ids, "speed": np.array([voice.speed / voice.warp], np.float32)})
     *parts, f0 = (part[0] for part in spectra)
+    constant, slowed = _LAG_SECONDS
+    ends = np.cumsum(frames.ravel()[:-1]) * _DURATION_SECONDS - (constant + slowed * voice.warp / voice.speed)
+    return Spectra(parts, f0, np.maximum(ends, 0))
+
+
+def render(parts: list[np.ndarray], f0: np.ndarray, voice: Voice, rng: np.random.Generator) -> np.ndarray:
+    """Audio of spectra, at the voice's pitch, before the vocal tract is scaled; (samples,) float32."""
     audio = dsp.synth(*parts, f0, rng)
     if voice.pitch != voice.warp:
         frame_centres = (np.arange(len(f0)) + 0.5) * dsp.HOP
         sample_f0 = np.interp(np.arange(len(audio)) + 0.5, frame_centres, f0)
         sample_f0[sample_f0 < _LOWEST_F0] = 0
         audio = scale_pitch(audio, sample_f0, RATE, voice.pitch / voice.warp)
-    constant, slowed = _LAG_SECONDS
-    ends = np.cumsum(frames.ravel()[:-1]) * _FRAME_SECONDS - (constant + slowed * voice.warp / voice.speed)
-    return audio, np.maximum(ends, 0)
+    return audio
 
 
-def _timeline(symbols: list[tuple[str, int | None]], ends: np.ndarray) -> _Timeline:
+def timeline_of(symbols: list[tuple[str, int | None]], ends: np.ndarray) -> Timeline:
     """Phones and their times as the network has them.
 
     A space without a pause is divided between its neighbours; a stress mark belongs to the next phone, a symbol that is
@@ -151,10 +176,10 @@ def _timeline(symbols: list[tuple[str, int | None]], ends: np.ndarray) -> _Timel
         else:
             waiting, paused = None, True
         previous = symbol
-    return _Timeline(labels, np.array(starts), np.array(stops), np.array(opens), np.array(words))
+    return Timeline(labels, np.array(starts), np.array(stops), np.array(opens), np.array(words))
 
 
-def _fit_to_audio(timeline: _Timeline, audio: np.ndarray) -> None:
+def fit_to_audio(timeline: Timeline, audio: np.ndarray) -> None:
     """Move times beside pauses to where the audio begins and ends, in 10 ms frames."""
     frames = audio[: len(audio) // _LEVEL_HOP * _LEVEL_HOP].reshape(-1, _LEVEL_HOP)
     level = 10 * np.log10((frames**2).mean(axis=1) + 1e-12)
@@ -203,15 +228,13 @@ def scale_pitch(audio: np.ndarray, f0: np.ndarray, rate: int, factor: float) -> 
 def _say(sentence: str, voice: Voice, rng: np.random.Generator) -> Speech:
     """One sentence with a little silence around it."""
     symbols, words = english.pronounce(sentence)
-    audio, ends = _synthesise("".join(symbol for symbol, _ in symbols), voice, rng)
-    timeline = _timeline(symbols, ends)
-    _fit_to_audio(timeline, audio)
+    spectra = predict("".join(symbol for symbol, _ in symbols), voice)
+    audio = render(spectra.parts, spectra.f0, voice, rng)
+    timeline = timeline_of(symbols, spectra.ends)
+    fit_to_audio(timeline, audio)
     before, after = _MARGIN_SECONDS
     first = max(0, round((timeline.start[0] - before) * RATE))
-    audio = audio[first : round((timeline.end[-1] + after) * RATE)]
-    fade = np.linspace(0, 1, round(_FADE_SECONDS * RATE), dtype=np.float32)
-    audio[: len(fade)] *= fade
-    audio[-len(fade) :] *= fade[::-1]
+    audio = faded(audio[first : round((timeline.end[-1] + after) * RATE)])
     if voice.warp != 1:
         audio = soxr.resample(audio, RATE * voice.warp, RATE, quality="VHQ")
     times = ((timeline.start - first / RATE) / voice.warp, (timeline.end - first / RATE) / voice.warp)
@@ -219,6 +242,22 @@ def _say(sentence: str, voice: Voice, rng: np.random.Generator) -> Speech:
     of_word = [np.flatnonzero(timeline.word == index) for index in range(len(words))]
     spans = zip(words, of_word, strict=True)
     return Speech(audio, RATE, [Interval(w, phones[of[0]].start, phones[of[-1]].end) for w, of in spans], phones)
+
+
+def faded(audio: np.ndarray) -> np.ndarray:
+    """Audio whose first and last 10 ms rise from and fall to silence; (samples,) float32."""
+    fade = np.ones(len(audio), np.float32)
+    ramp = np.linspace(0, 1, round(_FADE_SECONDS * RATE), dtype=np.float32)[: len(audio)]
+    fade[: len(ramp)] *= ramp
+    fade[len(fade) - len(ramp) :] *= ramp[::-1]
+    return audio * fade
+
+
+def at_level(audio: np.ndarray, words: list[Interval]) -> np.ndarray:
+    """Audio (samples,) at `RATE` with a root mean square of 0.06 over the words, less where a peak would pass 0.9."""
+    spoken = np.concatenate([audio[round(start * RATE) : round(end * RATE)] for _, start, end in words])
+    gain = min(_LOUDNESS / np.sqrt(np.mean(spoken**2)), _PEAK / np.abs(audio).max())
+    return (audio * gain).astype(np.float32)
 
 
 def speak(text: str, voice: Voice, seed: int) -> Speech:
@@ -255,6 +294,4 @@ def speak(text: str, voice: Voice, seed: int) -> Speech:
         n_samples, spoken_until = n_samples + n_silent + len(said.audio), words[-1].end
     parts.append(np.zeros(round(rng.uniform(middle, longest) * RATE), np.float32))
     audio = np.concatenate(parts)
-    spoken = np.concatenate([audio[round(start * RATE) : round(end * RATE)] for _, start, end in words])
-    gain = min(_LOUDNESS / np.sqrt(np.mean(spoken**2)), _PEAK / np.abs(audio).max())
-    return Speech((audio * gain).astype(np.float32), RATE, words, phones)
+    return Speech(at_level(audio, words), RATE, words, phones)

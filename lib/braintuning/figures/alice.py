@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from braintuning.alignment.stats import false_discovery_q
 from braintuning.datasets.alice import REGIONS
 from braintuning.figures.compare import over_participants
-from braintuning.figures.style import condition_bars, condition_legend
+from braintuning.figures.style import condition_bars, legend_and_small_print
 from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER
 from braintuning.results import generator
 
@@ -32,7 +32,7 @@ def differences(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return found.assign(q=false_discovery_q(found["p"].to_numpy()))
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, note: str = "") -> Figure:
     """Mean over regions for those who tuned, those held out and the mean of each; region by region for the held out."""
     fig = Figure(figsize=(7.2, 2.8), layout="constrained")
     left, right = fig.subplots(1, 2, width_ratios=[1.5, 2.4])
@@ -44,5 +44,4 @@ def draw(table: pd.DataFrame) -> Figure:
     held_out = last[last["group"] == HELD_OUT].drop(columns="group").rename(columns={"roi": "backbone"})
     condition_bars(right, held_out, "r", REGIONS, ALICE_CONDITIONS)
     right.set_title("held-out participants, region by region")
-    condition_legend(fig, ALICE_CONDITIONS, loc="outside upper center")
-    return fig
+    return legend_and_small_print(fig, ALICE_CONDITIONS, note)

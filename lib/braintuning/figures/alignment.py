@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from braintuning.alignment.stats import FEWEST_PARTICIPANTS
 from braintuning.datasets.base import Dataset
 from braintuning.figures import tables
-from braintuning.figures.compare import EVERYONE, LEVEL, OVER, starred
-from braintuning.figures.style import bars_above
+from braintuning.figures.compare import ASIDE, EVERYONE, LEVEL, OVER, starred
+from braintuning.figures.map_and_bars import bars_above
 from braintuning.study import Run, Study
 
 
@@ -29,15 +29,14 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
     change = tables.alignment_map(study, dataset, study.figure_backbone, "brain-tuned", minus="pretrained")
     fig = tables.draw_change(study, dataset, change, "normalised alignment", note, smooth_mm=tables.SMOOTH_MM)
     shown, conditions = tables.at_layer(table, study.figures.layer), tables.shown_conditions(study)
-    bars_above(
-        fig, shown, "alignment", "alignment (r / ceiling)", study.tuned_backbones, conditions, starred(statistics)
-    )
+    label, stars = "alignment (r / ceiling)", starred(statistics)
+    bars_above(fig, shown, "alignment", label, study.tuned_backbones, conditions, stars, tables.BASELINE)
     return fig
 
 
 def what_a_star_is(statistics: pd.DataFrame) -> str:
     """The test behind the stars of the figure, or why there are none; `statistics` from `compare.compare`."""
-    tested = statistics[(statistics["participant"] == EVERYONE) & (statistics["reference"] != "chance")]
+    tested = statistics[(statistics["participant"] == EVERYONE) & ~statistics["reference"].isin(ASIDE)]
     most = int(tested["n_participants"].max()) if len(tested) else 0
     if most < FEWEST_PARTICIPANTS:
         found = f"no signed-rank test over {most} participants can reach p < {LEVEL:g}"

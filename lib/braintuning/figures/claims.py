@@ -7,12 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from braintuning.alignment.stats import false_discovery_q
+from braintuning.alignment.stats import FEWEST_PARTICIPANTS, false_discovery_q
 from braintuning.datasets.base import Dataset
-from braintuning.figures.compare import LEVEL
+from braintuning.figures.compare import LEVEL, NUISANCE, OVER, WITHIN, within_participant
 from braintuning.figures.evidence import (
     ALIGNMENT,
-    ANY,
     FIFTH,
     IMPACT,
     LATE,
@@ -23,7 +22,9 @@ from braintuning.figures.evidence import (
     Tables,
     evidence_for,
 )
-from braintuning.figures.style import BRAIN_TUNED, small_print_below
+from braintuning.figures.impact import which_removal
+from braintuning.figures.style import BRAIN_TUNED, ROI_TITLES, small_print_below
+from braintuning.figures.tables import baseline_label
 from braintuning.results import REPOSITORY
 from braintuning.study import Study
 
@@ -63,14 +64,15 @@ def judge(
     """Every claim whose measure the study has, in every tuned backbone that has its conditions.
 
     The effect is the mean over participants of the difference; interval and p are those of `evidence.evidence_for`. The
-    false discovery rate is controlled within each measure, over claims and backbones.
+    false discovery rate is controlled within each measure, over claims and backbones, apart for tests over participants
+    and for those within them.
 
     Parameters
     ----------
     tables : dict of DataFrame
         From `evidence.gather`.
     dataset : Dataset, optional
-        The measured responses; without them alignment is not tested in fewer than six participants.
+        The measured responses; without them alignment in fewer than six participants has no p.
 
     Returns
     -------
@@ -79,10 +81,11 @@ def judge(
         low, high, p, q, test, direction, planted (in a simulation), condition, reference, interval (what it is over),
         family (of the false discovery rate), verdict, note (where the model is too small to show it).
 
-        Verdicts 'supported' and 'contradicted' need an interval without zero and q below .05. Otherwise a claim of a
-        change is 'not shown' and of no change there is 'no evidence of change', which is no support. A change in any
-        participant, of few, contradicts a claim of no change whatever the interval of the mean. Without a test there
-        are 'too few participants', or the difference is 'not defined'.
+        With fewer than six participants there is 'no verdict (n = 2)', whatever the interval or the tests within them:
+        two who agree on one story tell little of a third. Verdicts 'supported' and 'contradicted' need an interval
+        without zero and q below .05. Otherwise a claim of a change is 'not shown' and of no change there is 'no
+        evidence of change', which is no support. In nobody the difference is 'not defined'. All verdicts are on the
+        test stories of the study.
     """
     rows = []
     for backbone in study.tuned_backbones:
@@ -90,7 +93,8 @@ def judge(
             backbones = _models(study, tables, backbone, claim)
             if backbones:
                 rows.append(_row(study, tables, dataset, backbones, claim))
-    judged = pd.DataFrame(rows).assign(family=lambda t: t["measure"])
+    judged = pd.DataFrame(rows)
+    judged["family"] = judged["measure"] + np.where(judged["test"].isin(["", OVER]), "", ", within participants")
     q = judged.groupby("family")["p"].transform(lambda p: false_discovery_q(p.to_numpy()))
     judged.insert(judged.columns.get_loc("p") + 1, "q", q)
     judged["verdict"] = [_verdict(row) for row in judged.itertuples()]
@@ -122,28 +126,29 @@ def _row(study: Study, tables: Tables, dataset: Dataset | None, backbones: tuple
     defined = (first["value"] - second["value"]).notna()
     first, second = first[defined], second[defined]
     found = evidence_for(study, dataset, claim, backbones, first, second)
+    simulation = study.dataset.simulation
     return {
         "claim": claim.text, "backbone": backbones[0], "measure": claim.measure, "roi": claim.roi,
         "participants": claim.among, "n_participants": len(first), "effect": (first["value"] - second["value"]).mean(),
         "low": found.low, "high": found.high, "p": found.p, "test": found.test, "direction": claim.direction,
-        "planted": claim.planted if study.dataset.simulation else "", "condition": claim.condition,
+        "planted": claim.planted and simulation.meaning if simulation else "", "condition": claim.condition,
         "reference": claim.reference if backbones[0] == backbones[1] else f"{claim.reference} {backbones[1]}",
         "interval": found.interval, "against": claim.against,
+        "removal": study.low_level.removal if claim.measure == IMPACT else "",
     }  # fmt: skip
 
 
 def _verdict(row: tuple) -> str:
     if row.n_participants == 0:
         return "not defined"
-    if not row.test:
-        return "too few participants"
-    sign, clear = np.sign(row.effect), row.low > 0 or row.high < 0
+    if row.n_participants < FEWEST_PARTICIPANTS:
+        return f"no verdict (n = {row.n_participants})"
+    sign, sure = np.sign(row.effect), row.q < LEVEL and (row.low > 0 or row.high < 0)
     if row.direction == 0:
-        sure = row.q < LEVEL and (clear or (row.test == ANY and not row.against))
         if sure and row.against and sign == -row.against:
             return "supported"
         return "contradicted" if sure else "no evidence of change"
-    if not (clear and row.q < LEVEL):
+    if not sure:
         return "not shown"
     return "supported" if sign == row.direction else "contradicted"
 
@@ -180,6 +185,28 @@ def _phones(study: Study, backbone: str) -> tuple[int, float, float] | None:
     return layer, float(own[layer]), float(probe.loc[probe["features"] == "MFCC and deltas", "accuracy"].iloc[0])
 
 
+def above_baseline(study: Study, tables: Tables, dataset: Dataset) -> list[str]:
+    """Whether pretrained and brain-tuned models lie above the nuisance baseline in late language: a sentence for each.
+
+    Each is tested in every participant, as in `compare.within_participant`; the false discovery rate is controlled over
+    all these tests. `tables` are from `evidence.gather`.
+    """
+    asked = [(b, c) for b in study.tuned_backbones for c in ("pretrained", BRAIN_TUNED) if c in study.conditions_of(b)]
+    found = pd.DataFrame(
+        within_participant(study, dataset, participant, backbone, condition, LATE, NUISANCE)
+        for backbone, condition in asked
+        for participant in study.participants
+    )
+    found = found.assign(sure=false_discovery_q(found["p"].to_numpy()) < LEVEL, sign=np.sign(found["difference"]))
+    against = f"{baseline_label(tables[ALIGNMENT])} alone in {ROI_TITLES[LATE].lower()}"
+    sentences = []
+    for (backbone, condition), rows in found.groupby(["backbone", "condition"], sort=False):
+        above, below = (int((rows["sure"] & (rows["sign"] == sign)).sum()) for sign in (1, -1))
+        counts = f"surely above in {above} and below in {below} of {len(rows)} participants (q < {LEVEL:g}, {WITHIN})"
+        sentences.append(f"{backbone}, {condition}: {rows['difference'].mean():+.3f} against {against}; {counts}")
+    return sentences
+
+
 def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
     """Effects and their intervals: a column for each backbone, a row of panels for each measure, a line a claim."""
     backbones, measures = list(dict.fromkeys(judged["backbone"])), list(dict.fromkeys(judged["measure"]))
@@ -197,6 +224,11 @@ def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
     kinds = judged.groupby("measure", sort=False)["interval"].unique()
     over = ", ".join(f"{measure}: {' or '.join(filter(None, kind))}" for measure, kind in kinds.items() if any(kind))
     legend = f"mean over participants and 95 % interval ({over}); blue: supported, red: contradicted, grey: neither"
+    if IMPACT in measures:
+        note = f"{note}. {which_removal(study)}"
+    if (few := judged["n_participants"] < FEWEST_PARTICIPANTS).any():
+        counts = " or ".join(map(str, sorted(set(judged.loc[few, "n_participants"]))))
+        legend += f"; no verdict with {counts} participants, it takes {FEWEST_PARTICIPANTS}"
     small_print_below(fig, f"{legend}. {note}")
     return fig
 

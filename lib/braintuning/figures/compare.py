@@ -14,23 +14,28 @@ from braintuning.results import generator, load_arrays
 from braintuning.study import Study
 
 EVERYONE = "all"
-WITHIN = "blocks of TRs swapped between models"
-ABOVE_CHANCE = "blocks of TRs permuted"
+WITHIN = "blocks of TRs swapped between models, within one participant"
+ABOVE_CHANCE = "blocks of TRs permuted, within one participant"
 OVER = "Wilcoxon signed-rank"
 LEVEL = 0.05
+CHANCE, NUISANCE = ASIDE = ("chance", "nuisance")
+"""What conditions are compared with beside the reference, outside the figure's stars: nothing, and the encoding model
+of word rate, envelope and position alone."""
 
 
 def compare(study: Study, dataset: Dataset, regions: Sequence[str], reference: str = "pretrained") -> pd.DataFrame:
-    """Each condition against a reference and against chance at the figure's layer, region by region.
+    """Each condition against a reference, chance and the nuisance baseline at the figure's layer, region by region.
 
     In each participant the difference has a permutation p (blocks of TRs), a bootstrap 95 % interval over voxels (how
     even the difference is within the region: voxels share noise, so it is too narrow for anything else), and one over
-    blocks of TRs (`stats.block_values`). Over two participants or more it has an interval, over six a signed-rank p.
+    blocks of TRs (`stats.block_interval`); all are about this participant and story. Blocks are as long as the
+    autocorrelation asks, at least the study's `permutation_block_rows` (`stats.block_length`). Over two participants or
+    more it has an interval, over six a signed-rank p.
 
     The false discovery rate is controlled within families. A family is what one look at the figure asks: over
     participants, or in one of them, all backbones x conditions x regions against the reference. Tests against chance,
-    which any model passes, are families of their own, and so are variants, which another figure shows: their many small
-    p would let more of the others through.
+    which any model passes, and against the nuisance baseline are families of their own, and so are variants, which
+    another figure shows: their many small p would let more of the others through.
 
     Parameters
     ----------
@@ -42,19 +47,21 @@ def compare(study: Study, dataset: Dataset, regions: Sequence[str], reference: s
     Returns
     -------
     DataFrame
-        backbone, condition, reference ('chance' where the condition's own alignment is tested), roi, participant ('all'
-        over participants), n_participants (those in whom the difference is defined), n_voxels, difference, low, high,
-        p, test, low_blocks, high_blocks (NaN over participants), family, q, star (whether the figure has one).
+        backbone, condition, reference ('chance' where the condition's own alignment is tested, 'nuisance' where it is
+        against word rate, envelope and position alone), roi, participant ('all' over participants), n_participants
+        (those in whom the difference is defined), n_voxels, difference, low, high, p, test, low_blocks, high_blocks,
+        block_rows (NaN over participants), family, q, star (whether the figure has one).
     """
     rows = []
-    for backbone, condition, roi, against in product(study.backbones, study.conditions, regions, (reference, "chance")):
+    asked = product(study.backbones, study.conditions, regions, (reference, *ASIDE))
+    for backbone, condition, roi, against in asked:
         if against != condition and condition in study.conditions_of(backbone):
             within = [
                 within_participant(study, dataset, participant, backbone, condition, roi, against)
                 for participant in study.participants
             ]
             rows += [*within, _over(within)]
-    table = pd.DataFrame(rows).drop(columns="block_values")
+    table = pd.DataFrame(rows).drop(columns="tr_values")
     table["family"] = [_family(study, row) for row in table.itertuples()]
     table["q"] = table.groupby("family")["p"].transform(lambda p: stats.false_discovery_q(p.to_numpy()))
     return table.assign(star=table.index.isin(starred(table).index))
@@ -76,10 +83,10 @@ def within_participant(
     against: str,
     against_backbone: str | None = None,
 ) -> dict:
-    """A row of `compare` for one participant: a condition against another one, or against 'chance'.
+    """A row of `compare` for one participant: a condition against another one, or against one of `ASIDE`.
 
-    The other condition may be one of another backbone. A region without a used voxel gives NaN. `block_values` of
-    `stats.block_values` are in the row, but not in the table.
+    The other condition may be one of another backbone. A region without a used voxel gives NaN. `stats.tr_values` are
+    in the row, but not in the table.
     """
     used = used_voxels(study, participant)
     voxels = members(dataset.cortex(participant).voxel_labels, roi) & used
@@ -87,41 +94,48 @@ def within_participant(
         "backbone": backbone, "condition": condition, "reference": against, "roi": roi, "participant": participant,
         "n_participants": int(voxels.any()), "n_voxels": int(voxels.sum()),
         "difference": np.nan, "low": np.nan, "high": np.nan, "p": np.nan,
-        "test": ABOVE_CHANCE if against == "chance" else WITHIN, "low_blocks": np.nan, "high_blocks": np.nan,
-        "block_values": np.empty(0),
+        "test": ABOVE_CHANCE if against == CHANCE else WITHIN, "low_blocks": np.nan, "high_blocks": np.nan,
+        "block_rows": np.nan, "tr_values": np.empty(0),
     }  # fmt: skip
     if not voxels.any():
         return row
 
     def scores(model: str, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        kept = load_arrays(study.scores_file(participant, study.run(model, name, participant)))
-        predicted = kept["predicted"][:, voxels[used]].astype(np.float64)
-        return kept["alignment"][study.figures.layer][voxels], predicted, 1 / kept["ceiling"][voxels]
+        if name == NUISANCE:
+            kept = load_arrays(study.nuisance_file(participant))
+            alignment = kept["alignment"]
+        else:
+            kept = load_arrays(study.scores_file(participant, study.run(model, name, participant)))
+            alignment = kept["alignment"][study.figures.layer]
+        return alignment[voxels], kept["predicted"][:, voxels[used]].astype(np.float64), 1 / kept["ceiling"][voxels]
 
     settings, test = study.encoding, study.stories_for(participant).test
     rng = generator(settings.seed, "compare", backbone, condition, roi, participant, against)
-    blocks = {"block_rows": settings.permutation_block_rows, "n_permutations": settings.permutations}
     truth = np.concatenate([dataset.responses(participant, s, voxels)[settings.test_skip_rows :] for s in test])
     difference, predicted, weights = scores(backbone, condition)
-    if against == "chance":
-        other = None
-        p = stats.correlation_p(predicted, truth, weights, rng, **blocks)
-    else:
+    other = None
+    if against != CHANCE:
         alignment, other, _ = scores(against_backbone or backbone, against)
         difference = difference - alignment
+    values = stats.tr_values(predicted, other, truth, weights)
+    block_rows = stats.block_length(values, settings.permutation_block_rows)
+    blocks = {"block_rows": block_rows, "n_permutations": settings.permutations}
+    if other is None:
+        p = stats.correlation_p(predicted, truth, weights, rng, **blocks)
+    else:
         p = stats.difference_p(predicted, other, truth, weights, rng, **blocks)
     low, high = stats.bootstrap_interval(difference, rng)
-    values = stats.block_values(predicted, other, truth, weights, settings.permutation_block_rows)
-    low_blocks, high_blocks = stats.mean_interval(values)
-    found = {"difference": difference.mean(), "low": low, "high": high, "p": p}
-    return row | found | {"low_blocks": low_blocks, "high_blocks": high_blocks, "block_values": values}
+    low_blocks, high_blocks = stats.block_interval(values, block_rows)
+    found = {"difference": difference.mean(), "low": low, "high": high, "p": p, "block_rows": block_rows}
+    return row | found | {"low_blocks": low_blocks, "high_blocks": high_blocks, "tr_values": values}
 
 
 def _over(within: list[dict]) -> dict:
     """A row over participants, of those in whom the difference is defined."""
     differences = [row["difference"] for row in within if np.isfinite(row["difference"])]
     row = within[0] | {"participant": EVERYONE, "n_participants": len(differences), "test": OVER}
-    row |= {"n_voxels": sum(row["n_voxels"] for row in within), "low_blocks": np.nan, "high_blocks": np.nan}
+    row |= {"n_voxels": sum(row["n_voxels"] for row in within)}
+    row |= dict.fromkeys(("low_blocks", "high_blocks", "block_rows"), np.nan)
     rng = generator(0, "over", row["backbone"], row["condition"], row["roi"], row["reference"])
     return row | over_participants(differences, rng)
 
@@ -136,5 +150,5 @@ def over_participants(differences: Sequence[float], rng: np.random.Generator) ->
 
 def starred(statistics: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
     """Differences over participants whose q is below `level`, which have a star in the figure."""
-    asked = statistics["reference"] != "chance" if "reference" in statistics else True
+    asked = ~statistics["reference"].isin(ASIDE) if "reference" in statistics else True
     return statistics[(statistics["participant"] == EVERYONE) & (statistics["q"] < level) & asked]

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from braintuning.alignment import stats
 from braintuning.datasets.base import Dataset
@@ -31,10 +30,9 @@ NOT_SEMANTIC = ("emotion", "mfcc")
 """Tasks that the paper expects no gain in."""
 HALF_WIDTH = 1.959964
 """Half of a normal 95 % interval, in standard errors."""
-EVERY = f"{compare.WITHIN}, in every participant"
-ANY = f"{compare.WITHIN}, in any participant, times their number"
-T_TEST = "t over participants"
-RESAMPLED = {PREFERENCE: "pairs of words", SCORE: "test speakers"}
+EVERY = f"{compare.WITHIN}: the largest p"
+ANY = f"{compare.WITHIN}: the smallest p times their number"
+RESAMPLED = {PREFERENCE: "words", SCORE: "test speakers"}
 Tables = dict[str, pd.DataFrame]
 
 
@@ -65,7 +63,8 @@ class Claim:
 class Evidence(NamedTuple):
     """A 95 % interval of a mean difference, what it is over, a two-sided p and the name of its test.
 
-    NaN and '' where there is none.
+    NaN and '' where there is none. A `test` over participants is `compare.OVER`; `EVERY` and `ANY` are made of tests
+    within participants, and say nothing of others.
     """
 
     low: float = float("nan")
@@ -78,20 +77,21 @@ class Evidence(NamedTuple):
 def gather(study: Study) -> Tables:
     """Every measure of the study's figures that claims are about, one value a participant and model.
 
-    Alignment, impact R and preference are those at the figure's layer; a task score is the mean over the semantic
-    tasks, each at the layer that validates best. A model that belongs to no participant counts for each of them.
+    Alignment, impact R and preference are those at the figure's layer, R after the removal that the study draws; a task
+    score is the mean over the semantic tasks, each at the layer that validates best. A model that belongs to no
+    participant counts for each of them.
 
     Returns
     -------
     dict of DataFrame
         Under each of `MEASURES` that the study's figures show: backbone, condition, participant, roi, value; of
-        preference and tasks `spread` too, the value's standard error over pairs of words or test speakers (of
+        preference and tasks `spread` too, the value's standard error over words or test speakers (of
         preference, of the change from pretrained).
     """
     layer, shown, aligned = study.figures.layer, study.figures.notebooks, tables.gather(study)
     found = {ALIGNMENT: at_layer(aligned, layer).assign(value=lambda t: t["alignment"]), RISE: rise(aligned)}
     if "fig3" in shown:
-        table = impact.gather(study)
+        table = impact.drawn(study, impact.gather(study))
         table = at_layer(table[table["feature"] == TOGETHER], layer)
         found[IMPACT] = table.assign(value=table["r_percent"])
     if "fig5" in shown:
@@ -120,12 +120,13 @@ def rise(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def a_fifth(table: pd.DataFrame) -> pd.DataFrame:
-    """Best layer's late-language alignment: joint models on the first fifth of the stories, pretrained ones on all.
+    """Late-language alignment at the best layer: joint models on a fifth of the stories, pretrained ones on all.
 
-    The fifth is the smallest number of stories that makes up at least a fifth of the time.
+    The fifth is the smallest number of first stories that makes up at least a fifth of the time. The layer is that of
+    `tables.at_best_layer`, one for all participants.
     """
     late = table[table["roi"] == LATE]
-    best = late.groupby([*MODEL, "roi", "hours"], as_index=False)["alignment"].max()
+    best = tables.at_best_layer(late, ["backbone", "condition", "roi", "hours"])
     most = best["hours"].max()
     little = best.loc[best["hours"] >= most / 5 - 1e-9, "hours"].min()
     joint, whole = best["condition"] == panels.JOINTLY_TUNED, best["condition"] == "pretrained"
@@ -168,23 +169,22 @@ def evidence_for(
 ) -> Evidence:
     """How sure the mean over participants of `first` minus `second` is.
 
-    From six participants on: the interval over participants, and the signed-rank test. With fewer, by what is known
-    within them, so that the verdict is on these participants:
+    From six participants on: the interval over participants, and the signed-rank test. With fewer there is no test over
+    participants, and the interval is over what is known within them:
 
-    - alignment: the interval over blocks of TRs (`stats.block_values`, averaged over participants, who heard the same).
-      A claim of a change is tested in each of them and its p is that of their conjunction (Berger 1982: the largest);
-      one of no change falls with the smallest p times their number (Bonferroni).
-    - preference and tasks: an interval over pairs of words or test speakers, from the standard errors of the two
-      values, and the p of a normal law. Both models and all participants have the same ones: that models do is not
-      used, which widens the interval, and errors are taken to be shared by the participants.
-    - the rest, whose predictions are not kept: the interval and test after Student over participants, from two on,
-      which take differences to be normal. They say that participants agree on the story that was tested, and nothing of
-      another story; that alone makes small effects surer here than those of alignment.
+    - alignment: over blocks of TRs (`stats.block_interval` of `stats.tr_values`, averaged over participants, who heard
+      the same). The p is that of tests within each of them: of a claim of a change that of their conjunction (Berger
+      1982: the largest), of one of no change the smallest times their number (Bonferroni).
+    - preference and tasks: over words or test speakers, from the standard errors of the two values. Both models and all
+      participants have the same ones: that models do is not used, which widens the interval, and errors are taken to be
+      shared by the participants.
+    - the rest, whose predictions are not kept: Student's over participants, from two on, which takes differences to be
+      normal. It says how far participants agree on the story that was tested, and nothing of another story.
 
     Parameters
     ----------
     dataset : Dataset, optional
-        Without it alignment is not tested in fewer than six participants.
+        Without it alignment in fewer than six participants has an interval over participants and no p.
     backbones : (str, str)
         Of the claim's condition and of its reference.
     first, second : DataFrame
@@ -198,18 +198,11 @@ def evidence_for(
         found = compare.over_participants(differences, generator(0, "claims", *backbones, claim.text))
         return Evidence(found["low"], found["high"], found["p"], compare.OVER, "participants")
     if "spread" in first:
-        spread = float(np.hypot(first["spread"], second["spread"]).mean())
-        p = float(2 * norm.sf(abs(effect) / spread)) if spread > 0 else np.nan
-        over = RESAMPLED[claim.measure]
-        test = f"normal, {over} resampled" if np.isfinite(p) else ""
-        return Evidence(effect - HALF_WIDTH * spread, effect + HALF_WIDTH * spread, p, test, over)
+        half = HALF_WIDTH * float(np.hypot(first["spread"], second["spread"]).mean())
+        return Evidence(effect - half, effect + half, interval=RESAMPLED[claim.measure])
     if claim.measure == ALIGNMENT and dataset is not None:
         return _within(study, dataset, claim, backbones, first.index, effect)
-    interval = stats.mean_interval(differences)
-    if claim.measure == ALIGNMENT:
-        return Evidence(*interval, interval="participants")
-    test = T_TEST if len(differences) > 1 else ""
-    return Evidence(*interval, stats.mean_p(differences), test, "participants")
+    return Evidence(*stats.mean_interval(differences), interval="participants")
 
 
 def _within(
@@ -222,7 +215,7 @@ def _within(
 ) -> Evidence:
     asked = (backbones[0], claim.condition, claim.roi, claim.reference, backbones[1])
     rows = [compare.within_participant(study, dataset, participant, *asked) for participant in participants]
-    low, high = _over_blocks(rows, effect)
+    low, high = _over_blocks(study, rows, effect)
     if claim.direction == 0:
         p, test = stats.bonferroni_p([row["p"] for row in rows]), ANY
     else:
@@ -230,9 +223,10 @@ def _within(
     return Evidence(low, high, p, test, "blocks of TRs")
 
 
-def _over_blocks(rows: Sequence[dict], effect: float) -> tuple[float, float]:
-    """Interval over the blocks that all participants heard; where they heard different ones, the mean of their own."""
-    if len({len(row["block_values"]) for row in rows}) > 1:
+def _over_blocks(study: Study, rows: Sequence[dict], effect: float) -> tuple[float, float]:
+    """Interval over the TRs that all participants heard; where they heard different ones, the mean of their own."""
+    if len({len(row["tr_values"]) for row in rows}) > 1:
         return tuple(float(np.mean([row[bound] for row in rows])) for bound in ("low_blocks", "high_blocks"))
-    values = np.mean([row["block_values"] for row in rows], axis=0)
-    return stats.mean_interval(values - values.mean() + effect)
+    values = np.mean([row["tr_values"] for row in rows], axis=0)
+    block_rows = stats.block_length(values, study.encoding.permutation_block_rows)
+    return stats.block_interval(values - values.mean() + effect, block_rows)

@@ -1,6 +1,7 @@
 """Figure 3: how much of a model's alignment is low-level, and where tuning changed that."""
 
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -11,22 +12,29 @@ from braintuning.cortex.colours import group_average
 from braintuning.datasets.base import Dataset
 from braintuning.figures import tables
 from braintuning.figures.compare import LEVEL, over_participants
-from braintuning.figures.style import REGIONS, ROI_TITLES, bars_above, condition_bars, legend_and_small_print
-from braintuning.lowlevel.features import FROM_TIER, TOGETHER
+from braintuning.figures.map_and_bars import bars_above
+from braintuning.figures.style import REGIONS, ROI_TITLES, condition_bars, legend_and_small_print
+from braintuning.lowlevel.features import FROM_TIER, TOGETHER, name_of
 from braintuning.results import generator, load_arrays
 from braintuning.study import Study
 
+SHARE = f"{tables.BASELINE}_percent"
 LEAST_ALIGNMENT = 0.05
 LEAST_SHARE = 0.25
 """Of a region's voxels that must be above the ceiling for the map to show its R; fewer may be there by chance."""
 
 
 def gather(study: Study) -> pd.DataFrame:
-    """Low-level impact of every participant with every model, by layer, region and feature."""
+    """Low-level impact of every participant with every model, by layer, region, feature and way of removal.
+
+    Columns of `tables.beside_baseline`, fitted to the same stories, and `nuisance_percent`, that score as a share of
+    the model's alignment, NaN where R is.
+    """
     compared = study.alignments(study.main_runs())
-    return where_r_is_defined(
-        tables.read_tables(study.low_level_file(participant, run) for participant, run in compared)
-    )
+    found = tables.read_tables(study.low_level_file(participant, run) for participant, run in compared)
+    found = tables.beside_baseline(study, where_r_is_defined(found), "low_level_alignment")
+    share = 100 * found[tables.BASELINE] / found["alignment"]
+    return found.assign(**{SHARE: share.where(found["alignment"] >= LEAST_ALIGNMENT)})
 
 
 def where_r_is_defined(table: pd.DataFrame) -> pd.DataFrame:
@@ -36,32 +44,60 @@ def where_r_is_defined(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def drawn(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose removal is the study's `low_level.removal`."""
+    return table[table["removal"] == study.low_level.removal]
+
+
+def which_removal(study: Study) -> str:
+    """Small print that says which way of removal is drawn."""
+    how = {"every lag": "at every lag", "tr by tr": "TR by TR"}[study.low_level.removal]
+    return f"Low-level features removed {how}"
+
+
+def at_lags(study: Study, reference: str = "pretrained") -> pd.DataFrame:
+    """What a TR of the figure's backbone tells of low-level features 0, 1, ... TRs before, and what TR by TR leaves.
+
+    Returns
+    -------
+    DataFrame
+        feature, lag, as_it_is, after_tr_by_tr: correlations of `LowLevelFit.at_lags`, mean over participants.
+    """
+    runs = [(one, study.run(study.figure_backbone, reference, one)) for one in study.participants]
+    r = np.mean([load_arrays(study.low_level_file(*one))["at_lags"] for one in runs], axis=0)
+    rows = product(study.low_level.features, range(r.shape[1]))
+    found = pd.DataFrame(rows, columns=["feature", "lag"])
+    return found.assign(as_it_is=r[..., 0].ravel(), after_tr_by_tr=r[..., 1].ravel())
+
+
 def compare(study: Study, table: pd.DataFrame, reference: str = "pretrained") -> pd.DataFrame:
     """R of each condition minus the reference's, over participants in whom both are defined, at the figure's layer.
 
     Returns
     -------
     DataFrame
-        backbone, condition, roi, feature, n_participants, difference, low, high (bootstrap over participants), p
-        (signed rank; NaN with fewer than six), q (false discovery rate over all rows).
+        backbone, condition, roi, feature, removal, n_participants, difference, low, high (bootstrap over participants),
+        p (signed rank; NaN with fewer than six), q (false discovery rate over all rows of a way of removal).
     """
     rows, chosen = [], tables.at_layer(table, study.figures.layer)
-    for (backbone, roi, feature), part in chosen[chosen["roi"].isin(REGIONS)].groupby(["backbone", "roi", "feature"]):
+    asked = ["backbone", "roi", "feature", "removal"]
+    for (backbone, roi, feature, removal), part in chosen[chosen["roi"].isin(REGIONS)].groupby(asked):
         wide = part.pivot(index="participant", columns="condition", values="r_percent")
         for condition in [c for c in study.conditions_of(backbone) if c != reference and c in wide]:
             change = (wide[condition] - wide[reference]).dropna()
-            row = {"backbone": backbone, "condition": condition, "roi": roi, "feature": feature}
+            row = {"backbone": backbone, "condition": condition, "roi": roi, "feature": feature, "removal": removal}
             rng = generator(study.encoding.seed, backbone, condition, roi)
             rows.append(row | {"n_participants": len(change)} | over_participants(change, rng))
     found = pd.DataFrame(rows)
-    return found.assign(q=false_discovery_q(found["p"].to_numpy()))
+    return found.assign(q=found.groupby("removal")["p"].transform(lambda p: false_discovery_q(p.to_numpy())))
 
 
 def change_map(study: Study, dataset: Dataset, backbone: str) -> np.ndarray:
     """R of all low-level features, brain-tuned minus pretrained, painted on each HCP region; (vertices,) float.
 
     R is that of the region's mean over its voxels above the ceiling (in a single voxel it would be a share of next to
-    nothing), averaged over the participants of `on_the_map`; NaN where it is not defined in all, see `region_r`.
+    nothing), removed in the study's way and averaged over the participants of `on_the_map`; NaN where it is not defined
+    in all, see `region_r`.
     """
     maps = []
     for participant in tables.on_the_map(study, dataset):
@@ -84,7 +120,8 @@ def region_r(study: Study, arrays: Mapping[str, np.ndarray], inside: np.ndarray)
 
     NaN where alignment is below `LEAST_ALIGNMENT`, or less than `LEAST_SHARE` of the voxels are above the ceiling.
     """
-    before, after = (at_figure_layer(study, arrays, name)[inside] for name in ("alignment", f"removed_{TOGETHER}"))
+    names = "alignment", name_of(TOGETHER, study.low_level.removal)
+    before, after = (at_figure_layer(study, arrays, name)[inside] for name in names)
     known = np.isfinite(before)
     if known.mean() < LEAST_SHARE or before[known].mean() < LEAST_ALIGNMENT:
         return np.nan
@@ -101,13 +138,16 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
 
     `table` and `statistics` are from `gather` and `compare`, `note` is small print.
     """
+    table, statistics = drawn(study, table), drawn(study, statistics)
     shown = tables.at_layer(table[table["feature"] == TOGETHER], study.figures.layer)
-    note += why_no_bar(shown[shown["roi"].isin(REGIONS)])
+    shown = shown.assign(**{SHARE: shown[SHARE].clip(upper=100)})
+    note += f". Line: alignment with {tables.baseline_label(table)} alone, as a share of each model's, of at most 100 %"
+    note += f". {which_removal(study)}{why_no_bar(shown[shown['roi'].isin(REGIONS)])}"
     change = change_map(study, dataset, study.figure_backbone)
     fig = tables.draw_change(study, dataset, change, "low-level impact R of each region (%)", note)
     stars = statistics[(statistics["feature"] == TOGETHER) & (statistics["q"] < LEVEL)]
     conditions, label = tables.shown_conditions(study), "low-level impact R (%)"
-    bars_above(fig, shown, "r_percent", label, study.tuned_backbones, conditions, stars)
+    bars_above(fig, shown, "r_percent", label, study.tuned_backbones, conditions, stars, SHARE)
     return fig
 
 
@@ -129,6 +169,7 @@ def why_no_bar(shown: pd.DataFrame) -> str:
 
 def draw_features(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """R feature by feature in the figure's backbone, late language regions over primary auditory cortex."""
+    table = drawn(study, table)
     chosen = tables.at_layer(table[table["backbone"] == study.figure_backbone], study.figures.layer)
     chosen = chosen.assign(backbone=chosen["feature"].str.replace("_", " "))
     features, conditions = tuple(dict.fromkeys(chosen["backbone"])), tables.shown_conditions(study)
@@ -136,4 +177,4 @@ def draw_features(study: Study, table: pd.DataFrame, note: str) -> Figure:
     for ax, roi in zip(fig.subplots(len(REGIONS), 1), REGIONS, strict=True):
         condition_bars(ax, chosen[chosen["roi"] == roi], "r_percent", features, conditions, "R (%)")
         ax.set_title(f"{ROI_TITLES[roi]}, {study.figure_backbone}")
-    return legend_and_small_print(fig, conditions, note)
+    return legend_and_small_print(fig, conditions, f"{note}. {which_removal(study)}")

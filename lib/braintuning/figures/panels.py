@@ -7,13 +7,23 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from braintuning.alignment.mask import FALSE_DISCOVERIES
 from braintuning.cortex.figure import Panel, participants_figure
 from braintuning.datasets.base import Dataset
 from braintuning.figures import style
 from braintuning.figures.style import REGIONS, ROI_TITLES, legend_and_small_print
-from braintuning.figures.tables import SMOOTH_MM, at_layer, noise_ceiling_of, read_tables, shown_conditions
+from braintuning.figures.tables import (
+    BASELINE,
+    SMOOTH_MM,
+    at_best_layer,
+    at_layer,
+    baseline_label,
+    noise_ceiling_of,
+    read_tables,
+    shown_conditions,
+)
 from braintuning.pipeline import recipes
-from braintuning.results import provenance_columns, provenance_of
+from braintuning.results import load_arrays, provenance_columns, provenance_of
 from braintuning.study import Study
 
 YLABEL = "alignment (r / ceiling)"
@@ -29,20 +39,24 @@ def gather_ceilings(study: Study, dataset: Dataset) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        participant, story, repeats, n_voxels, n_above, threshold, published, median, highest (of voxels with measurable
-        signal power), and provenance.
+        participant, story, repeats, n_voxels, n_above, threshold, n_noise (voxels of pure noise expected among those
+        above), n_repeating (voxels found to repeat at a false discovery rate of .05), published, median, highest (of
+        voxels with measurable signal power), and provenance.
     """
     rows = []
     for participant in study.participants:
-        ceiling, made = noise_ceiling_of(study, participant), provenance_of(study.ceiling_file(participant))
+        arrays, made = load_arrays(study.ceiling_file(participant)), provenance_of(study.ceiling_file(participant))
+        ceiling, threshold = arrays["ceiling"], study.encoding.ceiling_threshold
         rows.append(
             {
                 "participant": participant,
                 "story": made["recipe"]["story"],
                 "repeats": dataset.n_repeats(participant, made["recipe"]["story"]),
                 "n_voxels": len(ceiling),
-                "n_above": int((ceiling > study.encoding.ceiling_threshold).sum()),
-                "threshold": study.encoding.ceiling_threshold,
+                "n_above": int((ceiling > threshold).sum()),
+                "threshold": threshold,
+                "n_noise": round(float(arrays["noise"][round(100 * threshold)]), 1),
+                "n_repeating": int((arrays["q"] < FALSE_DISCOVERIES).sum()),
                 "published": study.figures.published_counts.get(participant),
                 "median": np.nanmedian(ceiling),
                 "highest": np.nanmax(ceiling),
@@ -64,7 +78,8 @@ def ceilings(study: Study, table: pd.DataFrame, dataset: Dataset, note: str) -> 
 
 def _caption(row: pd.Series) -> str:
     published = "" if pd.isna(row["published"]) else f" (authors: {row['published']:,})"
-    return f"{row['participant']}: {row['n_above']:,} of {row['n_voxels']:,} above {row['threshold']:g}{published}"
+    counts = f"{row['n_above']:,} of {row['n_voxels']:,} above {row['threshold']:g}{published}"
+    return f"{row['participant']}: {counts}, {row['n_noise']:,.0f} by chance; {row['n_repeating']:,} at q < .05"
 
 
 def base_and_large(study: Study, table: pd.DataFrame, note: str) -> Figure:
@@ -75,12 +90,13 @@ def base_and_large(study: Study, table: pd.DataFrame, note: str) -> Figure:
 
 def layers(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure A3: alignment of every layer, a panel for each backbone and region; `table` from `tables.gather`."""
-    return _grid(study, table, note, partial(style.layer_curves, value="alignment"), lines=True)
+    return _grid(study, table, note, partial(style.layer_curves, value="alignment", baseline=BASELINE), lines=True)
 
 
 def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Figure A4: alignment of each participant at the figure's layer, a panel for each backbone and region."""
-    draw = partial(style.participant_bars, value="alignment", participants=study.participants)
+    given = {"value": "alignment", "participants": study.participants, "baseline": BASELINE}
+    draw = partial(style.participant_bars, **given)
     return _grid(study, at_layer(table, study.figures.layer), note, draw)
 
 
@@ -106,11 +122,11 @@ def gather_amounts(study: Study) -> pd.DataFrame:
 
 
 def amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure B1: best layer's alignment of held-out participants against minutes of encoding data."""
+    """Figure B1: alignment of held-out participants at the best layer of all, against minutes of encoding data."""
     fig = Figure(figsize=(7.2, 2.6), layout="constrained")
     for ax, roi in zip(fig.subplots(1, len(REGIONS)), REGIONS, strict=True):
-        chosen = table[table["roi"] == roi]
-        best = chosen.groupby(["condition", "participant", "hours"], as_index=False)["alignment"].max()
+        chosen = table[(table["roi"] == roi) & (table["backbone"] == study.figure_backbone)]
+        best = at_best_layer(chosen, ["condition", "hours"])
         conditions = [condition for condition in study.conditions if condition in set(best["condition"])]
         style.layer_curves(ax, best.assign(layer=(60 * best["hours"]).round(1)), "alignment", conditions)
         top = best[best["condition"] == "pretrained"].groupby("hours")["alignment"].mean().max()
@@ -155,10 +171,11 @@ def _bars(
     """Bars of alignment, a panel for each region."""
     fig = Figure(figsize=(7.2, height), layout="constrained")
     for ax, roi in zip(fig.subplots(1, len(REGIONS)), REGIONS, strict=True):
-        style.condition_bars(ax, table[table["roi"] == roi], "alignment", backbones, conditions)
+        of_roi = table[table["roi"] == roi]
+        style.condition_bars(ax, of_roi, "alignment", backbones, conditions, baseline=BASELINE)
         ax.set_title(ROI_TITLES[roi])
     fig.axes[0].set_ylabel(ylabel)
-    return legend_and_small_print(fig, conditions, note)
+    return legend_and_small_print(fig, conditions, note, baseline=baseline_label(table))
 
 
 def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None], lines: bool = False) -> Figure:
@@ -172,4 +189,4 @@ def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None
             ax.set_title(backbone if roi == REGIONS[0] else "")
         style.share_y_where_it_fits(row)
         row[0].set_ylabel(f"{ROI_TITLES[roi]}\n{YLABEL}")
-    return legend_and_small_print(fig, shown_conditions(study), note, lines)
+    return legend_and_small_print(fig, shown_conditions(study), note, lines, baseline_label(table))

@@ -11,14 +11,14 @@ from matplotlib.lines import Line2D
 from braintuning.figures.style import layer_curves, legend_and_small_print, looks_of, share_y_where_it_fits
 from braintuning.figures.tables import read_tables, shown_conditions
 from braintuning.preference.pairs import PAIR_TYPES, choose_pairs
-from braintuning.results import generator, load_arrays
+from braintuning.results import load_arrays
 from braintuning.study import Run, Study
 
 PAIR_STYLES = {"same word": ":", "near homophones": "--", "synonyms": "-", "random": "-."}
 SIMILARITY_CONDITIONS = ("pretrained", "brain-tuned")
 READING = (
     "Preference above 0: words alike in meaning are nearer than words alike in sound; below 0: the reverse. Upright "
-    "lines and bands: 95 % intervals over pairs of words, averaged over a condition's models. Last row: pretrained and "
+    "lines and bands: 95 % intervals over words, averaged over a condition's models. Last row: pretrained and "
     "brain-tuned"
 )
 
@@ -35,7 +35,7 @@ def gather(study: Study, recorded: bool = False) -> pd.DataFrame:
 
 
 def compare(study: Study) -> pd.DataFrame:
-    """Semantic preference of each tuned model minus pretrained, by layer, with intervals over pairs.
+    """Semantic preference of each tuned model minus pretrained, by layer, with intervals over words.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def compare(study: Study) -> pd.DataFrame:
     for run in [run for run in study.main_runs() if study.base(run.condition) != "pretrained"]:
         files = [study.preference_file(r) for r in (Run(run.backbone, "pretrained"), run)]
         before, after = (load_arrays(file)["similarities"] for file in files)
-        change = preference_change(before, after, pairs, generator(study.preference.seed, "change", run.name))
+        change = preference_change(before, after, pairs)
         tables.append(change.assign(participant=run.participant or "", backbone=run.backbone, condition=run.condition))
     columns = ["participant", "backbone", "condition", "layer", "difference", "low", "high", "reason"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)

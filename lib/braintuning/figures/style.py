@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from braintuning.cortex.page import NOTE_POINTS, wrap
 
@@ -31,6 +32,7 @@ CONDITION_LOOKS = {
     "pretrained": Look("#b0b0b0", "", "o"),
     "brain-tuned": Look("#d55e00", "", "s"),
     "random-brain-tuned": Look("#56b4e9", "/////", "^"),
+    "brain-misaligned": Look("#661100", "++++", "h"),
     "bigslm-tuned": Look("#009e73", "xxxxx", "D"),
     "lm-tuned": Look("#cc79a7", "\\\\\\\\\\", "v"),
     "stimulus-tuned": Look("#f0e442", ".....", "P"),
@@ -44,9 +46,10 @@ VARIANT_LOOKS = (
     Look("#999933", "OO", "*"),
     Look("#332288", "**", "d"),
 )
+BASELINE_LINE: dict[str, object] = {"color": "black", "lw": 1.2, "linestyle": (0, (2.5, 1))}
+BASELINE_GID = "baseline"
 BRAIN_TUNED = "brain-tuned"
 MOST_COLUMNS, BESIDE = 4, 0.04
-MOST_BARS_BESIDE = 8
 REGIONS = ("late_language", "primary_auditory")
 ROI_TITLES = {
     "late_language": "Late language regions",
@@ -92,6 +95,7 @@ def condition_bars(
     conditions: Sequence[str],
     ylabel: str = "",
     stars: Collection[tuple[str, str]] = (),
+    baseline: str | None = None,
 ) -> Axes:
     """Draw the mean over participants of the column `value` in each condition, and every participant as a point.
 
@@ -106,6 +110,8 @@ def condition_bars(
         Order of the groups, and of the bars in a group; a condition that a backbone does not have is left out.
     stars : collection of (backbone, condition)
         Bars with a star.
+    baseline : str, optional
+        Column whose mean over participants is a line across each bar; the line goes on where neighbours have the same.
     """
     looks, start, middles = looks_of(conditions), 0, []
     for backbone in backbones:
@@ -120,6 +126,9 @@ def condition_bars(
         for place, condition in zip(places, present, strict=True):
             if (backbone, condition) in stars:
                 ax.text(place, wide[condition].max(), "*", ha="center", va="bottom", fontsize=10)
+        if baseline:
+            levels = table[table["backbone"] == backbone].groupby("condition")[baseline].mean()
+            _baseline(ax, places, levels.reindex(present), 1.0)
         middles.append(places.mean())
         start += len(present) + 1
     ax.axhline(0, color="black", lw=0.7)
@@ -137,14 +146,28 @@ def _bar(ax: Axes, place: float, height: float, width: float, look: Look) -> Non
         ax.annotate("n/a", (place, 0), (0, 2), textcoords="offset points", **style)
 
 
-def condition_legend(fig: Figure, conditions: Sequence[str], lines: bool = False, **place: object) -> Legend:
-    """Legend of bars, or of `lines`, that reads row by row; `place` goes to `Figure.legend`."""
+def _baseline(ax: Axes, places: np.ndarray, levels: Sequence[float], width: float) -> None:
+    half = width / 2
+    casing = [withStroke(linewidth=2.4, foreground="white")]
+    look = BASELINE_LINE | {"zorder": 4, "gid": BASELINE_GID, "path_effects": casing}
+    ax.hlines(levels, places - half, places + half, **look)
+
+
+def condition_legend(
+    fig: Figure, conditions: Sequence[str], lines: bool = False, baseline: str = "", **place: object
+) -> Legend:
+    """Legend of bars, or of `lines`, that reads row by row.
+
+    `baseline` says what the line across the bars is, where there is one; `place` goes to `Figure.legend`.
+    """
     looks = looks_of(conditions)
     if lines:
         handles = [Line2D([], [], color=k.colour, label=c, **_marked(k)) for c, k in looks.items()]
     else:
         bar = dict(edgecolor="black", linewidth=0.3)
         handles = [Patch(facecolor=k.colour, hatch=k.hatch, label=c, **bar) for c, k in looks.items()]
+    if baseline:
+        handles.append(Line2D([], [], label=baseline, **BASELINE_LINE))
     n_rows = -(-len(handles) // MOST_COLUMNS)
     n_columns = -(-len(handles) // n_rows)
     style = dict(ncols=n_columns, handlelength=2.0, handleheight=1.0, columnspacing=1.4)
@@ -162,14 +185,24 @@ def _marked(look: Look) -> dict[str, object]:
 
 
 def participant_bars(
-    ax: Axes, table: pd.DataFrame, value: str, participants: Sequence[str], conditions: Sequence[str]
+    ax: Axes,
+    table: pd.DataFrame,
+    value: str,
+    participants: Sequence[str],
+    conditions: Sequence[str],
+    baseline: str | None = None,
 ) -> Axes:
-    """Draw a group of bars for each participant; `table` has the columns participant, condition and `value`."""
+    """Draw a group of bars for each participant; `table` has the columns participant, condition and `value`.
+
+    `baseline` is a column, the same in all conditions, that is a line across a participant's bars.
+    """
     wide = table.pivot(index="participant", columns="condition", values=value).reindex(participants)
     starts, width = np.arange(len(participants)), 0.86 / len(conditions)
     for k, (condition, look) in enumerate(looks_of(conditions).items()):
         for place, height in zip(starts + (k - (len(conditions) - 1) / 2) * width, wide[condition], strict=True):
             _bar(ax, place, height, width, look)
+    if baseline:
+        _baseline(ax, starts, table.groupby("participant")[baseline].mean().reindex(participants), 0.94)
     ax.axhline(0, color="black", lw=0.7)
     ax.set_xticks(starts, participants, rotation=40, ha="right", rotation_mode="anchor")
     return ax
@@ -182,6 +215,7 @@ def layer_curves(
     conditions: Sequence[str],
     ylabel: str = "",
     interval: tuple[str, str] | None = None,
+    baseline: str | None = None,
 ) -> Axes:
     """Draw the mean over participants of each condition over layers, brain-tuned in front; participants are thin lines.
 
@@ -191,6 +225,8 @@ def layer_curves(
         participant, condition, layer and `value`.
     interval : tuple of str, optional
         Columns with the ends of each value's interval, whose means over participants an upright line joins.
+    baseline : str, optional
+        Column, the same in all conditions and layers, whose mean over participants is a level line.
     """
     for k, (condition, look) in enumerate(looks_of(conditions).items()):
         rows, front = table[table["condition"] == condition], 1 if condition == BRAIN_TUNED else 0
@@ -202,7 +238,11 @@ def layer_curves(
             ends = rows.groupby("layer")[list(interval)].mean().reindex(wide.index)
             ax.vlines(places, ends[interval[0]], ends[interval[1]], color=look.colour, lw=0.8, zorder=2 + front)
         ax.plot(places, wide.mean(axis=1), color=look.colour, label=condition, zorder=4 + front, **_marked(look))
-    ax.set_xticks(sorted(table["layer"].unique()))
+    layers = sorted(table["layer"].unique())
+    if baseline:
+        middle, width = np.array([(layers[0] + layers[-1]) / 2]), layers[-1] - layers[0] + 0.5
+        _baseline(ax, middle, [table.groupby("participant")[baseline].mean().mean()], width)
+    ax.set_xticks(layers)
     ax.set_xlabel("layer")
     ax.set_ylabel(ylabel)
     return ax
@@ -233,9 +273,11 @@ def small_print_below(fig: Figure, note: str) -> None:
     fig.supxlabel(wrap(note, fig.get_figwidth(), NOTE_POINTS), fontsize=NOTE_POINTS, color="0.35")
 
 
-def legend_and_small_print(fig: Figure, conditions: Sequence[str], note: str, lines: bool = False) -> Figure:
-    """Put the legend of the conditions above a figure and small print below it."""
-    condition_legend(fig, conditions, lines, loc="outside upper center")
+def legend_and_small_print(
+    fig: Figure, conditions: Sequence[str], note: str, lines: bool = False, baseline: str = ""
+) -> Figure:
+    """Put the legend of the conditions, and of a `baseline`, above a figure and small print below it."""
+    condition_legend(fig, conditions, lines, baseline, loc="outside upper center")
     small_print_below(fig, note)
     return fig
 
@@ -247,52 +289,3 @@ def share_y_where_it_fits(row: Sequence[Axes]) -> None:
     if np.diff(ends).min() >= (high - low) / 3:
         for ax in row:
             ax.set_ylim(low, high)
-
-
-def room_above(fig: Figure, inches: float) -> float:
-    """Make a figure taller without moving or scaling what is on it; where the free room begins, as a share of it."""
-    width, height = fig.get_size_inches()
-    scale = height / (height + inches)
-    for ax in fig.axes:
-        box = ax.get_position()
-        ax.set_position((box.x0, box.y0 * scale, box.width, box.height * scale))
-    for text in fig.texts:
-        x, y = text.get_position()
-        text.set_position((x, y * scale))
-    fig.set_size_inches(width, height + inches)
-    return scale
-
-
-def bars_above(
-    fig: Figure,
-    table: pd.DataFrame,
-    value: str,
-    label: str,
-    backbones: Sequence[str],
-    conditions: Sequence[str],
-    stars: pd.DataFrame,
-) -> None:
-    """Make a figure taller and draw bars of `REGIONS` there: beside each other where there are few, else in two rows.
-
-    Parameters
-    ----------
-    table : DataFrame
-        roi, participant, backbone, condition and `value`.
-    label : str
-        Of the vertical axis.
-    stars : DataFrame
-        roi, backbone and condition of the bars with a star.
-    """
-    beside = len(backbones) * len(conditions) <= MOST_BARS_BESIDE
-    inches = 2.3 if beside else 4.2
-    bottom = room_above(fig, inches)
-    for place, roi in enumerate(REGIONS):
-        left, low = (0.08 + 0.49 * place, 0.42) if beside else (0.08, inches - 1.95 - 1.85 * place)
-        width, height = (0.41, 1.4) if beside else (0.9, 1.35)
-        unit = (1 - bottom) / inches
-        ax = fig.add_axes((left, bottom + low * unit, width, height * unit))
-        earned = set(stars.loc[stars["roi"] == roi, ["backbone", "condition"]].itertuples(index=False, name=None))
-        ylabel = "" if beside and place else label
-        condition_bars(ax, table[table["roi"] == roi], value, backbones, conditions, ylabel, earned)
-        ax.set_title(ROI_TITLES[roi])
-    condition_legend(fig, conditions, loc="upper center", bbox_to_anchor=(0.5, 1.0))

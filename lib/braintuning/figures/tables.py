@@ -1,22 +1,26 @@
 """Result tables, and maps of the cortex averaged over participants."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from braintuning.alignment.mask import voxels_in_use
 from braintuning.cortex.colours import Reliability, group_average
 from braintuning.cortex.figure import cortex_figure
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
+from braintuning.pipeline.recipes import AIMS
 from braintuning.results import load_arrays
-from braintuning.study import Study
+from braintuning.study import Run, Study
 
 SURFACE_SOURCES = "Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
 CLEAR_CEILING = 0.6
 SMOOTH_MM = 3.0
+BASELINE = "nuisance"
+"""Column with the alignment of word rate, envelope and position alone."""
 MODEL = ["backbone", "condition", "participant"]
 """Columns that tell models apart."""
 
@@ -39,12 +43,43 @@ def read_tables(results: Iterable[Path], **options: object) -> pd.DataFrame:
 def gather(
     study: Study, backbones: Collection[str] | None = None, conditions: Collection[str] | None = None
 ) -> pd.DataFrame:
-    """Alignment of every participant with every model (of some backbones or conditions), by layer and region."""
-    return read_tables(
+    """Alignment of every participant with every model (of some backbones or conditions), by layer and region.
+
+    Columns of `beside_baseline` say what the same participant and region have of word rate, envelope and position.
+    """
+    found = read_tables(
         study.scores_file(participant, run)
         for participant, run in study.alignments()
         if (backbones is None or run.backbone in backbones) and (conditions is None or run.condition in conditions)
     )
+    return beside_baseline(study, found, "alignment")
+
+
+def beside_baseline(study: Study, table: pd.DataFrame, score: str) -> pd.DataFrame:
+    """A table with the score of an encoding model of word rate, envelope and position alone beside each row's.
+
+    Parameters
+    ----------
+    table : DataFrame
+        participant and roi.
+    score : str
+        Column of the tables beside `Study.nuisance_file`: `alignment`, or `low_level_alignment`, fitted to the stories
+        of low-level impact.
+
+    Returns
+    -------
+    DataFrame
+        With the columns `nuisance`, that score, and `nuisance_features`, which of the three the dataset has.
+    """
+    found = read_tables(study.nuisance_file(participant) for participant in study.participants)
+    found = found[["participant", "roi", score, "features"]]
+    names = {score: BASELINE, "features": f"{BASELINE}_features"}
+    return table.merge(found.rename(columns=names), on=["participant", "roi"], how="left", validate="many_to_one")
+
+
+def baseline_label(table: pd.DataFrame) -> str:
+    """What the nuisance baseline of a table is made of, as legends name it."""
+    return " or ".join(table[f"{BASELINE}_features"].dropna().unique())
 
 
 def at_layer(table: pd.DataFrame, layer: int) -> pd.DataFrame:
@@ -57,6 +92,27 @@ def at_layer(table: pd.DataFrame, layer: int) -> pd.DataFrame:
     return table[table["layer"] == (layer if layer >= 0 else n_layers + layer)]
 
 
+def at_best_layer(table: pd.DataFrame, by: Sequence[str] = ("backbone", "condition", "roi")) -> pd.DataFrame:
+    """Part of a table of `alignment` on one layer for all participants: that with the highest mean over them.
+
+    It is chosen for each group of `by`, the earlier one of equals, on the story that is tested: its alignment is a
+    little higher than on another story. A group that is defined in nobody is left out.
+    """
+    means = table.groupby([*by, "layer"], sort=False)["alignment"].mean().dropna()
+    means = means.sort_index(level="layer", sort_remaining=False, kind="stable")
+    best = means.loc[means.groupby(list(by), sort=False).idxmax()].index
+    return table[pd.MultiIndex.from_frame(table[[*by, "layer"]]).isin(best)]
+
+
+def best_layers(table: pd.DataFrame) -> pd.DataFrame:
+    """Best layer of each backbone, condition and region, and the mean over participants there; from `at_best_layer`.
+
+    Columns backbone, condition, roi, layer, alignment, n_participants (those in whom it is defined).
+    """
+    found = at_best_layer(table).groupby(["backbone", "condition", "roi", "layer"], sort=False)["alignment"]
+    return found.agg(alignment="mean", n_participants="count").reset_index()
+
+
 def shown_conditions(study: Study, backbone: str | None = None) -> tuple[str, ...]:
     """Conditions of a study or of one backbone but for variants, which Figure B3 alone shows."""
     conditions = study.conditions if backbone is None else study.conditions_of(backbone)
@@ -66,10 +122,28 @@ def shown_conditions(study: Study, backbone: str | None = None) -> tuple[str, ..
 def small_print(
     study: Study, table: pd.DataFrame, sources: str = SURFACE_SOURCES, backbones: Collection[str] | None = None
 ) -> str:
-    """Title of the study, weights of `backbones` (by default of those that it tunes), and sources."""
+    """Title of the study, weights of `backbones` (by default of those that it tunes), models left untuned, sources.
+
+    `table` has a row for each model, with its backbone, condition, participant and weights.
+    """
     shown = table["backbone"].isin(list(backbones or study.tuned_backbones))
     weights = "; ".join(dict.fromkeys(table.loc[shown, "weights"]))
-    return f"{study.title}. Weights: {weights}. {sources}"
+    rows = table[MODEL].drop_duplicates().astype(object).where(table[MODEL].notna(), None)
+    runs = dict.fromkeys(study.run(*row) for row in rows.itertuples(index=False))
+    return ". ".join([study.title, f"Weights: {weights}", *unlearnt(study, runs), sources])
+
+
+def unlearnt(study: Study, runs: Iterable[Run]) -> list[str]:
+    """A sentence that names the tuned models which no epoch made better, and so are as they were pretrained.
+
+    Of the models that are there. Controls that have nothing to learn are not named (`recipes.AIMS`).
+    """
+    found = []
+    for run in runs:
+        history = study.model_folder(run) / "history.csv"
+        if study.base(run.condition) not in ("pretrained", *AIMS) and history.is_file():
+            found += [] if pd.read_csv(history)["share_of_untuned"].min() < 1 else [run.name]
+    return [f"Did not learn, so left as pretrained: {', '.join(found)}"] if found else []
 
 
 def noise_ceiling_of(study: Study, participant: str) -> np.ndarray:
@@ -78,8 +152,8 @@ def noise_ceiling_of(study: Study, participant: str) -> np.ndarray:
 
 
 def used_voxels(study: Study, participant: str) -> np.ndarray:
-    """Whether each voxel's noise ceiling is above the study's threshold; (voxels,) bool."""
-    return np.nan_to_num(noise_ceiling_of(study, participant)) > study.encoding.ceiling_threshold
+    """Whether each voxel is tuned to and scored, see `voxels_in_use`; (voxels,) bool."""
+    return voxels_in_use(load_arrays(study.ceiling_file(participant)), study.encoding)
 
 
 def on_the_map(study: Study, dataset: Dataset) -> tuple[str, ...]:

@@ -51,25 +51,31 @@ def power_spectrum_by_tr(audio: np.ndarray, times: np.ndarray, tr: float) -> np.
     return lanczos_resample(bands - np.float32(FLOOR_DB), centres, times, tr)
 
 
-def sums_by_tr(events: Sequence[Interval], vectors: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
-    """Sum the vectors, (events, features), of the events whose middle falls in each TR; (TRs, features) float32.
+def events_by_tr(events: Sequence[Interval], vectors: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
+    """Bring vectors, (events, features), at the middle of each event to TRs by a Lanczos filter.
 
-    A TR is the last `tr` seconds up to its time, (TRs,) in seconds; events in none of them are left out.
+    The middle is where the field's usual code has a phone, too (HuthLab's deep-fMRI-dataset), and the filter is that
+    of a model's features, so that both describe the same moments: an event about as often as it occurs near a TR.
+
+    Parameters
+    ----------
+    times : (TRs,) float
+        Seconds after the start of the audio, `tr` apart.
+
+    Returns
+    -------
+    found : (TRs, features) float32
     """
     middles = np.array([(event.start + event.end) / 2 for event in events], float)
-    trs = np.ceil((middles - times[0]) / tr - 1e-9).astype(np.int64)
-    inside = (trs >= 0) & (trs < len(times))
-    sums = np.zeros((len(times), vectors.shape[1]), np.float32)
-    np.add.at(sums, trs[inside], vectors[inside])
-    return sums
+    return lanczos_resample(np.asarray(vectors, np.float32), middles, times, tr)
 
 
-def articulation_counts(phones: Sequence[Interval], times: np.ndarray, tr: float) -> np.ndarray:
-    """Number of ARPAbet phones with each of `phones.FEATURES` in each TR (de Heer et al. 2017); (TRs, 22) float32.
+def articulation_by_tr(phones: Sequence[Interval], times: np.ndarray, tr: float) -> np.ndarray:
+    """ARPAbet phones with each of `phones.FEATURES` around each TR (de Heer et al. 2017); (TRs, 22) float32.
 
-    Times as in `sums_by_tr`, errors as in `checked_phones`.
+    Resampling and times as in `events_by_tr`, errors as in `checked_phones`.
     """
-    return sums_by_tr(phones, np.stack([articulation(label) for label in checked_phones(phones)]), times, tr)
+    return events_by_tr(phones, np.stack([articulation(label) for label in checked_phones(phones)]), times, tr)
 
 
 def checked_phones(phones: Sequence[Interval]) -> list[str]:

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from braintuning import timing
 from braintuning.datasets.base import Dataset
+from braintuning.datasets.labels import tally
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError, MissingTier
-from braintuning.lowlevel.acoustic import articulation_counts, checked_phones, power_spectrum_by_tr
-from braintuning.lowlevel.ngrams import ngram_counts, textual_counts, vocabulary
-from braintuning.lowlevel.phones import PHONE_OF_SYMBOL, pronounce
+from braintuning.lowlevel.acoustic import articulation_by_tr, checked_phones, power_spectrum_by_tr
+from braintuning.lowlevel.ngrams import ngrams_by_tr, textual_by_tr, vocabulary
+from braintuning.lowlevel.phones import pronunciation
+from braintuning.study.settings import Removal
 
 log = logging.getLogger(__name__)
 
@@ -19,20 +22,42 @@ TOGETHER = "all"
 FROM_TIER, FROM_DICTIONARY = "phone tier", "pronunciation dictionary within words"
 
 
+def name_of(feature: str, removal: Removal) -> str:
+    """Name, in results, of what is left when a feature is removed in one of the two ways."""
+    return f"removed_{feature}_{removal.replace(' ', '_')}"
+
+
 def _phones_in_words(words: Sequence[Interval]) -> list[Interval]:
     """Phones of words from the pronunciation dictionary, all those of a word equally long."""
-    phones = []
+    unlisted, phones = _unlisted(words), []
+    if len(unlisted) > len(words) / 2:
+        first = f"the first of them {unlisted[0].label!r} at {unlisted[0].start:.2f} s"
+        found = f"{len(unlisted)} of {len(words)} words are not in the pronunciation dictionary, {first}"
+        raise InputError(f"{found}, expected words of English or a phone tier")
     for word in words:
-        labels = [PHONE_OF_SYMBOL[symbol] for symbol, _ in pronounce(word.label)[0] if symbol in PHONE_OF_SYMBOL]
+        labels, _ = pronunciation(word.label)
         edges = np.linspace(word.start, word.end, len(labels) + 1).tolist()
         phones += [Interval(*phone) for phone in zip(labels, edges, edges[1:], strict=False)]
     return phones
 
 
+def _unlisted(words: Sequence[Interval]) -> list[Interval]:
+    return [word for word in words if not pronunciation(word.label)[1]]
+
+
+def dictionary_note(dataset: Dataset, story: str) -> str:
+    """Line on a story whose phones are from the dictionary: which of its words that lacks."""
+    words, note = dataset.words(story), f"story {story}: has no phone tier, phones by {FROM_DICTIONARY}"
+    if unlisted := _unlisted(words):
+        note += f"; {len(unlisted)} of {len(words)} words are not in it and spelled by rule ({tally(unlisted)})"
+    return note
+
+
 def phones_of(dataset: Dataset, story: str) -> tuple[list[Interval], str]:
     """Phones of a story and their source: `FROM_TIER`, or `FROM_DICTIONARY` where the story has no such tier.
 
-    Raises `InputError` for a word that is not in the dictionary either.
+    A word that the dictionary lacks has the phones that hibari-tts gives it. Raises `InputError` naming one of them and
+    its time where most are such words.
     """
     try:
         return dataset.phones(story), FROM_TIER
@@ -65,20 +90,21 @@ def low_level_features(
         raise InputError(f"low-level features: unknown kind {unknown[0]!r}, expected some of {', '.join(KINDS)}")
     phones = {}
     for story in dict.fromkeys((*times, *train)):
-        phones[story], source = phones_of(dataset, story)
-        if source == FROM_DICTIONARY:
-            log.info(f"{story}: has no phone tier, phones by {source}")
         try:
+            phones[story], source = phones_of(dataset, story)
             checked_phones(phones[story])
         except InputError as error:
             raise InputError(f"story {story}: {error}") from None
+        if source == FROM_DICTIONARY:
+            log.info(dictionary_note(dataset, story))
     known = {n: vocabulary([phones[story] for story in train], n) for n in (2, 3)}
+    tr = {story: timing.spacing(of_story) for story, of_story in times.items()}
     compute = {
-        "power_spectrum": lambda s: power_spectrum_by_tr(dataset.audio(s), times[s], dataset.tr),
-        "articulation": lambda s: articulation_counts(phones[s], times[s], dataset.tr),
-        "diphones": lambda s: ngram_counts(phones[s], 2, known[2], times[s], dataset.tr),
-        "triphones": lambda s: ngram_counts(phones[s], 3, known[3], times[s], dataset.tr),
-        "textual": lambda s: textual_counts(dataset.words(s), phones[s], times[s], dataset.tr),
+        "power_spectrum": lambda s: power_spectrum_by_tr(dataset.audio(s), times[s], tr[s]),
+        "articulation": lambda s: articulation_by_tr(phones[s], times[s], tr[s]),
+        "diphones": lambda s: ngrams_by_tr(phones[s], 2, known[2], times[s], tr[s]),
+        "triphones": lambda s: ngrams_by_tr(phones[s], 3, known[3], times[s], tr[s]),
+        "textual": lambda s: textual_by_tr(dataset.words(s), phones[s], times[s], tr[s]),
     }
     features = {kind: {story: compute[kind](story) for story in times} for kind in kinds}
     features[TOGETHER] = {story: np.hstack([features[kind][story] for kind in kinds]) for story in times}

@@ -2,16 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 
+from braintuning import timing
 from braintuning.alignment import encoding
 from braintuning.cortex.regions import GROUPS
-from braintuning.lowlevel import removal
-from braintuning.lowlevel.features import TOGETHER
+from braintuning.errors import InputError
+from braintuning.lowlevel.features import TOGETHER, name_of
 from braintuning.lowlevel.partition import Pair, explained_by, partition
+from braintuning.lowlevel.removal import EVERY_LAG, REMOVALS, TR_BY_TR, read_out, remove
 from braintuning.results import generator
-from braintuning.study.settings import Encoding
+from braintuning.study.settings import Encoding, Removal
 
 LAYERS_AT_ONCE = 5
 ByStory = Mapping[str, np.ndarray]
@@ -19,6 +22,9 @@ ByStory = Mapping[str, np.ndarray]
 
 class LowLevelFit:
     """A participant's responses and low-level features of the same stories, ready for a model's features.
+
+    Low-level features are z-scored over all their TRs, the leading ones too: of a phone just before the first TR the
+    filter leaves a trace in the others, beside which the phone itself would be enormous.
 
     Arguments are those of `low_level_impact`. `rare_shares` holds, for diphones and triphones, the share of those in
     the test stories that are not in the vocabulary.
@@ -35,14 +41,16 @@ class LowLevelFit:
     ) -> None:
         self.settings, self.device, self.train, self.test, self.stories = settings, device, train, test, (*train, *test)
         self.rare_shares = {kind: _rare_share(low_level[kind], test) for kind in low_level if kind.endswith("phones")}
-        self.low_level = {kind: self._design(of_kind) for kind, of_kind in low_level.items()}
-        self.spaces = [self._pair(design) for design in self.low_level.values()]
+        trs = {kind: {s: encoding.zscore(of_kind[s]) for s in self.stories} for kind, of_kind in low_level.items()}
+        delayed = {kind: self._delayed(of_kind) for kind, of_kind in trs.items()}
+        self.low_level = {EVERY_LAG: delayed, TR_BY_TR: trs}
+        self.spaces = [self._pair(design) for design in delayed.values()]
         self.truth = encoding.scored_trs(responses, test, settings)
         self.fitted = np.hstack([encoding.standard_responses(responses, train), *(x for x, _ in self.spaces)])
         self.responses = self.fitted[:, : self.truth.shape[1]]
 
-    def scores(self, features: ByStory) -> dict[str, np.ndarray]:
-        """Correlations with every low-level feature in place, and without each and all.
+    def scores(self, features: ByStory, removals: Sequence[Removal] = REMOVALS) -> dict[str, np.ndarray]:
+        """Correlations with every low-level feature in place, and without each and all, removed in one or both ways.
 
         Parameters
         ----------
@@ -51,22 +59,49 @@ class LowLevelFit:
         Returns
         -------
         scores : dict
-            `alignment` and `removed_<feature>`, (layers, voxels): Pearson r of predicted with measured responses;
-            `readout` and `readout_removed_<feature>`, (layers, features, 2): r of each feature as the same regression
-            predicts it, and chance, see `removal.read_out`.
+            `alignment` and, for each feature and way, `removed_<feature>_<way>` (`features.name_of`), (layers, voxels):
+            Pearson r of predicted with measured responses; `readout` and `readout_removed_<feature>_<way>`, (layers,
+            features, 2): r of each feature as the same regression predicts it, and chance, see `removal.read_out`.
         """
         scores, n_layers = defaultdict(list), len(features[self.train[0]])
         for layers in np.split(np.arange(n_layers), range(LAYERS_AT_ONCE, n_layers, LAYERS_AT_ONCE)):
-            of_layer = [self._design({story: features[story][layer] for story in self.stories}) for layer in layers]
-            design = {story: np.hstack([of_one[story] for of_one in of_layer]) for story in self.stories}
-            for name in (None, *self.low_level, TOGETHER):
-                left = design if name is None else self._without(design, name)
-                parts = {story: np.split(left[story], len(layers), axis=1) for story in left}
-                for place in range(len(layers)):
-                    r, read = self._score({story: parts[story][place] for story in parts})
-                    scores["alignment" if name is None else f"removed_{name}"].append(r)
-                    scores["readout" if name is None else f"readout_removed_{name}"].append(read)
+            trs = [self._trs({story: features[story][layer] for story in self.stories}) for layer in layers]
+            designs = [self._delayed(of_layer) for of_layer in trs]
+            self._add(scores, "alignment", "readout", designs)
+            for way, feature in product(removals, (*self.low_level[EVERY_LAG], TOGETHER)):
+                left = self._without(trs if way == TR_BY_TR else designs, feature, way)
+                left = [self._delayed(of_layer) for of_layer in left] if way == TR_BY_TR else left
+                self._add(scores, name_of(feature, way), f"readout_{name_of(feature, way)}", left)
         return {name: np.array(of_layers) for name, of_layers in scores.items()}
+
+    def _add(self, scores: dict[str, list], of_voxels: str, of_features: str, designs: Sequence[ByStory]) -> None:
+        """Append the scores of each layer's design."""
+        for design in designs:
+            r, read = self._score(design)
+            scores[of_voxels].append(r)
+            scores[of_features].append(read)
+
+    def at_lags(self, features: ByStory) -> np.ndarray:
+        """What a TR of one layer, (lead + TRs, dim) of each story, tells of low-level features then and earlier.
+
+        Returns
+        -------
+        r : (features, lags, 2) float64
+            `removal.read_out` without chance, for the feature 0, 1, ... TRs before, as far as the delays reach: of the
+            layer as it is, and after all features are removed TR by TR.
+        """
+        lead, layer = max(self.settings.delays), self._trs(features)
+        lags, low_level, found = tuple(range(lead + 1)), self.low_level[TR_BY_TR].values(), []
+        earlier = [{s: timing.delay(trs[s], lags)[lead:] for s in self.stories} for trs in low_level]
+        train_y, truth = (np.hstack(side) for side in zip(*map(self._pair, earlier), strict=True))
+        ends = np.cumsum([trs[self.train[0]].shape[1] for trs in low_level for _ in lags])[:-1]
+        for trs in (layer, *self._without([layer], TOGETHER, TR_BY_TR)):
+            train_x, test_x = self._pair({story: trs[story][lead:] for story in self.stories})
+            rng = generator(self.settings.seed, "splits")
+            predicted = encoding.predict(train_x, train_y, test_x, self.settings, rng, self.device)
+            pairs = zip(np.split(predicted, ends, axis=1), np.split(truth, ends, axis=1), strict=True)
+            found.append([read_out(*pair)[0] for pair in pairs])
+        return np.reshape(found, (2, len(low_level), len(lags))).transpose(1, 2, 0)
 
     def alone(self, labels: np.ndarray) -> np.ndarray:
         """Share of variance that low-level features explain alone; (voxels,) float64, NaN outside the region groups."""
@@ -75,27 +110,35 @@ class LowLevelFit:
 
     def parts(self, features: ByStory, alone: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
         """`partition` of all low-level features and one layer, (lead + TRs, dim) of each story; NaN as in `alone`."""
-        inside = _in_a_group(labels)
-        found = partition(alone[inside], self.spaces, self._pair(self._design(features)), *self._data(inside))
+        inside, model = _in_a_group(labels), self._pair(self._delayed(self._trs(features)))
+        found = partition(alone[inside], self.spaces, model, *self._data(inside))
         return {name: _spread(values, inside) for name, values in found.items()}
 
     def _data(self, inside: np.ndarray) -> tuple:
         seed = int(generator(self.settings.seed, "partition").integers(2**31))
         return self.responses[:, inside], self.truth[:, inside], self.settings, seed, self.device
 
-    def _design(self, features: ByStory) -> dict[str, np.ndarray]:
-        return {story: encoding.design_matrix(features[story], self.settings.delays) for story in self.stories}
+    def _trs(self, features: ByStory) -> dict[str, np.ndarray]:
+        lead = max(self.settings.delays)
+        return {story: encoding.standard_trs(features[story], lead) for story in self.stories}
+
+    def _delayed(self, trs: ByStory) -> dict[str, np.ndarray]:
+        lead = max(self.settings.delays)
+        return {story: timing.delay(trs[story], self.settings.delays)[lead:] for story in self.stories}
 
     def _pair(self, design: ByStory) -> Pair:
         """Design of the training stories, and of the test stories without the skipped TRs."""
         train_x = np.concatenate([design[story] for story in self.train])
         return train_x, encoding.scored_trs(design, self.test, self.settings)
 
-    def _without(self, design: ByStory, name: str) -> dict[str, np.ndarray]:
-        """Design without a low-level feature, or all of them."""
-        low_level = [self.low_level[kind] for kind in (self.low_level if name == TOGETHER else [name])]
-        rng = generator(self.settings.seed, "splits")
-        return removal.remove(design, low_level, self.train, self.settings, rng, self.device)
+    def _without(self, layers: Sequence[ByStory], feature: str, way: Removal) -> list[dict[str, np.ndarray]]:
+        """Layers, delayed or not as `way` has it, without a low-level feature, or all of them."""
+        kinds, rng = self.low_level[way], generator(self.settings.seed, "splits")
+        low_level = list(kinds.values()) if feature == TOGETHER else [kinds[feature]]
+        side_by_side = {story: np.hstack([of_layer[story] for of_layer in layers]) for story in self.stories}
+        left = remove(side_by_side, low_level, self.train, self.settings, rng, self.device)
+        parts = {story: np.split(left[story], len(layers), axis=1) for story in self.stories}
+        return [{story: parts[story][place] for story in self.stories} for place in range(len(layers))]
 
     def _score(self, design: ByStory) -> tuple[np.ndarray, list[tuple[float, float]]]:
         """Correlation of each voxel, and the readout of each feature."""
@@ -103,7 +146,7 @@ class LowLevelFit:
         predicted = encoding.predict(train_x, self.fitted, test_x, self.settings, rng, self.device)
         ends = np.cumsum([self.truth.shape[1], *(truth.shape[1] for _, truth in self.spaces)])[:-1]
         responses, *features = np.split(predicted, ends, axis=1)
-        read = [removal.read_out(*pair) for pair in zip(features, (truth for _, truth in self.spaces), strict=True)]
+        read = [read_out(*pair) for pair in zip(features, (truth for _, truth in self.spaces), strict=True)]
         return encoding.correlation(responses, self.truth), read
 
 
@@ -115,6 +158,7 @@ def low_level_impact(
     test: Sequence[str],
     settings: Encoding | None = None,
     device: str = "cpu",
+    removal: Removal = "tr by tr",
 ) -> dict[str, np.ndarray]:
     """Share of the alignment that goes with low-level features, layer by layer: the impact R.
 
@@ -132,15 +176,21 @@ def low_level_impact(
         The paper's by default.
     device : str
         `cpu` or `cuda`.
+    removal : str
+        `tr by tr`, as the paper's code does it, or `every lag`: see `removal.REMOVALS`. `InputError` for another one.
 
     Returns
     -------
     impact : dict of str to (layers,) float64
         Per cent, for each kind and for `all`.
     """
-    found = LowLevelFit(low_level, responses, train, test, settings or Encoding(), device).scores(features)
+    if removal not in REMOVALS:
+        raise InputError(f"low-level impact: removal {removal!r} found, expected one of {', '.join(REMOVALS)}")
+    fit = LowLevelFit(low_level, responses, train, test, settings or Encoding(), device)
+    found = fit.scores(features, [removal])
     before = found["alignment"].mean(axis=1)
-    return {k: 100 * (before - found[f"removed_{k}"].mean(axis=1)) / before for k in (*low_level, TOGETHER)}
+    after = {kind: found[name_of(kind, removal)].mean(axis=1) for kind in (*low_level, TOGETHER)}
+    return {kind: 100 * (before - of_kind) / before for kind, of_kind in after.items()}
 
 
 def _in_a_group(labels: np.ndarray) -> np.ndarray:

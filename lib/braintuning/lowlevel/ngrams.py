@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from braintuning.datasets.textgrid import Interval
-from braintuning.lowlevel.acoustic import checked_phones, sums_by_tr
+from braintuning.lowlevel.acoustic import checked_phones, events_by_tr
 
 LONGEST_GAP = 0.05
 FEWEST = 10
@@ -39,27 +39,29 @@ def vocabulary(stories: Iterable[Sequence[Interval]], n: int) -> tuple[str, ...]
     return *sorted(often, key=lambda label: (-count[label], label)), RARE
 
 
-def ngram_counts(phones: Sequence[Interval], n: int, known: Sequence[str], times: np.ndarray, tr: float) -> np.ndarray:
-    """Occurrences of each n-gram of a vocabulary in each TR; (TRs, len(known)) float32.
+def ngrams_by_tr(phones: Sequence[Interval], n: int, known: Sequence[str], times: np.ndarray, tr: float) -> np.ndarray:
+    """Each n-gram of a vocabulary around each TR; (TRs, len(known)) float32.
 
-    `known` is from `vocabulary`, and what is not in it counts as its last, `rare`. Times as in `sums_by_tr`.
+    `known` is from `vocabulary`, and what is not in it counts as its last, `rare`. Resampling and times as in
+    `events_by_tr`.
     """
     column_of = {label: column for column, label in enumerate(known)}
     found = ngrams(phones, n)
     vectors = np.zeros((len(found), len(known)), np.float32)
     vectors[np.arange(len(found)), [column_of.get(ngram.label, len(known) - 1) for ngram in found]] = 1
-    return sums_by_tr(found, vectors, times, tr)
+    return events_by_tr(found, vectors, times, tr)
 
 
-def textual_counts(words: Sequence[Interval], phones: Sequence[Interval], times: np.ndarray, tr: float) -> np.ndarray:
-    """Textual low-level features in each TR (Oota, Celik, Deniz & Toneva 2024); (TRs, 4) float32.
+def textual_by_tr(words: Sequence[Interval], phones: Sequence[Interval], times: np.ndarray, tr: float) -> np.ndarray:
+    """Textual low-level features around each TR (Oota, Celik, Deniz & Toneva 2024); (TRs, 4) float32.
 
-    Numbers of letters, phonemes and words, and the standard deviation of the words' numbers of letters, 0 without
-    words. Times as in `sums_by_tr`.
+    Numbers of letters, phonemes and words, resampled as in `events_by_tr`, and the standard deviation of the numbers of
+    letters of the words whose middle is at most half a TR away, 0 where there is none.
     """
-    letters = np.array([[sum(map(str.isalpha, word.label))] for word in words], np.float64).reshape(-1, 1)
-    sums = sums_by_tr(words, np.hstack([letters, letters**2, np.ones_like(letters)]), times, tr)
-    phonemes = sums_by_tr(phones, np.ones((len(phones), 1)), times, tr)
-    n_words = np.maximum(sums[:, 2:], 1)
-    spread = np.sqrt(np.maximum(sums[:, 1:2] / n_words - (sums[:, :1] / n_words) ** 2, 0))
-    return np.hstack([sums[:, :1], phonemes, sums[:, 2:], spread]).astype(np.float32)
+    letters = np.array([sum(map(str.isalpha, word.label)) for word in words], np.float64)
+    sums = events_by_tr(words, np.stack([letters, np.ones_like(letters)], axis=1), times, tr)
+    phonemes = events_by_tr(phones, np.ones((len(phones), 1)), times, tr)
+    middles = np.array([(word.start + word.end) / 2 for word in words], float)
+    near = [letters[np.abs(middles - time) <= tr / 2] for time in times]
+    spread = np.array([[of_tr.std() if len(of_tr) else 0] for of_tr in near])
+    return np.hstack([sums[:, :1], phonemes, sums[:, 1:], spread]).astype(np.float32)

@@ -6,7 +6,8 @@ frontness of vowels. Which features a phone has follows the chart of the Interna
 the International Phonetic Association, 1999) with these conventions: W is bilabial and velar; R is an alveolar
 approximant; a diphthong has the features of the vowel that it starts from and of the one that it ends on; the lax IH
 and UH lie between the front or back and the centre and have both; ER, the vowel coloured by r, is also an approximant.
-No two phones have the same features. Words are pronounced by misaki's dictionary, which comes with hibari-tts.
+No two phones have the same features. Words are pronounced by misaki's dictionary, which comes with hibari-tts; those
+that it lacks by hibari-tts's network, which learnt espeak-ng's readings.
 """
 
 import json
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from braintuning.datasets.labels import PHONES, without_stress, word_of
 from braintuning.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,7 +76,6 @@ _DESCRIPTIONS = {
     "OW": "voiced mid high back",
 }
 
-PHONES = tuple(_DESCRIPTIONS)
 VOWEL_SYMBOLS = {
     **{"A": "EY", "I": "AY", "O": "OW", "W": "AW", "Y": "OY", "a": "AE", "æ": "AE", "ɑ": "AA", "ɒ": "AA", "ɔ": "AO"},
     **{"ə": "AH", "ɐ": "AH", "ʌ": "AH", "ᵊ": "AH", "ɜ": "ER", "ɛ": "EH", "e": "EH", "ɪ": "IH", "ᵻ": "IH", "i": "IY"},
@@ -89,25 +90,16 @@ PHONE_OF_SYMBOL = VOWEL_SYMBOLS | CONSONANT_SYMBOLS
 """Phones of the symbols in which misaki, the dictionary of the Kokoro and hibari voices, writes American English."""
 
 _TABLE = {
-    phone: np.array([feature in words.split() for feature in FEATURES], np.float32)
-    for phone, words in _DESCRIPTIONS.items()
+    phone: np.array([feature in _DESCRIPTIONS[phone].split() for feature in FEATURES], np.float32) for phone in PHONES
 }
 
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*|[^\W\d_]{1,2}(?:\.[^\W\d_]{1,2})+")
-_EDGE_PUNCTUATION = "\"'.,;:!?()[]“”‘’…"
+_PUNCTUATION = "\"'.,;:!?()[]“”‘’…—"
 _DASH = re.compile(r"\s*(?:—|–|--+)\s*|\s-\s")
 _ELLIPSIS = re.compile(r"(?:…|\.{2,})(?=\w)")
+_GUESSED = 2
+"""Rating of a pronunciation that the network made up; those of dictionaries have higher ones."""
 _PARAGRAPH = re.compile(r"\n\s*\n|(?<=[.!?…\"”’'])\s*\n")
-
-
-def without_stress(label: str) -> str:
-    """Phone of a label in any case, with or without a stress digit: `AH` of `ah0`; `InputError` if not in `PHONES`."""
-    phone = re.sub("[012]$", "", label.strip().upper())
-    if phone not in _TABLE:
-        raise InputError(
-            f"phone {label!r} is not one of the 39 ARPAbet phones of English ({', '.join(sorted(PHONES))})"
-        )
-    return phone
 
 
 def articulation(label: str) -> np.ndarray:
@@ -130,25 +122,35 @@ def _g2p() -> "G2P":
     return G2P()
 
 
+@cache
+def pronunciation(word: str) -> tuple[tuple[str, ...], bool]:
+    """Phones of a word by itself, of `PHONES`, and whether the dictionary has it; none for what cannot be spoken."""
+    g2p = _g2p()
+    tokens = g2p.phonemize_tokens(g2p.tokenize(word))
+    symbols = (symbol for token in tokens for symbol in token.phonemes or "")
+    listed = all((token.rating or 0) > _GUESSED for token in tokens)
+    return tuple(PHONE_OF_SYMBOL[symbol] for symbol in symbols if symbol in PHONE_OF_SYMBOL), listed
+
+
 def _plain(text: str) -> str:
     text = unicodedata.normalize("NFC", text).replace("’", "'").replace("‘", "'")
     return _ELLIPSIS.sub("… ", _DASH.sub(" — ", text))
 
 
 def words_of(text: str) -> list[str]:
-    """Words of a text: what stands between spaces or dashes, in lower case, without the punctuation around it.
+    """Words of a text: what stands between spaces or dashes, each as `labels.word_of` gives it.
 
     `can't` and `well-known` are one word each. Raises `InputError` for a word with anything but letters, apostrophes
     and hyphens (or the full stops of `p.m.`): numbers and signs are spoken as several words and have to be spelled out.
     """
     words = []
     for token in _plain(text).split():
-        word = token.strip(_EDGE_PUNCTUATION)
-        if word in ("", "—"):
+        word = word_of(token)
+        if not token.strip(_PUNCTUATION):
             continue
-        if not _WORD.fullmatch(word):
+        if not _WORD.fullmatch(word) or token.strip(_PUNCTUATION).lower() != word:
             raise InputError(f"text: {token!r} found, expected words of letters only (spell out numbers and signs)")
-        words.append(word.lower())
+        words.append(word)
     return words
 
 

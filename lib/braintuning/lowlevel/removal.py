@@ -1,13 +1,24 @@
 """Residualisation: low-level features regressed out of a design."""
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 
 from braintuning.alignment import encoding
 from braintuning.alignment.ridge import ridge_predict
-from braintuning.study.settings import Encoding
+from braintuning.study.settings import Encoding, Removal
 
+EVERY_LAG, TR_BY_TR = REMOVALS = get_args(Removal)
+"""Two ways to residualise, which differ in what `remove` is given.
+
+Every lag (ours): the delayed design loses the delayed feature. Each delayed copy of the model loses the feature at
+every delay, so that what the model keeps of earlier TRs does not come back through another delay. TR by TR (the code of
+Moussa, Klakow & Toneva 2025, after Oota et al. 2024): each TR of the model loses the feature of the same TR, and only
+then is the model delayed. What a TR of the model keeps of the feature at earlier TRs stays in, see
+`LowLevelFit.at_lags`: Whisper tiny.en much of the spectrum, little of phones. In return fewer columns are fitted, by as
+many times as there are delays, and what they learn carries over better to another story.
+"""
 ALPHAS = np.logspace(-3, 3, 25)
 """Penalties, on singular values of features whose TRs have squares that sum to 1: from next to none to next to all.
 
@@ -29,11 +40,9 @@ def remove(
     """Subtract what ridge regression predicts of each column from one low-level feature, or from several together.
 
     Fitted to the training stories, with a penalty among `ALPHAS` for every column, chosen by chunked cross-validation,
-    and applied to all stories (Oota, Celik, Deniz & Toneva 2024; Moussa, Klakow & Toneva 2025). Both sides are delayed:
-    each delayed copy of the model loses the feature at every delay, so that what the model keeps of earlier TRs does
-    not come back through another delay. In the training TRs the residual has then next to nothing in common with the
-    feature (exactly nothing without a penalty: Frisch & Waugh 1933). Several features are scaled to the same total
-    variance, so that a wide one does not drown a narrow one.
+    and applied to all stories (Oota, Celik, Deniz & Toneva 2024; Moussa, Klakow & Toneva 2025). In the training TRs the
+    residual has then next to nothing in common with the feature (exactly nothing without a penalty: Frisch & Waugh
+    1933). Several features are scaled to the same total variance, so that a wide one does not drown a narrow one.
 
     Residualisation is linear and limited by its training TRs. Low-level information that the model represents in
     another form, or whose weights do not carry over to another voice, stays, and R is then too low: a lower bound of
@@ -43,6 +52,7 @@ def remove(
     Parameters
     ----------
     design : mapping of story to (TRs, columns) float32
+        Z-scored, and delayed or not: see `EVERY_LAG` and `TR_BY_TR`.
     low_level : sequence of mapping of story to (TRs, dim) float32
         TRs and delays as in `design`.
     train : sequence of str

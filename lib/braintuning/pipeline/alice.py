@@ -15,7 +15,7 @@ from braintuning.alignment.features import story_features
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets.alice import REGIONS, STORY, AliceDataset
 from braintuning.pipeline.card import save_model
-from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER
+from braintuning.pipeline.recipes import ALICE_CONDITIONS, HELD_OUT, MEANS, TUNED_TOGETHER, aim_of
 from braintuning.pipeline.steps import (
     load_encoder,
     made_on,
@@ -166,11 +166,12 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
         "backbone": study.backbones[run.backbone].model_dump(), "high_pass": study.encoding.high_pass_seconds,
         "seconds": [FITTED_SECONDS, VALIDATED_SECONDS], "train": [STORY], "validation": [STORY],
         "inputs": inputs_fingerprint([dataset.audio_file(), *dataset.files(participants)], dataset.root),
+        "aim": aim_of(condition),
     }  # fmt: skip
     if is_done(path, recipe):
         return path
     times, parts = dataset.tr_times(), parts_of(dataset.tr_times())
-
+    ends = times + (study.tuning.clip_ends - dataset.row_offset) * dataset.tr
     fitted = {p: _detrended(study, dataset, p, parts["fitted"]).astype(np.float32) for p in participants}
 
     def material(part: str) -> StoryTargets:
@@ -181,12 +182,15 @@ def tune_on_alice(study: Study, condition: str, device: str = "cpu") -> Path:
                 rng = generator(study.tuning.seed, "permute", participant, part)
                 responses = responses[permute_blocks(len(rows), study.tuning.permutation_block_rows, rng)]
             targets.append(responses)
-        return StoryTargets(dataset.audio(), times[rows], tuple(targets))
+        return StoryTargets(dataset.audio(), ends[rows], tuple(targets))
 
     encoder = pretrained(study, run)
     train, validation = {STORY: material("train")}, {STORY: material("validation")}
     checkpoint = path.parent / f".{path.name}.{fingerprint(recipe)}.checkpoint"
-    model, history = brain_tune(encoder, train, validation, study.tuning, device=device, checkpoint=checkpoint)
+    model, history = brain_tune(
+        encoder, train, validation, study.tuning,
+        device=device, checkpoint=checkpoint, aim=recipe["aim"],
+    )  # fmt: skip
     carried = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)
     save_model(path, model, np.arange(len(REGIONS)), history, carried, condition)
     checkpoint.unlink(missing_ok=True)

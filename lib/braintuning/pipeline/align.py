@@ -1,4 +1,4 @@
-"""Step: encoding models of every layer of a model, and how well they predict a participant."""
+"""Steps: how well encoding models of every layer of a model, and of nuisance features alone, predict a participant."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,18 @@ import pandas as pd
 
 from braintuning.alignment.encoding import correlation, predict_layers, region_table, scored_trs
 from braintuning.datasets import Dataset, open_dataset
+from braintuning.lowlevel.nuisance import nuisance_features, spoken_words
 from braintuning.pipeline import recipes
-from braintuning.pipeline.steps import made_on, recipe_of, require_device, save_result, used_voxels
+from braintuning.pipeline.steps import (
+    features_of,
+    grids,
+    grids_fingerprint,
+    made_on,
+    recipe_of,
+    require_device,
+    save_result,
+    used_voxels,
+)
 from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance_of
 from braintuning.study import Run, Study
 from braintuning.timing import SAMPLE_RATE
@@ -64,7 +74,8 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", first: 
     recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant))
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
-    comparison = _comparison(study, dataset, participant, run, recipe["fitted"], device)
+    features = features_of(study, dataset, run, participant)
+    comparison = _comparison(study, dataset, participant, features, recipe["fitted"], device)
     labels = dataset.cortex(participant).voxel_labels
     arrays = {"ceiling": comparison.ceiling, **comparison.score(stories.train)}
     table = region_table(arrays["alignment"], labels)
@@ -85,11 +96,54 @@ def _align_first(study: Study, participant: str, run: Run, n_stories: int, devic
     recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant, first))
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
-    alignment = _comparison(study, dataset, participant, run, first, device).score(first)["alignment"]
+    features = features_of(study, dataset, run, participant)
+    alignment = _comparison(study, dataset, participant, features, first, device).score(first)["alignment"]
     hours = sum(len(dataset.audio(story)) for story in first) / SAMPLE_RATE / 3600
     table = region_table(alignment, dataset.cortex(participant).voxel_labels).assign(n_stories=n_stories, hours=hours)
     _save(path, {"alignment": alignment}, table, study, recipe, participant, run, device)
     log.info(f"{participant}: {run.name}, first {n_stories} stories")
+    return path
+
+
+def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
+    """Score an encoding model of word rate, envelope and position alone on a participant, as `align` scores a layer.
+
+    Delays, ridge, splits, trimming, mask and noise ceiling are those of the models that it stands beside. The file
+    holds `ceiling`, `r` and `alignment`, (voxels,) float32, and `predicted`, (TRs, used voxels) float16; with
+    `low_level_` before its name each fitted to the stories of low-level impact, and with `held_out_` to held-out
+    stories, where there are such. The CSV beside it holds the means over each region group, and which `features` there
+    are: without words in the dataset no word rate.
+    """
+    require_device(device)
+    dataset, path, stories = open_dataset(study), study.nuisance_file(participant), study.stories_for(participant)
+    stored = recipes.nuisance(study, participant).stored
+    heard = (*stored["fitted"], *stored["test"])
+    found = grids(study, dataset, heard, [participant])
+    files = [dataset.responses_file(participant, story) for story in heard]
+    labels = dataset.cortex(participant).voxel_labels
+    recipe = {
+        **stored,
+        "times": grids_fingerprint(found),
+        "spoken": fingerprint({story: spoken_words(dataset, story) for story in heard}),
+        "ceiling": recipe_of(study.ceiling_file(participant)),
+        "regions": fingerprint(labels.tolist()),
+        "inputs": inputs_fingerprint([*files, *map(dataset.audio_file, heard)], dataset.root),
+    }
+    if is_done(path, recipe) and path.with_suffix(".csv").is_file():
+        return path
+    features, names = nuisance_features(dataset, {story: grid.times for story, [grid] in found.items()})
+    one_layer = {story: rows[None] for story, rows in features.items()}
+    comparison = _comparison(study, dataset, participant, one_layer, stored["fitted"], device)
+    arrays, table, scored = {"ceiling": comparison.ceiling}, None, {}
+    for kind, fitted in (("", stories.train), ("low_level_", stored["low_level"]), ("held_out_", stories.held_out)):
+        if fitted:
+            scores = scored[fitted] = scored.get(fitted) or comparison.score(fitted)
+            means = region_table(scores["alignment"], labels).drop(columns="layer")
+            table = means if table is None else table.assign(**{f"{kind}alignment": means["alignment"]})
+            arrays |= {f"{kind}{name}": array if name == "predicted" else array[0] for name, array in scores.items()}
+    table = table.assign(features=", ".join(names))
+    save_result(path, arrays, table, study, recipe, owner=(participant,), device=made_on(device))
+    log.info(f"{participant}: {', '.join(names)} alone aligned, {comparison.used.sum()} voxels")
     return path
 
 
@@ -105,12 +159,17 @@ def _recipe(study: Study, dataset: Dataset, participant: str, run: Run, recipe: 
 
 
 def _comparison(
-    study: Study, dataset: Dataset, participant: str, run: Run, fitted: Sequence[str], device: str
+    study: Study,
+    dataset: Dataset,
+    participant: str,
+    features: Mapping[str, np.ndarray],
+    fitted: Sequence[str],
+    device: str,
 ) -> _Comparison:
     used, ceiling = used_voxels(study, participant), load_arrays(study.ceiling_file(participant))["ceiling"]
     test = study.stories_for(participant).test
     responses = {story: dataset.responses(participant, story, used) for story in (*fitted, *test)}
-    return _Comparison(study, load_arrays(study.features_file(run)), responses, test, used, ceiling, device)
+    return _Comparison(study, features, responses, test, used, ceiling, device)
 
 
 def _save(

@@ -10,9 +10,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors.torch import save_file
 
+from braintuning.pipeline.recipes import aim_of
 from braintuning.results import REPOSITORY, atomic_path, provenance_of
 from braintuning.study import Run, Study
-from braintuning.tuning.model import Model
+from braintuning.tuning.model import Model, compared, learnt
 
 REGIONS = {"late_language": "late language regions", "primary_auditory": "primary auditory cortex"}
 CARD = """---
@@ -27,10 +28,11 @@ CARD = """---
 - dataset: {dataset}
 - stories: {train} for training, {validation} for validation
 - settings: {settings}
-- validation loss: {first:.5g} after the first epoch, {best:.5g} at the best of {n_epochs}
+- validation loss: {loss}
 
 `AutoModel.from_pretrained` of this folder gives the encoder; `head.safetensors` holds the linear map from the mean
-of its last layer to the targets, `history.csv` the losses, `provenance.json` all settings, versions and input hashes.
+of its last layer to the targets, `history.csv` the losses (epoch 0 before tuning), `provenance.json` all settings,
+versions and input hashes.
 """
 
 
@@ -54,7 +56,6 @@ def base_facts(name: str) -> dict[str, str]:
 def card_text(carried: dict, history: list[dict], condition: str) -> str:
     """The card of a model, from its provenance and losses; `add_scores` adds its alignment."""
     recipe, base = carried["recipe"], base_facts(carried["recipe"]["backbone"]["name"])
-    losses = [row["validation_loss"] for row in history]
     participants = ", ".join(recipe["participants"])
     facts = ModelCardData(
         library_name="transformers",
@@ -75,10 +76,23 @@ def card_text(carried: dict, history: list[dict], condition: str) -> str:
         train=", ".join(recipe["train"]),
         validation=", ".join(recipe["validation"]),
         settings=", ".join(f"{key} {value}" for key, value in recipe["settings"].items()),
-        first=losses[0],
-        best=min(losses),
-        n_epochs=len(losses),
+        loss=loss_in_words(history, condition),
     )
+
+
+def loss_in_words(history: list[dict], condition: str) -> str:
+    """What tuning made of the loss that epochs are compared by, and whose weights were kept; of `brain_tune`."""
+    untuned, *tuned = compared(history)
+    aim, mean = aim_of(condition), history[0]["mean_loss"]
+    best = max(tuned) if aim == "remove" else min(tuned)
+    before = "the untuned model" if condition == "stimulus-tuned" else "predicting the mean"
+    if untuned == history[0]["fitted_loss"]:
+        before = f"a ridge head on the untuned model, itself {untuned / mean:.2%} of that of predicting the mean"
+    found = f"{best:.5g} at epoch {1 + tuned.index(best)} of {len(tuned)}, {best / untuned:.2%} of that of {before}"
+    if aim == "remove" or learnt(history):
+        return found
+    kept = "that epoch's, as those of a control" if aim == "control" else "the untuned model's"
+    return f"{found}: it **did not learn**; the weights are {kept}"
 
 
 def save_model(
@@ -89,7 +103,9 @@ def save_model(
         model.cpu().encoder.save_pretrained(folder)
         head = {name: tensor.detach().contiguous() for name, tensor in model.head.state_dict().items()}
         save_file({**head, "voxels": torch.from_numpy(columns)}, folder / "head.safetensors")
-        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+        table = pd.DataFrame(history)
+        losses = np.array(compared(history))
+        table.assign(share_of_untuned=losses / losses[0]).to_csv(folder / "history.csv", index=False)
         (folder / "provenance.json").write_text(json.dumps(carried, indent=1, default=str))
         (folder / "README.md").write_text(card_text(carried, history, condition))
 

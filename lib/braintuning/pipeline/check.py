@@ -8,16 +8,22 @@ import numpy as np
 
 from braintuning.alignment import encoding
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.weights import has_weights, resolve
+from braintuning.backbone.weights import has_weights, require_weights, resolve
 from braintuning.datasets import Dataset, open_dataset
+from braintuning.datasets.audio import require_audio
+from braintuning.datasets.responses import require_responses
 from braintuning.errors import InputError
 from braintuning.lowlevel.acoustic import checked_phones
-from braintuning.lowlevel.features import phones_of
+from braintuning.lowlevel.features import FROM_DICTIONARY, dictionary_note, phones_of
+from braintuning.lowlevel.nuisance import spoken_words
 from braintuning.pipeline import recipes
-from braintuning.pipeline.steps import pretrained
+from braintuning.pipeline.steps import clip_ends, pretrained
+from braintuning.probes.corpora import open_corpus
+from braintuning.probes.tasks import task_named
 from braintuning.study import Run, Study
 from braintuning.timing import to_samples
 from braintuning.tuning import controls
+from braintuning.tuning.objectives import require_objective
 
 log = logging.getLogger(__name__)
 
@@ -29,22 +35,41 @@ COMPARED_VOXELS = 5000
 def check(study: Study) -> Dataset:
     """Find every model and read every file that the study will use; the first thing wrong raises `InputError`.
 
-    Models and corpora come first, since they are quick to find. Voxels without signal are counted, file by file.
+    Whether every file is here and whole comes first, and models next, since that is quick. Voxels without signal are
+    counted, file by file.
     """
     make_listeners(study)
     dataset = open_dataset(study)
+    _check_files(study, dataset)
     _check_models(study)
-    for task, folder in study.probes.corpora.items():
-        if not Path(folder).is_dir():
-            raise InputError(f"study {study.name}: {folder}, the corpus of {task!r} in `probes`: no such folder")
     for note in dataset.check({participant: study.stories_for(participant).all for participant in study.participants}):
         log.info(note)
+    if silent := [story for story in study.encoded_stories if study.participants and not spoken_words(dataset, story)]:
+        log.info(f"{', '.join(silent)}: no words, so the nuisance baseline is of envelope and position alone")
     for participant in study.participants:
         _check_repeats(study, dataset, participant)
         _check_lengths(study, dataset, participant)
+    for run in study.tuned_runs():
+        for story in study.tuning_stories(run).all:
+            clip_ends(study, run, dataset, story)
     if "fig3" in study.figures.notebooks:
         _check_phones(study, dataset)
     return dataset
+
+
+def _check_files(study: Study, dataset: Dataset) -> None:
+    """Raise `InputError` where a file of the dataset or of a corpus is not here, or half of it; no model is loaded."""
+    for story in study.stories.all:
+        require_audio(dataset.audio_file(story))
+        spoken_words(dataset, story)
+    for participant in study.participants:
+        for story in study.stories_for(participant).all:
+            require_responses(dataset.responses_file(participant, story))
+    for task, folder in study.probes.corpora.items():
+        try:
+            open_corpus(Path(folder), task_named(task).corpora)
+        except InputError as error:
+            raise InputError(f"study {study.name}: the corpus of {task!r} in `probes`: {error}") from None
 
 
 def make_listeners(study: Study) -> None:
@@ -52,23 +77,27 @@ def make_listeners(study: Study) -> None:
     simulation, marker = study.dataset.simulation, study.root / "simulation.json"
     if simulation is None:
         return
-    wanted = {"participants": study.participants, "stories": study.stories.all, "tr": study.dataset.tr}
-    wanted |= {"settings": simulation.model_dump()}
+    wanted = {"participants": study.participants, "stories": study.stories.all}
+    wanted |= {"dataset": study.dataset.model_dump(include={*recipes.TIMES, "simulation"})}
     if marker.is_file() and json.loads(marker.read_text()) == json.loads(json.dumps(wanted)):
         return
     from braintuning.demo.dataset import write_dataset
 
     people, stories = study.participants, study.stories
     log.info(f"making {len(people)} simulated listeners and {len(stories.all)} stories in {study.root}")
-    write_dataset(study.root, people, stories.all, stories.test, study.dataset.tr, simulation)
+    write_dataset(study.root, people, stories.all, stories.test, study.dataset)
 
 
 def _check_models(study: Study) -> None:
     """Load each backbone, one after the other, and find whatever else conditions learn from."""
     for name, backbone in study.backbones.items():
-        _check_fits(study, name, pretrained(study, Run(name, "pretrained")))
-        if any(study.base(condition) == "bigslm-tuned" for condition in study.conditions_of(name)):
+        encoder, bases = pretrained(study, Run(name, "pretrained")), set(map(study.base, study.conditions_of(name)))
+        _check_fits(study, name, encoder)
+        if "stimulus-tuned" in bases:
+            require_objective(encoder)
+        if "bigslm-tuned" in bases:
             folder, _ = resolve(backbone.teacher)
+            require_weights(Path(folder))
             if not has_weights(Path(folder)):
                 raise InputError(f"{backbone.teacher}, teacher of {name}: found no whole weights, expected a model")
     if any(study.base(condition) == "lm-tuned" for condition in study.conditions):
@@ -113,8 +142,8 @@ def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
 def _check_lengths(study: Study, dataset: Dataset, participant: str) -> None:
     """Raise `InputError` where a participant's stories are too short for the study's chunks and blocks."""
     settings, stories = study.encoding, study.stories_for(participant)
-    tested = sum(len(dataset.tr_times(story)) - settings.test_skip_rows for story in stories.test)
-    fitted = sum(len(dataset.tr_times(story)) for story in stories.train)
+    tested = sum(len(dataset.tr_times(participant, story)) - settings.test_skip_rows for story in stories.test)
+    fitted = sum(len(dataset.tr_times(participant, story)) for story in stories.train)
     for what, key, n_trs, at_once in (
         ("test", "permutation_block_rows", tested, settings.permutation_block_rows),
         ("training", "validation_chunk_rows", fitted, settings.validation_chunk_rows),
@@ -125,9 +154,12 @@ def _check_lengths(study: Study, dataset: Dataset, participant: str) -> None:
 
 
 def _check_phones(study: Study, dataset: Dataset) -> None:
-    """Raise `InputError` naming story, time and symbol of a phone that low-level features have no place for."""
+    """Raise `InputError` naming a story whose phones low-level features cannot take; log those of a dictionary."""
     for story in (*(study.low_level.stories or study.stories.train), *study.stories.test):
         try:
-            checked_phones(phones_of(dataset, story)[0])
+            phones, source = phones_of(dataset, story)
+            checked_phones(phones)
         except InputError as error:
             raise InputError(f"story {story}: {error}") from None
+        if source == FROM_DICTIONARY:
+            log.info(dictionary_note(dataset, story))

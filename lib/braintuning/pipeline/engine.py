@@ -5,6 +5,7 @@ After a kill, Snakemake runs unfinished jobs again (`--rerun-incomplete`); a res
 """
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def ensure(study: Study, results: Iterable[Path], device: str = "cpu", max_memor
     Raises
     ------
     InputError
-        A step failed, or another run of the study is going on.
+        As of `run_workflow`, or a step failed.
     """
     results = list(results)
     if not results or INSIDE_A_JOB in os.environ:
@@ -77,13 +78,24 @@ def run_workflow(
     -------
     status : int
         0 where every job succeeded.
+
+    Raises
+    ------
+    InputError
+        Another run of the study is going on, or the path of its results, figures or of the cache has a brace, which
+        Snakemake and pycortex take for the name of something.
     """
+    for folder in (study.results, study.figures_folder, CACHE):
+        if {"{", "}"} & set(str(folder)):
+            raise InputError(f"{folder}: found a brace in this path, expected none, which Snakemake and pycortex read")
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
     command += ["--cores", cores or os.cpu_count(), "--resources", f"gpu={gpu_jobs}", f"mem_mb={memory_mb()}"]
     command += ["--logger", "braintuning", "--nolock", "--keep-going", "--rerun-incomplete"]
     command += ["--rerun-triggers", "mtime", "params", *(["--dry-run"] if dry_run else [])]
     file, root = study.source
-    command += ["--config", f"study={file}", f"device={device}", *([f"root={root}"] if root else [])]
+    # Snakemake strips quotes and reads the rest as YAML, where ` #` and `: ` mean something: lists keep paths whole.
+    given = {"study": str(file), "device": device} | ({"root": root} if root else {})
+    command += ["--config", *(f"{key}={json.dumps([value], ensure_ascii=False)}" for key, value in given.items())]
     command += [f"max_memory={max_memory}"] if max_memory else []
     command += ["--", *targets]
     study.results.mkdir(parents=True, exist_ok=True)

@@ -4,14 +4,22 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from braintuning.alignment.features import story_features
+from braintuning import timing
+from braintuning.alignment.features import at_trs, tokens
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.pipeline import recipes
-from braintuning.pipeline.steps import load_encoder, made_on, model_recipe, require_device, weights_from
-from braintuning.results import fingerprint, inputs_fingerprint, is_done, provenance, save_arrays
+from braintuning.pipeline.steps import (
+    Grid,
+    grids,
+    grids_fingerprint,
+    load_encoder,
+    made_on,
+    model_recipe,
+    require_device,
+    weights_from,
+)
+from braintuning.results import inputs_fingerprint, is_done, provenance, save_arrays
 from braintuning.study import Run, Study
 
 log = logging.getLogger(__name__)
@@ -23,9 +31,10 @@ MODELS_AT_ONCE = 12
 def extract_layers(study: Study, runs: Sequence[Run], device: str = "cpu") -> list[Path]:
     """Features of every story that alignment needs, from every layer of the models of some runs.
 
-    A story's array is (layers + 1, lead + TRs, dim): `lead` TRs before the first stored one, for the delays. Models
-    with the same front end are read in one pass over the audio, `MODELS_AT_ONCE` at a time. The audio of all stories
-    is held in memory, 4 bytes a sample: 46 MB for 12 minutes.
+    A story's array is (layers + 1, lead + TRs, dim): `lead` TRs before the first stored one, for the delays. Windows
+    are encoded once a story and resampled to the TRs of everybody compared, see `steps.Grid`. Models with the same
+    front end are read in one pass over the audio, `MODELS_AT_ONCE` at a time. The audio of all stories is held in
+    memory, 4 bytes a sample: 46 MB for 12 minutes.
     """
     require_device(device)
     dataset = open_dataset(study)
@@ -45,25 +54,31 @@ def extract_layers(study: Study, runs: Sequence[Run], device: str = "cpu") -> li
 
 def _recipe(study: Study, run: Run, dataset: Dataset) -> dict:
     recipe = recipes.extract(study, run).stored
-    times = [dataset.tr_times(story).tolist() for story in recipe["stories"]]
     audio = [dataset.audio_file(story) for story in recipe["stories"]]
     return {
         **recipe,
         "model": model_recipe(study, run),
-        "times": fingerprint([*times, max(study.encoding.delays), dataset.tr]),
+        "times": grids_fingerprint(_grids(study, run, dataset)),
         "inputs": inputs_fingerprint(audio, dataset.root),
     }
 
 
+def _grids(study: Study, run: Run, dataset: Dataset) -> dict[str, list[Grid]]:
+    """Times of a run's features: those of everybody who is compared with it."""
+    listeners = (run.participant,) if run.participant else study.participants or dataset.participants
+    return grids(study, dataset, study.encoded_stories, listeners)
+
+
 def _extract(study: Study, encoders: dict[Run, SpeechEncoder], dataset: Dataset, device: str) -> None:
-    stories, features = study.encoded_stories, {run: {} for run in encoders}
-    lead = dataset.tr * np.arange(-max(study.encoding.delays), 0)
-    grids = [np.concatenate([times[0] + lead, times]) for times in map(dataset.tr_times, stories)]
+    grids_of, features = {run: _grids(study, run, dataset) for run in encoders}, {run: {} for run in encoders}
+    stories = [story for story in study.encoded_stories if any(story in found for found in grids_of.values())]
     audio = [dataset.audio(story) for story in stories]
-    read = story_features(list(encoders.values()), audio, grids, dataset.tr, study.features, device)
-    for number, (story, of_story) in enumerate(zip(stories, read, strict=True), 1):
-        for run, of_run in zip(encoders, of_story, strict=True):
-            features[run][story] = of_run
+    read = tokens(list(encoders.values()), audio, study.features, device)
+    for number, (story, (of_story, token_times)) in enumerate(zip(stories, read, strict=True), 1):
+        for run, layers in zip(encoders, of_story, strict=True):
+            for grid in grids_of[run].get(story, ()):
+                resampled = at_trs(layers, token_times, grid.times, timing.spacing(grid.times))
+                features[run] |= dict.fromkeys(grid.names, resampled)
             log.info(f"{run.name}: {story}, {number} of {len(stories)}")
     for run, encoder in encoders.items():
         weights = weights_from(study, run, encoder)

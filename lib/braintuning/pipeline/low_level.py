@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -11,11 +12,21 @@ import pandas as pd
 from braintuning.cortex import regions as rois
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel import removal
-from braintuning.lowlevel.features import TOGETHER, low_level_features, phones_of
+from braintuning.lowlevel.features import TOGETHER, low_level_features, name_of, phones_of
 from braintuning.lowlevel.impact import LowLevelFit
 from braintuning.lowlevel.partition import DRAWN, SHARES
 from braintuning.pipeline import recipes
-from braintuning.pipeline.steps import made_on, recipe_of, require_device, save_result, used_voxels
+from braintuning.pipeline.steps import (
+    features_of,
+    grids,
+    grids_fingerprint,
+    made_on,
+    own_array,
+    recipe_of,
+    require_device,
+    save_result,
+    used_voxels,
+)
 from braintuning.results import (
     fingerprint,
     generator,
@@ -36,21 +47,26 @@ N_RESAMPLES = 1000
 def measure_low_level_features(study: Study, participant: str) -> Path:
     """Low-level features of a participant's stories, with as many TRs before the first as the delays reach.
 
-    The file holds `<kind>/<story>`, (lead + TRs, dim) float32.
+    The file is that of all who heard the same stories. It holds `<kind>/<story>`, (lead + TRs, dim) float32, under the
+    names of `steps.Grid`.
     """
     dataset, path = open_dataset(study), study.low_level_features_file(participant)
     train, test = study.low_level_stories(participant)
-    stories, lead = (*train, *test), np.arange(-max(study.encoding.delays), 0) * dataset.tr
-    times = {story: np.concatenate([t[0] + lead, t]) for story in stories for t in [dataset.tr_times(story)]}
+    stories = (*train, *test)
+    found = grids(study, dataset, stories, recipes.sharing(study, participant))
     recipe = {
         **recipes.low_level_features(study, participant).stored,
-        "times": fingerprint({story: t.tolist() for story, t in times.items()}),
+        "times": grids_fingerprint(found),
         "inputs": inputs_fingerprint([dataset.audio_file(story) for story in stories], dataset.root),
         "spoken": _spoken(dataset, stories),
     }
     if not is_done(path, recipe):
-        found = low_level_features(dataset, times, train, study.low_level.features)
-        flat = {f"{kind}/{s}": rows for kind in recipe["kinds"] for s, rows in found[kind].items()}
+        flat = {}
+        for number in range(max(map(len, found.values()))):
+            chosen = {story: of_story[number] for story, of_story in found.items() if number < len(of_story)}
+            made = low_level_features(dataset, {s: grid.times for s, grid in chosen.items()}, train, recipe["kinds"])
+            for story, grid in chosen.items():
+                flat |= {f"{kind}/{name}": made[kind][story] for kind in recipe["kinds"] for name in grid.names}
         save_arrays(path, flat, provenance(recipe))
     return path
 
@@ -82,12 +98,14 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
     """Alignment of a model with a participant before and after each low-level feature is removed, and its loss R.
 
     `R = 100 (alignment - alignment_removed) / alignment` (Oota et al. 2024; Moussa et al. 2025), of means over a
-    region; a lower bound, see `removal.remove`. The file holds `alignment` and `removed_<feature>`, (layers, voxels)
-    float32, NaN where a voxel is not used; `readout` and `readout_removed_<feature>`, (layers, features, 2), what of
-    each feature the encoding models find in the test story, and chance; `layers`, their numbers, and `n_layers` of the
-    model. The CSV beside it has R by layer, region and feature with a bootstrap interval over voxels and, at the
-    figure's layer and for all features together alone (it takes longer than all else), the partition of variance over
-    the noise ceiling squared.
+    region; a lower bound, see `removal.remove`. Each feature is removed in both ways, see `removal.REMOVALS`. The file
+    holds `alignment` and `removed_<feature>_<way>` (`features.name_of`), (layers, voxels) float32, NaN where a voxel is
+    not used; `readout` and `readout_removed_<feature>_<way>`, (layers, features, 2), what of each feature the encoding
+    models find in the test story, and chance; `at_lags` of `LowLevelFit.at_lags` at the figure's layer; `layers`, their
+    numbers, and `n_layers` of the model. The CSV beside it
+    has R by layer, region, feature and way with a bootstrap interval over voxels and, at the figure's layer and for all
+    features together alone (it takes longer than all else), the partition of variance over the noise ceiling squared,
+    which no way of removal enters.
     """
     require_device(device)
     dataset, path = open_dataset(study), study.low_level_file(participant, run)
@@ -95,7 +113,7 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
     used, ceiling = used_voxels(study, participant), load_arrays(study.ceiling_file(participant))["ceiling"]
-    labels, features = dataset.cortex(participant).voxel_labels, load_arrays(study.features_file(run))
+    labels, features = dataset.cortex(participant).voxel_labels, features_of(study, dataset, run, participant)
     n_layers = len(features[recipe["fitted"][0]])
     layers = _layers(study, n_layers)
     fit = _fit(study, dataset, participant, device)
@@ -109,7 +127,9 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
     table = impact_table(arrays, labels, study.low_level.features, rng)
     shown = study.figures.layer % n_layers
     alone = load_arrays(study.low_level_alone_file(participant))["explained"]
-    parts = fit.parts({story: features[story][shown] for story in fit.stories}, alone, labels[used])
+    of_layer = {story: features[story][shown] for story in fit.stories}
+    arrays["at_lags"] = fit.at_lags(of_layer)
+    parts = fit.parts(of_layer, alone, labels[used])
     table = _with_parts(table, parts, labels[used], ceiling[used], shown)
     phones = ", ".join(sorted({phones_of(dataset, story)[1] for story in fit.stories}))
     table = table.assign(rare_share=table["feature"].map(fit.rare_shares), phones=phones)
@@ -152,7 +172,8 @@ def _fit(study: Study, dataset: Dataset, participant: str, device: str) -> LowLe
     used = used_voxels(study, participant)
     responses = {story: dataset.responses(participant, story, used) for story in (*train, *test)}
     with h5py.File(study.low_level_features_file(participant)) as file:
-        low_level = {k: {s: file[k][s][()] for s in (*train, *test)} for k in study.low_level.features}
+        kinds, stories = study.low_level.features, (*train, *test)
+        low_level = {kind: {s: own_array(file[kind], s, participant) for s in stories} for kind in kinds}
     return LowLevelFit(low_level, responses, train, test, study.encoding, device)
 
 
@@ -179,28 +200,28 @@ def impact_table(
     Returns
     -------
     DataFrame
-        layer, roi, feature, alignment, alignment_removed, r_percent, low, high, NaN for a region without a used voxel;
-        n_voxels, n_layers; readout, readout_removed and readout_chance of the feature, for `all` of the one that is
-        left most above chance.
+        layer, roi, feature, removal (one of `removal.REMOVALS`), alignment, alignment_removed, r_percent, low, high,
+        NaN for a region without a used voxel; n_voxels, n_layers; readout, readout_removed and readout_chance of the
+        feature, for `all` of the one that is left most above chance.
     """
     rows, before = [], arrays["alignment"]
     for group in rois.GROUPS:
         inside = np.flatnonzero(rois.members(labels, group) & np.isfinite(before[0]))
         drawn = inside[rng.integers(len(inside), size=(N_RESAMPLES, len(inside)))] if len(inside) else None
         for place, layer in enumerate(arrays["layers"]):
-            for feature in (*features, TOGETHER):
+            for feature, way in product((*features, TOGETHER), removal.REMOVALS):
                 values = [np.nan] * 5
                 if drawn is not None:
-                    after = arrays[f"removed_{feature}"][place]
+                    after = arrays[name_of(feature, way)][place]
                     a, b = before[place, inside].mean(), after[inside].mean()
                     resampled = 1 - after[drawn].mean(axis=1) / before[place][drawn].mean(axis=1)
                     values = [a, b, 100 * (a - b) / a, *(100 * np.percentile(resampled, [2.5, 97.5]))]
-                left = arrays[f"readout_removed_{feature}"][place]
+                left = arrays[f"readout_{name_of(feature, way)}"][place]
                 above = np.nan_to_num(left[:, 0] - left[:, 1], nan=-np.inf)
                 most = features.index(feature) if feature in features else above.argmax()
                 read = arrays["readout"][place, most, 0], *left[most]
-                rows.append((int(layer), group, feature, *values, len(inside), int(arrays["n_layers"]), *read))
-    columns = ["layer", "roi", "feature", "alignment", "alignment_removed", "r_percent", "low", "high"]
+                rows.append((int(layer), group, feature, way, *values, len(inside), int(arrays["n_layers"]), *read))
+    columns = ["layer", "roi", "feature", "removal", "alignment", "alignment_removed", "r_percent", "low", "high"]
     return pd.DataFrame(
         rows, columns=[*columns, "n_voxels", "n_layers", "readout", "readout_removed", "readout_chance"]
     )

@@ -1,14 +1,28 @@
 """Runs a notebook in batch, through papermill."""
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from braintuning.errors import InputError, nearest
 from braintuning.results import REPOSITORY, atomic_path
 
 NOTEBOOKS = REPOSITORY / "notebooks"
+LONGEST_PARENT = 103 - len("/kernel-12345678/ipc-5")
+"""Bytes of a folder's path that leave room for a socket's name; macOS takes 103, Linux 107."""
+
+
+@contextmanager
+def _sockets() -> Iterator[dict[str, str]]:
+    """Where a kernel listens: sockets in a folder of its own, elsewhere where TMPDIR is too long for them, or tcp."""
+    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm")):
+        if len(os.fsencode(parent)) <= LONGEST_PARENT and os.access(parent, os.W_OK | os.X_OK):
+            with tempfile.TemporaryDirectory(prefix="kernel-", dir=parent) as folder:
+                yield {"transport": "ipc", "ip": f"{folder}/ipc"}
+            return
+    yield {"transport": "tcp"}
 
 
 def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
@@ -41,12 +55,11 @@ def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
     if unknown := sorted(set(given) - set(declared)):
         raise InputError(f"{path}: notebook has no parameter {unknown[0]!r}{nearest(unknown[0], tuple(declared))}")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    with atomic_path(out) as temporary, TemporaryDirectory(prefix="kernel-") as sockets:
-        own_sockets = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/ipc"})
+    with atomic_path(out) as temporary, _sockets() as listening:
         try:
             papermill.execute_notebook(
                 str(path), str(temporary), given, kernel_name="python3", cwd=str(NOTEBOOKS),
-                progress_bar=False, config=own_sockets,
+                progress_bar=False, config=Config(KernelManager=listening),
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             if error.ename == "InputError":

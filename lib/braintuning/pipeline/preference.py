@@ -23,7 +23,6 @@ from braintuning.preference.similarity import pair_similarities, preference_tabl
 from braintuning.preference.words import SENTENCE, WINDOW_SECONDS, SpokenWord, recorded, synthesised
 from braintuning.results import (
     fingerprint,
-    generator,
     inputs_fingerprint,
     is_done,
     load_arrays,
@@ -85,6 +84,7 @@ def semantic_preference(study: Study, run: Run, device: str = "cpu", from_record
         **recipes.preference(study, run).stored,
         **HEARD,
         "centred": "by speaker",
+        "intervals": "over words",
         "model": model_recipe(study, run),
         "pairs": fingerprint(words_to_say(study)[0].to_numpy().tolist()),
         "recordings": audio,
@@ -94,7 +94,7 @@ def semantic_preference(study: Study, run: Run, device: str = "cpu", from_record
     said, pairs = _recorded(study, recordings) if from_recordings else (load_words(study), words_to_say(study)[0])
     encoder = load_encoder(study, run).to(device)
     similarities = pair_similarities(word_states(encoder, said, device), said, pairs)
-    table = preference_table(similarities, pairs, generator(study.preference.seed, "preference", run.name))
+    table = preference_table(similarities, pairs)
     owner, weights = (run.participant or "", run.backbone, run.condition), weights_from(study, run, encoder)
     arrays = {"similarities": similarities}
     save_result(path, arrays, table, study, recipe, owner=owner, device=made_on(device), weights=weights)

@@ -3,15 +3,20 @@
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from braintuning.results import fingerprint
 from braintuning.study import Run, Study
+from braintuning.study.settings import Removal
 
 FILES = ("kind", "root", "simulation")
-TIMES = ("tr", "row_offset", "unstored_volumes", "sound_starts")
+CLIPS = ("tr", "unstored_volumes", "sound_starts")
+TIMES = (*CLIPS, "row_offset")
 REGIONS = ("fsaverage", "coarse_regions")
 DISTILLED = ("bigslm-tuned", "lm-tuned")
+AIMS = {"random-brain-tuned": "control", "multi-random-brain-tuned": "control", "brain-misaligned": "remove"}
+"""Controls whose targets have nothing to do with what is heard. They show what tuning itself does to a model, so that
+the best of their tuned epochs is kept even where none is better than the untuned model."""
 
 
 class Recipe(NamedTuple):
@@ -46,7 +51,13 @@ def ceiling(study: Study, participant: str) -> Recipe:
     story = getattr(stories, study.encoding.mask_from)[0]
     skipped = study.encoding.test_skip_rows if story in study.stories.test else 0
     stored = {"participant": participant, "story": story, "skip_rows": skipped, "stories": stories.all}
+    stored["seed"] = study.encoding.seed
     return Recipe({"stage": "ceiling", **stored}, _of_dataset(study, FILES))
+
+
+def aim_of(condition: str) -> str:
+    """What tuning a condition is for: see `tuning.loop.brain_tune`."""
+    return AIMS.get(condition, "learn")
 
 
 def tune(study: Study, run: Run) -> Recipe:
@@ -60,10 +71,13 @@ def tune(study: Study, run: Run) -> Recipe:
         "train": stories.train,
         "validation": stories.validation,
         "participants": study.tuned_on(run),
+        "aim": aim_of(base),
     }
     by_voxels = study.tuned_on(run) or (base in DISTILLED and study.controls.n_targets is None)
-    head = [study.encoding.ceiling_threshold, study.tuned_on(run) or study.participants[0]] if by_voxels else None
-    return Recipe({"stage": "tune", **stored}, {**_of_dataset(study, FILES + TIMES), "head": head})
+    mask = [study.encoding.ceiling_threshold, study.encoding.mask_by]
+    head = [mask, study.tuned_on(run) or study.participants[0]] if by_voxels else None
+    times = _of_dataset(study, FILES + CLIPS, study.tuned_on(run) or study.participants)
+    return Recipe({"stage": "tune", **stored}, {**times, "head": head})
 
 
 def model(study: Study, run: Run) -> Recipe:
@@ -76,7 +90,8 @@ def extract(study: Study, run: Run) -> Recipe:
     """Layer activations of a model on the TR grid."""
     stored = {"settings": study.features.model_dump(exclude={"batch_size"}), "stories": study.encoded_stories}
     behind = {"model": model(study, run).stored, "lead": max(study.encoding.delays)}
-    return Recipe({"stage": "extract", **stored}, {**_of_dataset(study, FILES + TIMES), **behind})
+    listeners = (run.participant,) if run.participant else study.participants
+    return Recipe({"stage": "extract", **stored}, {**_of_dataset(study, FILES + TIMES, listeners), **behind})
 
 
 def align(study: Study, participant: str, fitted: Sequence[str] | None = None) -> Recipe:
@@ -92,13 +107,27 @@ def align(study: Study, participant: str, fitted: Sequence[str] | None = None) -
     return Recipe({"stage": "align", **stored}, _of_dataset(study, FILES + REGIONS))
 
 
+def nuisance(study: Study, participant: str) -> Recipe:
+    """Encoding models of a participant of word rate, envelope and position alone."""
+    stories = study.stories_for(participant)
+    stored = {
+        "participant": participant,
+        "settings": study.encoding.model_dump(),
+        "fitted": stories.train + stories.held_out,
+        "low_level": study.low_level_stories(participant)[0],
+        "test": stories.test,
+    }
+    return Recipe({"stage": "nuisance", **stored}, _of_dataset(study, FILES + TIMES + REGIONS))
+
+
 def low_level(study: Study, participant: str) -> Recipe:
     """Alignment of a participant without low-level features."""
     train, test = study.low_level_stories(participant)
     stored = {
         "participant": participant,
         "encoding": study.encoding.model_dump(),
-        "settings": study.low_level.model_dump(),
+        "settings": study.low_level.model_dump(exclude={"removal"}),
+        "removals": get_args(Removal),
         "layer": study.figures.layer,
         "fitted": train,
         "test": test,
@@ -109,9 +138,16 @@ def low_level(study: Study, participant: str) -> Recipe:
 def low_level_features(study: Study, participant: str) -> Recipe:
     """Low-level features of a participant's stories."""
     train, test = study.low_level_stories(participant)
-    stored = {"kinds": study.low_level.features, "train": train}
+    stored = {"kinds": study.low_level.features, "train": train, "phones": "Lanczos, from their middles"}
     behind = {"stories": (*train, *test), "lead": max(study.encoding.delays)}
-    return Recipe({"stage": "low-level features", **stored}, {**_of_dataset(study, FILES + TIMES), **behind})
+    times = _of_dataset(study, FILES + TIMES, sharing(study, participant))
+    return Recipe({"stage": "low-level features", **stored}, {**times, **behind})
+
+
+def sharing(study: Study, participant: str) -> list[str]:
+    """Everyone whose low-level features lie in one file with a participant's."""
+    file = study.low_level_features_file(participant)
+    return [other for other in study.participants if study.low_level_features_file(other) == file]
 
 
 def low_level_alone(study: Study, participant: str) -> Recipe:
@@ -150,12 +186,19 @@ def figure(study: Study, notebook: str) -> Recipe:
     """A notebook of the study: what it takes from the study, and which results it reads."""
     sections = {"figures", "encoding", "title", "dataset"}
     sections |= {"tuning", "features"} if notebook == "alice_joint" else set()
+    sections |= {"low_level"} if notebook in ("fig3", "claims") else set()
     read = [str(path.relative_to(study.results)) for path in inputs_of(study, notebook)]
     return Recipe({}, {**study.model_dump(include=sections), "read": read})
 
 
-def _of_dataset(study: Study, keys: Sequence[str]) -> dict[str, Any]:
-    return {"dataset": study.dataset.model_dump(include=set(keys))}
+def _of_dataset(study: Study, keys: Sequence[str], listeners: Sequence[str] = ()) -> dict[str, Any]:
+    """Settings of the dataset, of those by name that of `listeners`; simulated responses are made at the TRs' times."""
+    found = study.dataset.model_dump(include={*keys, *(TIMES if study.dataset.simulation else ())})
+    others = set(study.participants) - set(listeners)
+    for key in ("tr", "sound_starts"):
+        if listeners and isinstance(found.get(key), dict):
+            found[key] = {name: value for name, value in found[key].items() if name not in others}
+    return {"dataset": found}
 
 
 def of_results(study: Study) -> dict[Path, Recipe]:
@@ -164,6 +207,7 @@ def of_results(study: Study) -> dict[Path, Recipe]:
     made[study.leaks_file] = leaks(study)
     for participant in study.participants:
         made[study.ceiling_file(participant)] = ceiling(study, participant)
+        made[study.nuisance_file(participant)] = nuisance(study, participant)
         made[study.low_level_features_file(participant)] = low_level_features(study, participant)
         made[study.low_level_alone_file(participant)] = low_level_alone(study, participant)
     for run in study.runs():
@@ -211,11 +255,12 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
     recorded = [run for run in main if run.condition == "pretrained"] if study.recordings else []
     ceilings = [study.ceiling_file(participant) for participant in study.participants]
     scores = [study.scores_file(participant, run) for participant, run in study.alignments()]
+    baselines = [study.nuisance_file(participant) for participant in study.participants]
     amount = [study.scores_file(*one) for one in amounts(study)]
     of_figure = {
         "01_dataset": [study.results / "dataset.json", *ceilings],
         "figA1": ceilings,
-        "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)],
+        "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)] + baselines,
         "fig4": [study.probe_file(task, run) for task in study.probes.tasks for run in main] + [study.leaks_file],
         "fig5": [
             study.words_file,
@@ -227,5 +272,5 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
         "alice_joint": [],
     }
     judged = [of_figure[name] for name in ("fig3", "fig4", "fig5", "figB1") if name in study.figures.notebooks]
-    of_figure["claims"] = [*ceilings, *scores, *chain.from_iterable(judged)]
-    return of_figure.get(notebook, [*ceilings, *scores])
+    of_figure["claims"] = list(dict.fromkeys([*ceilings, *scores, *baselines, *chain.from_iterable(judged)]))
+    return of_figure.get(notebook, [*ceilings, *scores, *baselines])

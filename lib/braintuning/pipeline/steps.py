@@ -1,16 +1,20 @@
 """What the steps share. A step reads files, writes one result and calls no other step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import pandas as pd
 import torch
 
+from braintuning import timing
+from braintuning.alignment.mask import voxels_in_use
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import precision
 from braintuning.backbone.weights import weights_fingerprint
+from braintuning.datasets import Dataset
 from braintuning.errors import InputError
 from braintuning.pipeline import recipes
 from braintuning.results import (
@@ -47,15 +51,88 @@ def made_on(device: str) -> str:
     return f"{device}, {precision(device)}"
 
 
+def clip_ends(study: Study, run: Run, dataset: Dataset, story: str) -> np.ndarray:
+    """When each clip of a story that a run hears ends, in seconds after the audio's start; (TRs,) float64.
+
+    The TRs are those of the participants that the run is tuned on; of controls that have one model for all, those of
+    the study's first participant who heard the story. Raises `InputError` where participants who tune one model had
+    the story at different times, since they share its clips.
+    """
+    heard = [participant for participant in study.participants if story not in study.lacks.get(participant, ())]
+    first, *others = study.tuned_on(run) or heard[:1] or study.participants[:1]
+    times = dataset.tr_times(first, story)
+    for other in others:
+        if not np.array_equal(dataset.tr_times(other, story), times):
+            found = f"{first} and {other} have {story} at other TR times"
+            raise InputError(f"{run.name}: {found}, expected the same of all who tune one model: a TR has one clip")
+    return times + (study.tuning_of(run.condition).clip_ends - dataset.row_offset) * timing.spacing(times)
+
+
+class Grid(NamedTuple):
+    """Times at which features of a story are read.
+
+    Attributes
+    ----------
+    times : (lead + TRs,) float64
+        Seconds after the start of the audio: a participant's TRs, and as many before them as the delays reach.
+    names : list of str
+        What features at these times are called in a file: `<story>` where the first participant has them, and
+        `<story> of <participant>` for every other participant who has.
+    """
+
+    times: np.ndarray
+    names: list[str]
+
+
+def grids(study: Study, dataset: Dataset, stories: Sequence[str], listeners: Sequence[str]) -> dict[str, list[Grid]]:
+    """Distinct times at which features are read, by story: one grid where all who heard it have the same TRs."""
+    found: dict[str, dict[bytes, Grid]] = {}
+    for participant in listeners:
+        for story in [story for story in stories if story not in study.lacks.get(participant, ())]:
+            times, of_story = dataset.tr_times(participant, story), found.setdefault(story, {})
+            lead = times[0] + timing.spacing(times) * np.arange(-max(study.encoding.delays), 0)
+            grid = of_story.setdefault(times.tobytes(), Grid(np.concatenate([lead, times]), []))
+            grid.names.append(story if len(of_story) == 1 else f"{story} of {participant}")
+    return {story: list(of_story.values()) for story, of_story in found.items()}
+
+
+def grids_fingerprint(found: Mapping[str, Sequence[Grid]]) -> str:
+    """Short SHA-256 of times by the names that features have."""
+    every = [grid for of_story in found.values() for grid in of_story]
+    return fingerprint({name: grid.times.tolist() for grid in every for name in grid.names})
+
+
+def own_array(file: h5py.Group, story: str, participant: str) -> np.ndarray:
+    """The array of a story at a participant's times, by the names of `Grid`."""
+    own = f"{story} of {participant}"
+    return file[own if own in file else story][()]
+
+
+def features_of(study: Study, dataset: Dataset, run: Run, participant: str) -> dict[str, np.ndarray]:
+    """Features of a run at a participant's TRs, by story; (layers + 1, lead + TRs, dim) float32.
+
+    Raises `InputError` where the file has another number of TRs than the participant.
+    """
+    path, lead = study.features_file(run), max(study.encoding.delays)
+    with h5py.File(path) as file:
+        found = {story: own_array(file, story, participant) for story in study.encoded_stories if story in file}
+    for story, features in found.items():
+        if story not in study.lacks.get(participant, ()):
+            expected = lead + len(dataset.tr_times(participant, story))
+            if features.shape[1] != expected:
+                made = f"found features of {features.shape[1]} TRs of {story}"
+                raise InputError(f"{path}: {made}, expected {expected} for {participant}; delete the file")
+    return found
+
+
 def used_voxels(study: Study, participant: str) -> np.ndarray:
-    """Whether each voxel's noise ceiling is above the study's threshold; (voxels,) bool."""
-    recipe_of(study.ceiling_file(participant))
-    ceiling = load_arrays(study.ceiling_file(participant))["ceiling"]
-    used = np.nan_to_num(ceiling) > study.encoding.ceiling_threshold
+    """Whether each voxel is tuned to and scored, see `voxels_in_use`; (voxels,) bool, some of them True."""
+    path, settings = study.ceiling_file(participant), study.encoding
+    recipe_of(path)
+    used = voxels_in_use(load_arrays(path), settings)
     if not used.any():
-        raise InputError(
-            f"{study.ceiling_file(participant)}: no voxel has a noise ceiling above {study.encoding.ceiling_threshold}"
-        )
+        rule = f"above {settings.ceiling_threshold}" if settings.mask_by == "ceiling" else "that repeats"
+        raise InputError(f"{path}: no voxel has a noise ceiling {rule}, expected some")
     return used
 
 
@@ -97,20 +174,20 @@ def save_result(
     study: Study,
     recipe: Mapping[str, Any],
     *,
-    owner: tuple[str, str, str] | None = None,
+    owner: tuple[str, ...] = (),
     **carried: str,
 ) -> None:
     """Write a table with columns of provenance and, last, since they mark the result as made, its arrays.
 
     Parameters
     ----------
-    owner : tuple of participant, backbone and condition, optional
-        The table's first columns.
+    owner : tuple of str
+        The table's first columns: participant, and of a model backbone and condition.
     carried : str
         Device and weights.
     """
     made = provenance(recipe, **carried)
-    for place, value in enumerate(owner or ()):
+    for place, value in enumerate(owner):
         table.insert(place, ("participant", "backbone", "condition")[place], value)
     save_table(path.with_suffix(".csv"), table.assign(**provenance_columns(study.name, made)))
     save_arrays(path, arrays, made)

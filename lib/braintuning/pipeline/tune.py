@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from braintuning.alignment.mask import voxels_in_use
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.pipeline import recipes
 from braintuning.pipeline.card import save_model
-from braintuning.pipeline.steps import made_on, pretrained, recipe_of, require_device, used_voxels
+from braintuning.pipeline.steps import clip_ends, made_on, pretrained, recipe_of, require_device, used_voxels
 from braintuning.results import (
     fingerprint,
     generator,
@@ -24,6 +25,7 @@ from braintuning.results import (
     scratch_folder,
 )
 from braintuning.study import Run, Study
+from braintuning.timing import to_samples
 from braintuning.tuning import controls
 from braintuning.tuning.controls import permute_blocks
 from braintuning.tuning.joint import CommonCortex, common_cortex
@@ -60,6 +62,7 @@ def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | 
         model, history = brain_tune(
             encoder, train, validation, settings,
             device=device, checkpoint=checkpoint, objective=objective, scratch=scratch, max_memory=max_memory,
+            aim=recipe["aim"],
         )  # fmt: skip
     if processes.is_main_process:
         made = provenance(recipe, device=made_on(device), weights=encoder.weights_from, dataset=study.title)
@@ -81,7 +84,7 @@ def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
         "weights": weights_fingerprint(backbone.name),
         "teacher": weights_fingerprint(backbone.teacher) if base == "bigslm-tuned" else None,
         "words": spoken,
-        "times": fingerprint([dataset.tr_times(story).tolist() for story in stories]),
+        "clips": fingerprint([to_samples(clip_ends(study, run, dataset, story)).tolist() for story in stories]),
         "head": fingerprint(_head_columns(study, run, dataset).tolist()),
         "inputs": inputs_fingerprint(files, dataset.root),
     }
@@ -115,18 +118,17 @@ def learning_material(
     def material(story: str) -> StoryTargets:
         found = responses_of(study, run, dataset, story, common) if targets is None else targets[story]
         kept = tuple(keep(of_one, f"{story}-{number}") for number, of_one in enumerate(found))
-        return StoryTargets(dataset.audio(story), dataset.tr_times(story), kept)
+        return StoryTargets(dataset.audio(story), clip_ends(study, run, dataset, story), kept)
 
     return {story: material(story) for story in stories.train}, {story: material(story) for story in stories.validation}
 
 
 def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: CommonCortex) -> tuple[np.ndarray, ...]:
     """Responses of each participant that a run is tuned on, at common points; for the random control reordered."""
-    found = []
+    found, settings = [], study.tuning_of(run.condition)
     for participant in study.tuned_on(run):
         responses = common.responses(dataset, participant, story)
         if study.base(run.condition) == "random-brain-tuned":
-            settings = study.tuning_of(run.condition)
             rng = generator(settings.seed, "permute", participant, story)
             responses = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
         found.append(responses)
@@ -139,10 +141,12 @@ def _shared_head(study: Study, run: Run, dataset: Dataset) -> CommonCortex:
     for participant in participants:
         recipe_of(study.ceiling_file(participant))
     measured = {participant: load_arrays(study.ceiling_file(participant)) for participant in participants}
+    by_ceiling = study.encoding.mask_by == "ceiling"
+    in_use = {p: voxels_in_use(arrays, study.encoding) for p, arrays in measured.items()}
     return common_cortex(
         {participant: dataset.cortex(participant) for participant in participants},
-        {participant: arrays["ceiling"] for participant, arrays in measured.items()},
-        study.encoding.ceiling_threshold,
+        {p: arrays["ceiling"] if by_ceiling else np.where(in_use[p], 1.0, 0.0) for p, arrays in measured.items()},
+        study.encoding.ceiling_threshold if by_ceiling else 0.5,
         {participant: arrays["broken"] for participant, arrays in measured.items()},
     )
 
@@ -164,19 +168,17 @@ def _distilled(study: Study, run: Run, dataset: Dataset, device: str) -> dict[st
     """Targets of a control that learns from other models; {story: (TRs, targets)}."""
     stories, settings = study.tuning_stories(run), study.tuning_of(run.condition)
     names, clip = stories.train + stories.validation, settings.clip_seconds
+    ends = {story: clip_ends(study, run, dataset, story) for story in names}
     if study.base(run.condition) == "bigslm-tuned":
         backbone = study.backbones[run.backbone]
         teacher = SpeechEncoder.from_pretrained(backbone.teacher, pad_to_30s=backbone.pad_to_30s).to(device)
         log.info(f"{run.name}: states of {teacher.name}, {len(names)} stories")
-        states = {
-            story: controls.speech_states(teacher, dataset.audio(story), dataset.tr_times(story), clip, device)
-            for story in names
-        }
+        states = {s: controls.speech_states(teacher, dataset.audio(s), ends[s], clip, device) for s in names}
     else:
         log.info(f"{run.name}: states of {', '.join(study.controls.text_models)}, {len(names)} stories")
         states = {}
         for story in names:
-            given = dataset.words(story), dataset.tr_times(story), clip, device
+            given = dataset.words(story), ends[story], clip, device
             states[story] = np.hstack([controls.text_states(model, *given) for model in study.controls.text_models])
     rng = generator(settings.seed, "projection", run.name)
     return controls.projected(states, stories.train, len(_head_columns(study, run, dataset)), rng)

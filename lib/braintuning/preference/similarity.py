@@ -2,10 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.sparse import csr_array
+from scipy.stats import t
 
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast
@@ -14,7 +17,8 @@ from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.preference.words import WINDOW_SECONDS, SpokenWord
 from braintuning.timing import SAMPLE_RATE
 
-N_RESAMPLES = 1000
+SURE = 3.09
+"""Standard errors by which a word must be more alike itself than others for preference to be defined (p < .001)."""
 UNDEFINED = "the same word is no more alike than random words"
 
 
@@ -78,12 +82,48 @@ def pair_similarities(states: np.ndarray, said: Sequence[SpokenWord], pairs: pd.
     return similarities
 
 
-def preference_table(similarities: np.ndarray, pairs: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Similarity of each type of pairs and semantic preference by layer, with 95 % bootstrap intervals over pairs.
+class _Similarities(NamedTuple):
+    """Pairs of each type (types,), mean similarities (types, layers), and what each pair adds to the latter's error."""
+
+    n_pairs: np.ndarray
+    means: np.ndarray
+    influences: np.ndarray
+
+    @property
+    def scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Same word minus random: (layers,), and what each pair adds to its error, (layers, pairs)."""
+        return self.means[0] - self.means[3], self.influences[0] - self.influences[3]
+
+    def preference(self) -> tuple[np.ndarray, np.ndarray]:
+        """Preference, (layers,), and what each pair adds to its error to first order, (layers, pairs)."""
+        scale, of_scale = self.scale
+        scale = np.where(scale == 0, np.nan, scale)
+        preference = (self.means[1] - self.means[2]) / scale
+        influences = self.influences[1] - self.influences[2] - preference[:, None] * of_scale
+        return preference, influences / scale[:, None]
+
+    def is_defined(self, pairs: pd.DataFrame) -> np.ndarray:
+        """Whether the same word is surely more similar than random words; (layers,) bool."""
+        scale, of_scale = self.scale
+        return scale > SURE * word_error(of_scale, pairs)
+
+
+def preference_table(similarities: np.ndarray, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Similarity of each type of pairs and semantic preference by layer, with 95 % intervals over words.
 
     Preference is `(synonyms - near homophones) / (same word - random)`: 1 if synonyms are as similar as a word by two
     speakers and near homophones only as similar as random pairs, -1 if it is the other way round. It is undefined, and
-    NaN, in a layer where the same word is not more similar than random pairs in every resample.
+    NaN, in a layer where the same word is not more similar than random pairs by `SURE` standard errors.
+
+    Intervals are the estimate and `word_error` times Student's t of the pairs of a type less one, of preference of the
+    type with the fewest; NaN where that is a single pair.
+
+    Parameters
+    ----------
+    similarities : (layers, pairs) float
+        From `pair_similarities`.
+    pairs : DataFrame
+        From `pairs.choose_pairs`.
 
     Returns
     -------
@@ -96,56 +136,79 @@ def preference_table(similarities: np.ndarray, pairs: pd.DataFrame, rng: np.rand
     InputError
         A type without a pair said by two speakers.
     """
-    n_pairs, means, resampled, defined = _bootstrap(similarities, pairs, rng)
-    low, high = np.percentile(resampled, [2.5, 97.5], axis=2)
-    limits = np.percentile(_preference(resampled), [2.5, 97.5], axis=1)
-    preference = np.where(defined, [_preference(means), *limits], np.nan)
-    columns = {"n_pairs": np.tile(n_pairs, len(defined)), "similarity": means.T.ravel()}
+    found = _of_types(similarities, pairs)
+    defined = found.is_defined(pairs)
+    low, high = np.array([
+        _interval(mean, of_pairs, pairs, n)
+        for mean, of_pairs, n in zip(found.means, found.influences, found.n_pairs, strict=True)
+    ]).swapaxes(0, 1)  # fmt: skip
+    preference, influences = found.preference()
+    limits = _interval(preference, influences, pairs, found.n_pairs.min())
+    columns = {"n_pairs": np.tile(found.n_pairs, len(defined)), "similarity": found.means.T.ravel()}
     columns |= {"similarity_low": low.T.ravel(), "similarity_high": high.T.ravel()}
-    of_layer = dict(zip(("preference", "low", "high"), preference, strict=True))
+    of_layer = dict(zip(("preference", "low", "high"), np.where(defined, [preference, *limits], np.nan), strict=True))
     of_layer["reason"] = np.where(defined, "", UNDEFINED)
     index = pd.MultiIndex.from_product([range(len(defined)), PAIR_TYPES], names=["layer", "pair_type"])
     columns |= {name: np.repeat(values, len(PAIR_TYPES)) for name, values in of_layer.items()}
     return pd.DataFrame(columns, index).reset_index()
 
 
-def preference_change(
-    before: np.ndarray, after: np.ndarray, pairs: pd.DataFrame, rng: np.random.Generator
-) -> pd.DataFrame:
-    """Semantic preference of one model minus another's, by layer, with 95 % intervals from resampling the same pairs.
+def preference_change(before: np.ndarray, after: np.ndarray, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Semantic preference of one model minus another's, by layer, with 95 % intervals over the words of both.
 
     Columns layer, difference, low, high, reason; NaN with a reason where either model's preference is undefined.
+    Arguments and intervals are as in `preference_table`.
     """
-    n_layers = len(before)
-    _, means, resampled, defined = _bootstrap(np.concatenate([before, after]), pairs, rng)
-    defined = defined[:n_layers] & defined[n_layers:]
-    change, drawn = (p[n_layers:] - p[:n_layers] for p in map(_preference, (means, resampled)))
-    found = np.where(defined, [change, *np.percentile(drawn, [2.5, 97.5], axis=1)], np.nan)
-    columns = {"layer": np.arange(n_layers), **dict(zip(("difference", "low", "high"), found, strict=True))}
+    models = [_of_types(similarities, pairs) for similarities in (before, after)]
+    defined = np.all([found.is_defined(pairs) for found in models], axis=0)
+    (was, of_was), (becomes, of_becomes) = (found.preference() for found in models)
+    change, fewest = becomes - was, min(found.n_pairs.min() for found in models)
+    values = np.where(defined, [change, *_interval(change, of_becomes - of_was, pairs, fewest)], np.nan)
+    columns = {"layer": np.arange(len(before)), **dict(zip(("difference", "low", "high"), values, strict=True))}
     return pd.DataFrame({**columns, "reason": np.where(defined, "", UNDEFINED)})
 
 
-def _bootstrap(
-    similarities: np.ndarray, pairs: pd.DataFrame, rng: np.random.Generator
-) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of each type, mean similarities, means of resampled pairs, and whether preference is defined.
+def word_error(influences: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
+    """Standard error of a sum over pairs of words, of which those that share a word depend on each other; (layers,).
 
-    (types,), (types, layers), (types, layers, resamples) and (layers,); all layers share the resamples.
+    `influences`, (layers, pairs), are what each pair adds to the error. Its variance is the sum of the products of all
+    pairs of them that share a word (dyadic cluster-robust: Fafchamps & Gubert 2007; Aronow, Samii & Assenova 2015):
+    that from leaving out each word in turn, less that from leaving out each pair of two words, which the former counts
+    twice. It is at least that of independent pairs. Resampling words and weighting a pair by the product of how often
+    its words were drawn (Owen 2007) would give pairs up to three times their own variance where, as here, most words
+    are in few pairs.
     """
-    n_pairs, means, resampled = [], [], []
+    words, places = np.unique(pairs[["a", "b"]].to_numpy(str), return_inverse=True)
+    places = np.sort(places.reshape(-1, 2), axis=1)
+    couples, couple = np.unique(places, axis=0, return_inverse=True)
+    rows = np.arange(len(pairs))
+    of_word = csr_array((np.ones(places.size), (np.repeat(rows, 2), places.ravel())), (len(pairs), len(words)))
+    of_word.data[:] = 1.0
+    of_couple = csr_array((np.ones(len(pairs)), (rows, couple.ravel())), (len(pairs), len(couples)))
+    two_words = couples[:, 0] != couples[:, 1]
+    squares = (influences @ of_couple) ** 2
+    dyadic = ((influences @ of_word) ** 2).sum(axis=1) - squares[:, two_words].sum(axis=1)
+    return np.sqrt(np.maximum(dyadic, squares.sum(axis=1)))
+
+
+def _interval(value: np.ndarray, influences: np.ndarray, pairs: pd.DataFrame, n_pairs: int) -> np.ndarray:
+    """Ends of a 95 % interval, (2, layers)."""
+    quantile = t.ppf(0.975, n_pairs - 1) if n_pairs > 1 else np.nan
+    return value + np.array([[-1.0], [1.0]]) * quantile * word_error(influences, pairs)
+
+
+def _of_types(similarities: np.ndarray, pairs: pd.DataFrame) -> _Similarities:
+    """Means of each type and their errors' parts; a pair with a NaN in any layer is left out."""
+    known = np.isfinite(similarities).all(axis=0)
+    n_pairs, means, influences = [], [], []
     for pair_type in PAIR_TYPES:
-        values = similarities[:, (pairs["pair_type"] == pair_type).to_numpy()]
-        values = values[:, np.isfinite(values).all(axis=0)]
-        n_pairs.append(values.shape[1])
-        if not n_pairs[-1]:
+        chosen = known & (pairs["pair_type"] == pair_type).to_numpy()
+        n = int(chosen.sum())
+        if not n:
             raise InputError(f"semantic preference: found no pair of type {pair_type!r} by two speakers, expected some")
-        means.append(values.mean(axis=1))
-        resampled.append(values[:, rng.integers(n_pairs[-1], size=(N_RESAMPLES, n_pairs[-1]))].mean(axis=2))
-    same, *_, random = resampled
-    return n_pairs, np.array(means), np.array(resampled), (same > random).all(axis=1)
-
-
-def _preference(similarities: np.ndarray) -> np.ndarray:
-    same, synonyms, near, random = similarities
-    scale = same - random
-    return (synonyms - near) / np.where(scale == 0, np.nan, scale)
+        mean = similarities[:, chosen].mean(axis=1)
+        deviations = np.where(chosen, similarities - mean[:, None], 0.0)
+        n_pairs.append(n)
+        means.append(mean)
+        influences.append(deviations / np.sqrt(n * max(n - 1, 1)))
+    return _Similarities(np.array(n_pairs), np.array(means), np.array(influences))

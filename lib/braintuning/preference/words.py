@@ -1,6 +1,5 @@
 """Spoken words: synthesised by the demo's voices, or cut out of recordings of people."""
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ import numpy as np
 import soxr
 
 from braintuning.datasets.audio import read_audio
+from braintuning.datasets.labels import intervals_of, word_of
 from braintuning.errors import InputError
-from braintuning.results import generator, require_file
+from braintuning.results import generator, json_lines
 from braintuning.timing import SAMPLE_RATE, cut, to_samples
 
 SENTENCE = "They said {} again."
@@ -62,15 +62,17 @@ def synthesised(words: Sequence[str], voices: Sequence[str], seed: int) -> list[
 def recorded(folder: Path, wanted: Collection[str]) -> list[SpokenWord]:
     """Every token of the wanted words, in lower case, in a folder of recordings with word alignments.
 
-    Each line of `alignments.jsonl` is a JSON object of `file`, `speaker` and `words` as [word, start, end]. Tokens
-    longer than `WINDOW_SECONDS` are left out, and so are speakers with fewer than `FEWEST_WORDS`: their mean, which
-    `similarity.pair_similarities` subtracts, would be little but these words.
+    Each line of `alignments.jsonl` is a JSON object of `file`, `speaker` and `words` as [label, start, end]; a label's
+    word is that of `labels.word_of`. Tokens longer than `WINDOW_SECONDS` are left out, and so are speakers with fewer
+    than `FEWEST_WORDS`: their mean, which `similarity.pair_similarities` subtracts, would be little but these words.
     """
     wanted, of_speaker = set(wanted), defaultdict(list)
-    for line in require_file(folder / "alignments.jsonl").read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        for label, start, end in entry.get("words", ()):
-            word = label.split("(")[0].lower()
+    for where, entry in json_lines(folder / "alignments.jsonl"):
+        spoken = intervals_of(entry, "words", where)
+        if spoken and not {"file", "speaker"} <= set(entry):
+            raise InputError(f"{where} has words and no file or no speaker, expected both")
+        for label, start, end in spoken:
+            word = word_of(label)
             if word in wanted and end - start <= WINDOW_SECONDS:
                 of_speaker[entry["speaker"]].append((entry["file"], word, start, end))
     said = []

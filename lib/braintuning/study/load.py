@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from braintuning.errors import InputError, nearest
 from braintuning.results import REPOSITORY
-from braintuning.study.settings import explain
+from braintuning.study.messages import explain
 from braintuning.study.study import Study
 
 STUDIES = REPOSITORY / "data" / "studies"
@@ -16,6 +16,9 @@ STUDIES = REPOSITORY / "data" / "studies"
 
 def load_study(name: str | Path, root: str | None = None) -> Study:
     """Read a study file; `InputError` where there is none, or for a key or value that cannot be.
+
+    A file that says `extends: <study>` holds only what differs: its keys replace those of the other study, mapping by
+    mapping.
 
     Parameters
     ----------
@@ -25,16 +28,8 @@ def load_study(name: str | Path, root: str | None = None) -> Study:
         Folder of the dataset, instead of the one that the file names.
     """
     root = root and str(Path(root).absolute())
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(study.stem for study in STUDIES.glob("*.yaml"))
-        raise InputError(f"{path}: no such study{nearest(str(name), known)}")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: found {type(content).__name__}, expected the keys of a study")
+    path = _path(name)
+    content = _content(path)
     if root and isinstance(content.get("dataset"), dict):
         content["dataset"]["root"] = root
     try:
@@ -43,3 +38,36 @@ def load_study(name: str | Path, root: str | None = None) -> Study:
         raise InputError(f"{path}: {explain(error, Study)}") from None
     study._file, study._root = path.absolute(), root
     return study
+
+
+def _path(name: str | Path) -> Path:
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(study.stem for study in STUDIES.glob("*.yaml"))
+        raise InputError(f"{path}: no such study{nearest(str(name), known)}")
+    return path
+
+
+def _content(path: Path, seen: tuple[Path, ...] = ()) -> dict:
+    """What a study file says, together with what it extends."""
+    if path in seen:
+        raise InputError(f"{path}: found `extends` in a circle, expected another study")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: found {type(content).__name__}, expected the keys of a study")
+    if "extends" not in content:
+        return content
+    return _merged(_content(_path(str(content.pop("extends"))), (*seen, path)), content)
+
+
+def _merged(base: dict, changes: dict) -> dict:
+    """A mapping with changes, those of a mapping within it merged likewise."""
+    both = {key: _merged(base[key], value) for key, value in changes.items() if _mappings(base.get(key), value)}
+    return base | changes | both
+
+
+def _mappings(*values: object) -> bool:
+    return all(isinstance(value, dict) for value in values)

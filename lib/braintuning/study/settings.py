@@ -4,30 +4,40 @@ Every default that the paper fixes is the paper's value, so a study file states 
 """
 
 from collections.abc import Mapping
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from braintuning.errors import InputError, nearest
+from braintuning.errors import InputError
+from braintuning.study.simulation import Count, Seconds, Section, Simulation
 
 Condition = Literal[
-    "pretrained", "brain-tuned", "random-brain-tuned", "bigslm-tuned", "lm-tuned", "stimulus-tuned", "multi-brain-tuned"
+    "pretrained",
+    "brain-tuned",
+    "random-brain-tuned",
+    "brain-misaligned",
+    "bigslm-tuned",
+    "lm-tuned",
+    "stimulus-tuned",
+    "multi-brain-tuned",
 ]
 LowLevelFeature = Literal["power_spectrum", "articulation", "diphones", "triphones", "textual"]
+Removal = Literal["every lag", "tr by tr"]
+"""Where low-level features are taken from: the delayed design, or the model's TRs before they are delayed."""
 TaskName = Literal["phonemes", "sentence_type", "word_identity", "emotion", "intent", "asr", "asr_tuned", "mfcc"]
 DatasetKind = Annotated[str, Field(pattern=r"^(lebel|alice|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
-Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+ShareOfTR = Annotated[float, Field(ge=0, le=1)]
+NUMBER, BY_NAME = "(a number)", "(by name)"
+_either = Discriminator(lambda value: BY_NAME if isinstance(value, Mapping) else NUMBER)
+TRs = Annotated[Annotated[Positive, Tag(NUMBER)] | Annotated[Mapping[str, Positive], Tag(BY_NAME)], _either]
+"""One number of seconds, or one for each participant."""
+OfStory = Annotated[Annotated[Seconds, Tag(NUMBER)] | Annotated[Mapping[str, Seconds], Tag(BY_NAME)], _either]
+Starts = Annotated[Annotated[Seconds, Tag(NUMBER)] | Annotated[Mapping[str, OfStory], Tag(BY_NAME)], _either]
+"""One number of seconds, or one for each participant, each story, or each story of each participant."""
 Changes = Mapping[str, float | int | str | None]
 """Keys of `tuning` with other values."""
-
-
-class Section(BaseModel):
-    """A part of a study file. Its own checks raise `InputError`, whose sentence reaches the user as it stands."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Stories(Section):
@@ -50,28 +60,20 @@ class Stories(Section):
         return self
 
 
-class Simulation(Section):
-    """Simulated listeners."""
-
-    seed: int = 0
-    repeats: Annotated[int, Field(ge=2)] = 5
-    meaning_components: Count = 10
-    words: Count | None = None
-
-
 class DatasetSettings(Section):
     """Folder and layout of the recordings, and when TRs were acquired.
 
-    Sample i of a response is volume `i + unstored_volumes`, taken to be acquired `row_offset` TRs after the volume's
-    start; the audio started `sound_starts` seconds after the first volume.
+    Sample i of a response is volume `i + unstored_volumes`; an encoding model reads it `row_offset` TRs after the
+    volume's start. The audio started `sound_starts` seconds after the first trigger; None: as the story's trigger log
+    says, else `timing.SOUND_START`. Both can differ by participant, and the latter by story.
     """
 
     kind: DatasetKind
     root: str
-    tr: Positive = 2.0045
-    row_offset: Annotated[float, Field(ge=0, le=1)] = 0.0
+    tr: TRs = 2.0045
+    row_offset: ShareOfTR = 0.5
     unstored_volumes: Annotated[int, Field(ge=0)] = 10
-    sound_starts: Annotated[float, Field(ge=0)] = 10.0
+    sound_starts: Starts | None = None
     voxels: Mapping[str, Count] = Field(default_factory=dict)
     fsaverage: str | None = None
     coarse_regions: bool = False
@@ -79,12 +81,13 @@ class DatasetSettings(Section):
 
     @model_validator(mode="after")
     def _times_are_not_its_own(self) -> Self:
-        fixed = ("unstored_volumes", "sound_starts") if self.simulation else ()
-        fixed = ("row_offset", "unstored_volumes", "sound_starts") if self.kind != "lebel" else fixed
+        fixed = () if self.kind == "lebel" else ("row_offset", "unstored_volumes", "sound_starts")
         for key in fixed:
             if getattr(self, key) != type(self).model_fields[key].default:
-                where = "simulated listeners" if self.simulation else f"kind {self.kind!r}"
-                raise InputError(f"found `{key}` in `dataset`, expected none with {where}, which has its own")
+                expected = f"expected none with kind {self.kind!r}, which has its own"
+                raise InputError(f"found `{key}` in `dataset`, {expected}")
+        if self.kind == "alice" and isinstance(self.tr, Mapping):
+            raise InputError("found a `tr` for each participant in `dataset`, expected one number with kind 'alice'")
         return self
 
 
@@ -98,9 +101,23 @@ class Backbone(Section):
 
 
 class Tuning(Section):
-    """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix."""
+    """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix, and what else can be had.
 
+    A clip is the `clip_seconds` up to `clip_ends` TRs after its volume's start: the TR itself and the four before it.
+    Each is one pass; with `context_seconds` one pass over so long a stretch predicts every volume whose clip lies in
+    it. Targets are voxels, the paper's, or their principal components (`n_components`; None: by validation). The head
+    starts at zero or as the ridge solution on the untuned model. `pooling` weights the frames of a volume's clip, and
+    `keep_weight` the distance from the untuned model's states, beside the loss.
+    """
+
+    targets: Literal["voxels", "components"] = "voxels"
+    n_components: Count | None = None
+    head_start: Literal["zero", "ridge"] = "zero"
     clip_seconds: Positive = 10.0
+    clip_ends: ShareOfTR = 1.0
+    context_seconds: Annotated[float, Field(ge=0)] = 0.0
+    pooling: Literal["mean", "haemodynamic", "learned"] = "mean"
+    keep_weight: Annotated[float, Field(ge=0)] = 0.0
     epochs: Count = 30
     patience: Count = 3
     batch_size: Count = 128
@@ -109,11 +126,18 @@ class Tuning(Section):
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     permutation_block_rows: Count = 10
-    loss: Literal["l2", "correlation", "cosine + l2"] = "l2"
+    loss: Literal["l2", "spatial correlation", "cosine + huber"] = "l2"
     lora_rank: Count | None = None
     lora_alpha: Positive = 32.0
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _spans_hold_a_clip(self) -> Self:
+        if 0 < self.context_seconds < self.clip_seconds:
+            found = f"found `context_seconds` {self.context_seconds:g} in `tuning`"
+            raise InputError(f"{found}, expected 0 or at least `clip_seconds`, {self.clip_seconds:g}")
+        return self
 
 
 class Variant(Section):
@@ -131,7 +155,13 @@ class Controls(Section):
 
 
 class Features(Section):
-    """Sliding windows over a story, from which the features of every layer are taken."""
+    """Sliding windows over a story, from which the features of every layer are taken.
+
+    All tokens but the last of a window's last hop have heard what comes after them: with a hop of `hop_seconds` up to
+    that much of sound that the listener had not heard yet, half of it on average, and alignment rises with it
+    (`benchmarks/results/hop.md`). Compare models at one hop only; at the paper's, a tenth of a second, nothing is heard
+    early.
+    """
 
     window_seconds: Positive = 16.0
     hop_seconds: Positive = 0.1
@@ -148,7 +178,11 @@ class Features(Section):
 
 
 class Encoding(Section):
-    """Ridge regression from features to responses, and the noise ceiling that its score is divided by."""
+    """Ridge regression from features to responses, and the noise ceiling that its score is divided by.
+
+    Voxels are used whose ceiling is above `ceiling_threshold`, or in which the hypothesis that nothing repeats is
+    rejected at a false discovery rate of .05 (`mask_by`).
+    """
 
     delays: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1, 2, 3, 4)
     log10_alpha_min: float = 1.0
@@ -160,6 +194,7 @@ class Encoding(Section):
     test_skip_rows: Annotated[int, Field(ge=0)] = 40
     ceiling_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.4
     mask_from: Literal["test", "validation"] = "test"
+    mask_by: Literal["ceiling", "false discovery rate"] = "ceiling"
     permutation_block_rows: Count = 10
     permutations: Count = 1000
     folds: Annotated[int, Field(ge=2)] | None = None
@@ -175,11 +210,15 @@ class Encoding(Section):
 
 
 class LowLevel(Section):
-    """Low-level features that are removed; from which layers, fitted on which stories (empty: all)."""
+    """Low-level features that are removed; from which layers, fitted on which stories (empty: all).
+
+    They are removed in both ways, of which `removal` is the one that figures draw and claims are judged by.
+    """
 
     features: tuple[LowLevelFeature, ...] = ("power_spectrum", "diphones", "triphones", "articulation")
     layers: tuple[int, ...] = ()
     stories: tuple[str, ...] = ()
+    removal: Removal = "tr by tr"
 
 
 class Preference(Section):
@@ -210,22 +249,18 @@ class Figures(Section):
     published_counts: Mapping[str, Count] = Field(default_factory=dict)
 
 
-def explain(error: ValidationError, whole: type[Section]) -> str:
-    """The first thing that is wrong with a section: its key, what was found, and what was expected."""
-    problem = error.errors()[0]
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
-    *parents, key = map(str, problem["loc"])
-    where = f" in `{'.'.join(parents)}`" if parents else ""
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key `{key}`{where}{nearest(key, _keys(parents, whole))}"
-    found = "" if problem["type"] == "missing" else f": found {problem['input']!r}"
-    return f"key `{key}`{where}{found}: {problem['msg']}"
+def own(value: float | Mapping, key: str, *names: str) -> float:
+    """The number that a setting has under some names, whichever comes first; `InputError` where it has none."""
+    while isinstance(value, Mapping):
+        found = [name for name in names if name in value]
+        if not found:
+            raise InputError(f"found no `{key}` of {' or '.join(names)} in `dataset`, expected a number of seconds")
+        value = value[found[0]]
+    return value
 
 
-def _keys(parents: list[str], kind: Any) -> Mapping[str, Any]:  # noqa: ANN401
-    """The valid keys of the section that lies under these keys."""
-    for parent in parents:
-        kind = get_args(kind)[1] if get_origin(kind) is Mapping else kind.model_fields[parent].annotation
-        kind = get_args(kind)[0] if get_origin(kind) is UnionType else kind
-    return kind.model_fields
+def names_in(value: float | Mapping | None) -> list[str]:
+    """Every name that a setting has numbers for, at any depth."""
+    if not isinstance(value, Mapping):
+        return []
+    return [*value, *(name for inner in value.values() for name in names_in(inner))]

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Self, get_args
@@ -12,24 +11,14 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from braintuning.errors import InputError, nearest
 from braintuning.results import REPOSITORY, fingerprint
 from braintuning.study import settings as sections
-from braintuning.study.settings import Changes, Condition, FolderName, Section, Stories, Tuning, explain
+from braintuning.study.messages import explain
+from braintuning.study.run import Run
+from braintuning.study.settings import Changes, Condition, FolderName, Section, Stories, Tuning
 
-TUNED_ON_ONE = ("brain-tuned", "random-brain-tuned")
+TUNED_ON_ONE = ("brain-tuned", "random-brain-tuned", "brain-misaligned")
 """Conditions with a model for each participant; of the others a backbone has one model for all."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One model: a backbone in a condition of the study, and the participant it was tuned on where there is one."""
-
-    backbone: str
-    condition: str
-    participant: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Folder-safe name."""
-        return "_".join(part for part in (self.backbone, self.condition, self.participant) if part)
+JOINT_TUNING: Changes = {"lora_rank": 8, "trunk_learning_rate": 1e-4}
+"""`joint_tuning` where a study does not say otherwise: that of the authors' multi-participant code."""
 
 
 class Study(Section):
@@ -45,7 +34,7 @@ class Study(Section):
     conditions: tuple[FolderName, ...]
     variants: Mapping[FolderName, sections.Variant] = Field(default_factory=dict)
     tuned_together: tuple[FolderName, ...] = ()
-    joint_tuning: Changes = Field(default_factory=lambda: {"lora_rank": 8})
+    joint_tuning: Changes = Field(default_factory=dict)
     controls: sections.Controls = Field(default_factory=sections.Controls)
     tuning: Tuning = Field(default_factory=Tuning)
     features: sections.Features = Field(default_factory=sections.Features)
@@ -68,6 +57,7 @@ class Study(Section):
         in_figures = (*(self.figures.base_and_large or ()), self.figure_backbone)
         notebooks = [path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")]
         of_variants = chain(*(variant.tuning for variant in self.variants.values()))
+        listened = self.participants + self.stories.all
         for what, names, valid, where in (
             ("participant", self.lacks, self.participants, "lacks"),
             ("story", chain(*self.lacks.values()), self.stories.all, "lacks"),
@@ -76,6 +66,8 @@ class Study(Section):
             ("backbone", in_figures, self.backbones, "figures"),
             ("story", self.low_level.stories, self.stories.train, "low_level: stories` among those of `stories: train"),
             ("participant", self.dataset.voxels, self.participants, "voxels"),
+            ("participant", sections.names_in(self.dataset.tr), self.participants, "tr"),
+            ("name", sections.names_in(self.dataset.sound_starts), listened, "sound_starts"),
             ("participant", self.figures.published_counts, self.participants, "published_counts"),
             ("notebook", self.figures.notebooks, notebooks, "figures"),
             ("participant", self.tuned_together, self.participants, "tuned_together"),
@@ -84,12 +76,14 @@ class Study(Section):
         ):
             if unknown := [name for name in names if name not in valid]:
                 raise InputError(f"unknown {what} {unknown[0]!r} in `{where}`{nearest(unknown[0], valid)}")
+        for participant in self.participants:
+            sections.own(self.dataset.tr, "tr", participant)
         return self
 
     @model_validator(mode="after")
     def _conditions_have_what_they_need(self) -> Self:
-        if clash := sorted(set(self.variants) & set(get_args(Condition))):
-            raise InputError(f"variant {clash[0]!r} has the name of a condition, expected a name of its own")
+        if clash := sorted(set(self.variants) & {*get_args(Condition), "chance", "nuisance"}):
+            raise InputError(f"variant {clash[0]!r} has the name of a condition or reference, expected its own")
         for condition in self.conditions:
             try:
                 self.tuning_of(condition)
@@ -196,7 +190,7 @@ class Study(Section):
 
     def tuning_of(self, condition: str) -> Tuning:
         """Settings that a condition is tuned with: those of the study, changed for joint tuning and for variants."""
-        joint = self.joint_tuning if self.base(condition) == "multi-brain-tuned" else {}
+        joint = {**JOINT_TUNING, **self.joint_tuning} if self.base(condition) == "multi-brain-tuned" else {}
         own = self.variants[condition].tuning if condition in self.variants else {}
         return Tuning(**{**self.tuning.model_dump(), **joint, **own})
 
@@ -257,6 +251,10 @@ class Study(Section):
         """Voxel scores of one participant from one model, of all training stories or the `first`; a CSV beside it."""
         part = "" if first is None else f".first-{first}"
         return self.results / "alignment" / participant / f"{run.name}{part}.h5"
+
+    def nuisance_file(self, participant: str) -> Path:
+        """Voxel scores of one participant from word rate, envelope and position alone; a table by region beside it."""
+        return self.results / "nuisance" / f"{participant}.h5"
 
     def low_level_file(self, participant: str, run: Run) -> Path:
         """Alignment of one participant with one model without low-level features; a table by region beside it."""

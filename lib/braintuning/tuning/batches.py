@@ -1,5 +1,6 @@
 """Batches: loading them, dividing them so that they fit into memory, and checking their losses."""
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,6 @@ from braintuning.backbone.precision import activation_dtype, autocast
 from braintuning.errors import InputError
 from braintuning.results import require_space
 from braintuning.study.settings import Tuning
-from braintuning.tuning.losses import OVER_THE_BATCH
 from braintuning.tuning.model import Front, Model, SelfTunedModel, StoryTargets, TunedModel
 
 log = logging.getLogger(__name__)
@@ -29,17 +29,35 @@ SHARE_OF_MEMORY, SHARE_OF_GPU, SHARE_OF_FREE_MEMORY = 0.3, 0.3, 0.9
 """Shares of free memory: for the front end's output in memory and on a GPU, and for a step on a GPU without a limit."""
 WORKSPACE = 1.5
 """Memory in use at a step's peak over what its forward pass keeps for the backward pass."""
+SAME_TIME = 1e-6
+"""Seconds by which two times may differ and be the same."""
 CLIPS_AT_ONCE = 16
 """A front end's largest array, of the first convolution, takes up to 130 MB a clip of 10 s."""
 
 Samples = Sequence[tuple[str, int]]
-"""Each a story's name and the number of a TR within it."""
+"""Each a story's name and the number of a TR within it: the one whose clip is heard, or the last of a span."""
 Load = Callable[[Samples], tuple[torch.Tensor | Front, list[torch.Tensor]]]
 
 
-def samples_of(stories: Mapping[str, StoryTargets]) -> Samples:
-    """Every sample of some stories."""
-    return [(name, tr) for name, story in stories.items() for tr in range(len(story.times))]
+def samples_of(stories: Mapping[str, StoryTargets], settings: Tuning) -> Samples:
+    """Every clip of some stories, or as few spans as hold every volume once."""
+    samples = []
+    for name, story in stories.items():
+        last, ends = len(story.times) - 1, []
+        while last >= 0:
+            ends.append(last)
+            last = volumes_of(story, last, settings).start - 1
+        samples += [(name, tr) for tr in reversed(ends)]
+    return samples
+
+
+def volumes_of(story: StoryTargets, last: int, settings: Tuning) -> range:
+    """TRs whose clips lie in the audio up to the end of the last one's: that one alone, or those of a span."""
+    if not settings.context_seconds:
+        return range(last, last + 1)
+    reach = settings.context_seconds - settings.clip_seconds
+    first = np.searchsorted(story.times, story.times[last] - reach - SAME_TIME)
+    return range(int(first), last + 1)
 
 
 def loader(
@@ -50,25 +68,44 @@ def loader(
     file: Path | None = None,
     spare_memory: bool = True,
 ) -> Load:
-    """A function that loads samples: a model's input and, for each participant, its targets, (clips, targets).
+    """A function that loads samples: a model's input and, for each participant, its targets, (volumes, targets).
 
-    A `TunedModel` takes the cached output of its front end (see `cached_fronts`), a `SelfTunedModel` the clips,
-    (clips, samples), with empty targets, (clips, 0).
+    A `TunedModel` takes the cached output of its front end (see `cached_fronts`), a `SelfTunedModel` the audio,
+    (clips, samples), with empty targets, (clips, 0). Spans have (spans, most volumes, targets), NaN where there are
+    fewer; see `model.known`.
     """
+    seconds = max(settings.context_seconds, settings.clip_seconds)
 
     def clips(samples: Samples) -> torch.Tensor:
-        found = [timing.windows(stories[s].audio, stories[s].times[[tr]], settings.clip_seconds) for s, tr in samples]
+        found = [timing.windows(stories[s].audio, stories[s].times[[tr]], seconds) for s, tr in samples]
         return _to_device(torch.from_numpy(np.concatenate(found)), device)
+
+    def of_volumes(samples: Samples, values: Callable[[str, range], np.ndarray]) -> torch.Tensor:
+        found = [values(story, volumes_of(stories[story], tr, settings)) for story, tr in samples]
+        padded = np.full((len(found), max(map(len, found)), *found[0].shape[1:]), np.nan, np.float32)
+        for row, of_sample in zip(padded, found, strict=True):
+            row[: len(of_sample)] = of_sample
+        return _to_device(torch.from_numpy(padded if settings.context_seconds else padded[:, 0]), device)
 
     def targets(samples: Samples) -> list[torch.Tensor]:
         n_participants = len(stories[samples[0][0]].of_each)
-        found = [np.stack([stories[s].of_each[p][tr] for s, tr in samples]) for p in range(n_participants)]
-        return [_to_device(torch.from_numpy(t), device) for t in found] or [torch.empty(len(samples), 0)]
+        return [
+            of_volumes(samples, lambda story, trs, p=p: stories[story].of_each[p][trs.start : trs.stop])
+            for p in range(n_participants)
+        ] or [torch.empty(len(samples), 0)]
 
     if isinstance(model, SelfTunedModel):
         return lambda samples: (clips(samples), targets(samples))
-    fronts = cached_fronts(model, samples_of(stories), clips, settings.batch_size, device, file, spare_memory)
-    return lambda samples: (fronts(samples), targets(samples))
+    all_samples = samples_of(stories, settings)
+    fronts = cached_fronts(model, all_samples, clips, settings.batch_size, device, file, spare_memory)
+    if not settings.context_seconds:
+        return lambda samples: (fronts(samples), targets(samples))
+
+    def ends(story: str, trs: range) -> np.ndarray:
+        times = stories[story].times[trs.start : trs.stop]
+        return times - times[-1] + seconds
+
+    return lambda samples: (dataclasses.replace(fronts(samples), ends=of_volumes(samples, ends)), targets(samples))
 
 
 def cached_fronts(
@@ -143,10 +180,10 @@ def micro_batch_size(
 ) -> int:
     """Most clips in one pass: the whole batch, or what fits into `max_memory` GiB, by default into a GPU's memory.
 
-    Raises InputError where not one fits, or a loss over the whole batch would have to be divided.
+    Raises InputError where not one fits, or an objective, which is taken over a whole batch, would have to be divided.
     """
     at_once, n_processes = settings.batch_size, PartialState().num_processes
-    whole = isinstance(model, SelfTunedModel) or settings.loss in OVER_THE_BATCH
+    whole = isinstance(model, SelfTunedModel)
     if max_memory is None and device == "cuda" and not whole:
         free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         max_memory = (SHARE_OF_FREE_MEMORY * free + sum(p.nbytes for p in model.parameters())) / 2**30
@@ -155,9 +192,8 @@ def micro_batch_size(
         inputs, targets = two_clips
         at_once = clips_within(model, lambda n: model.loss(inputs[:n], targets[0][:n]), max_memory, settings.batch_size)
     if whole and (at_once < settings.batch_size or n_processes > 1):
-        loss = "objective" if isinstance(model, SelfTunedModel) else f"loss {settings.loss!r}"
         raise InputError(
-            f"tuning: the {loss} is taken over all clips of a batch, of which {at_once} fit into the "
+            f"tuning: the objective is taken over all clips of a batch, of which {at_once} fit into the "
             f"limit of memory and {n_processes} processes would share them; expected all of them on one"
         )
     return at_once

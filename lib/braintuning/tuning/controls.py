@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 from braintuning import timing
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast
-from braintuning.backbone.weights import has_weights, quiet_transformers
-from braintuning.datasets.textgrid import Interval, is_silence
+from braintuning.backbone.weights import has_weights, quiet_transformers, require_weights
+from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 
 DRAWS = 1000
@@ -74,12 +74,11 @@ def text_states(
 
     Raises InputError for a model that cannot be loaded and a story without words.
     """
-    spoken = [word for word in words if not is_silence(word.label)]
-    if not spoken:
+    if not words:
         raise InputError("text model: found no word in the story, expected at least one")
-    labels = tuple(word.label.lower() for word in spoken)
+    labels = tuple(word.label for word in words)
     of_word = _glove(labels) if name == WORD_VECTORS else _contextual(name, labels, device)
-    ends = np.array([word.end for word in spoken])
+    ends = np.array([word.end for word in words])
     states = np.empty((len(times), of_word.shape[1]), np.float32)
     for tr, time in enumerate(times):
         inside = (ends > time - clip_seconds) & (ends <= time)
@@ -173,6 +172,8 @@ def require_text_model(name: str) -> None:
     if name == WORD_VECTORS:
         glove_table()
         return
+    if Path(name).is_dir():
+        require_weights(Path(name))
     _text_model(name, AutoConfig)
     if Path(name).is_dir() and not has_weights(Path(name)):
         raise InputError(f"text model {name}: found no whole weights, expected model.safetensors or pytorch_model.bin")

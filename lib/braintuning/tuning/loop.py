@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import PartialState
@@ -15,9 +16,21 @@ from accelerate.utils import reduce
 from torch.utils.data import BatchSampler
 
 from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.precision import autocast
 from braintuning.results import generator
 from braintuning.study.settings import Tuning
-from braintuning.tuning.batches import CheckedLosses, Load, Samples, ahead, loader, micro_batch_size, samples_of
+from braintuning.tuning.batches import (
+    CLIPS_AT_ONCE,
+    CheckedLosses,
+    Load,
+    Samples,
+    ahead,
+    loader,
+    micro_batch_size,
+    samples_of,
+)
+from braintuning.tuning.components import find_components
+from braintuning.tuning.heads import RidgeHead, ridge_head
 from braintuning.tuning.model import (
     Front,
     Model,
@@ -25,6 +38,9 @@ from braintuning.tuning.model import (
     StoryTargets,
     TunedModel,
     check_stories,
+    compared,
+    known,
+    learnt,
     make_optimiser,
     restore,
     saving,
@@ -32,6 +48,8 @@ from braintuning.tuning.model import (
 )
 
 log = logging.getLogger(__name__)
+
+Aim = Literal["learn", "control", "remove"]
 
 
 def brain_tune(
@@ -45,12 +63,18 @@ def brain_tune(
     objective: torch.nn.Module | None = None,
     scratch: Path | None = None,
     max_memory: float | None = None,
+    aim: Aim = "learn",
 ) -> tuple[Model, list[dict]]:
     """Tune an encoder until the validation loss stops falling; return it as it was when that loss was lowest.
 
-    Two learning rates, linear decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025). With targets of several
-    participants each batch makes one step for each of them (their NeurIPS 2025 paper); with `settings.lora_rank` only
-    adapters and head move. Processes that `torchrun` started tune one model together. The encoder is changed in place.
+    Epoch 0 is the untuned model; where no epoch is better, it is returned with a warning. Two learning rates, linear
+    decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025). With targets of several participants each batch
+    makes one step for each of them (their NeurIPS 2025 paper); with `settings.lora_rank` only adapters and head move.
+    Processes that `torchrun` started tune one model together. The encoder is changed in place.
+
+    With `settings.head_start` "ridge" the head starts as a linear probe of the untuned model (Kumar et al. 2022) and
+    epochs are compared by a ridge head fitted anew to each epoch's states: the running head soon fits noise, and would
+    hide what the states gained. The returned model has the fitted head of its epoch.
 
     Parameters
     ----------
@@ -68,13 +92,19 @@ def brain_tune(
     max_memory : float, optional
         GiB that a step may take, about. Batches are then divided into micro-batches, to the same result except for the
         draws of dropout and masks.
+    aim : str
+        "learn"; "control", for targets that cannot be predicted: the best of the tuned epochs is returned, since it
+        would be no control if it stayed untuned; "remove", which tunes the encoder so that a ridge head, fitted anew
+        in every epoch, can predict nothing but the mean: the tuned epoch with the largest fitted loss is returned.
 
     Returns
     -------
     model : TunedModel or SelfTunedModel
-        The latter with an `objective`.
+        The latter with an `objective`. A head on components has been brought back to voxels.
     history : list of dict
-        epoch, train_loss, validation_loss.
+        epoch from 0, train_loss (None in epoch 0), validation_loss, fitted_loss (mean squared error of a ridge head
+        fitted to the epoch's states, its penalty chosen on the validation stories; None where it was not fitted), and
+        mean_loss (of predicting the mean).
 
     Raises
     ------
@@ -83,44 +113,74 @@ def brain_tune(
     """
     processes = joined_processes(device)
     n_participants, n_targets = check_stories(train, validation)
+    components = n_participants and settings.targets == "components" and find_components(train, validation, settings)
+    if components:
+        train, validation = components.scores_of(train), components.scores_of(validation)
+        n_targets = len(components.maps)
     if settings.lora_rank:
         encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
-    model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings.loss)
+    model: Model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings)
     model.to(device)
-    samples = samples_of(train)
+    if aim == "remove":
+        model.forget()
+    samples, held_out = samples_of(train, settings), samples_of(validation, settings)
     n_steps = max(n_participants, 1) * math.ceil(len(samples) / settings.batch_size)
     optimiser, schedule = make_optimiser(model, settings, settings.epochs * n_steps)
     history, best = [], copy.deepcopy(trainable_state(model))
     save = saving(checkpoint if processes.is_main_process else None)
     if checkpoint and checkpoint.is_file():
         history, best = restore(checkpoint, model, optimiser, schedule)
-        log.info(f"resumed after epoch {len(history)}")
-    if _goes_on(history, settings):
+        log.info(f"resumed after epoch {history[-1]['epoch']}")
+    if _goes_on(history, settings, aim):
         load, load_validation = (
             loader(model, stories, settings, device, scratch and scratch / f"{name}.bin", not max_memory)
             for name, stories in (("train", train), ("validation", validation))
         )
         at_once = micro_batch_size(model, load(samples[:2]), settings, device, max_memory)
-    while _goes_on(history, settings):
-        epoch = len(history)
-        losses = CheckedLosses(model, load, f"epoch {epoch + 1}, step")
-        order = [samples[i] for i in generator(settings.seed, "epoch", epoch).permutation(len(samples))]
-        model.train()
-        with _seeded(settings, device, "draws", epoch):
-            for batch, (inputs, targets) in ahead(BatchSampler(order, settings.batch_size, drop_last=False), load):
-                for participant in range(len(targets)):
-                    losses.add(gradient(model, inputs, targets[participant], at_once), batch, participant)
-                    optimiser.step()
-                    schedule.step()
-        trained = losses.mean()
-        validated = validation_loss(model, samples_of(validation), load_validation, settings, device, epoch)
-        if validated < min((done["validation_loss"] for done in history), default=math.inf):
+    while _goes_on(history, settings, aim):
+        epoch, trained = len(history), None
+        if epoch:
+            order = [samples[i] for i in generator(settings.seed, "epoch", epoch - 1).permutation(len(samples))]
+            losses = CheckedLosses(model, load, f"epoch {epoch}, step")
+            with _seeded(settings, device, "draws", epoch - 1):
+                trained = one_epoch(model, order, load, losses, optimiser, schedule, settings.batch_size, at_once)
+        fits = n_participants and (not epoch or settings.head_start == "ridge" or aim == "remove")
+        fitted = fit_head(model, samples, load, held_out, load_validation) if fits else None
+        if fitted and (aim == "remove" or (not epoch and settings.head_start == "ridge")):
+            model.load_state_dict(fitted.state, strict=False)
+        validated = validation_loss(model, held_out, load_validation, settings, device, epoch)
+        history.append({"epoch": epoch, "train_loss": trained, "validation_loss": validated, **losses_of(fitted)})
+        if best_epoch(history, aim) == epoch:
             best = copy.deepcopy(trainable_state(model))
-        history.append({"epoch": epoch + 1, "train_loss": trained, "validation_loss": validated})
+            best |= fitted.state if fitted and settings.head_start == "ridge" else {}
         log.info(json.dumps(history[-1]))
         save(model, optimiser, schedule, history, best)
+    if aim != "remove" and not learnt(history):
+        log.warning(f"tuning: did not learn, no epoch is better than epoch 0; the model is {_kept(history, aim)}")
     model.load_state_dict(best, strict=False)
+    if components:
+        model.head = components.head_of_voxels(model.head)
     return model.eval(), history
+
+
+def one_epoch(
+    model: Model,
+    order: Samples,
+    load: Load,
+    losses: CheckedLosses,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    batch_size: int,
+    at_once: int,
+) -> float:
+    """Go once through all samples, a step for each batch and participant; the mean loss."""
+    model.train()
+    for batch, (inputs, targets) in ahead(BatchSampler(order, batch_size, drop_last=False), load):
+        for participant in range(len(targets)):
+            losses.add(gradient(model, inputs, targets[participant], at_once), batch, participant)
+            optimiser.step()
+            schedule.step()
+    return losses.mean()
 
 
 def joined_processes(device: str) -> PartialState:
@@ -142,12 +202,13 @@ def gradient(model: Model, inputs: torch.Tensor | Front, targets: torch.Tensor, 
     """
     moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
     processes, n_clips, total = PartialState(), len(targets), torch.zeros((), device=moved[0].device)
+    n_volumes = len(known(targets))
     rank, n_processes = processes.process_index, processes.num_processes
     first, last = n_clips * rank // n_processes, n_clips * (rank + 1) // n_processes
     model.zero_grad()
     for start in range(first, last, at_once):
         micro = slice(start, min(start + at_once, last))
-        loss = model.loss(inputs[micro], targets[micro]) * ((micro.stop - micro.start) / n_clips)
+        loss = model.loss(inputs[micro], targets[micro]) * (len(known(targets[micro])) / n_volumes)
         loss.backward()
         total += loss.detach()
     if n_processes > 1:
@@ -161,23 +222,54 @@ def gradient(model: Model, inputs: torch.Tensor | Front, targets: torch.Tensor, 
 
 def validation_loss(model: Model, samples: Samples, load: Load, settings: Tuning, device: str, epoch: int = 0) -> float:
     """Mean loss over samples, and over participants."""
-    total = 0.0
+    total, n_volumes = 0.0, 0
     model.eval()
     with torch.no_grad(), _seeded(settings, device, "validation"):
         for number, batch in enumerate(BatchSampler(samples, settings.batch_size, drop_last=False), 1):
             inputs, targets = load(batch)
-            losses = CheckedLosses(model, load, f"epoch {epoch + 1}, validation batch {number}, participant")
+            losses = CheckedLosses(model, load, f"epoch {epoch}, validation batch {number}, participant")
             for participant in range(len(targets)):
                 losses.add(model.loss(inputs, targets[participant]), batch, participant)
-            total += losses.mean() * len(batch)
-    return total / len(samples)
+            total, n_volumes = total + losses.mean() * len(known(targets[0])), n_volumes + len(known(targets[0]))
+    return total / n_volumes
 
 
-def _goes_on(history: list[dict], settings: Tuning) -> bool:
-    """Whether there are epochs left, and one of the last `patience` lowered the validation loss."""
-    losses, patience = [done["validation_loss"] for done in history], settings.patience
-    saturated = len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
-    return len(losses) < settings.epochs and not saturated
+def fit_head(model: TunedModel, train: Samples, load: Load, held_out: Samples, load_validation: Load) -> RidgeHead:
+    """Ridge head on a model's pooled states, one for all participants; its penalties chosen on the held-out samples."""
+    model.eval()
+    materials = []
+    for samples, of_samples in ((train, load), (held_out, load_validation)):
+        states, targets = [], []
+        with torch.no_grad(), autocast(next(model.parameters()).device.type):
+            for batch in BatchSampler(samples, CLIPS_AT_ONCE, drop_last=False):
+                inputs, of_each = of_samples(batch)
+                pooled = model.pooled(inputs).float()
+                states += [pooled] * len(of_each)
+                targets += map(known, of_each)
+        materials += [torch.cat(states), torch.cat(targets)]
+    return ridge_head(*materials)
+
+
+def losses_of(fitted: RidgeHead | None) -> dict[str, float | None]:
+    """What a row of the history says of a fitted head, or that there is none."""
+    return {"fitted_loss": fitted and fitted.loss, "mean_loss": fitted and fitted.mean_loss}
+
+
+def best_epoch(history: list[dict], aim: Aim) -> int:
+    """The first epoch with the lowest loss, see `compared`; epoch 0 only where that may be ("learn")."""
+    losses = [-loss if aim == "remove" else loss for loss in compared(history)]
+    tuned = 0 if aim == "learn" else 1
+    return losses.index(min(losses[tuned:]), tuned) if len(losses) > tuned else 0
+
+
+def _kept(history: list[dict], aim: Aim) -> str:
+    return "left untuned" if aim == "learn" else f"that of epoch {best_epoch(history, aim)}"
+
+
+def _goes_on(history: list[dict], settings: Tuning, aim: Aim) -> bool:
+    """Whether there are epochs left, and one of the last `patience` was the best but for epoch 0."""
+    best_tuned, n_tuned = best_epoch(history, "control" if aim == "learn" else aim), len(history) - 1
+    return n_tuned < settings.epochs and best_tuned > n_tuned - settings.patience
 
 
 @contextmanager

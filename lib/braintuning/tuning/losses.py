@@ -1,35 +1,48 @@
-"""Brain losses between predicted and measured responses, both (clips, voxels); each returns a scalar."""
+"""Brain losses between predicted and measured responses, both (clips, voxels); each returns a scalar, mean over clips.
+
+`spatial correlation` and `cosine + huber` are those of the multi-participant code of the authors (Moussa & Toneva 2025,
+NeurIPS; `train_utils.py` of github bridge-ai-neuro/multi-brain-tuning).
+"""
 
 from collections.abc import Callable
 
 import torch
 from torch.nn import functional
 
+HUBER_DELTA = 0.6
+"""Error from which the Huber loss rises in a line."""
+SMALLEST_NORM = 1e-3
+"""Norms below it count as this much, so that a prediction of zeros has a gradient; it counts as no similarity."""
 
-def correlation_loss(predicted: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
-    """One minus the mean over voxels of Pearson's r over the clips of a batch."""
-    return 1 - _cosine(predicted - predicted.mean(dim=0), measured - measured.mean(dim=0), dim=0)
+
+def spatial_correlation_loss(predicted: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
+    """One minus the mean over clips of Pearson's r over voxels, between the predicted and the measured pattern."""
+    return 1 - _cosine(_centred(predicted), _centred(measured))
 
 
-def cosine_and_l2_loss(predicted: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
-    """One minus the mean over clips of the cosine between predicted and measured pattern, plus the squared error."""
-    return 1 - _cosine(predicted, measured, dim=1) + functional.mse_loss(predicted, measured)
+def cosine_and_huber_loss(predicted: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
+    """One minus the mean over clips of the cosine between the two patterns, plus the mean Huber loss of the errors.
+
+    An error e counts e^2 / 2 up to `HUBER_DELTA`, d, and d (|e| - d / 2) beyond it (Huber 1964).
+    """
+    return 1 - _cosine(predicted, measured) + functional.huber_loss(predicted, measured, delta=HUBER_DELTA)
 
 
 LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "l2": functional.mse_loss,
-    "correlation": correlation_loss,
-    "cosine + l2": cosine_and_l2_loss,
+    "spatial correlation": spatial_correlation_loss,
+    "cosine + huber": cosine_and_huber_loss,
 }
-"""By the name that a study gives as `tuning.loss`; a new one is also added to `study.settings.Tuning.loss`."""
+"""By the name that a study gives as `tuning.loss`; a new one is also added to `study.settings.Tuning.loss`.
 
-OVER_THE_BATCH = ("correlation",)
-"""Losses that are no mean over clips, so that a batch cannot be divided into micro-batches."""
-
-SMALLEST_NORM = 1e-3
-"""Norms below it count as this much, so that a prediction of zeros has a gradient."""
+A mean over clips each, so that a batch can be divided into micro-batches.
+"""
 
 
-def _cosine(a: torch.Tensor, b: torch.Tensor, dim: int) -> torch.Tensor:
-    norms = a.norm(dim=dim).clamp_min(SMALLEST_NORM) * b.norm(dim=dim).clamp_min(SMALLEST_NORM)
-    return ((a * b).sum(dim=dim) / norms).mean()
+def _centred(patterns: torch.Tensor) -> torch.Tensor:
+    return patterns - patterns.mean(dim=1, keepdim=True)
+
+
+def _cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    norms = a.norm(dim=1).clamp_min(SMALLEST_NORM) * b.norm(dim=1).clamp_min(SMALLEST_NORM)
+    return ((a * b).sum(dim=1) / norms).mean()

@@ -1,5 +1,6 @@
 """Training material, the models that learn from it, their optimiser and their checkpoints."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from braintuning.backbone.precision import autocast
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 from braintuning.study.settings import Tuning
+from braintuning.tuning.heads import Pooling
 from braintuning.tuning.losses import LOSSES
 
 SHARE_OF_TIME = 0.1
@@ -30,7 +32,7 @@ class StoryTargets:
     audio : (samples,) float32
         Mono, 16 kHz.
     times : (TRs,) float
-        When each TR was acquired, in seconds after the audio's start.
+        When the clip of each TR ends, in seconds after the audio's start.
     targets : (TRs, targets) float32, or tuple of such
         Of one participant, or of several in a tuple, which is empty in stimulus-tuning.
     """
@@ -70,40 +72,99 @@ def check_stories(train: Mapping[str, StoryTargets], validation: Mapping[str, St
 
 @dataclass(frozen=True)
 class Front:
-    """Output of a frozen front end, (clips, frames, channels), and how many of the frames the clips cover."""
+    """Output of a frozen front end for some clips or spans, and what is predicted from it.
+
+    Attributes
+    ----------
+    hidden : (clips, frames, channels)
+    n_frames : int
+        How many of the frames the audio covers.
+    ends : (clips, volumes) float, or None
+        Where the clip of each volume ends, in seconds after a span's start, NaN where a span has fewer; None where each
+        clip is one volume's own, from its first frame to its last.
+    """
 
     hidden: torch.Tensor
     n_frames: int
+    ends: torch.Tensor | None = None
 
     def __getitem__(self, clips: slice) -> "Front":
-        return Front(self.hidden[clips], self.n_frames)
+        return Front(self.hidden[clips], self.n_frames, None if self.ends is None else self.ends[clips])
 
 
 class TunedModel(torch.nn.Module):
-    """An encoder whose last layer, averaged over a clip's frames, is mapped linearly to the targets.
+    """An encoder whose last layer, pooled over the frames of a volume's clip, is mapped linearly to the targets.
 
     The head starts at zero, predicting the mean, so that the trunk is moved by the responses and not by a random head.
+
+    Parameters
+    ----------
+    encoder : SpeechEncoder
+    n_targets : int
+    settings : study.settings.Tuning
+        Its loss and pooling, and the weight of the distance from the encoder's states as they are now.
     """
 
-    def __init__(self, encoder: SpeechEncoder, n_targets: int, loss: str = "l2") -> None:
+    def __init__(self, encoder: SpeechEncoder, n_targets: int, settings: Tuning | None = None) -> None:
         super().__init__()
-        self.encoder, self.head, self._loss = encoder, torch.nn.Linear(encoder.dim, n_targets), LOSSES[loss]
+        settings = settings or Tuning()
+        self.encoder, self.head = encoder, torch.nn.Linear(encoder.dim, n_targets)
+        self.pooling = Pooling(settings.pooling, settings.clip_seconds, encoder.frame_seconds)
+        self._loss, self._keep_weight = LOSSES[settings.loss], settings.keep_weight
+        self._forgets = False
+        self._untuned = (copy.deepcopy(encoder).eval(),) if settings.keep_weight else ()
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 
+    def forget(self) -> None:
+        """From now on the loss is that of leaving a head, which stays as it is, nothing but the mean to predict."""
+        self._forgets = True
+        self.head.requires_grad_(False)
+
     def forward(self, inputs: torch.Tensor | Front) -> torch.Tensor:
-        """Predicted responses, (clips, targets) float32, to clips, (clips, samples) float32, or to their `Front`."""
+        """Predicted responses, (volumes, targets) float32, to clips, (clips, samples) float32, or to their `Front`.
+
+        The volumes of spans follow each other.
+        """
+        return self.head(self.pooled(inputs)).float()
+
+    def pooled(self, inputs: torch.Tensor | Front) -> torch.Tensor:
+        """Pooled states of the last layer, (volumes, dim)."""
         front = inputs if isinstance(inputs, Front) else self.front(inputs)
-        return self.head(self.encoder.trunk(front.hidden, front.n_frames, layers=[-1])[-1].mean(dim=1)).float()
+        return self.pooling(self._states(self.encoder, front), front.ends)
 
     def front(self, audio: torch.Tensor) -> Front:
         """Output of the frozen front end for clips, (clips, samples) float32."""
         return Front(self.encoder.front_end(audio), self.encoder.n_frames(audio.shape[1]))
 
     def loss(self, inputs: torch.Tensor | Front, targets: torch.Tensor) -> torch.Tensor:
-        """Brain loss of some clips with (clips, targets), a scalar; computed in `precision` of the model's device."""
+        """Brain loss of some volumes with (volumes, targets), a scalar; in training also the distance from before.
+
+        Computed in `precision` of the model's device.
+        """
         with autocast(self.head.weight.device.type):
-            return self._loss(self(inputs), targets)
+            front = inputs if isinstance(inputs, Front) else self.front(inputs)
+            states = self._states(self.encoder, front)
+            wanted = torch.zeros_like(known(targets)) if self._forgets else known(targets)
+            loss = self._loss(self.head(self.pooling(states, front.ends)).float(), wanted)
+            if self._keep_weight and self.training:
+                loss = loss + self._keep_weight * self._distance(states, front)
+            return loss
+
+    def _distance(self, states: torch.Tensor, front: Front) -> torch.Tensor:
+        """Mean squared distance from the untuned model's states, as a share of these states' variance."""
+        with torch.no_grad():
+            untuned = self._states(self._untuned[0].to(states.device), front).float()
+        return (states.float() - untuned).square().mean() / untuned.var(dim=(0, 1)).mean()
+
+    @staticmethod
+    def _states(encoder: SpeechEncoder, front: Front) -> torch.Tensor:
+        return encoder.trunk(front.hidden, front.n_frames, layers=[-1])[-1]
+
+
+def known(targets: torch.Tensor) -> torch.Tensor:
+    """Targets of all volumes, (volumes, targets): those of clips as they are, those of spans without padding."""
+    return targets if targets.ndim == 2 else targets[targets[..., 0].isfinite()]
 
 
 class SelfTunedModel(torch.nn.Module):
@@ -139,9 +200,24 @@ def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> flo
 def make_optimiser(model: Model, settings: Tuning, n_steps: int) -> tuple[Optimiser, Schedule]:
     """AdamW with a learning rate for the trunk and one for the head, and their schedule over `n_steps`."""
     trunk = {"params": model.encoder.trainable_parameters(), "lr": settings.trunk_learning_rate}
-    head = {"params": model.head.parameters(), "lr": settings.head_learning_rate}
+    of_trunk = {id(parameter) for parameter in trunk["params"]}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in of_trunk]
+    head = {"params": others, "lr": settings.head_learning_rate}
     optimiser = Optimiser([trunk, head], weight_decay=settings.weight_decay, fused=True)
     return optimiser, Schedule(optimiser, lambda step: learning_rate_factor(step, n_steps, settings.warmup_fraction))
+
+
+def compared(history: list[dict]) -> list[float]:
+    """The losses by which epochs are compared: of heads fitted to every epoch's states, else of the running head."""
+    fitted = [row["fitted_loss"] for row in history]
+    every = all(loss is not None and math.isfinite(loss) for loss in fitted)
+    return fitted if every else [row["validation_loss"] for row in history]
+
+
+def learnt(history: list[dict]) -> bool:
+    """Whether tuning lowered the loss that epochs are compared by below that of the untuned model, epoch 0."""
+    losses = compared(history)
+    return min(losses) < losses[0]
 
 
 def saving(path: Path | None) -> Callable[..., None]:

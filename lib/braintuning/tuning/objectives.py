@@ -1,9 +1,10 @@
 """Self-supervised objectives: what each family of speech models learns from audio alone.
 
 wav2vec2 tells the quantised latent of a masked frame from others of the clip (Baevski, Zhou, Mohamed & Auli 2020);
-HuBERT and WavLM name the k-means unit of a masked frame (Hsu et al. 2021; Chen et al. 2022, without the mixing of
-utterances). Whisper was trained on transcripts: that it reconstructs the log-mel input of masked frames is this
-project's choice. Masks, negatives and Gumbel noise are drawn from torch's global generator.
+HuBERT, WavLM and UniSpeech-SAT name the k-means unit of a masked frame (Hsu et al. 2021; Chen et al. 2022, the last two
+without the mixing of utterances, and UniSpeech-SAT without its contrast of speakers). Whisper was trained on
+transcripts: that it reconstructs the log-mel input of masked frames is this project's choice. Masks, negatives and
+Gumbel noise are drawn from torch's global generator.
 
 The contrastive loss equals that of transformers' `Wav2Vec2ForPreTraining`, which runs the front end with every loss,
 draws masks and negatives from numpy's global generator, and copies every negative.
@@ -21,8 +22,11 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2GumbelVectorQ
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.families import whisper_log_mel
 from braintuning.backbone.weights import quiet_transformers, resolve
+from braintuning.errors import InputError
 from braintuning.tuning.units import fit_units
 
+OF_UNITS = ("hubert", "wavlm", "unispeech-sat")
+"""Families that name masked units."""
 SPAN_FRAMES = 10
 START_PROBABILITY = {"wav2vec2": 0.065, "units": 0.08, "reconstruction": 0.065}
 TEMPERATURE = 0.1
@@ -35,10 +39,11 @@ GUMBEL_DECAY = 0.999
 def objective(encoder: SpeechEncoder, recordings: Sequence[np.ndarray], seed: int) -> "Objective":
     """Self-supervised objective of an encoder's family, with heads drawn from `seed` where the weights hold none.
 
-    For HuBERT and WavLM, k-means units are fitted to the encoder's states of the (samples,) float32 recordings; raises
-    InputError where these have too few frames.
+    Where these are masked units, they are fitted to the encoder's states of the (samples,) float32 recordings. Raises
+    InputError where these have too few frames, or as `require_objective` does.
     """
-    units = fit_units(encoder, recordings, seed) if encoder.family in ("hubert", "wavlm") else None
+    require_objective(encoder)
+    units = fit_units(encoder, recordings, seed) if encoder.family in OF_UNITS else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if encoder.family == "wav2vec2":
@@ -48,6 +53,14 @@ def objective(encoder: SpeechEncoder, recordings: Sequence[np.ndarray], seed: in
     if encoder.family == "wav2vec2" and not encoder.weights_from.startswith("random"):
         heads.continue_pretraining()
     return heads.to(next(encoder.model.parameters()).device)
+
+
+def require_objective(encoder: SpeechEncoder) -> None:
+    """Raise InputError, naming the encoder, for a family whose own objective is not here."""
+    known = ("wav2vec2", *OF_UNITS, "whisper")
+    if encoder.family not in known:
+        found = f"a model of type {encoder.family!r}, whose objective is not here"
+        raise InputError(f"{encoder.name}: found stimulus-tuning of {found}, expected one of {', '.join(known)}")
 
 
 class Objective(torch.nn.Module):
@@ -126,7 +139,7 @@ class Contrastive(Objective):
 
 
 class MaskedUnits(Objective):
-    """HuBERT's and WavLM's objective: name the unit of each masked frame.
+    """The objective of `OF_UNITS`: name the unit of each masked frame.
 
     The module `units` makes (batch, frames) int64 of (batch, samples) audio, and has `centres` (units, channels).
     `unmasked_weight` is the share of the loss on the other frames, 1 - alpha in Hsu et al. 2021, equation 2.
@@ -185,7 +198,7 @@ def span_mask(clips: int, frames: int, start_probability: float, span: int = SPA
 def masked_pass(
     model: PreTrainedModel, front: torch.Tensor, mask: torch.Tensor, vector: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run a wav2vec2, HuBERT or WavLM model with a vector in place of masked frames after the feature projection.
+    """Run a model of any family but Whisper with a vector in place of masked frames after the feature projection.
 
     From the convolutions' output, (batch, frames, channels), and (batch, frames) bool to the last layer, (batch,
     frames, dim), and the normalised latents that wav2vec2 quantises; HuBERT gives the convolutions' output itself.

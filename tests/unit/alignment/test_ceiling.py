@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
-from braintuning.alignment.ceiling import group_mean_ceiling, leave_one_out_correlation, noise_ceiling
+from braintuning.alignment.ceiling import (
+    ceiling_q,
+    group_mean_ceiling,
+    leave_one_out_correlation,
+    noise_above,
+    noise_ceiling,
+    null_ceilings,
+)
 from braintuning.errors import InputError
 from scipy import stats
+from scipy.signal import lfilter
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +55,61 @@ def test_trap_noise_ceiling_of_a_voxel_that_never_changes_is_masked(rows):
 def test_noise_ceiling_needs_two_repeats():
     with pytest.raises(InputError, match="found 1 repeat"):
         noise_ceiling(np.zeros((1, 20, 3)))
+
+
+def repeats_of(n_signal, seed=0, n_voxels=1500, n_trs=125, n_repeats=5):
+    """AR(1) noise of .35 in every voxel, and a signal of a fifth of the variance in the first `n_signal`."""
+    rng = np.random.default_rng(seed)
+    white = rng.standard_normal((n_trs + 20, n_repeats, n_voxels))
+    noise = lfilter([np.sqrt(1 - 0.35**2)], [1, -0.35], white, axis=0)[20:].transpose(1, 0, 2)
+    signal = rng.standard_normal((n_trs, n_voxels)) * (np.arange(n_voxels) < n_signal)
+    return (np.sqrt(0.8) * noise + np.sqrt(0.2) * signal).astype(np.float32)
+
+
+def test_the_null_is_that_of_voxels_which_repeat_nothing():
+    noise = repeats_of(0)
+    null = null_ceilings(noise, np.random.default_rng(1))
+    assert null.shape == (20, 1500)
+    own = np.nan_to_num(noise_ceiling(noise))
+    for threshold in (0.3, 0.4, 0.5):
+        assert (null > threshold).mean() == pytest.approx((own > threshold).mean(), abs=0.015)
+
+
+def test_noise_let_through_by_a_threshold_is_counted():
+    repeats = repeats_of(300)
+    ceiling, null = noise_ceiling(repeats), null_ceilings(repeats, np.random.default_rng(1))
+    used = np.nan_to_num(ceiling) > 0.4
+    expected = used[300:].sum()
+    assert expected > 50
+    expected_above = noise_above(ceiling, null)
+    assert expected_above[40] == pytest.approx(expected, rel=0.3)
+    assert expected_above[100] == 0 and (np.diff(expected_above) <= 0).all()
+
+
+def test_the_null_holds_nothing_of_a_slow_signal():
+    slow = np.sin(2 * np.pi * np.arange(120) / 40)[:, None] + 0.3 * np.random.default_rng(0).standard_normal(
+        (5, 120, 50)
+    )
+    null = null_ceilings(slow, np.random.default_rng(1), n_draws=50)
+    assert noise_ceiling(slow).min() > 0.95
+    assert np.median(null) < 0.7
+
+
+def test_the_false_discovery_rate_is_controlled_over_voxels():
+    shares, found = [], []
+    for seed in range(5):
+        repeats = repeats_of(300, seed)
+        chosen = ceiling_q(noise_ceiling(repeats), null_ceilings(repeats, np.random.default_rng(seed))) < 0.05
+        shares.append(chosen[300:].sum() / chosen.sum())
+        found.append(chosen[:300].mean())
+    assert np.mean(shares) < 0.07 and np.mean(found) > 0.6
+
+
+def test_a_voxel_without_a_ceiling_has_no_q():
+    repeats = repeats_of(100)
+    repeats[:, :, 5] = 0
+    q = ceiling_q(noise_ceiling(repeats), null_ceilings(repeats, np.random.default_rng(0)))
+    assert np.isnan(q[5]) and np.isfinite(np.delete(q, 5)).sum() == np.isfinite(noise_ceiling(repeats)).sum()
 
 
 def test_leave_one_out_correlation_is_with_the_mean_of_the_others():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from braintuning.alignment import stats
 from scipy.signal import lfilter
-from scipy.stats import norm, ttest_1samp, wilcoxon
+from scipy.stats import norm, wilcoxon
 from tiny import refused
 
 
@@ -64,8 +64,7 @@ def test_interval_of_a_mean_is_the_textbook_one():
     values = [1.0, 2.0, 4.0]  # mean 7/3, deviation sqrt(7/3), t(.975, 2) = 4.302653
     half = 4.302653 * np.sqrt(7 / 3) / np.sqrt(3)
     assert stats.mean_interval(values) == pytest.approx((7 / 3 - half, 7 / 3 + half), abs=1e-5)
-    assert stats.mean_p(values) == pytest.approx(ttest_1samp(values, 0).pvalue)
-    assert np.isnan(stats.mean_p([0.3])) and stats.mean_p([0.0, 0.0]) == 1 and stats.mean_p([0.1, 0.1]) == 0
+    assert np.isnan(stats.mean_interval([0.3])).all()
 
 
 @pytest.mark.parametrize("n", [2, 4, 6, 8, 50])
@@ -159,7 +158,8 @@ def test_what_is_not_defined_has_no_p(change):
         (truth if "prediction" in change else measured)[7, 2] = np.nan
     assert np.isnan(stats.correlation_p(truth, measured, weights, rng, n_permutations=20))
     assert np.isnan(stats.difference_p(truth, other, measured, weights, rng, n_permutations=20))
-    assert np.isnan(stats.block_values(truth, other, measured, weights)).all()
+    assert np.isnan(stats.tr_values(truth, other, measured, weights)).all()
+    assert np.isnan(stats.block_interval(stats.tr_values(truth, other, measured, weights), 10)).all()
 
 
 def test_undefined_participants_are_not_counted():
@@ -172,29 +172,77 @@ def noise(rng, n_rows, n_voxels, autoregression):
     return lfilter([1], [1, -autoregression], white, axis=0)[50:]
 
 
-def test_swapping_blocks_is_near_nominal_in_noise_as_that_of_fmri():
-    rng, found = np.random.default_rng(0), []
-    for _ in range(600):
-        measured, one, other = (noise(rng, 200, 2, 0.35) for _ in range(3))
-        found.append(stats.difference_p(measured + one, measured + other, measured, np.ones(2), rng, 10, 99))
-    assert 0.03 < np.mean(np.array(found) <= 0.05) < 0.075
+def rejections(autoregression, n_rows, against, times=400):
+    """Share of p < .05 where nothing differs, with the chosen block and with 10 TRs; and how often intervals hold 0."""
+    rng, found, covered = np.random.default_rng(n_rows), [], []
+    for _ in range(times):
+        measured, one, other = (noise(rng, n_rows, 2, autoregression) for _ in range(3))
+        first, second = (measured + one, measured + other) if against == "another" else (one, None)
+        values = stats.tr_values(first, second, measured, np.ones(2))
+        chosen = stats.block_length(values, 10)
+        for block in (chosen, 10):
+            if second is None:
+                found.append(stats.correlation_p(first, measured, np.ones(2), rng, block, 99))
+            else:
+                found.append(stats.difference_p(first, second, measured, np.ones(2), rng, block, 99))
+            low, high = stats.block_interval(values, block)
+            covered.append(low <= 0 <= high)
+    return (np.reshape(found, (times, 2)) <= 0.05).mean(axis=0), np.reshape(covered, (times, 2)).mean(axis=0)
 
 
-def test_block_values_against_leaving_blocks_out_by_hand():
+@pytest.mark.parametrize("against", ["another", "chance"])
+@pytest.mark.parametrize("autoregression", [0.35, 0.6, 0.8])
+def test_blocks_as_long_as_the_autocorrelation_asks_keep_tests_nominal(autoregression, against):
+    rejected, covered = rejections(autoregression, 240, against)
+    assert 0.025 < rejected[0] < 0.08
+    assert 0.9 < covered[0] < 0.98
+
+
+@pytest.mark.parametrize("against", ["another", "chance"])
+def test_longer_blocks_mend_most_of_what_blocks_of_ten_get_wrong_in_slow_noise(against):
+    rejected, covered = rejections(0.9, 290, against, 600)
+    assert rejected[0] < 0.08 < rejected[1]
+    assert covered[1] < covered[0] - 0.02
+
+
+def test_block_length_is_six_integral_times_within_its_bounds():
+    rng = np.random.default_rng(0)
+    for autoregression, expected in ((0.0, 10), (0.5, 18), (0.8, 54)):
+        values = noise(rng, 20000, 1, autoregression)[:, 0]
+        assert stats.block_length(values, 10) == pytest.approx(expected, abs=3)
+        assert stats.block_length(3 + 5 * values, 10) == stats.block_length(values, 10)
+    slow = noise(rng, 240, 1, 0.98)[:, 0]
+    assert stats.block_length(slow, 10) == 240 // 8 and stats.block_length(slow, 40) == 40
+    assert stats.block_length(-np.tile([1.0, -1.0], 50), 4) == 6  # neighbours that alternate ask for no more
+    for nothing in (np.zeros(100), np.full(100, 0.1), np.full(100, np.nan)):
+        assert stats.block_length(nothing, 10) == 10
+
+
+def test_autocorrelation_is_estimated_without_bias_in_short_series():
+    """Of 120 values the plain correlation of neighbours is too small by (1 + 3 r) / n."""
+    rng = np.random.default_rng(0)
+    found = [stats.block_length(noise(rng, 120, 1, 0.35)[:, 0], 1) for _ in range(2000)]
+    assert np.median(found) == pytest.approx(6 * 1.35 / 0.65, abs=1)
+
+
+def test_tr_values_against_leaving_trs_out_by_hand():
     truth, measured, rng = planted(n_rows=65)
     other, weights = truth + rng.standard_normal(truth.shape), rng.uniform(1, 2, 40)
-    found = stats.block_values(truth, other, measured, weights)
+    found = stats.tr_values(truth, other, measured, weights)
 
     def gap(rows):
         return np.mean(
             weights * (correlations(truth[rows], measured[rows]) - correlations(other[rows], measured[rows]))
         )
 
-    rows = np.arange(60)
-    expected = [6 * gap(rows) - 5 * gap(rows[rows // 10 != block]) for block in range(6)]
-    np.testing.assert_allclose(found, expected, atol=1e-10)
-    alone = stats.block_values(truth, None, measured, weights) - stats.block_values(other, None, measured, weights)
-    np.testing.assert_allclose(found, alone, atol=1e-10)
+    rows = np.arange(65)
+    expected = [65 * gap(rows) - 64 * gap(rows[rows != tr]) for tr in rows]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    alone = stats.tr_values(truth, None, measured, weights) - stats.tr_values(other, None, measured, weights)
+    np.testing.assert_allclose(found, alone, atol=1e-9)
+    by_hand = stats.mean_interval([found[start : start + 10].mean() for start in range(0, 60, 10)])
+    assert stats.block_interval(found, 10) == pytest.approx(by_hand)
+    assert np.isnan(stats.block_interval(found, 40)).all()
 
 
 def test_interval_over_blocks_covers_the_true_difference_though_voxels_share_their_noise():
@@ -204,6 +252,7 @@ def test_interval_over_blocks_covers_the_true_difference_though_voxels_share_the
         signal, own, one, other = (noise(rng, 120, 1, 0.35) for _ in range(4))
         voxels = np.ones((1, 6))
         models = (signal + 0.5 * one) * voxels, (signal + other) * voxels
-        low, high = stats.mean_interval(stats.block_values(*models, (signal + own) * voxels, np.ones(6)))
+        values = stats.tr_values(*models, (signal + own) * voxels, np.ones(6))
+        low, high = stats.block_interval(values, stats.block_length(values, 10))
         covered.append(low <= expected <= high)
     assert 0.91 < np.mean(covered) < 0.98

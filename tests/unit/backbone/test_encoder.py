@@ -1,7 +1,9 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 import transformers
 from braintuning.backbone.encoder import SpeechEncoder
@@ -9,10 +11,14 @@ from braintuning.errors import InputError
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoFeatureExtractor,
     AutoModel,
     BertConfig,
     BertModel,
+    Data2VecAudioConfig,
     HubertConfig,
+    UniSpeechConfig,
+    UniSpeechSatConfig,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     WavLMConfig,
@@ -30,6 +36,7 @@ WAV2VEC2_SIZE = {
     "num_conv_pos_embedding_groups": 2,
     "vocab_size": 8,
 }
+DATA2VEC = {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 5}
 LARGE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
 
 
@@ -49,9 +56,14 @@ CONFIGS = {
     "hubert-large": lambda **changes: HubertConfig(**WAV2VEC2_SIZE, **LARGE, **changes),
     "wavlm": lambda **changes: WavLMConfig(**WAV2VEC2_SIZE, **changes),
     "wavlm-large": lambda **changes: WavLMConfig(**WAV2VEC2_SIZE, **LARGE, **changes),
+    "data2vec-audio": lambda **changes: Data2VecAudioConfig(**WAV2VEC2_SIZE | DATA2VEC, **changes),
+    "unispeech": lambda **changes: UniSpeechConfig(**WAV2VEC2_SIZE, **changes),
+    "unispeech-large": lambda **changes: UniSpeechConfig(**WAV2VEC2_SIZE, **LARGE, **changes),
+    "unispeech-sat": lambda **changes: UniSpeechSatConfig(**WAV2VEC2_SIZE, **changes),
+    "unispeech-sat-large": lambda **changes: UniSpeechSatConfig(**WAV2VEC2_SIZE, **LARGE, **changes),
     "whisper": whisper_config,
 }
-FAMILIES = ["wav2vec2", "hubert", "wavlm", "whisper"]
+FAMILIES = [variant for variant in CONFIGS if not variant.endswith("-large")]
 every_variant = pytest.mark.parametrize("variant", CONFIGS)
 every_family = pytest.mark.parametrize("variant", FAMILIES)
 
@@ -126,6 +138,16 @@ def test_hidden_states_are_those_of_transformers(variant, tmp_path, clips):
     assert found.shape == (4, 3, n_frames, 16) and (encoder.n_layers, encoder.dim) == (3, 16)
     assert encoder.family == variant.removesuffix("-large") and encoder.frame_seconds == 0.02
     torch.testing.assert_close(found, expected[:, :, :n_frames], rtol=1e-4, atol=2e-5)
+
+
+@every_variant
+@pytest.mark.parametrize("n_clips", [1, 5])
+def test_every_layer_is_within_1e_5_of_transformers(variant, n_clips):
+    encoder = SpeechEncoder.from_config(CONFIGS[variant](), seed=n_clips)
+    audio = 0.1 * torch.randn(n_clips, 16_000, generator=torch.Generator().manual_seed(0))
+    found = run(encoder, audio)
+    expected = reference_states(encoder.model, audio)[:, :, : found.shape[2]]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 @every_variant
@@ -454,11 +476,216 @@ def test_an_unknown_name_is_one_sentence():
     assert "\n" not in str(caught.value)
 
 
-def test_another_sample_rate_is_refused(tmp_path):
+def write_settings(folder, file, settings):
+    (folder / "preprocessor_config.json").unlink(missing_ok=True)
+    (folder / file).write_text(settings if isinstance(settings, str) else json.dumps(settings))
+
+
+WAV2VEC2_SETTINGS = {"do_normalize": False, "feature_extractor_type": "Wav2Vec2FeatureExtractor"}
+
+
+@pytest.mark.parametrize(
+    ("file", "settings"),
+    [
+        ("processor_config.json", {"feature_extractor": WAV2VEC2_SETTINGS, "processor_class": "Wav2Vec2Processor"}),
+        ("processor_config.json", {"feature_extractor": {"do_normalize": False}}),
+        ("processor_config.json", {"audio_processor": WAV2VEC2_SETTINGS}),
+        ("processor_config.json", {"feature_extractor": {**WAV2VEC2_SETTINGS, "do_normalize": True}}),
+        ("preprocessor_config.json", {**WAV2VEC2_SETTINGS, "return_attention_mask": True, "padding_side": "left"}),
+        ("preprocessor_config.json", {"do_normalize": False}),
+    ],
+)
+@pytest.mark.parametrize("variant", ["wav2vec2", "hubert-large", "data2vec-audio", "unispeech-sat"])
+def test_clips_are_normalised_as_by_the_feature_extractor_of_transformers(variant, file, settings, tmp_path, clips):
+    model = write_model(tmp_path, variant)
+    write_settings(tmp_path, file, settings)
+    encoder, extractor = SpeechEncoder.from_pretrained(tmp_path), AutoFeatureExtractor.from_pretrained(tmp_path)
+    for clip in clips:
+        given = extractor(clip.numpy(), sampling_rate=16_000, return_tensors="pt").input_values
+        with torch.no_grad():
+            expected = model(given, output_hidden_states=True)
+        found = run(encoder, clip[None])
+        torch.testing.assert_close(found[-1], expected.last_hidden_state, rtol=1e-4, atol=2e-5)
+        torch.testing.assert_close(found[1], expected.hidden_states[1], rtol=1e-4, atol=2e-5)
+    encoder.save_pretrained(tmp_path / "again")
+    assert AutoFeatureExtractor.from_pretrained(tmp_path / "again").do_normalize == extractor.do_normalize
+
+
+def test_what_version_5_writes_counts_more_than_what_lies_beside_it(tmp_path):
     write_model(tmp_path, "hubert")
-    Wav2Vec2FeatureExtractor(sampling_rate=8_000).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="8000 Hz, expected 16000 Hz"):
+    (tmp_path / "processor_config.json").write_text(json.dumps({"feature_extractor": WAV2VEC2_SETTINGS}))
+    assert AutoFeatureExtractor.from_pretrained(tmp_path).do_normalize is False
+    assert SpeechEncoder.from_pretrained(tmp_path).preprocessor.do_normalize is False
+
+
+def test_whisper_is_prepared_as_its_processor_says(tmp_path, clips):
+    model = write_model(tmp_path, "whisper", preprocessor=False, num_mel_bins=40)
+    settings = WhisperFeatureExtractor(feature_size=40, chunk_length=2, n_fft=320).to_dict()
+    write_settings(tmp_path, "processor_config.json", {"feature_extractor": settings})
+    extractor, encoder = AutoFeatureExtractor.from_pretrained(tmp_path), SpeechEncoder.from_pretrained(tmp_path)
+    features = extractor(clips[0].numpy(), sampling_rate=16_000, return_tensors="pt").input_features
+    with torch.no_grad():
+        expected = model.encoder(features).last_hidden_state[:, :50]
+    torch.testing.assert_close(run(encoder, clips[:1])[-1], expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("kept", [None, {"processor_class": "Wav2Vec2Processor"}])
+@pytest.mark.parametrize("variant", ["wav2vec2", "whisper"])
+def test_a_folder_that_says_nothing_of_its_audio_is_noted(variant, kept, tmp_path):
+    write_model(tmp_path, variant, preprocessor=False)
+    if kept:
+        write_settings(tmp_path, "processor_config.json", kept)
+    said = []
+    with tiny.listening(said.append):
+        encoder = SpeechEncoder.from_pretrained(tmp_path)
+        SpeechEncoder.from_config(CONFIGS[variant]())
+    (line,) = said
+    assert str(tmp_path) in line and "preprocessor_config.json" in line and "processor_config.json" in line
+    assert variant == "whisper" or encoder.preprocessor.do_normalize
+
+
+@pytest.mark.parametrize(
+    ("variant", "file", "settings", "message"),
+    [
+        ("hubert", "preprocessor_config.json", {"sampling_rate": 8_000}, "8000 Hz, expected 16000 Hz"),
+        (
+            "hubert",
+            "processor_config.json",
+            {"feature_extractor": {"sampling_rate": 44_100}},
+            "44100 Hz, expected 16000",
+        ),
+        ("whisper", "preprocessor_config.json", {"sampling_rate": 8_000}, "8000 Hz, expected 16000 Hz"),
+        ("hubert", "preprocessor_config.json", {"feature_size": 80}, "80 features a frame, expected .* 1"),
+        ("whisper", "preprocessor_config.json", {"feature_size": 128}, "128 features a frame, expected .* 80"),
+        ("hubert", "preprocessor_config.json", {"feature_extractor_type": "SeamlessM4TFeatureExtractor"}, "Seamless"),
+        ("whisper", "preprocessor_config.json", WAV2VEC2_SETTINGS, "Wav2Vec2.*expected a WhisperFeatureExtractor"),
+        ("hubert", "preprocessor_config.json", {"feature_extractor_type": "NoSuch"}, "cannot be read"),
+        ("hubert", "preprocessor_config.json", {"auto_map": {"AutoFeatureExtractor": "a--b.C"}}, "cannot be read"),
+        ("hubert", "preprocessor_config.json", "{", "cannot be read"),
+        ("hubert", "processor_config.json", "{", "cannot be read"),
+    ],
+)
+def test_another_input_is_refused(variant, file, settings, message, tmp_path):
+    write_model(tmp_path, variant)
+    write_settings(tmp_path, file, settings)
+    with pytest.raises(InputError, match=message) as caught:
         SpeechEncoder.from_pretrained(tmp_path)
+    tiny.one_sentence(str(caught.value), tmp_path)
+
+
+@pytest.mark.parametrize("model_type", ["wav2vec2-conformer", "wav2vec2-bert", "sew", "mctct"])
+def test_a_speech_model_that_is_not_carried_is_refused_by_name(model_type, tmp_path):
+    """Conformers attend by relative positions, and w2v-BERT hears stacked filter banks: special cases throughout."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(InputError) as caught:
+        SpeechEncoder.from_pretrained(tmp_path)
+    tiny.one_sentence(str(caught.value), tmp_path, f"'{model_type}'", *FAMILIES)
+
+
+@pytest.mark.parametrize("head", ["ForCTC", "ForSequenceClassification", "ForXVector"])
+@pytest.mark.parametrize("variant", ["wav2vec2", "hubert-large", "wavlm", "data2vec-audio", "unispeech-sat"])
+def test_heads_on_top_and_adapters_after_the_last_layer_are_left_out(variant, head, tmp_path, clips):
+    config = CONFIGS[variant](num_labels=3)
+    if hasattr(config, "add_adapter") and head != "ForSequenceClassification":  # transformers refuses both
+        config.add_adapter = True
+    kind = getattr(transformers, type(config).__name__.replace("Config", head), None)
+    if kind is None:
+        pytest.skip(f"transformers has no {variant} {head}")
+    headed = kind(config).eval()
+    headed.save_pretrained(tmp_path / "headed")
+    feature_extractor(config).save_pretrained(tmp_path / "headed")
+    encoder = SpeechEncoder.from_pretrained(tmp_path / "headed")
+    body = headed.base_model
+    body.adapter = None
+    expected = reference_states(body, clips)
+    torch.testing.assert_close(run(encoder, clips), expected, rtol=1e-4, atol=2e-5)
+    assert all(p.grad_fn is None for p in encoder.parameters())
+    encoder.save_pretrained(tmp_path / "saved")
+    plain, report = AutoModel.from_pretrained(tmp_path / "saved", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    torch.testing.assert_close(reference_states(plain, clips), expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes"),
+    [
+        ("wav2vec2", {"feat_extract_norm": "layer", "conv_bias": True}),
+        ("wav2vec2", {"do_stable_layer_norm": True}),
+        ("hubert", {"feat_extract_norm": "layer"}),
+        ("hubert", {"feat_proj_layer_norm": False}),
+        ("hubert", {"conv_pos_batch_norm": True}),
+        ("unispeech-sat", {"do_stable_layer_norm": True}),
+        ("wav2vec2-large", {"adapter_attn_dim": 4}),
+        ("hubert-large", {"mask_time_prob": 0.0}),
+    ],
+)
+def test_every_shape_of_checkpoint_has_the_states_of_transformers(variant, changes, tmp_path, clips):
+    model = write_model(tmp_path, variant, **changes)
+    torch.testing.assert_close(
+        run(SpeechEncoder.from_pretrained(tmp_path), clips), reference_states(model, clips), rtol=1e-4, atol=2e-5
+    )
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234\n"
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin", "sharded safetensors", "sharded bin"])
+def test_weights_in_every_form_are_read_and_a_broken_part_is_named(form, tmp_path, clips):
+    model = write_model(tmp_path, "hubert")
+    expected = reference_states(model, clips)
+    if form == "sharded safetensors":
+        (tmp_path / "model.safetensors").unlink()
+        model.save_pretrained(tmp_path, max_shard_size="6KB")
+    elif "bin" in form:
+        (tmp_path / "model.safetensors").unlink()
+        state = model.state_dict()
+        names = list(state)
+        parts = [names] if form == "bin" else [names[::2], names[1::2]]
+        files = ["pytorch_model.bin"] if form == "bin" else [f"pytorch_model-0000{i}-of-00002.bin" for i in (1, 2)]
+        for part, file in zip(parts, files, strict=True):
+            torch.save({name: state[name] for name in part}, tmp_path / file)
+        if form == "sharded bin":
+            index = {name: file for part, file in zip(parts, files, strict=True) for name in part}
+            (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    found = run(SpeechEncoder.from_pretrained(tmp_path), clips)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
+    part = sorted([*tmp_path.glob("*.safetensors"), *tmp_path.glob("*.bin")])[-1]
+    whole = part.read_bytes()
+    for broken, said in (
+        (LFS, "git-lfs"),
+        (b"", "empty"),
+        (b"<html>no</html>", "web page"),
+        (whole[: len(whole) // 2], "be read"),
+    ):
+        part.write_bytes(broken)
+        with pytest.raises(InputError, match=said) as caught:
+            SpeechEncoder.from_pretrained(tmp_path)
+        tiny.one_sentence(str(caught.value), tmp_path)
+    part.unlink()
+    with pytest.raises(InputError, match="without whole weights"):
+        SpeechEncoder.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["{", "{}", "[]", '{"weight_map": 3}'])
+def test_a_broken_index_of_shards_is_no_weights(index, tmp_path):
+    write_model(tmp_path, "hubert")
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(InputError, match="without whole weights"):
+        SpeechEncoder.from_pretrained(tmp_path)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    class Code:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    write_model(tmp_path, "hubert")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"a": Code()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="cannot be read"):
+        SpeechEncoder.from_pretrained(tmp_path)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
@@ -474,3 +701,35 @@ def test_another_sample_rate_is_refused(tmp_path):
 def test_audio_that_does_not_fit_is_refused(variant, audio, message):
     with pytest.raises(InputError, match=message):
         SpeechEncoder.from_config(CONFIGS[variant]()).front_end(audio)
+
+
+def test_what_fairseq_left_beside_the_weights_is_no_hindrance(tmp_path, clips):
+    model = write_model(tmp_path, "hubert")
+    path = tmp_path / "model.safetensors"
+    left = {
+        "mask_emb": torch.zeros(16),
+        "label_embs_concat": torch.zeros(9, 16),
+        "final_proj.weight": torch.zeros(4, 16),
+    }
+    save_file({f"hubert.{name}": value for name, value in load_file(path).items()} | left, path, {"format": "pt"})
+    found = run(SpeechEncoder.from_pretrained(tmp_path), clips)
+    torch.testing.assert_close(found, reference_states(model, clips), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"args": None, "model": {"mask_emb": torch.zeros(16)}},
+        {"w2v_encoder.w2v_model.encoder.layers.0.fc1.weight": torch.zeros(2, 2)},
+        [torch.zeros(3)],
+        {},
+        {"encoder.layer_norm.weight": 3},
+    ],
+)
+def test_weights_of_another_program_are_refused(content, tmp_path):
+    write_model(tmp_path, "hubert")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(content, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"lack \d+ tensors|cannot be read") as caught:
+        SpeechEncoder.from_pretrained(tmp_path)
+    tiny.one_sentence(str(caught.value), tmp_path)

@@ -7,8 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from braintuning.backbone import weights
+from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.pypi_weights import whisper_from_ctranslate2
 from braintuning.errors import InputError
 from ct2_files import ct2_bytes, ct2_variables, packaged_tiny, random_whisper
@@ -181,6 +183,58 @@ def test_the_hub_comes_first_then_its_cache(hub, tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} == {n: hub[n] for n in wanted}
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert weights.resolve("owner/model") == (folder, weights_from)
+
+
+def fill_cache(tmp_path, files):
+    """A snapshot as `hf download owner/cached` leaves it."""
+    snapshot = tmp_path / "hub" / "models--owner--cached" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    for name, data in files.items():
+        (snapshot / name).write_bytes(data)
+    return snapshot
+
+
+PROCESSOR = b'{"feature_extractor": {"do_normalize": false, "feature_extractor_type": "Wav2Vec2FeatureExtractor"}}'
+
+
+@pytest.mark.parametrize("settings", ["processor_config.json", "preprocessor_config.json", None])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_model_that_lies_whole_in_the_cache_is_used_offline(settings, sharded, tmp_path):
+    tiny.encoder("hubert").save_pretrained(tmp_path / "made")
+    if sharded:
+        AutoModel.from_pretrained(tmp_path / "made").save_pretrained(tmp_path / "sharded", max_shard_size="6KB")
+    folder = tmp_path / ("sharded" if sharded else "made")
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "preprocessor_config.json"}
+    assert len(files) == (7 if sharded else 2)
+    own = json.dumps(json.loads(PROCESSOR)["feature_extractor"]).encode()
+    snapshot = fill_cache(
+        tmp_path, files | ({settings: PROCESSOR if "processor_" == settings[:10] else own} if settings else {})
+    )
+    if settings is None:
+        for name in ("preprocessor_config.json", "processor_config.json"):  # a 404 is kept like this
+            known = snapshot.parents[1] / ".no_exist" / snapshot.name / name
+            known.parent.mkdir(parents=True, exist_ok=True)
+            known.touch()
+    found = SpeechEncoder.from_pretrained("owner/cached")
+    assert found.preprocessor.do_normalize == (settings is None)
+    assert found.weights_from == "owner/cached weights from the Hugging Face hub, revision 0000000000"
+    if sharded:
+        sorted(snapshot.glob("*.safetensors"))[0].unlink()
+        tiny.refused(lambda: SpeechEncoder.from_pretrained("owner/cached"), "owner/cached", "lacks its whole weights")
+
+
+def test_a_processor_of_the_hub_comes_with_the_weights(hub, tmp_path):
+    del hub["preprocessor_config.json"]
+    hub["processor_config.json"] = PROCESSOR
+    folder, _ = weights.resolve("owner/model")
+    assert {path.name for path in Path(folder).iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "processor_config.json",
+    }
+    assert SpeechEncoder.from_pretrained("owner/model").preprocessor.do_normalize is False
 
 
 def test_a_cache_without_the_preprocessor_is_not_enough(hub, tmp_path, monkeypatch):

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from braintuning.cortex import pycortex as pycortex_subject
 from braintuning.cortex.flatmap import plot_flatmap
-from braintuning.cortex.pycortex import _gyral_convexity, participant_cortex, voxel_shares
-from braintuning.cortex.subject import fs_lr_cortex_of_vertices
+from braintuning.cortex.pycortex import _gyral_convexity, participant_cortex, transform_of, voxel_shares
+from braintuning.cortex.subject import fs_lr_cortex_of_points, fs_lr_cortex_of_vertices
 from braintuning.errors import InputError
 from matplotlib.figure import Figure
 from nibabel.freesurfer import write_geometry
+from tiny import refused
 from tiny_subject import PIAL, VOXEL, WHITE, icosphere, write_fsaverage, write_subject
 
 PARTICIPANT = "UTS03"
@@ -143,11 +144,69 @@ def test_archives_instead_of_gifti_give_the_same(brain, tmp_path):
     np.testing.assert_array_equal(found.surface.flat_coordinates, brain[2].surface.flat_coordinates)
 
 
+def transforms(derivative: Path, *names: str) -> Path:
+    """Give the participant's one transform these names."""
+    folder = derivative / "pycortex-db" / PARTICIPANT / "transforms"
+    usual = folder / f"{PARTICIPANT}_auto"
+    for name in names:
+        shutil.copytree(usual, folder / name)
+    shutil.rmtree(usual)
+    return folder
+
+
+def test_a_transform_of_any_name_is_found_where_there_is_but_one(copy, brain):
+    derivative, read = copy
+    folder = transforms(derivative, "func to anat, 2nd")
+    for junk in ("._func", ".DS_Store", "Thumbs.db", "notes.txt"):
+        (folder / junk).write_text("x")
+        (folder.parent / "surfaces" / junk).write_text("x")
+    (folder.parent / "surfaces" / "._flat_lh.gii").write_text("x")
+    assert read().voxel_labels.tolist() == brain[2].voxel_labels.tolist()
+
+
+def test_the_table_of_transforms_says_which_of_several(copy, brain):
+    derivative, read = copy
+    folder, table = transforms(derivative, "fullhead", "retinotopy"), derivative / "subject_xfms.json"
+    (folder / "retinotopy" / "mask_thick.nii.gz").unlink()
+    sentence = ("found 2 transforms (fullhead, retinotopy)", "UTS03_auto, or its name in", '{"UTS03": "fullhead"}')
+    refused(read, folder, table, *sentence)
+    table.write_text('{"UTS01": "UTS01_auto"}')
+    refused(read, folder, table, *sentence)
+    table.write_text('\ufeff{"UTS01": "UTS01_auto", "UTS03": "fullhead"}', encoding="utf-8")
+    assert read().voxel_labels.tolist() == brain[2].voxel_labels.tolist()
+    table.write_text('{"UTS03": "retinotopy"}')
+    refused(read, folder / "retinotopy" / "mask_thick.nii.gz")
+    table.write_text('{"UTS03": "UTS03_auto"}')
+    refused(read, table, "'UTS03_auto' of UTS03", "expected one of", "fullhead, retinotopy")
+
+
+def test_the_table_comes_before_the_usual_name(copy):
+    derivative, _ = copy
+    folder = derivative / "pycortex-db" / PARTICIPANT / "transforms"
+    shutil.copytree(folder / f"{PARTICIPANT}_auto", folder / "fullhead")
+    assert transform_of(derivative, PARTICIPANT) == f"{PARTICIPANT}_auto"
+    (derivative / "subject_xfms.json").write_text('{"UTS03": "fullhead"}')
+    assert transform_of(derivative, PARTICIPANT) == "fullhead"
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '"UTS03_auto"', "/annex/objects/MD5E-s1--0.json", '{"UTS03": ["a"]}'])
+def test_a_table_of_transforms_that_is_none_is_named(copy, text):
+    (copy[0] / "subject_xfms.json").write_text(text)
+    refused(copy[1], copy[0] / "subject_xfms.json", "expected")
+
+
+def test_a_participant_without_a_transform_is_told_so(copy):
+    folder = transforms(copy[0])
+    refused(copy[1], folder, "found 0 transforms (none)", '{"UTS03": "UTS03_auto"}')
+
+
 def test_simulated_listeners_lie_on_the_group_surface(tmp_path):
     folder = tmp_path / "pycortex-db" / "SIM01"
     folder.mkdir(parents=True)
     (folder / "space.json").write_text(json.dumps({"space": "fs_LR_32k"}))
     assert participant_cortex(tmp_path, "SIM01") is fs_lr_cortex_of_vertices()
+    (folder / "space.json").write_text(json.dumps({"space": "fs_LR_32k", "points_per_hemisphere": 300}))
+    assert participant_cortex(tmp_path, "SIM01") is fs_lr_cortex_of_points(300)
     for text in ('{"space": "MNI"}', "[]", "{"):
         (folder / "space.json").write_text(text)
         with pytest.raises(InputError, match=r"space\.json: found space .* expected 'fs_LR_32k'"):

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 from braintuning.cortex.regions import hcp_mmp_labels
-from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices, load_cortex, regions_of_voxels, save_cortex
+from braintuning.cortex.subject import (
+    Cortex,
+    fs_lr_cortex_of_points,
+    fs_lr_cortex_of_vertices,
+    load_cortex,
+    regions_of_voxels,
+    save_cortex,
+    spread_vertices,
+)
 from braintuning.cortex.surface import Surface, fs_lr
 from braintuning.errors import InputError
 from scipy.sparse import csr_matrix
@@ -78,6 +86,25 @@ def test_the_group_cortex_spreads_values_as_its_surface_does():
     np.testing.assert_array_equal(spread[fs_lr().cortex], values)
     assert np.isnan(spread[~fs_lr().cortex]).all()
     np.testing.assert_array_equal(cortex.voxel_labels, hcp_mmp_labels()[fs_lr().cortex])
+
+
+def test_points_are_spread_evenly_and_every_vertex_samples_the_nearest():
+    cortex, whole, chosen = fs_lr_cortex_of_points(500), fs_lr(), spread_vertices(500)
+    assert cortex.n_voxels == len(chosen) and 880 < len(chosen) < 940  # 91 % of the sphere is off the medial wall
+    assert whole.cortex[chosen].all()
+    np.testing.assert_array_equal(cortex.voxel_labels, hcp_mmp_labels()[chosen])
+    spread = cortex.to_vertices(np.arange(cortex.n_voxels))
+    assert np.isnan(spread[~whole.cortex]).all()
+    np.testing.assert_array_equal(spread[chosen], np.arange(cortex.n_voxels))
+    for hemisphere in ("left", "right"):
+        part = whole.vertices(hemisphere)
+        mine = chosen[(chosen >= part.start) & (chosen < part.stop)]
+        sphere, points = whole.sphere[hemisphere], whole.sphere[hemisphere][mine - part.start]
+        apart = np.linalg.norm(points[:, None] - points[None], axis=-1) + 1e9 * np.eye(len(points))
+        assert 0.6 < apart.min(axis=1).min() / np.sqrt(4 * np.pi * 100**2 / 500) < 1.3
+        some = np.random.default_rng(0).choice(np.flatnonzero(whole.cortex[part]), 200)
+        nearest = np.linalg.norm(sphere[some][:, None] - points[None], axis=-1).argmin(axis=1)
+        np.testing.assert_array_equal(chosen[spread[part][some].astype(int)], mine[nearest])
 
 
 @pytest.mark.parametrize("flat", [True, False])

@@ -112,6 +112,55 @@ def with_nan():
     return values
 
 
+def as_deposited(root):
+    """Give the files the names that they have in the deposit."""
+    (root / "timecourses_10mm").rename(root / "10mm")
+    shutil.copytree(root / "10mm", root / "6mm")
+    (root / "words.TextGrid").rename(root / "DownTheRabbitHoleFinal_exp120_pad_1.TextGrid")
+    wav = root / "DownTheRabbitHoleFinal_mono_exp120_NR16_pad.wav"
+    soundfile.write(wav, soundfile.read(root / "sound.flac")[0], 16_000)
+    (root / "sound.flac").unlink()
+
+
+def test_the_deposit_is_read_under_its_own_names(root):
+    before = opened(root)
+    words, responses = before.words(), before.responses("s24")
+    as_deposited(root)
+    for junk in ("._s18-timecourses.txt", ".DS_Store", "Thumbs.db"):
+        (root / "10mm" / junk).write_text("x")
+    for junk in ("._words.TextGrid", "._sound.wav", "10mm.zip", "README.txt"):
+        (root / junk).write_text("x")
+    dataset = opened(root)
+    dataset.check()
+    assert dataset.participants == PEOPLE and dataset.left_out == {} and dataset.words() == words
+    np.testing.assert_array_equal(dataset.responses("s24"), responses)
+    assert dataset.files(["s18"]) == [root / "10mm" / "s18-timecourses.txt"]
+    soundfile.write(root / "DownTheRabbitHoleFinal_SoundFile1.wav", tiny.sound(1, 5), 16_000)
+    (root / "phrases.TextGrid").write_text("x")
+    dataset.check()
+
+
+def test_files_of_which_each_may_be_meant_are_one_sentence(root):
+    as_deposited(root)
+    save(root, "s18", courses(0))
+    refused(lambda: opened(root), root, "found 2 folders (timecourses_10mm, 10mm)", "expected one")
+    shutil.rmtree(root / "timecourses_10mm")
+    grid = root / "DownTheRabbitHoleFinal_exp120_pad_1.TextGrid"
+    for copy in (root / "DownTheRabbitHoleFinal_exp240_pad_1.TextGrid", root / "words.TextGrid"):
+        shutil.copy(grid, copy)
+        refused(lambda: opened(root).check(), root, "found 2 TextGrids", grid.name, copy.name, "expected one")
+        copy.unlink()
+    grid.unlink()
+    refused(
+        lambda: opened(root).check(), root, "found 0 TextGrids", "words.TextGrid or DownTheRabbitHoleFinal*_pad_1.TextG"
+    )
+
+
+def test_other_names_will_do_where_there_is_one_file_of_its_kind(root):
+    (root / "words.TextGrid").rename(root / "chapter one.TextGrid")
+    opened(root).check()
+
+
 BROKEN = {
     "constant column": (constant, ("a constant value in 1 of 6", "index 3")),
     "NaN": (with_nan, ("NaN or a constant value in 1 of 6", "index 1")),

@@ -1,9 +1,10 @@
 import os
+import struct
 
 import numpy as np
 import pytest
 import soundfile
-from braintuning.datasets.audio import RATE, read_audio, require_signal, write_wav
+from braintuning.datasets.audio import RATE, read_audio, require_audio, require_signal, write_wav
 from braintuning.errors import InputError
 from scipy.io import wavfile
 
@@ -108,6 +109,67 @@ def test_not_a_sound_file(tmp_path):
     path = tmp_path / "story.wav"
     path.write_text("Once upon a time there was no sound at all.")
     assert "not an audio file" in refusal(path)
+
+
+KINDS = {
+    "8-bit": ("WAV", "PCM_U8", 1 / 64), "16-bit": ("WAV", "PCM_16", 1e-4), "24-bit": ("WAV", "PCM_24", 1e-6),
+    "32-bit": ("WAV", "PCM_32", 1e-6), "float": ("WAV", "FLOAT", 1e-6), "double": ("WAV", "DOUBLE", 1e-6),
+    "extensible": ("WAVEX", "PCM_24", 1e-6), "RF64": ("RF64", "PCM_24", 1e-6), "w64": ("W64", "FLOAT", 1e-6),
+    "AIFF": ("AIFF", "PCM_24", 1e-6), "SPHERE": ("NIST", "PCM_16", 1e-4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_numbers_of_any_size_are_read_whole_and_half_a_file_is_called_that(tmp_path, kind, channels):
+    form, subtype, tolerance = KINDS[kind]
+    path = tmp_path / "a story.wav"
+    samples = np.random.default_rng(0).uniform(-0.9, 0.9, (20_000, channels))
+    soundfile.write(path, samples, RATE, format=form, subtype=subtype)
+    assert require_audio(path) == path
+    np.testing.assert_allclose(read_audio(path), samples.mean(axis=1), atol=tolerance)
+    whole = path.read_bytes()
+    for share in (0.5, 0.97):
+        path.write_bytes(whole[: int(share * len(whole))])
+        for call in (require_audio, read_audio):
+            with pytest.raises(
+                InputError, match=r"a story\.wav: half a file, which promises \d+ .* where about \d+ are"
+            ):
+                call(path)
+    path.write_bytes(whole + b"LIST\x04\0\0\0abcd" * (form == "WAV"))
+    require_audio(path)
+
+
+@pytest.mark.parametrize(("form", "subtype"), [("OGG", "VORBIS"), ("OGG", "OPUS"), ("FLAC", "PCM_16"), ("MP3", None)])
+def test_half_a_compressed_file_is_called_that(tmp_path, form, subtype):
+    path = tmp_path / "story"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 160_000), RATE, format=form, subtype=subtype)
+    whole = path.read_bytes()
+    assert len(read_audio(require_audio(path))) >= 160_000
+    for n_bytes in (len(whole) // 2, len(whole) * 9 // 10):
+        path.write_bytes(whole[:n_bytes])
+        assert "half a file" in refusal(path)
+        if form == "OGG":
+            with pytest.raises(InputError, match="half a file"):
+                require_audio(path)
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000])
+def test_a_size_that_a_stream_could_not_know_is_no_fault(tmp_path, size):
+    path = tmp_path / "streamed.wav"
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 8000)
+    soundfile.write(path, samples, RATE, subtype="PCM_16")
+    content = path.read_bytes()
+    at = content.index(b"data") + 4
+    path.write_bytes(content[:at] + struct.pack("<I", size) + content[at + 4 :])
+    np.testing.assert_allclose(read_audio(path), samples, atol=1e-4)
+
+
+def test_floating_point_beyond_one_is_not_clipped(tmp_path):
+    path = tmp_path / "loud.wav"
+    loud = np.stack([tone(440, 48_000, 2, 3.0), tone(440, 48_000, 2, 1.0)], axis=1)
+    soundfile.write(path, loud, 48_000, subtype="FLOAT")
+    np.testing.assert_allclose(read_audio(path)[1600:-1600], tone(440, RATE, 2, 2.0)[1600:-1600], atol=1e-3)
 
 
 def test_samples_that_are_not_finite_are_counted_and_placed(tmp_path):

@@ -137,6 +137,84 @@ def test_second_fetch_asks_for_nothing_and_reads_nothing(served, monkeypatch, ca
     assert bucket.requests == []
 
 
+OLD, NEW = "derivative", "derivatives"
+
+
+@pytest.mark.parametrize("listed", [OLD, NEW])
+@pytest.mark.parametrize("here", [None, OLD, NEW])
+@pytest.mark.parametrize("served_as", [OLD, NEW])
+def test_files_come_from_a_server_of_either_layout_into_a_folder_of_either(served, served_as, here, listed):
+    bucket, where, study = served
+    bucket.folder, dest, table = served_as, where["dest"], where["manifest_file"]
+    table.write_text(table.read_text().replace(f"{OLD}/", f"{listed}/"))
+    if here:
+        source = bucket.root / OLD / "TextGrids" / "souls.TextGrid"
+        write(dest / here / "TextGrids" / source.name, source.read_bytes())
+    fetch(study, ["UTS03"], ["souls", "life"], base_url=bucket.url, **where)
+    found = {path.relative_to(dest).as_posix() for path in dest.rglob("*") if path.is_file()}
+    folder = here or served_as
+    files = {
+        f"{kind}/{story}" for story in ("souls", "life") for kind in (f"{folder}/preprocessed_data/UTS03", "stimuli")
+    }
+    expected = {f"{file}.{'wav' if file.startswith('stimuli') else 'hf5'}" for file in files}
+    expected |= {f"{folder}/TextGrids/{story}.TextGrid" for story in ("souls", "life")}
+    assert found == {*expected, f"{folder}/respdict.json", manifest.RECORD}
+    for path in expected:
+        assert (dest / path).read_bytes() == (bucket.root / path.replace(f"{folder}/", f"{OLD}/")).read_bytes()
+    assert {request.status for request in bucket.requests} == {200} and len(bucket.questions) <= 2
+    assert len(bucket.requests) == 6 - bool(here)
+    assert verify(study, ["UTS03"], ["souls", "life"], **where) == 0
+    bucket.requests.clear(), bucket.questions.clear()
+    fetch(study, ["UTS03"], ["souls", "life"], base_url=bucket.url, **where)
+    assert bucket.requests == bucket.questions == []
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_the_next_file_tells_the_layout_where_the_server_lacks_the_smallest(served, status):
+    bucket, where, study = served
+    bucket.folder = NEW
+    for name in (OLD, NEW):
+        bucket.always[f"{name}/TextGrids/life.TextGrid"] = Fault(status=status)
+    with pytest.raises(InputError, match=f"^{NEW}/TextGrids/life.TextGrid: .*/{NEW}/TextGrids/.* answered {status}"):
+        fetch(study, ["UTS03"], ["souls", "life"], base_url=bucket.url, **where)
+    assert len(bucket.questions) == 4 and sum(request.status == 200 for request in bucket.requests) == 5
+    assert not (where["dest"] / OLD).exists()
+
+
+def test_a_server_with_neither_folder_is_one_sentence(served):
+    bucket, where, study = served
+    bucket.folder = "somewhere"
+    with pytest.raises(InputError, match=r"^4 files of 6 could not be fetched; the first: derivative.* answered 404"):
+        fetch(study, ["UTS03"], ["souls", "life"], base_url=bucket.url, **where)
+
+
+def test_a_file_that_was_damaged_here_is_fetched_again_from_either_layout(served):
+    bucket, where, study = served
+    bucket.folder = NEW
+    fetch(study, ["UTS03"], ["souls"], base_url=bucket.url, **where)
+    damaged = where["dest"] / NEW / "preprocessed_data" / "UTS03" / "souls.hf5"
+    damaged.write_bytes(bytes(5000))
+    lines = []
+    with listening(lines.append):
+        assert verify(study, ["UTS03"], ["souls"], **where) == 1
+    assert lines[0].startswith(f"{NEW}/preprocessed_data/UTS03/souls.hf5: MD5 ")
+    fetch(study, ["UTS03"], ["souls"], base_url=bucket.url, **where)
+    assert verify(study, ["UTS03"], ["souls"], **where) == 0
+
+
+def test_folders_of_both_names_that_each_have_files_stop_a_fetch(served):
+    bucket, where, study = served
+    for name, story in ((OLD, "souls"), (NEW, "life")):
+        write(where["dest"] / name / "TextGrids" / f"{story}.TextGrid", b"x")
+    for call in (fetch, verify):
+        options = {"base_url": bucket.url} if call is fetch else {}
+        with pytest.raises(
+            InputError, match=r"found 1 files in derivatives/ alone .* expected all of them in one folder"
+        ):
+            call(study, ["UTS03"], ["souls"], **options, **where)
+    assert bucket.requests == bucket.questions == []
+
+
 def test_names_with_brackets_and_empty_files(tmp_path):
     for name in ("flatmask[height=1024] #1%.npz", "empty"):
         write(tmp_path / "source" / name, b"" if name == "empty" else b"mask")

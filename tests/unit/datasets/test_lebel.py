@@ -10,6 +10,7 @@ from braintuning.cortex.surface import fs_lr
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo.textgrid_writer import write_textgrid
+from braintuning.errors import MissingTier
 from tiny import N_ROWS, N_VOXELS, PARTICIPANTS, STORIES, TEST, TRAIN, refused
 
 
@@ -61,17 +62,17 @@ def test_participants_and_stories_are_those_on_disk(dataset, files):
     assert dataset.stories("P2") == tuple(sorted(set(STORIES) - {"orchard"}))
 
 
-def test_row_i_was_acquired_i_plus_10_volumes_after_the_scanner_started_which_was_10_s_before_the_sound(files):
+def test_row_i_is_read_in_the_middle_of_volume_i_plus_10_and_the_sound_starts_10_028_s_after_the_trigger(files):
     files.volumes.write_text(json.dumps({"harbour": 47}))
-    times = LebelDataset(files.root, 2.0045).tr_times("harbour")
-    np.testing.assert_allclose(times, [(i + 10) * 2.0045 - 10 for i in range(27)], rtol=0, atol=1e-12)
+    times = LebelDataset(files.root, 2.0045).tr_times("P1", "harbour")
+    np.testing.assert_allclose(times, [(i + 10.5) * 2.0045 - 10.028 for i in range(27)], rtol=0, atol=1e-12)
 
 
 def test_where_a_row_lies_in_its_acquisition_and_what_was_not_stored_can_be_said(files):
     files.volumes.write_text(json.dumps({"harbour": 47}))
     dataset = LebelDataset(files.root, 2.0045, row_offset=0.5, unstored_volumes=6, sound_starts=8.0)
     expected = [(i + 6.5) * 2.0045 - 8 for i in range(35)]
-    np.testing.assert_allclose(dataset.tr_times("harbour"), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(dataset.tr_times("P1", "harbour"), expected, rtol=0, atol=1e-12)
 
 
 def test_responses_are_what_was_stored(dataset, files):
@@ -133,7 +134,14 @@ def test_a_textgrid_that_is_a_dangling_link_is_refused(dataset, files):
 
 
 def test_a_folder_without_volumes_is_refused(tmp_path):
-    refused(lambda: LebelDataset(tmp_path, 2.0), tmp_path / "derivative" / "respdict.json", "not found", "expected")
+    refused(
+        lambda: LebelDataset(tmp_path, 2.0), tmp_path, "no derivatives/ or derivative/", "respdict.json", "expected"
+    )
+    refused(lambda: LebelDataset(tmp_path / "none", 2.0), tmp_path / "none", "no such folder", "expected")
+    for folder in ("derivatives", "derivative"):
+        (tmp_path / folder / "TextGrids").mkdir(parents=True)
+        refused(lambda: LebelDataset(tmp_path, 2.0), tmp_path / folder / "respdict.json", "not found", "expected")
+        (tmp_path / folder / "TextGrids").rmdir()
 
 
 def test_an_unknown_participant_is_named_with_those_there_are(dataset):
@@ -156,6 +164,48 @@ def test_a_story_without_responses_is_refused_before_any_sound_is_read(dataset, 
     files.hf5("P2", "kitchen").unlink()
     monkeypatch.setattr(LebelDataset, "audio", lambda *_: pytest.fail("sound was read first"))
     refused(lambda: check(dataset), files.hf5("P2", "kitchen"), "not found", "P2")
+
+
+def volumes(files, table, participant="P1", story="harbour", **settings):
+    files.volumes.write_text(table if isinstance(table, str) else json.dumps(table), encoding="utf-8")
+    return LebelDataset(files.root, 2.0, **settings).volumes(participant, story)
+
+
+@pytest.mark.parametrize(
+    "table", [{"harbour": 47}, {"harbour": 47.0}, '\ufeff{"harbour": 4.7e1}', {"P1": {"harbour": 47}}]
+)
+def test_a_whole_number_of_volumes_is_read_however_it_is_written(files, table):
+    found = volumes(files, table)
+    assert found == 47 and type(found) is int
+
+
+def test_volumes_that_differ_between_participants_stand_under_each(files):
+    table = {"P1": {"harbour": 47}, "P2": {"harbour": 52.0, "winter": 60}, "winter": 70, "kitchen": 80}
+    assert [volumes(files, table, p) for p in ("P1", "P2")] == [47, 52]
+    assert [volumes(files, table, p, "winter") for p in ("P1", "P2", None)] == [70, 60, 70]
+    assert volumes(files, table, "P2", "kitchen") == 80
+    refused(lambda: volumes(files, table, "P3"), files.volumes, "no volumes for story 'harbour'", "expected")
+    refused(lambda: volumes(files, table, "P1", "orchard"), files.volumes, "'orchard' of P1", "expected")
+
+
+@pytest.mark.parametrize(
+    "found", ["173", [173], None, True, 20, 15, 0, -173, 47.5, float("nan"), float("inf"), {"P8": 47, "P9": 47}]
+)
+def test_what_is_no_number_of_volumes_is_refused_by_the_name_of_the_file(files, found):
+    message = refused(lambda: volumes(files, {"harbour": found}), files.volumes, "story 'harbour'", "from 21 on")
+    assert repr(found)[:8] in message
+    refused(lambda: volumes(files, {"P1": {"harbour": found}}), files.volumes, "'harbour' of P1", "from 21 on")
+
+
+def test_as_many_volumes_as_are_unstored_and_one_more_are_enough(files):
+    assert volumes(files, {"harbour": 21}) == 21
+    assert volumes(files, {"harbour": 3}, unstored_volumes=1) == 3
+    refused(lambda: volumes(files, {"harbour": 2}, unstored_volumes=1), files.volumes, "found 2", "from 3 on")
+
+
+@pytest.mark.parametrize("table", ["[47]", "47", '"harbour"', "null", "", "harbour: 47", "\x00\x01"])
+def test_a_table_of_volumes_that_is_none_is_refused(files, table):
+    refused(lambda: volumes(files, table), files.volumes)
 
 
 def test_a_story_without_volumes_is_refused(dataset, files):
@@ -226,11 +276,44 @@ def test_a_tier_without_a_word_is_refused(dataset, files):
     refused(lambda: check(dataset), files.grid("orchard"), "no word", "expected")
 
 
-@pytest.mark.parametrize("tier", ["word", "phone"])
-def test_a_textgrid_without_a_tier_is_refused(dataset, files, tier):
-    left = {"word": "phone", "phone": "word"}[tier]
-    files.write_grid("harbour", tiers=(left,))
-    refused(lambda: check(dataset), files.grid("harbour"), f"'{tier}'", f"found: '{left}'", "expected one")
+def test_a_textgrid_without_a_word_tier_is_refused(dataset, files):
+    files.write_grid("harbour", tiers=("phone",))
+    refused(lambda: check(dataset), files.grid("harbour"), "'word'", "found: 'phone'", "expected one")
+
+
+def test_word_tiers_alone_are_enough(dataset, files):
+    for story in STORIES:
+        files.write_grid(story, tiers=("word",))
+    assert dataset.check(dict.fromkeys(PARTICIPANTS, STORIES)) == []
+    with pytest.raises(MissingTier):
+        dataset.phones("harbour")
+
+
+def write_labels(files, story, words, phones):
+    tiers = {"word": words, "phone": phones}
+    tiers = {tier: [Interval(p, s + 1.0, s + 1.5) for s, p in enumerate(labels)] for tier, labels in tiers.items()}
+    write_textgrid(files.grid(story), tiers, tiny.SECONDS)
+
+
+def test_words_are_given_in_one_spelling_and_each_story_with_odd_phones_has_a_note(dataset, files):
+    write_labels(files, "orchard", ["{LS)", "“SO,", "WE'LL", "(br", "go--"], ["AH0", "ah1", "H", "C", "H", "T"])
+    write_labels(files, "winter", ["and"] * 6, ["OA1", "S", "T", "IY0", "sp"])
+    assert [(w.label, w.original) for w in dataset.words("orchard")] == [
+        ("so", "“SO,"),
+        ("we'll", "WE'LL"),
+        ("go", "go--"),
+    ]
+    assert [p.label for p in dataset.phones("orchard")] == ["AH0", "ah1", "T"]
+    first, second = dataset.check(dict.fromkeys(PARTICIPANTS, STORIES))
+    tiny.one_sentence(first, files.grid("orchard"), "left out 3 of 6 phones", "H 2, C 1")
+    tiny.one_sentence(second, files.grid("winter"), "left out 1 of 4 phones", "OA1 1")
+
+
+def test_phones_in_another_alphabet_are_a_note_until_they_are_asked_for(dataset, files):
+    write_labels(files, "orchard", ["so"], ["ð", "ə", "k", "æ", "t"])
+    (note,) = dataset.check(dict.fromkeys(PARTICIPANTS, STORIES))
+    tiny.one_sentence(note, files.grid("orchard"), "another alphabet")
+    refused(lambda: dataset.phones("orchard"), files.grid("orchard"), "'ð' at 1.00 s", "expected the 39")
 
 
 def test_a_missing_textgrid_is_refused(dataset, files):
@@ -253,7 +336,7 @@ def test_ten_seconds_of_digital_silence_are_refused_with_their_place(dataset, fi
 @pytest.mark.parametrize("seconds", [30.0, 85.0])
 def test_a_recording_that_does_not_last_as_long_as_its_volumes_is_refused(dataset, files, seconds):
     soundfile.write(files.wav("harbour"), tiny.sound(0, seconds), 16_000, subtype="PCM_16")
-    refused(lambda: check(dataset), files.wav("harbour"), f"lasts {seconds:.1f} s", "at 48.0 s", "expected")
+    refused(lambda: check(dataset), files.wav("harbour"), f"lasts {seconds:.1f} s", "P1 is read at 49.0 s", "expected")
 
 
 def test_a_participant_on_an_unknown_surface_is_refused(dataset, files, monkeypatch):

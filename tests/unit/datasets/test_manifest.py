@@ -215,9 +215,10 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path):
     for name, found in (
         ("dangling", "a link to ../.git/annex/objects/cc/dd/MD5E-s200--1/MD5E-s200--1, whose content is not here"),
         ("pointer", "a git-annex pointer, whose content is not here"),
-        ("loose", "a link to ../nowhere, whose content is not here"),
     ):
         assert problems.pop(name).startswith(f"{folder / name}: {found}; expected the file: `datalad get ")
+    found = "a link to ../nowhere, whose content is not here; expected the file that it links to"
+    assert problems.pop("loose") == f"{folder / 'loose'}: {found}"
     expected = {
         "missing": "missing",
         "broken": "missing, only the first 7 of its 200 bytes in a .part file",
@@ -295,6 +296,35 @@ def test_only_participants_with_missing_files_are_named(elsewhere, tmp_path):
 def test_the_workflow_stops_before_it_starts(tmp_path, capsys):
     assert main(["figures", "--study", "paper", "--root", str(tmp_path)]) == 1
     assert "python -m braintuning fetch --study paper" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["derivatives", "derivative"])
+def test_what_is_here_is_told_by_either_name_of_the_folder(elsewhere, tmp_path, folder):
+    for participant in elsewhere.participants:
+        for path in story_files(participant, elsewhere.stories_for(participant).all):
+            path = tmp_path / path.replace("derivative/", f"{folder}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    first = f"first is {folder}/pycortex-db/UTS01; to get them"
+    refused(lambda: require_data(elsewhere, "paper"), "8 of 278 files", first)
+    (tmp_path / folder / "pycortex-db").mkdir()
+    for participant in elsewhere.participants:
+        (tmp_path / folder / "pycortex-db" / participant).mkdir()
+    require_data(elsewhere, "paper")
+    entry = next(e for e in needed_files(elsewhere, ["UTS04"], ["souls"]) if "TextGrids" in e.path)
+    with open(tmp_path / folder / "TextGrids" / "souls.TextGrid", "wb") as file:
+        file.truncate(entry.bytes)
+    assert inventory(elsewhere, ["UTS04"]).set_index("folder")["here"].to_dict()["TextGrids"] == 1
+
+
+def test_a_manifest_may_have_either_name_of_the_folder_and_means_the_same(paper, tmp_path):
+    lines = manifest.MANIFEST.read_text().replace("derivative/", "derivatives/").splitlines()
+    new = table(tmp_path, *lines)
+    assert needed_files(paper, ["UTS03"], manifest_file=new) == needed_files(paper, ["UTS03"])
+    both = table(
+        tmp_path, *lines, lines[-2], next(line for line in lines if "TextGrids" in line).replace("ves/", "ve/")
+    )
+    refused(lambda: manifest.read_manifest(both), both, "twice")
 
 
 def test_data_of_ones_own_are_expected_and_not_fetched(tmp_path):

@@ -4,7 +4,13 @@ import tracemalloc
 import h5py
 import numpy as np
 import pytest
-from braintuning.datasets.responses import invalid_columns, read_responses, require_usable, stored_shape
+from braintuning.datasets.responses import (
+    invalid_columns,
+    read_responses,
+    require_responses,
+    require_usable,
+    stored_shape,
+)
 from tiny import refused
 
 ROWS, VOXELS = 43, 700
@@ -38,6 +44,96 @@ def test_voxels_and_a_repeat_can_be_chosen(stored):
 def test_a_repeat_of_an_array_without_repeats_is_refused(stored):
     refused(lambda: read_responses(stored[0], "data", ROWS, VOXELS, repeat=0), "story.hf5", f"({ROWS}, {VOXELS})")
     refused(lambda: read_responses(stored[0], "individual_repeats", ROWS, VOXELS), f"(3, {ROWS}, {VOXELS})")
+
+
+LAYOUTS = {
+    "contiguous": {}, "chunks": {"chunks": (7, 100)}, "whole columns": {"chunks": (ROWS, 64), "compression": "gzip"},
+    "gzip": {"compression": "gzip", "compression_opts": 9, "shuffle": True}, "lzf": {"compression": "lzf"},
+    "checksum": {"fletcher32": True, "chunks": (1, 700)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["f8", "f4", "f2", ">f8", "i4", "i2", "u1"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_numbers_of_any_type_and_layout_are_read(tmp_path, kind, layout):
+    values = np.random.default_rng(0).standard_normal((3, ROWS, VOXELS)) * 40 + 100
+    values = values.astype(kind)
+    with h5py.File(tmp_path / "story.hf5", "w") as file:
+        options = LAYOUTS[layout]
+        file.create_dataset("data", data=values[0], **options)
+        chunks = {"chunks": (1, *options["chunks"])} if "chunks" in options else {}
+        file.create_dataset("individual_repeats", data=values, **{**options, **chunks})
+    chosen = np.random.default_rng(1).random(VOXELS) < 0.3
+    path, expected = tmp_path / "story.hf5", values.astype(np.float32)
+    np.testing.assert_array_equal(read_responses(path, "data", ROWS, VOXELS), expected[0])
+    found = read_responses(path, "individual_repeats", ROWS, VOXELS, chosen, repeat=2)
+    np.testing.assert_array_equal(found, expected[2][:, chosen])
+
+
+def test_each_chunk_is_read_once(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "story.hf5", "w") as file:
+        file.create_dataset("data", data=np.random.default_rng(0).standard_normal((ROWS, VOXELS)), chunks=(20, 100))
+    starts, read_direct = [], h5py.Dataset.read_direct
+    monkeypatch.setattr(
+        h5py.Dataset, "read_direct", lambda self, to, rows: (starts.append(rows.start), read_direct(self, to, rows))
+    )
+    read_responses(tmp_path / "story.hf5", "data", ROWS, VOXELS)
+    assert starts == [0, 20, 40]
+
+
+def test_transposed_responses_are_called_that(tmp_path):
+    path, values = tmp_path / "story.hf5", np.random.default_rng(0).standard_normal((4, ROWS, VOXELS))
+    with h5py.File(path, "w") as file:
+        file["data"], file["individual_repeats"] = values[0].T, values.transpose(0, 2, 1)
+    for n_voxels in (VOXELS, ROWS):
+        call = lambda n=n_voxels: read_responses(path, "data", ROWS, n)  # noqa: E731
+        refused(
+            call, path, f"'data' of shape ({VOXELS}, {ROWS}), which is transposed", f"expected {ROWS} rows x voxels"
+        )
+    refused(lambda: stored_shape(path, "data", ROWS), path, "transposed")
+    refused(lambda: read_responses(path, "individual_repeats", ROWS, VOXELS, repeat=0), path, "transposed")
+
+
+def test_what_is_no_array_of_numbers_is_named(tmp_path):
+    path = tmp_path / "story.hf5"
+    for value, found in (
+        (np.array([b"a", b"b"]), "'data' of type |S1"), (np.zeros(3, [("x", "f4")]), "of type [('x', '<f4')]"),
+        (h5py.Empty("f4"), "of type float32"), (np.zeros(3, complex), "of type complex128"), (None, "is a group"),
+    ):  # fmt: skip
+        with h5py.File(path, "w") as file:
+            file.create_group("data") if value is None else file.create_dataset("data", data=value)
+        refused(lambda: stored_shape(path, "data"), path, found, "expected an array of numbers")
+    with h5py.File(path, "w") as file:
+        file["data"] = np.zeros(ROWS)
+    refused(lambda: stored_shape(path, "data", ROWS), path, f"of shape ({ROWS},)", f"expected {ROWS} rows")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_half_a_file_is_named_before_anything_is_read(stored, share):
+    path, _ = stored
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    for call in (require_responses, lambda path: stored_shape(path, "data")):
+        refused(lambda call=call: call(path), path, "not a whole HDF5 file (", "expected responses")
+
+
+def test_a_chunk_that_was_damaged_is_one_sentence(tmp_path):
+    path = tmp_path / "story.hf5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", data=np.zeros((ROWS, VOXELS)), chunks=(ROWS, VOXELS), compression="gzip")
+        where = file["data"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[where.byte_offset : where.byte_offset + where.size] = b"\xff" * where.size
+    path.write_bytes(content)
+    refused(
+        lambda: read_responses(path, "data", ROWS, VOXELS), path, "'data' cannot be read (", "expected a whole file"
+    )
+
+
+def test_responses_without_their_presentations_say_what_those_are_for(tmp_path):
+    with h5py.File(tmp_path / "story.hf5", "w") as file:
+        file["data"] = np.zeros((ROWS, VOXELS))
+    call = lambda: stored_shape(tmp_path / "story.hf5", "individual_repeats")  # noqa: E731
+    refused(call, "found ['data']", "expected a dataset named 'individual_repeats'", "noise ceiling")
 
 
 def test_memory_stays_far_below_what_is_stored(tmp_path):

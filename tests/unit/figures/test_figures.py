@@ -15,6 +15,8 @@ from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr
 from braintuning.figures import alignment, claims, impact, panels, preference, style, tables, tasks
 from braintuning.lowlevel.features import FROM_TIER
+from braintuning.lowlevel.nuisance import NUISANCE
+from braintuning.lowlevel.removal import REMOVALS
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.probes.tasks import TASKS
 from braintuning.study import load_study
@@ -44,6 +46,10 @@ def alignments(study, layers=3):
                 rows.append((participant, run.backbone, run.condition, layer, roi, value))
     table = pd.DataFrame(rows, columns=["participant", "backbone", "condition", "layer", "roi", "alignment"])
     table = table.assign(hours=(1 + table["layer"]) / 10, r_percent=100 * table["alignment"])
+    person = table["participant"].map(study.participants.index)
+    table = table.assign(nuisance=0.13 + 0.015 * person + 0.1 * (table["roi"] == style.REGIONS[1]))
+    table = table.assign(nuisance_percent=100 * table["nuisance"] / table["alignment"])
+    table = table.assign(nuisance_features=", ".join(NUISANCE))
     lost = (table["condition"] == "stimulus-tuned") & (table["roi"] == style.REGIONS[0])
     return table.assign(r_percent=table["r_percent"].where(~lost), n_layers=layers, n_voxels=100, phones=FROM_TIER)
 
@@ -70,15 +76,22 @@ def fig2(study, monkeypatch):
     return alignment.draw(study, alignments(study), stars, cortex_maps(monkeypatch), NOTE)
 
 
+def impacts(study):
+    """R of every feature, and half of it in the way of removal that is not drawn."""
+    drawn = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
+    other = next(way for way in REMOVALS if way != study.low_level.removal)
+    halved = drawn.assign(removal=other, r_percent=drawn["r_percent"] / 2)
+    return pd.concat([halved, drawn.assign(removal=study.low_level.removal)])
+
+
 def fig3(study, monkeypatch):
-    table = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
-    statistics = pd.DataFrame(columns=["feature", "q", "roi", "backbone", "condition"])
+    table = impacts(study)
+    statistics = pd.DataFrame(columns=["feature", "removal", "q", "roi", "backbone", "condition"])
     return impact.draw(study, table, statistics, cortex_maps(monkeypatch), NOTE)
 
 
 def fig3_features(study, monkeypatch):
-    table = pd.concat([alignments(study).assign(feature=name) for name in FEATURES])
-    return impact.draw_features(study, table, NOTE)
+    return impact.draw_features(study, impacts(study), NOTE)
 
 
 def fig4(study, monkeypatch):
@@ -128,7 +141,7 @@ def figA1(study, monkeypatch):
     ceiling = np.full(fs_lr_cortex_of_vertices().n_voxels, 0.2)
     ceiling[members(hcp_mmp_labels(), "late_language")[fs_lr().cortex]] = 0.8
     monkeypatch.setattr(panels, "noise_ceiling_of", lambda *_: ceiling)
-    numbers = dict(n_above=4_000, n_voxels=59_412, threshold=0.4, published=None)
+    numbers = dict(n_above=4_000, n_voxels=59_412, n_noise=812.3, n_repeating=3_100, threshold=0.4, published=None)
     table = pd.DataFrame([dict(participant=participant, **numbers) for participant in study.participants])
     return panels.ceilings(study, table, cortex_maps(monkeypatch), NOTE)
 
@@ -146,8 +159,10 @@ def claim_figure(study, monkeypatch):
     judged = pd.DataFrame(rows, columns=["claim", "backbone", "measure", "direction", "effect", "verdict"])
     judged.loc[3, "effect"] = np.nan
     judged = judged.assign(
-        low=judged["effect"] - 0.05, high=judged["effect"] + 0.05, n_participants=4, interval="participants"
+        low=judged["effect"] - 0.05, high=judged["effect"] + 0.05, n_participants=6, interval="participants"
     )
+    held_out = judged["measure"] == claims.FIFTH
+    judged.loc[held_out, ["verdict", "n_participants"]] = "no verdict (n = 2)", 2
     return claims.draw(study, judged, NOTE)
 
 
@@ -200,6 +215,25 @@ def test_figure(name, study, monkeypatch):
     for text, box in boxes:
         assert box.x0 >= -1 and box.x1 <= fig.bbox.width + 1 and box.y0 >= -1 and box.y1 <= fig.bbox.height + 1, text
     return fig
+
+
+@pytest.mark.parametrize(("name", "column"), [("fig2", "nuisance"), ("fig3", "nuisance_percent")])
+def test_the_line_across_the_bars_is_at_the_mean_of_the_table(name, column, study, monkeypatch):
+    fig, table = FIGURES[name](study, monkeypatch), tables.at_layer(alignments(study), study.figures.layer)
+    titled = {title: roi for roi, title in style.ROI_TITLES.items()}
+    panels_of_bars = [ax for ax in fig.axes if ax.get_title() in titled]
+    assert len(panels_of_bars) == len(style.REGIONS)
+    for ax in panels_of_bars:
+        of_roi = table[table["roi"] == titled[ax.get_title()]].assign(value=lambda t: t[column].clip(upper=100))
+        means = of_roi.groupby(["backbone", "condition"])["value"].mean()
+        expected = [
+            means[backbone, condition]
+            for backbone in study.tuned_backbones
+            for condition in tables.shown_conditions(study)
+        ]
+        lines = [drawn for drawn in ax.collections if drawn.get_gid() == style.BASELINE_GID]
+        heights = [piece[0, 1] for drawn in lines for piece in drawn.get_segments()]
+        np.testing.assert_allclose(heights, expected)
 
 
 def test_figures_are_imported_without_torch():

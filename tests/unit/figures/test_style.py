@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from braintuning.cortex.page import wrap
-from braintuning.figures import style
+from braintuning.figures import map_and_bars, style
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -45,9 +45,44 @@ def test_bars_are_means_in_the_order_asked_for_and_points_are_participants():
     assert star.get_text() == "*" and star.get_position()[0] == ax.patches[3].get_x() + ax.patches[3].get_width() / 2
 
 
+def baseline_of(ax):
+    """Left end, right end and height of each piece of the line across bars."""
+    lines = [drawn for drawn in ax.collections if drawn.get_gid() == style.BASELINE_GID]
+    return [(*piece[:, 0], piece[0, 1]) for drawn in lines for piece in drawn.get_segments()]
+
+
+def test_the_line_of_the_baseline_is_at_the_mean_of_its_column_across_every_bar():
+    table = TABLE[TABLE["layer"] == 1].assign(backbone="tiny", nuisance=[0.1, 0.1, 0.3, 0.3])
+    both = pd.concat([table, table.assign(backbone="base", nuisance=[0.5, 0.6, 0.7, np.nan])])
+    ax = style.condition_bars(axes(), both, "alignment", ("tiny", "base"), CONDITIONS, baseline="nuisance")
+    pieces = [(-0.5, 0.5, 0.2), (0.5, 1.5, 0.2), (2.5, 3.5, 0.6), (3.5, 4.5, 0.6)]
+    np.testing.assert_allclose(baseline_of(ax), pieces)
+    assert baseline_of(style.condition_bars(axes(), both, "alignment", ("tiny", "base"), CONDITIONS)) == []
+
+
+def test_each_participants_bars_have_the_line_of_that_participant():
+    table = TABLE[TABLE["layer"] == 1].assign(nuisance=[0.1, 0.1, 0.3, 0.3])
+    ax = style.participant_bars(axes(), table, "alignment", ("SIM02", "SIM01"), CONDITIONS, "nuisance")
+    np.testing.assert_allclose([piece[2] for piece in baseline_of(ax)], [0.3, 0.1])
+    for (left, right, _), bars in zip(baseline_of(ax), (ax.patches[::2], ax.patches[1::2]), strict=True):
+        assert left < bars[0].get_x() and right > bars[-1].get_x()
+
+
+def test_a_layers_curve_has_the_line_of_the_baseline_across_all_layers():
+    table = TABLE.assign(nuisance=[0.1, 0.1, 0.1, 0.1, 0.3, 0.3, 0.3, 0.3])
+    ax = style.layer_curves(axes(), table, "alignment", CONDITIONS, baseline="nuisance")
+    np.testing.assert_allclose(baseline_of(ax), [(-0.25, 1.25, 0.2)])
+
+
+def test_the_legend_names_the_baseline_after_the_conditions():
+    fig = Figure(figsize=(7.2, 3))
+    legend = style.condition_legend(fig, CONDITIONS, baseline="word rate, envelope", loc="upper center")
+    assert [text.get_text() for text in legend.get_texts()] == [*CONDITIONS, "word rate, envelope"]
+
+
 def test_every_condition_has_a_colour_of_its_own_and_so_has_each_variant():
     looks = style.looks_of((*style.CONDITION_LOOKS, "rank-2", "rank-32"))
-    assert len({look.colour for look in looks.values()}) == len(looks) == 9
+    assert len({look.colour for look in looks.values()}) == len(looks) == 10
     assert looks["pretrained"] == style.CONDITION_LOOKS["pretrained"]
 
 
@@ -84,7 +119,7 @@ def test_room_above_moves_nothing_on_the_page():
     ax = fig.add_axes((0.1, 0.2, 0.5, 0.6))
     text = fig.text(0.5, 0.9, "note")
     before = ax.get_position().bounds * np.array([4, 2, 4, 2])
-    bottom = style.room_above(fig, 3.0)
+    bottom = map_and_bars.room_above(fig, 3.0)
     assert fig.get_size_inches().tolist() == [4, 5]
     np.testing.assert_allclose(ax.get_position().bounds * np.array([4, 5, 4, 5]), before)
     assert text.get_position()[1] * 5 == pytest.approx(1.8)

@@ -9,6 +9,7 @@ from braintuning.lowlevel.phones import (
     PHONES,
     articulation,
     pronounce,
+    pronunciation,
     sentences_of,
     symbol_numbers,
     without_stress,
@@ -30,6 +31,14 @@ def has(phone, feature):
 def test_table_covers_exactly_the_cmu_phones():
     assert sorted(PHONES) == sorted(CMU_PHONES)
     assert len(FEATURES) == len(set(FEATURES)) == 22
+
+
+def test_pronunciation_says_whether_the_dictionary_has_the_word():
+    assert pronunciation("cat") == (("K", "AE", "T"), True)
+    assert pronunciation("don't") == (("D", "OW", "N", "T"), True)
+    assert pronunciation("--") == ((), True)
+    phones, listed = pronunciation("zzqx")
+    assert phones and not listed
 
 
 def test_vectors_are_binary_distinct_and_every_feature_is_used():

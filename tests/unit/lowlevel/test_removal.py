@@ -5,6 +5,7 @@ import pytest
 from braintuning.alignment.encoding import correlation, design_matrix, zscore
 from braintuning.lowlevel.removal import read_out, remove
 from braintuning.study.settings import Encoding
+from braintuning.timing import delay
 from sklearn.linear_model import RidgeCV
 
 SETTINGS = Encoding()
@@ -79,17 +80,45 @@ def test_a_feature_goes_and_the_rest_stays(make):
     assert correlation(residual["winter"], delayed(own)["winter"]).mean() > 0.85
 
 
-def test_a_feature_does_not_come_back_through_a_lag_of_the_encoding_model():
-    """Each row of this representation keeps the sound of the row before it; delays would bring it back."""
+def removed_tr_by_tr(rows, features):
+    """What is left of rows without delays, then delayed."""
+    standard, low_level = ({s: zscore(x[s]) for s in ROWS} for x in (rows, features))
+    residual = remove(standard, [low_level], TRAIN, SETTINGS, np.random.default_rng(1))
+    return {story: delay(residual[story], SETTINGS.delays)[LEAD:] for story in ROWS}
+
+
+@pytest.mark.parametrize("lag", [1, 2])
+def test_a_lagged_feature_goes_at_every_lag_and_stays_tr_by_tr(lag):
+    """Each row of this representation keeps the sound of an earlier row; delays bring it back."""
     rng = np.random.default_rng(3)
     feature = slow(rng, 6, 0.0)
-    late = holding([{story: np.roll(rows, 1, axis=0) for story, rows in feature.items()}], rng, noise=0.5)
-    of_row = {story: rows[LEAD:] for story, rows in feature.items()}
-    plain = {story: zscore(rows)[LEAD:] for story, rows in late.items()}
-    same_row = remove(plain, [of_row], TRAIN, SETTINGS, np.random.default_rng(1))
-    padded = {story: np.vstack([zscore(late[story])[:LEAD], same_row[story]]) for story in ROWS}
-    assert left(delayed(padded), feature) > 0.6
+    late = holding([{story: np.roll(rows, lag, axis=0) for story, rows in feature.items()}], rng, noise=0.5)
+    assert left(removed_tr_by_tr(late, feature), feature) > 0.9 * left(delayed(late), feature) > 0.4
     assert abs(left(removed(delayed(late), [feature]), feature)) < CHANCE
+
+
+def test_a_feature_of_the_same_tr_goes_in_both_ways():
+    rng = np.random.default_rng(8)
+    feature = slow(rng, 6, 0.0)
+    held = holding([feature], rng, noise=0.5)
+    assert left(delayed(held), feature) > 0.6
+    assert abs(left(removed_tr_by_tr(held, feature), feature)) < CHANCE
+    assert abs(left(removed(delayed(held), [feature]), feature)) < CHANCE
+
+
+@pytest.mark.parametrize("make", [spectrum, lambda rng: slow(rng, 3)])
+def test_with_next_to_no_penalty_a_tr_loses_its_projection_on_the_feature(monkeypatch, make):
+    """Frisch & Waugh 1933, by least squares; the test story by the weights of the training stories."""
+    monkeypatch.setattr("braintuning.lowlevel.removal.ALPHAS", np.array([1e-6]))
+    rng = np.random.default_rng(9)
+    feature = make(rng)
+    held = holding([feature], rng)
+    x, y = ({s: zscore(rows[s]).astype(np.float64) for s in ROWS} for rows in (feature, held))
+    weights = np.linalg.lstsq(np.concatenate([x[s] for s in TRAIN]), np.concatenate([y[s] for s in TRAIN]))[0]
+    found = removed_tr_by_tr(held, feature)
+    for story in ("b", "winter"):
+        expected = delay(y[story] - x[story] @ weights, SETTINGS.delays)[LEAD:]
+        np.testing.assert_allclose(found[story], expected, atol=2e-3)
 
 
 def test_all_features_together_leave_no_more_of_one_than_its_own_removal():

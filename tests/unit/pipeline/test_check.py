@@ -1,15 +1,18 @@
 import json
 import shutil
 
+import corpus_files
 import h5py
 import numpy as np
 import pytest
 import steps
 import tiny
+from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo import dataset as simulated_dataset
 from braintuning.demo.textgrid_writer import write_textgrid
+from braintuning.pipeline import check as check_module
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.check import check, make_listeners
 from braintuning.pipeline.steps import used_voxels
@@ -17,6 +20,7 @@ from braintuning.results import load_arrays
 from braintuning.study import Run
 from safetensors.torch import load_file
 from tiny import N_ROWS, TEST, refused
+from transformers import Data2VecAudioConfig
 
 BROKEN = {("harbour", "data"): 2, ("winter", "individual_repeats"): 4, ("kitchen", "data"): 7}
 
@@ -52,6 +56,53 @@ def test_broken_voxels_are_reported_masked_everywhere_and_stop_nothing(make_stud
     assert all(np.isfinite(array.numpy()).all() for array in head.values())
 
 
+ANNEX = "../.git/annex/objects/a/b/c"
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 82260\n"
+SPOILT = {
+    "an lfs pointer as sound": ("wav", lambda path: path.write_text(LFS), ("git-lfs pointer", "git lfs pull")),
+    "a link as text": ("wav", lambda path: path.write_text(ANNEX), ("git-annex link", "datalad get")),
+    "half a recording": ("wav", tiny.halve, ("half a file", "promises")),
+    "an lfs pointer as words": ("grid", lambda path: path.write_text(LFS), ("git-lfs pointer",)),
+    "half a response file": ("hf5", tiny.halve, ("not a whole HDF5 file", "truncated")),
+    "no bytes": ("hf5", lambda path: path.write_bytes(b""), ("the file is empty",)),
+    "a link to nothing": ("hf5", lambda path: (path.unlink(), path.symlink_to(ANNEX)), ("a link to", "datalad get")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_what_is_not_here_is_named_before_a_model_is_loaded(make_study, files, monkeypatch, case):
+    kind, spoil, parts = SPOILT[case]
+    path = files.hf5("P2", "winter") if kind == "hf5" else getattr(files, kind)("winter")
+    spoil(path)
+    tiny.forbid(monkeypatch, check_module, "_check_models")
+    refused(lambda: check(make_study()), path, *parts)
+
+
+def test_a_corpus_of_pointers_is_named_before_a_model_is_loaded(make_study, tmp_path, monkeypatch):
+    folder = corpus_files.write_crema_d(tmp_path / "CREMA-D", actors=range(1001, 1004))
+    for path in (folder / "AudioWAV").iterdir():
+        path.write_text(LFS)
+    tiny.forbid(monkeypatch, check_module, "_check_models")
+    study = make_study({"probes.corpora": {"emotion": str(folder)}})
+    refused(lambda: check(study), "'emotion'", "1001_DFA_ANG_XX.wav", "a git-lfs pointer", "git lfs pull")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_model_that_is_a_pointer_is_named(make_study, tmp_path, pristine, name):
+    folder = shutil.copytree(pristine.root.parent / "backbone", tmp_path / "a model")
+    (folder / name).write_text(LFS)
+    refused(lambda: check(make_study({"backbones.small.name": str(folder)})), folder / name, "git-lfs pointer")
+    (folder / name).unlink()
+    (folder / name).symlink_to(ANNEX)
+    refused(lambda: check(make_study({"backbones.small.name": str(folder)})), folder / name, "a link to", "datalad get")
+
+
+def test_half_a_model_is_named(make_study, tmp_path, pristine):
+    folder = shutil.copytree(pristine.root.parent / "backbone", tmp_path / "a model")
+    tiny.halve(folder / "model.safetensors")
+    refused(lambda: check(make_study({"backbones.small.name": str(folder)})), folder, "weights cannot be read")
+
+
 def test_responses_that_are_not_the_mean_of_their_repeats_are_refused(make_study, files):
     repeats = tiny.planted_repeats(np.random.default_rng(5))
     mean = repeats.mean(axis=0)
@@ -82,11 +133,47 @@ def test_silences_stress_and_lower_case_are_phones_that_figure_3_takes(make_stud
     assert len(LebelDataset(files.root, tiny.TR).phones("orchard")) == 5
 
 
-def test_an_unknown_phone_is_named_with_its_story_and_time_before_anything_is_tuned(make_study, files):
-    write_phones(files, "orchard", ["AH0", "T", "TSH"])
+def said_by_check(study):
+    said = []
+    with tiny.listening(said.append):
+        check(study)
+    return [line for line in said if "no trigger log" not in line]
+
+
+def test_phones_outside_the_39_are_left_out_and_the_log_says_so(make_study, files):
+    write_phones(files, "orchard", ["AH0", "T", "H", "T", "AH1"])
+    for notebooks in (["fig2"], ["fig3"]):
+        (note,) = said_by_check(make_study({"figures.notebooks": notebooks}))
+        tiny.one_sentence(note, files.grid("orchard"), "left out 1 of 5 phones", "H 1")
+
+
+def test_phones_in_another_alphabet_are_named_with_story_and_time_before_anything_is_tuned(make_study, files):
+    write_phones(files, "orchard", ["T", "ə", "TSH"])
     study = make_study({"figures.notebooks": ["fig2", "fig3"]})
-    refused(lambda: check(study), "story orchard", "at 3.00 s", "'TSH'", "39 ARPAbet")
+    refused(lambda: check(study), "story orchard", "at 2.00 s", "'ə'", "39 ARPAbet")
+    assert any("another alphabet" in line for line in said_by_check(make_study()))
+
+
+def test_own_data_with_word_tiers_alone_need_no_phone_for_figure_2_and_a_dictionary_for_figure_3(make_study, files):
+    for story in tiny.STORIES:
+        files.write_grid(story, tiers=("word",))
+    assert said_by_check(make_study()) == []
+    words = [Interval(label, s + 1.0, s + 1.5) for s, label in enumerate([*["and", "Then,"] * 9, "Zzqx", "{NS}", "3"])]
+    write_textgrid(files.grid("orchard"), {"words": words}, tiny.SECONDS)
+    said = said_by_check(make_study({"figures.notebooks": ["fig3"]}))
+    assert len(said) == len(tiny.STORIES) - 1 and all("pronunciation dictionary" in line for line in said)
+    (note,) = (line for line in said if "story orchard" in line)
+    tiny.one_sentence(note, "1 of 20 words are not in it", "zzqx 1")
+
+
+def test_words_that_are_not_english_need_a_phone_tier_for_figure_3(make_study, files):
+    words = [
+        Interval(label, s + 1.0, s + 1.5) for s, label in enumerate(["und", "plötzlich", "stürmte", "unverzüglich"])
+    ]
+    write_textgrid(files.grid("orchard"), {"word": words}, tiny.SECONDS)
     check(make_study())
+    study = make_study({"figures.notebooks": ["fig3"]})
+    refused(lambda: check(study), "story orchard", "of 4 words", "not in the pronunciation dictionary", " s, expected")
 
 
 @pytest.mark.parametrize(
@@ -168,9 +255,10 @@ SIMULATION = {"seed": 1, "repeats": 3, "meaning_components": 2}
 def test_simulated_listeners_are_made_once_and_again_when_the_study_says_otherwise(make_study, files, monkeypatch):
     made = []
 
-    def write(root, participants, stories, repeated, tr, settings):
-        made.append((root, participants, stories, repeated, tr, settings.seed))
-        wanted = {"participants": participants, "stories": stories, "tr": tr, "settings": settings.model_dump()}
+    def write(root, participants, stories, repeated, settings):
+        made.append((root, participants, stories, repeated, settings.tr, settings.simulation.seed))
+        of_dataset = settings.model_dump(include=simulated_dataset.DECIDING)
+        wanted = {"participants": participants, "stories": stories, "dataset": of_dataset}
         (root / "simulation.json").write_text(json.dumps(wanted))
 
     monkeypatch.setattr(simulated_dataset, "write_dataset", write)
@@ -180,6 +268,9 @@ def test_simulated_listeners_are_made_once_and_again_when_the_study_says_otherwi
     assert made == [(files.root, tiny.PARTICIPANTS, tiny.STORIES, TEST, tiny.TR, 1)]
     make_listeners(make_study({"dataset.simulation": {**SIMULATION, "seed": 2}}))
     assert made[1][-1] == 2 and len(made) == 2
+    for number, (key, value) in enumerate({"sound_starts": 9.0, "row_offset": 0.0, "unstored_volumes": 9}.items(), 3):
+        make_listeners(make_study({"dataset.simulation": {**SIMULATION, "seed": 2}, f"dataset.{key}": value}))
+        assert len(made) == number
 
 
 def test_no_room_on_the_disk_is_known_before_anything_is_spoken(make_study, tmp_path, monkeypatch):
@@ -190,3 +281,12 @@ def test_no_room_on_the_disk_is_known_before_anything_is_spoken(make_study, tmp_
     study = make_study({"dataset.simulation": SIMULATION, "dataset.root": str(root)})
     refused(lambda: make_listeners(study), root, "0.1 GB free", "needed")
     assert not root.parent.exists()
+
+
+def test_stimulus_tuning_of_a_family_whose_objective_is_not_here_is_refused_before_any_work(make_study, tmp_path):
+    config = Data2VecAudioConfig(**tiny.WAV2VEC2 | {"num_conv_pos_embeddings": 2})
+    SpeechEncoder.from_config(config).save_pretrained(tmp_path / "data2vec")
+    changes = {"backbones.small.name": str(tmp_path / "data2vec")}
+    check(make_study(changes))
+    changes["conditions"] = ["pretrained", "stimulus-tuned"]
+    refused(lambda: check(make_study(changes)), tmp_path / "data2vec", "'data2vec-audio'", "stimulus-tuning", "hubert")

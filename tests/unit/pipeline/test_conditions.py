@@ -15,6 +15,7 @@ from braintuning.figures.style import REGIONS
 from braintuning.pipeline import recipes
 from braintuning.pipeline.align import align
 from braintuning.pipeline.card import add_scores, base_facts
+from braintuning.pipeline.recipes import AIMS
 from braintuning.pipeline.steps import used_voxels
 from braintuning.pipeline.tune import learning_material, tune_model
 from braintuning.results import load_arrays
@@ -35,6 +36,9 @@ def study(tmp_path_factory):
         patch.setenv("BRAINTUNING_RESULTS", str(folder / "results"))
         patch.setenv("BRAINTUNING_FIGURES", str(folder / "figures"))
         patch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
+        patch.setattr(
+            "braintuning.pipeline.recipes.AIMS", dict.fromkeys(CONDITIONS, "control")
+        )  # their responses follow nothing that sounds
         files = tiny.write_dataset(folder / "ds")
         tiny.encoder("hubert").save_pretrained(folder / "backbone")
         tiny.encoder("wav2vec2", seed=4).save_pretrained(folder / "teacher")
@@ -65,6 +69,8 @@ def models(study):
 def table(study, models):
     for participant, run in study.alignments():
         steps.aligned(study, participant, run)
+    for participant in study.participants:
+        steps.baseline(study, participant)
     for run in study.tuned_runs():
         add_scores(study, run)
     return tables.gather(study)
@@ -83,6 +89,10 @@ def test_each_condition_leaves_a_model_that_transformers_loads_with_a_card(study
         assert facts.library_name == "transformers" and facts.base_model is None
         assert f"# {name}" in card and "local folder backbone" in card and str(folder.parent) not in card
         assert "dataset: A tiny study" in card and TRAIN[0] in card
+        losses = pd.read_csv(folder / "history.csv")["validation_loss"]
+        best = losses[1:].min()
+        assert f"{best:.5g} at epoch {losses[1:].idxmin()} of 2, {best / losses[0]:.2%} of that of" in card
+        assert ("did not learn" in card) == (best >= losses[0])
 
 
 def test_alignment_is_in_the_card_once_for_each_participant_and_the_model_stays_done(study, models, table):
@@ -111,6 +121,28 @@ def test_cards_name_a_base_model_only_if_the_hub_can_have_it(tmp_path, monkeypat
     assert base_facts("data/models/hubert-small") == {"license": "mit"}  # of its own card
     for name in ("here/model", str(tmp_path / "here" / "model"), "a/b/c", "nothing..like it"):
         assert base_facts(name) == {"license": "unknown"}
+
+
+def test_a_model_that_did_not_learn_is_left_untuned_and_its_card_and_figures_say_so(study, models, table, monkeypatch):
+    learnt = {
+        name: (pd.read_csv(folder / "history.csv")["share_of_untuned"] < 1).any() for name, folder in models.items()
+    }
+    name = next(name for name, good in learnt.items() if not good and "random" not in name)
+    backbone, condition, *participant = name.split("_")
+    run = study.run(backbone, condition, *participant)
+    monkeypatch.setattr("braintuning.pipeline.recipes.AIMS", AIMS)
+    again = study.model_copy()
+    monkeypatch.setattr(type(again), "model_folder", lambda _, run: models[name].parent.parent / "again" / run.name)
+    folder = tune_model(again, run)
+    before, after = (AutoModel.from_pretrained(f).state_dict() for f in (study.backbones["small"].name, folder))
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+    assert not load_file(folder / "head.safetensors")["weight"].any()
+    assert "did not learn**; the weights are the untuned model's" in (folder / "README.md").read_text()
+    monkeypatch.undo()
+    printed = tables.small_print(study, table)
+    for other, good in learnt.items():
+        assert (other in printed) == (not good and "random" not in other)
+    assert ("Did not learn, so left as pretrained: " in printed) and "nan" not in printed
 
 
 def test_lora_of_a_joint_model_changes_nothing_but_the_four_projections(study, models):
@@ -195,7 +227,7 @@ def planted_rows(study, monkeypatch, p_of):
     def within(study, dataset, participant, backbone, condition, roi, against, other=None):
         row = {"backbone": backbone, "condition": condition, "reference": against, "roi": roi, "n_voxels": 1}
         row |= {"participant": participant, "n_participants": 1, "difference": p_of(condition, against), "p": 0.5}
-        return row | {"test": "", "low": 0, "high": 0, "low_blocks": 0, "high_blocks": 0, "block_values": []}
+        return row | {"test": "", "low": 0, "high": 0, "low_blocks": 0, "high_blocks": 0, "tr_values": []}
 
     monkeypatch.setattr(compare, "within_participant", within)
     monkeypatch.setattr(compare.stats, "signed_rank_p", lambda differences: differences[0])
@@ -218,7 +250,7 @@ def test_tests_against_chance_and_variants_do_not_help_a_star(study, monkeypatch
     assert over.loc[("brain-tuned", "chance"), "q"].to_numpy() == pytest.approx(0.0078)
     assert set(over.index[over["star"]].get_level_values(0)) == {"multi-rank-1"}
     families = statistics.groupby("family")["participant"].nunique()
-    assert (families == 1).all() and len(families) == 9 * 2 * 2
+    assert (families == 1).all() and len(families) == 9 * 3 * 2
 
 
 def test_figure_says_which_test_is_behind_its_stars(study, monkeypatch):

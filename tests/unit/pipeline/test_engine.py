@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import pytest
 from braintuning.pipeline import engine
 from braintuning.pipeline.engine import INSIDE_A_JOB, ensure, run_workflow
-from braintuning.study import Run
+from braintuning.study import Run, load_study
+from snakemake.cli import parse_config
 from tiny import refused
 
 RUN = Run("small", "pretrained")
@@ -29,8 +30,32 @@ def test_a_notebook_asks_the_workflow_for_the_results_that_it_reads(study, comma
     assert command[command.index("--") + 1 :] == [str(study.scores_file("P1", RUN))]
     file, root = study.source
     assert root is None and command[command.index("--config") + 1 : command.index("--")] == [
-        f"study={file}", "device=cpu", "max_memory=3",
+        f'study=["{file}"]', 'device=["cpu"]', "max_memory=3",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["my drive", "a: b", "no #1", "'quoted'", 'say "so"', "Ünï ß", "a\\b", "=x", "[1]", "it's"]
+)
+def test_snakemake_reads_the_path_of_a_study_as_it_is(study, commands, tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    file = folder / "tiny.yaml"
+    file.write_text(study.source[0].read_text())
+    run_workflow(load_study(file, root=str(folder / name)))
+    ((command, _),) = commands.given
+    config = parse_config(command[command.index("--config") + 1 : command.index("--")])
+    assert config == {"study": [str(file)], "root": [str(folder / name)], "device": ["cpu"]}
+
+
+@pytest.mark.parametrize("variable", ["BRAINTUNING_RESULTS", "BRAINTUNING_FIGURES"])
+def test_a_brace_in_the_path_of_results_is_refused(study, commands, tmp_path, monkeypatch, variable):
+    monkeypatch.setenv(variable, str(tmp_path / "a{b}"))
+    refused(lambda: run_workflow(study), tmp_path / "a{b}" / "tiny", "brace", "expected none")
+    assert commands.given == [] and not (tmp_path / "a{b}").exists()
+    monkeypatch.delenv(variable)
+    monkeypatch.setattr(engine, "CACHE", tmp_path / "c{d}")
+    refused(lambda: run_workflow(study), tmp_path / "c{d}", "brace", "expected none")
 
 
 def test_within_a_job_nothing_is_asked_for(study, commands, monkeypatch):

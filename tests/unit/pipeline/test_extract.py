@@ -23,7 +23,7 @@ def test_features_start_as_many_rows_early_as_the_longest_delay(study, files):
     dataset, encoder = LebelDataset(files.root, tiny.TR), load_encoder(study, PRETRAINED)
     for story in found:
         assert found[story].shape == (3, 2 + N_ROWS, 16) and found[story].dtype == np.float32
-        times = np.array([(i + 10) * 2.0 - 10 for i in range(-2, N_ROWS)])
+        times = np.array([(i + 10.5) * 2.0 - 10.028 for i in range(-2, N_ROWS)])
         ((expected,),) = story_features([encoder], [dataset.audio(story)], [times], tiny.TR, study.features)
         np.testing.assert_allclose(found[story], expected, atol=1e-5)
 
@@ -41,7 +41,7 @@ def test_features_are_kept_when_whole_and_read_again_when_half_written(study, mo
     path = steps.extracted(study, PRETRAINED)
     whole = load_arrays(path)
     with monkeypatch.context() as patch:
-        forbid(patch, extract_step, "story_features")
+        forbid(patch, extract_step, "tokens")
         steps.extracted(study, PRETRAINED)
     halve(path)
     steps.extracted(study, PRETRAINED)
@@ -74,9 +74,9 @@ def test_a_sweep_gives_each_model_what_it_gets_alone(make_study, monkeypatch):
     alone = [load_arrays(steps.extracted(study, run)) for run in runs]
     for run in runs:
         study.features_file(run).unlink()
-    calls, plain = [], extract_step.story_features
+    calls, plain = [], extract_step.tokens
     monkeypatch.setattr(
-        extract_step, "story_features",
+        extract_step, "tokens",
         lambda models, sounds, *rest: calls.append((len(models), len(sounds))) or plain(models, sounds, *rest),
     )  # fmt: skip
     paths = extract_layers(study, runs)

@@ -1,3 +1,4 @@
+from itertools import product
 from types import SimpleNamespace
 
 import h5py
@@ -11,7 +12,10 @@ from braintuning.datasets.lebel import LebelDataset
 from braintuning.figures.impact import at_figure_layer, change_map, where_r_is_defined, why_no_bar
 from braintuning.figures.tables import at_layer
 from braintuning.lowlevel import impact
+from braintuning.lowlevel.features import name_of
+from braintuning.lowlevel.removal import REMOVALS
 from braintuning.pipeline import low_level as low_level_step
+from braintuning.pipeline import recipes
 from braintuning.pipeline.align import align
 from braintuning.pipeline.low_level import (
     impact_table,
@@ -21,11 +25,13 @@ from braintuning.pipeline.low_level import (
 )
 from braintuning.results import load_arrays
 from braintuning.study import Run, load_study
+from braintuning.study.settings import Encoding
 from tiny import refused
 
 RUN = Run("small", "pretrained")
 BOTH = ("diphones", "all")
-COLUMNS = "layer roi feature alignment alignment_removed r_percent low high unique_lowlevel unique_model shared".split()
+COLUMNS = "layer roi feature removal alignment alignment_removed r_percent low high".split()
+PARTS = ["unique_lowlevel", "unique_model", "shared"]
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +54,10 @@ def made(tmp_path_factory):
 def test_the_table_has_every_layer_region_and_feature(made):
     study, path, _ = made
     table = pd.read_csv(path.with_suffix(".csv"))
-    assert [c for c in table.columns if c in COLUMNS] == COLUMNS
-    assert len(table) == 3 * len(rois.GROUPS) * (len(study.low_level.features) + 1)
-    assert table.duplicated(["layer", "roi", "feature"]).sum() == 0
-    parts = table[["unique_lowlevel", "unique_model", "shared"]].notna().all(axis=1)
+    assert [c for c in table.columns if c in (*COLUMNS, *PARTS)] == [*COLUMNS, *PARTS]
+    assert len(table) == 3 * len(rois.GROUPS) * (len(study.low_level.features) + 1) * len(REMOVALS)
+    assert table.duplicated(["layer", "roi", "feature", "removal"]).sum() == 0
+    parts = table[PARTS].notna().all(axis=1)
     assert set(table.loc[parts, "feature"]) == {"all"} and set(table.loc[parts, "layer"]) == {2}
     assert set(table["phones"]) == {"phone tier"} and (table["n_layers"] == 3).all()
     shares = table.groupby("feature")["rare_share"].first()
@@ -63,17 +69,84 @@ def test_every_readout_has_its_chance_and_that_of_all_is_the_one_that_is_left_mo
     study, path, _ = made
     arrays, table = load_arrays(path), pd.read_csv(path.with_suffix(".csv"))
     names = study.low_level.features
-    for feature in (*names, "all"):
-        left = arrays[f"readout_removed_{feature}"]
+    for feature, way in product((*names, "all"), REMOVALS):
+        left = arrays[f"readout_{name_of(feature, way)}"]
         assert left.shape == arrays["readout"].shape == (3, len(names), 2)
         assert np.isfinite(left[:, 0]).all(), "only the spectrum varies in the test story"
-        row = table[(table["feature"] == feature) & (table["layer"] == 1)].iloc[0]
+        row = table[(table["feature"] == feature) & (table["removal"] == way) & (table["layer"] == 1)].iloc[0]
         most = names.index(feature) if feature in names else np.nanargmax(left[1, :, 0] - left[1, :, 1])
         found, expected = (
             row[["readout_removed", "readout_chance", "readout"]],
             (*left[1, most], arrays["readout"][1, most, 0]),
         )
         np.testing.assert_allclose(found.astype(float), expected, rtol=1e-4)
+
+
+def test_both_ways_of_removal_are_in_the_table_and_what_is_before_is_the_same(made):
+    _, path, _ = made
+    wide = pd.read_csv(path.with_suffix(".csv")).pivot(index=["layer", "roi", "feature"], columns="removal")
+    assert tuple(wide["r_percent"].columns) == REMOVALS
+    varies = wide["r_percent"].dropna().query("feature in ('power_spectrum', 'all')")
+    assert len(varies) and (varies["every lag"] != varies["tr by tr"]).all()
+    for name in ("alignment", *PARTS):
+        pd.testing.assert_series_equal(wide[name]["every lag"], wide[name]["tr by tr"], check_names=False)
+
+
+def test_the_public_function_removes_in_the_way_that_is_asked_for():
+    """A layer that is the feature of the TR before: every lag takes all of it, TR by TR nothing."""
+    rng, rows = np.random.default_rng(0), {"a": 200, "b": 200}
+    sound = {s: rng.standard_normal((n + 5, 3)).astype(np.float32) for s, n in rows.items()}
+    layer = {s: x[None, :-1] for s, x in sound.items()}
+    responses = {s: (x[3:-2] @ rng.standard_normal((3, 4))).astype(np.float32) for s, x in sound.items()}
+    low_level = {"articulation": {s: x[1:] for s, x in sound.items()}}
+    settings = Encoding(test_skip_rows=0)
+    found = {
+        way: impact.low_level_impact(layer, low_level, responses, ["a"], ["b"], settings, removal=way)["articulation"]
+        for way in REMOVALS
+    }
+    assert found["every lag"][0] > 90 and abs(found["tr by tr"][0]) < 10
+    default = impact.low_level_impact(layer, low_level, responses, ["a"], ["b"], settings)
+    assert default["all"] == pytest.approx(found["tr by tr"])
+    given = layer, low_level, responses, ["a"], ["b"]
+    refused(lambda: impact.low_level_impact(*given, removal="by tr"), "by tr", "every lag")
+
+
+def test_what_stays_tr_by_tr_is_what_a_tr_keeps_of_earlier_ones():
+    """A layer that holds one feature of its own TR and another of the TR two before."""
+    rng, stories, trs = np.random.default_rng(1), ("a", "b", "c"), 154
+    now, then = ({s: rng.standard_normal((trs, 2)).astype(np.float32) for s in stories} for _ in range(2))
+    layer = {s: np.hstack([now[s], np.roll(then[s], 2, axis=0)]) for s in stories}
+    responses = {s: rng.standard_normal((trs - 4, 3)).astype(np.float32) for s in stories}
+    low_level = {"articulation": now, "diphones": then}
+    fit = impact.LowLevelFit(low_level, responses, stories[:2], stories[2:], Encoding(test_skip_rows=0))
+    found = fit.at_lags(layer)
+    assert found.shape == (2, 5, 2)
+    held = np.zeros((2, 5), bool)
+    held[0, 0] = held[1, 2] = True
+    assert (found[held] > 0.9)[0].tolist() == [True, False] and (found[held] > 0.9)[1].all()
+    assert (np.abs(found[~held]) < 0.3).all() and abs(found[0, 0, 1]) < 0.3
+
+
+def test_a_phone_just_before_the_first_tr_is_not_enormous_beside_its_trace_in_the_others():
+    rng, trs = np.random.default_rng(0), 60
+    trace = 1e-3 * rng.standard_normal((4 + trs, 1))
+    trace[0] = 1
+    low_level = {"triphones": {s: trace.astype(np.float32) for s in "ab"}}
+    responses = {s: rng.standard_normal((trs, 3)).astype(np.float32) for s in "ab"}
+    fit = impact.LowLevelFit(low_level, responses, ["a"], ["b"], Encoding(test_skip_rows=0))
+    for of_way in fit.low_level.values():
+        assert np.abs(of_way["triphones"]["a"]).max() <= np.sqrt(4 + trs)
+
+
+def test_which_way_is_drawn_decides_the_figures_and_no_result(made):
+    study, _, _ = made
+    other = study.model_copy(update={"low_level": study.low_level.model_copy(update={"removal": "every lag"})})
+    assert study.low_level.removal == "tr by tr"
+    for notebook in ("fig3", "claims"):
+        assert recipes.figure(study, notebook).fingerprint != recipes.figure(other, notebook).fingerprint
+    assert recipes.figure(study, "fig2") == recipes.figure(other, "fig2")
+    made_by = [{path: recipe.fingerprint for path, recipe in recipes.of_results(s).items()} for s in (study, other)]
+    assert made_by[0] == made_by[1]
 
 
 def test_nothing_removed_is_the_alignment_of_figure_2(made, monkeypatch):
@@ -156,9 +229,14 @@ def test_r_is_the_loss_of_the_regions_mean_and_a_region_without_a_voxel_is_empty
     removed = np.array([[0.1, 0.2, 0.3, 0.3, np.nan]])
     read = np.full((1, 1, 2), 0.1)
     arrays = {"alignment": alignment, "layers": np.array([7]), "n_layers": np.array(9), "readout": read}
-    arrays |= {f"{kind}_{name}": x for kind, x in (("removed", removed), ("readout_removed", read)) for name in BOTH}
+    for feature, way in product(BOTH, REMOVALS):
+        arrays |= {name_of(feature, way): removed if way == "tr by tr" else alignment}
+        arrays |= {f"readout_{name_of(feature, way)}": read}
     table = impact_table(arrays, labels, ["diphones"], np.random.default_rng(0))
     table = table[table["feature"] == "diphones"].set_index("roi")
+    unchanged = table[table["removal"] == "every lag"]
+    assert unchanged["r_percent"].dropna().eq(0).all() and unchanged["r_percent"].notna().sum() > 1
+    table = table[table["removal"] == "tr by tr"]
     assert table.loc["primary_auditory", "r_percent"] == pytest.approx(50)
     assert table.loc["late_language", "r_percent"] == pytest.approx(-50)
     assert table.loc["primary_auditory", "low"] == pytest.approx(0) and table.loc["primary_auditory", "high"] == (
@@ -204,8 +282,10 @@ def test_missing_bars_are_told_apart_and_phones_by_dictionary_are_said():
     assert "dictionary" in why_no_bar(table.iloc[:1].assign(phones="pronunciation dictionary within words"))
 
 
-def test_the_map_paints_each_regions_change_of_r(made, monkeypatch):
+@pytest.mark.parametrize("way", REMOVALS)
+def test_the_map_paints_each_regions_change_of_r_in_the_studys_way(made, monkeypatch, way):
     study, _, _ = made
+    study = study.model_copy(update={"low_level": study.low_level.model_copy(update={"removal": way})})
     labels = np.array(["A1", "A1", "A5", "A5", "44"])
     cortex = SimpleNamespace(voxel_labels=labels, vertex_labels=np.array(["A5", "A1", "44", ""]), surface=None)
     dataset = SimpleNamespace(cortex=lambda _: cortex)
@@ -214,7 +294,8 @@ def test_the_map_paints_each_regions_change_of_r(made, monkeypatch):
         tuned = "brain-tuned" in str(path)
         alignment = np.array([[0.4, 0.2, 0.3, np.nan, 0.01]])
         after = alignment * (0.5 if tuned else 0.25)
-        return {"alignment": alignment, "removed_all": after, "layers": np.array([2]), "n_layers": np.array(3)}
+        removed = {name_of("all", other): after if other == way else alignment for other in REMOVALS}
+        return {"alignment": alignment, **removed, "layers": np.array([2]), "n_layers": np.array(3)}
 
     monkeypatch.setattr("braintuning.figures.impact.load_arrays", arrays)
     assert change_map(study, dataset, "small") == pytest.approx([-25, -25, np.nan, np.nan], nan_ok=True)

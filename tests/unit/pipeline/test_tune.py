@@ -1,4 +1,5 @@
 import shutil
+from fractions import Fraction
 
 import h5py
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import steps
 import tiny
 import torch
+from braintuning import timing
 from braintuning.datasets import open_dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.pipeline import tune as tune_step
@@ -54,7 +56,11 @@ def test_a_tuned_model_is_a_folder_that_transformers_loads_with_head_and_history
     np.testing.assert_array_equal(head["voxels"].numpy(), np.flatnonzero(used))
     assert head["weight"].shape == (used.sum(), 16) and head["bias"].shape == (used.sum(),)
     history = pd.read_csv(path / "history.csv")
-    assert list(history["epoch"]) == [1, 2] and np.isfinite(history).all(axis=None)
+    assert list(history["epoch"]) == [0, 1, 2] and np.isfinite(history[["train_loss", "validation_loss"]][1:]).all(
+        axis=None
+    )
+    assert np.isnan(history["train_loss"][0])
+    np.testing.assert_allclose(history["share_of_untuned"], history["validation_loss"] / history["validation_loss"][0])
     carried = provenance_of(path)
     assert carried["device"] == "cpu, float32" and carried["recipe"]["train"] == list(TRAIN)
     assert [p.name for p in path.parent.iterdir()] == [path.name], "a checkpoint or a half-written folder was left"
@@ -99,16 +105,40 @@ def test_other_settings_tune_again(study, make_study):
     assert (path / "model.safetensors").read_bytes() != before
 
 
-def test_models_and_features_are_made_anew_when_rows_are_taken_to_be_acquired_later(study, make_study):
+def test_features_are_made_anew_when_rows_are_read_later_and_models_are_not(make_study):
     results = {}
     for offset in (0.0, 1.0):
         changed = make_study({"dataset.row_offset": offset})
-        model = steps.tuned(changed, TUNED)
-        features = load_arrays(steps.extracted(changed, PRETRAINED))
-        results[offset] = (load_file(model / "head.safetensors")["weight"].numpy(), features["winter"])
-    (head, rows), (later_head, later_rows) = results[0.0], results[1.0]
-    assert not np.array_equal(head, later_head)
+        when = (steps.tuned(changed, TUNED) / "model.safetensors").stat().st_mtime_ns
+        results[offset] = when, load_arrays(steps.extracted(changed, PRETRAINED))["winter"]
+    (tuned, rows), (tuned_later, later_rows) = results[0.0], results[1.0]
     np.testing.assert_allclose(later_rows[:, :-1], rows[:, 1:], atol=1e-5)
+    assert tuned == tuned_later
+
+
+def test_models_are_made_anew_when_clips_end_earlier_and_features_are_not(make_study):
+    results = {}
+    for ends in (0.0, 1.0):
+        changed = make_study({"tuning.clip_ends": ends})
+        head = load_file(steps.tuned(changed, TUNED) / "head.safetensors")["weight"].numpy()
+        results[ends] = head, steps.extracted(changed, PRETRAINED).stat().st_mtime_ns
+    assert not np.array_equal(results[0.0][0], results[1.0][0])
+    assert results[0.0][1] == results[1.0][1]
+
+
+@pytest.mark.parametrize("row_offset", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("clip_ends", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("tr", ["2.0045", "1.49"])
+def test_trap_a_clip_ends_as_far_into_its_volume_as_the_study_says_wherever_rows_are_read(
+    make_study, tr, clip_ends, row_offset
+):
+    study = make_study({"dataset.tr": float(tr), "dataset.row_offset": row_offset, "tuning.clip_ends": clip_ends})
+    measure_ceiling(study, "P1")
+    treated, control = (learning_material(study, run, open_dataset(study))[0]["orchard"] for run in (TUNED, RANDOM))
+    volumes = range(10, 10 + N_ROWS)
+    exact = [(volume + Fraction(clip_ends)) * Fraction(tr) - Fraction("10.028") for volume in volumes]
+    expected = [round(end * timing.SAMPLE_RATE) for end in exact]
+    assert timing.to_samples(treated.times).tolist() == timing.to_samples(control.times).tolist() == expected
 
 
 def test_another_tr_tunes_another_model(make_study):
@@ -117,4 +147,4 @@ def test_another_tr_tunes_another_model(make_study):
         study = make_study({"dataset.tr": tr})
         measure_ceiling(study, "P1")
         recipes.append(tuning_recipe(study, TUNED, open_dataset(study)))
-    assert recipes[0]["times"] != recipes[1]["times"]
+    assert recipes[0]["clips"] != recipes[1]["clips"]

@@ -46,7 +46,7 @@ def test_recorded_words_are_in_the_middle_and_speakers_of_few_are_left_out(tmp_p
             audio[RATE : round(1.8 * RATE)] = tone[RATE : round(1.8 * RATE)]
             file = f"{speaker}{number}.wav"
             soundfile.write(tmp_path / file, audio, RATE)
-            words = [["LAST(2)", 1.0, 1.8], ["other", 2.0, 2.5], ["cast", 3.0, 3.5], ["last", 2.0, 3.3]]
+            words = [["“LAST”(2)", 1.0, 1.8], ["other", 2.0, 2.5], ["cast", 3.0, 3.5], ["last", 2.0, 3.3]]
             lines.append({"file": file, "speaker": speaker, "words": words})
     lines.append({"file": "none.wav", "speaker": "often"})
     (tmp_path / "alignments.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -61,3 +61,11 @@ def test_recorded_words_are_in_the_middle_and_speakers_of_few_are_left_out(tmp_p
 
 def test_a_folder_without_alignments_is_named(tmp_path):
     refused(lambda: recorded(tmp_path, ["last"]), tmp_path, "alignments.jsonl")
+
+
+def test_broken_alignments_are_named_with_file_and_line(tmp_path):
+    path = tmp_path / "alignments.jsonl"
+    path.write_text('\ufeff\n{"file": "a.wav"}\n{"words": [["last", 0, 1]]}\n', encoding="utf-8")
+    refused(lambda: recorded(tmp_path, ["last"]), f"{path}: line 3", "no file or no speaker")
+    path.write_text("\n{")
+    refused(lambda: recorded(tmp_path, ["last"]), f"{path}: line 2", "not JSON")

@@ -1,5 +1,6 @@
 """Corpora in their official layouts, made here: a few sounds with the names and annotations of the real ones."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from corpus_files import (
     write_speech_commands,
     write_timit,
 )
-from tiny import refused
+from tiny import listening, one_sentence, refused
 
 WRITERS = {
     "TIMIT": write_timit,
@@ -44,6 +45,63 @@ def test_every_task_divides_every_corpus_that_it_takes(written, task, name):
     if name == "TIMIT":
         labels = {u.label for u in parts["train"]}
         assert labels == ({"SA", "SX", "SI"} if task == "sentence_type" else {"SX", "SI"})
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 82260\n"
+ANNEX = "../../.git/annex/objects/aa/bb/SHA256E-s9--0.wav/SHA256E-s9--0.wav"
+NOT_HERE = {
+    "lfs": (lambda path: path.write_text(LFS), ("a git-lfs pointer", "git lfs pull")),
+    "annex": (
+        lambda path: path.write_text("/annex/objects/SHA256E-s9--0.wav\n"),
+        ("a git-annex pointer", "git annex get"),
+    ),
+    "text": (lambda path: path.write_text(ANNEX), ("a git-annex link turned into text", "datalad get")),
+    "link": (
+        lambda path: (path.unlink(), path.symlink_to(ANNEX)),
+        ("a link to", "whose content is not here", "datalad get"),
+    ),
+    "page": (lambda path: path.write_text("<!DOCTYPE html><title>404</title>"), ("a web page",)),
+    "empty": (lambda path: path.write_bytes(b""), ("the file is empty",)),
+    "half": (lambda path: path.write_bytes(path.read_bytes()[:1100]), ("half a file",)),
+    "no sound": (lambda path: path.write_text("so long and thanks"), ("not an audio file",)),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("case", NOT_HERE)
+def test_a_recording_that_is_not_here_is_named_when_a_corpus_is_opened(tmp_path, written, name, case):
+    folder = shutil.copytree(written[name], tmp_path / "a corpus")
+    utterances = CORPORA[name].read(folder)
+    spoil, parts = NOT_HERE[case]
+    file = utterances[len(utterances) // 2].file
+    if case == "half" and file.suffix == ".flac":
+        write_sound(file.with_suffix(".wav"))
+        file.with_suffix(".wav").replace(file)
+    spoil(file)
+    refused(lambda: open_corpus(folder, (name,)), file, *parts, CORPORA[name].SOURCE)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_systems_leave_behind_is_no_recording(tmp_path, written, name):
+    folder = shutil.copytree(written[name], tmp_path / "corpus")
+    before = open_corpus(folder, (name,))[1]
+    for file in {utterance.file for utterance in before}:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7" + bytes(80))
+        file.with_name(".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+        file.with_name("Thumbs.db").write_bytes(b"\xd0\xcf")
+    (folder / "__MACOSX").mkdir()
+    assert open_corpus(folder, (name,))[1] == before
+
+
+def test_annotations_that_are_pointers_are_named(tmp_path, written):
+    for name, annotation in (
+        ("TIMIT", "TRAIN/DR1/FCJ00/SA1.PHN"), ("SLURP", "dataset/slurp/metadata.json"),
+        ("SLURP", "dataset/slurp/test.jsonl"), ("Speech Commands", "testing_list.txt"),
+        ("aligned speech", "alignments.jsonl"),
+    ):  # fmt: skip
+        folder = shutil.copytree(written[name], tmp_path / annotation.replace("/", " "))
+        (folder / annotation).write_text(LFS)
+        refused(lambda folder=folder, name=name: open_corpus(folder, (name,)), folder / annotation, "a git-lfs pointer")
 
 
 def test_timit_keeps_its_test_part_and_validates_on_speakers_of_train(written):
@@ -144,6 +202,10 @@ def test_what_does_not_belong_is_named(tmp_path):
     speaker = folder / "TEST" / "DR5" / "MBC12"
     (speaker / "SX3.PHN").write_text("0 800 xx\n")
     refused(lambda: timit.read(folder), "'xx'", "0.000 s", "61 of TIMIT")
+    (speaker / "SX3.PHN").write_text("0 800 h#\n800\n")
+    refused(lambda: timit.read(folder), "SX3.PHN", "'800'", "expected first sample")
+    (speaker / "SX3.PHN").write_text("0 800 h#\n800 1600 iy\n\n")
+    assert any(u.prompt == "SX3" and [p.label for p in u.phones] == ["sil", "IY"] for u in timit.read(folder))
     write_sound(speaker / "S37.WAV")
     refused(lambda: timit.read(folder), "S37.WAV", "SA, SX, SI")
     folder = write_speech_commands(tmp_path / "w")
@@ -157,6 +219,56 @@ def test_what_does_not_belong_is_named(tmp_path):
     unknown = '{"file": "y.wav", "speaker": "s"}\n'
     (folder / "alignments.jsonl").write_text(unknown + '{"file": "x.wav", "speaker": "s", "label": "a"}\n')
     refused(lambda: aligned.read(folder), "line 2", "'text'")
+
+
+LINE = {"file": "x.wav", "speaker": "s1", "text": "hello", "phones": [["SIL", 0, 0.1], ["AH", 0.1, 0.2]]}
+SOUND = {
+    "a blank last line": json.dumps(LINE) + "\n\n",
+    "blank lines between": "\n" + json.dumps(LINE) + "\r\n  \r\n",
+    "a byte-order mark": "\ufeff" + json.dumps(LINE) + "\n",
+    "characters that end a line elsewhere": json.dumps(LINE | {"text": "a\u2028b\u0085c\x0cd"}, ensure_ascii=False),
+}
+UNSOUND = {
+    "broken": ("{\n", ("line 1 is not JSON",)),
+    "broken further down": (json.dumps(LINE) + "\n\n" + json.dumps(LINE)[:-1], ("line 3 is not JSON",)),
+    "no object": (json.dumps(LINE) + "\n[1]\n", ("line 2 is '[1]'", "expected an object")),
+    "a phone without times": (json.dumps(LINE | {"phones": [["AH"]]}), ("line 1 has ['AH'] in 'phones'",)),
+    "another encoding": ("\udcff", ("not UTF-8", "expected")),
+    "another alphabet": (
+        json.dumps(LINE | {"phones": [["SIL", 0, 0.1], ["ə", 0.5, 1]]}),
+        ("1 of 1 phones", "'ə' at 0.50 s"),
+    ),
+}
+
+
+def alignments(folder, text):
+    write_sound(folder / "x.wav")
+    path = folder / "alignments.jsonl"
+    path.write_bytes(text.encode("utf-8", errors="surrogateescape"))
+    return path
+
+
+@pytest.mark.parametrize("case", SOUND)
+def test_alignments_as_people_have_them_are_read(tmp_path, case):
+    alignments(tmp_path, SOUND[case])
+    (utterance,) = open_corpus(tmp_path, ("aligned speech",))[1]
+    assert [phone.label for phone in utterance.phones] == ["SIL", "AH"]
+    assert utterance.text == ("a\u2028b\u0085c\x0cd" if "elsewhere" in case else "hello")
+
+
+@pytest.mark.parametrize("case", UNSOUND)
+def test_alignments_that_cannot_be_read_are_named_with_file_and_line(tmp_path, case):
+    text, parts = UNSOUND[case]
+    refused(lambda: aligned.read(tmp_path), alignments(tmp_path, text), *parts)
+
+
+def test_phones_outside_the_39_are_left_out_of_utterances_and_counted(tmp_path):
+    lines = [LINE | {"phones": [[label, 0, 0.1] for label in labels.split()]} for labels in ("SIL AH H T", "H", "S")]
+    path, said = alignments(tmp_path, "\n".join(map(json.dumps, [*lines, lines[1] | {"label": "a"}]))), []
+    with listening(said.append):
+        found = aligned.read(tmp_path)
+    assert [[phone.label for phone in u.phones] for u in found] == [["SIL", "AH", "T"], ["S"], []]
+    one_sentence(said[0], path, "left out 3 of 6 phones", "(H 3)")
 
 
 def test_real_speech_is_read_and_divided(shared):

@@ -53,6 +53,7 @@ def test_defaults_are_those_of_the_paper(load):
     study = load()
     tuning, encoding, features = study.tuning, study.encoding, study.features
     assert (study.dataset.tr, tuning.clip_seconds, tuning.batch_size, tuning.epochs) == (2.0045, 10, 128, 30)
+    assert (study.dataset.sound_starts, study.dataset.row_offset, tuning.clip_ends) == (None, 0.5, 1.0)
     assert (tuning.trunk_learning_rate, tuning.head_learning_rate, tuning.warmup_fraction) == (5e-5, 1e-4, 0.1)
     assert (features.window_seconds, features.hop_seconds) == (16, 0.1)
     assert (encoding.delays, encoding.n_alphas, encoding.log10_alpha_min, encoding.log10_alpha_max) == (
@@ -249,6 +250,29 @@ def test_name_that_is_no_folder_name_is_refused(load, key, value):
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("shares", {"late_language": [0.5, 0.5, 0.5]}, "found `shares` of late_language that sum to 1.5 in"),
+        ("shares", {"late_langage": [0.5, 0.5, 0.0]}, "`late_langage` in `dataset.simulation.shares`|late_langage"),
+        ("shares", {"late_language": [0.5, 0.5]}, "late_language"),
+        ("response_peaks", [6.5, 4.5], "found `response_peaks` from 6.5 to 4.5 in `simulation`, expected the smaller"),
+        (
+            "response_widths",
+            [1.2, 0.9],
+            "found `response_widths` from 1.2 to 0.9 in `simulation`, expected",
+        ),
+        ("attention", 0.0, "key `attention` in `dataset.simulation`"),
+        ("drift_share", 1.0, "key `drift_share` in `dataset.simulation`"),
+        ("noise_fwhm", -6.0, "key `noise_fwhm` in `dataset.simulation`"),
+    ],
+)
+def test_listeners_that_cannot_be_are_refused(load, key, value, words):
+    with pytest.raises(InputError, match=words) as error:
+        load({"dataset.simulation": {key: value}})
+    assert "\n" not in str(error.value) and "small.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("parts", "words"),
     [
         (("tinny", "pretrained"), "unknown backbone 'tinny'; did you mean 'tiny'"),
@@ -277,7 +301,7 @@ def test_an_unknown_condition_is_named_with_the_nearest(load):
 CONTROLS = {
     "conditions": ["pretrained", "bigslm-tuned", "lm-tuned", "stimulus-tuned", "multi-brain-tuned", "rank-2"],
     "tuned_together": ["P1", "P3"],
-    "variants": {"rank-2": {"condition": "multi-brain-tuned", "tuning": {"lora_rank": 2, "loss": "correlation"}}},
+    "variants": {"rank-2": {"condition": "multi-brain-tuned", "tuning": {"lora_rank": 2, "loss": "cosine + huber"}}},
     "backbones.tiny.teacher": "openai/whisper-base",
     "backbones.base.teacher": "openai/whisper-medium",
 }
@@ -299,8 +323,11 @@ def test_controls_have_a_model_for_all_participants(load):
 
 def test_a_variant_changes_only_what_it_names(load):
     study = load(deepcopy(CONTROLS))
-    assert study.tuning_of("rank-2") == study.tuning.model_copy(update={"lora_rank": 2, "loss": "correlation"})
-    assert study.tuning_of("multi-brain-tuned") == study.tuning.model_copy(update={"lora_rank": 8})
+    joint = study.tuning.model_copy(update={"lora_rank": 8, "trunk_learning_rate": 1e-4})
+    assert study.tuning_of("rank-2") == joint.model_copy(update={"lora_rank": 2, "loss": "cosine + huber"})
+    assert study.tuning_of("multi-brain-tuned") == joint
+    of_its_own = study.model_copy(update={"joint_tuning": {"lora_dropout": 0.0}})
+    assert of_its_own.tuning_of("multi-brain-tuned") == joint.model_copy(update={"lora_dropout": 0.0})
     assert study.tuning_of("lm-tuned") == study.tuning
     assert study.base("rank-2") == "multi-brain-tuned"
 
@@ -318,6 +345,7 @@ def test_stories_that_one_of_several_participants_lacks_tune_no_joint_model(load
         ({"tuned_together": ["P1", "P9"]}, "unknown participant 'P9' in `tuned_together`"),
         ({"backbones.base.teacher": None}, "backbone 'base' has no `teacher`"),
         ({"variants.lm-tuned": {"condition": "lm-tuned"}}, "has the name of a condition"),
+        ({"variants.nuisance": {"condition": "lm-tuned"}}, "has the name of a condition or reference"),
         ({"variants.rank-2.tuning": {"lora_rnk": 2}}, "unknown key 'lora_rnk' in `variants`; did you mean 'lora_rank'"),
         ({"joint_tuning": {"lora_alfa": 2}}, "unknown key 'lora_alfa' in `joint_tuning`"),
         ({"variants.rank-2.tuning": {"lora_rank": 0}}, "variant 'rank-2': key `lora_rank`: found 0"),
@@ -345,10 +373,26 @@ def test_controls_that_cannot_be_are_refused(load, changes, words):
         ({"low_level.stories": ["aa"]}, "unknown story 'aa' in `low_level: stories` among those of `stories: train`"),
         ({"dataset.row_offset": -0.1}, "key `row_offset` in `dataset`: found -0.1"),
         ({"dataset.row_offset": 1.5}, "key `row_offset` in `dataset`: found 1.5"),
-        ({"dataset.kind": "alice", "dataset.row_offset": 0.5}, "found `row_offset` in `dataset`, expected none with"),
+        ({"dataset.kind": "alice", "dataset.row_offset": 0.0}, "found `row_offset` in `dataset`, expected none with"),
         (
-            {"dataset.simulation": {}, "dataset.sound_starts": 8.0},
-            "`sound_starts` in `dataset`, expected none with sim",
+            {"dataset.kind": "my:Own", "dataset.sound_starts": 8.0},
+            "found `sound_starts` in `dataset`, expected none with",
+        ),
+        ({"dataset.kind": "alice", "dataset.tr": {"P1": 2.0}}, "found a `tr` for each participant in `dataset`"),
+        ({"dataset.tr": {"P1": 2.0, "P2": 1.5}}, "found no `tr` of P3 in `dataset`, expected a number of seconds"),
+        ({"dataset.tr": {"P1": 2.0, "P2": 1.5, "P4": 2.0}}, "unknown participant 'P4' in `tr`; did you mean"),
+        ({"dataset.tr": {"P1": 2.0, "P2": 1.5, "P3": 0}}, "key `P3` in `dataset.tr`: found 0"),
+        ({"dataset.tr": {"P1": "2"}}, "key `P1` in `dataset.tr`: found '2'"),
+        ({"dataset.tr": [2.0]}, "key `tr` in `dataset`: found [2.0]"),
+        ({"dataset.sound_starts": {"P1": 9.0, "zz": 9.0}}, "unknown name 'zz' in `sound_starts`"),
+        ({"dataset.sound_starts": {"P1": {"a": 9.0, "P9": 1.0}}}, "unknown name 'P9' in `sound_starts`"),
+        ({"dataset.sound_starts": {"P1": {"a": -1.0}}}, "key `a` in `dataset.sound_starts.P1`: found -1"),
+        ({"dataset.sound_starts": -1}, "key `sound_starts` in `dataset`: found -1"),
+        ({"tuning.clip_ends": 1.5}, "key `clip_ends` in `tuning`: found 1.5"),
+        ({"dataset.simulation": {"words": 9, "textgrids": "ds003020"}}, "found `words` beside `textgrids`"),
+        (
+            {"dataset.simulation": {"points_per_hemisphere": 99}},
+            "key `points_per_hemisphere` in `dataset.simulation`: found 99",
         ),
     ],
 )
@@ -360,3 +404,15 @@ def test_values_that_would_give_wrong_numbers_or_none_are_refused(load, changes,
 
 def test_two_test_stories_go_with_a_ceiling_from_another_story(load):
     assert load({"stories.test": ["d", "e"], "encoding.mask_from": "validation"}).stories.test == ("d", "e")
+
+
+def test_the_paper_in_small_reads_and_scores_as_the_paper_does():
+    small, paper = load_study("paper-small"), load_study("paper")
+    assert small.encoding == paper.encoding
+    for key in ("tr", "row_offset", "unstored_volumes", "sound_starts"):
+        assert getattr(small.dataset, key) == getattr(paper.dataset, key)
+    for key in ("clip_seconds", "clip_ends", "warmup_fraction", "weight_decay"):
+        assert getattr(small.tuning, key) == getattr(paper.tuning, key)
+    assert small.low_level.features == paper.low_level.features
+    assert small.features.window_seconds == paper.features.window_seconds
+    assert set(small.stories.all) <= set(paper.stories.all) and small.stories.test == paper.stories.test

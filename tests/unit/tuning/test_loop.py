@@ -18,11 +18,11 @@ from braintuning.tuning.loop import brain_tune, gradient, validation_loss
 from braintuning.tuning.losses import LOSSES
 from braintuning.tuning.model import StoryTargets, TunedModel, learning_rate_factor, trainable_state
 from braintuning.tuning.objectives import objective
+from hoarse import RATE, TRAIN, VALIDATION, equal, hearing, story, weights
 from tiny import refused
 from transformers import HubertModel
 
 TESTS = Path(__file__).parents[2]
-RATE = 16_000
 N_VOXELS = 5
 
 
@@ -37,42 +37,21 @@ def settings(**changes):
     return Tuning(**{**values, **changes})
 
 
-def story(seed, n_rows=9):
-    """Noise that is hoarse or clear by row, and responses that follow how hoarse it is."""
-    rng = np.random.default_rng(seed)
-    times = 1.0 + 0.6 * np.arange(n_rows)
-    hoarse = rng.random(n_rows)
-    audio = 0.01 * rng.standard_normal(int(RATE * (times[-1] + 1)))
-    for time, level in zip(times, hoarse, strict=True):
-        inside = slice(int((time - 0.5) * RATE), int(time * RATE))
-        tone = np.sin(2 * np.pi * 300 * np.arange(RATE // 2) / RATE)
-        audio[inside] += level * 0.3 * rng.standard_normal(RATE // 2) + (1 - level) * 0.3 * tone
-    targets = np.outer(hoarse - 0.5, np.array([3.0, -2.0, 1.0, 0.0, 4.0]))
-    return StoryTargets(audio.astype(np.float32), times, targets.astype(np.float32))
-
-
-TRAIN = {"first": story(1), "second": story(2)}
-VALIDATION = {"third": story(3, n_rows=7)}
-
-
 def noise_story(seed, n_rows=8):
     made = story(seed, n_rows)
     noise = np.random.default_rng(seed + 100).standard_normal(made.targets.shape).astype(np.float32)
     return StoryTargets(made.audio, made.times, noise)
 
 
-def run(encoder=None, train=TRAIN, validation=VALIDATION, checkpoint=None, hear=lambda line: None, **changes):
-    encoder = encoder or tiny.encoder()
+def run(
+    encoder=None, train=TRAIN, validation=VALIDATION, checkpoint=None, hear=lambda line: None, aim="learn",
+    **changes,
+):  # fmt: skip
+    encoder, chosen = encoder or tiny.encoder(), settings(**changes)
     with tiny.listening(hear):
-        return brain_tune(encoder, train, validation, settings(**changes), checkpoint=checkpoint)
-
-
-def weights(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def equal(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+        return brain_tune(
+            encoder, train, validation, chosen, checkpoint=checkpoint, aim=aim
+        )  # fmt: skip
 
 
 def clip_by_hand(story, row):
@@ -82,23 +61,13 @@ def clip_by_hand(story, row):
     return (clip - clip.mean()) / np.sqrt(clip.var() + 1e-7)
 
 
-def hearing(family):
-    """A random model whose front end passes on what it hears: that of a random Whisper nearly mutes it."""
-    encoder = tiny.encoder(family)
-    if family == "whisper":
-        with torch.no_grad():
-            encoder.model.encoder.conv1.weight.mul_(20)
-            encoder.model.encoder.conv2.weight.mul_(20)
-    return encoder
-
-
 @pytest.mark.parametrize("family", tiny.CONFIGS)
 def test_loss_falls_on_what_can_be_learned(family):
     _, history = run(hearing(family), epochs=10, patience=10, trunk_learning_rate=3e-3, head_learning_rate=3e-2)
     for kind in ("train_loss", "validation_loss"):
-        losses = [row[kind] for row in history]
+        losses = [row[kind] for row in history[1:]]
         assert min(losses) < 0.6 * losses[0], (kind, losses)
-    assert [row["epoch"] for row in history] == list(range(1, 11))
+    assert [row["epoch"] for row in history] == list(range(11)) and history[0]["train_loss"] is None
 
 
 def adam_step(parameters, rates, moments, step):
@@ -139,8 +108,8 @@ def test_tuning_is_a_plain_loop_of_adam_on_the_mean_squared_error():
             losses.append(loss.item())
         expected_losses.append(np.mean(losses))
     tuned, history = run(epochs=2, batch_size=5, patience=2)
-    assert history[1]["validation_loss"] < history[0]["validation_loss"]
-    np.testing.assert_allclose([row["train_loss"] for row in history], expected_losses, rtol=1e-4)
+    assert history[2]["validation_loss"] < history[1]["validation_loss"] < history[0]["validation_loss"]
+    np.testing.assert_allclose([row["train_loss"] for row in history[1:]], expected_losses, rtol=1e-4)
     torch.testing.assert_close(tuned.head.weight, head_weight, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(tuned.head.bias, head_bias, atol=1e-4, rtol=1e-3)
     for name, parameter in tuned.encoder.model.named_parameters():
@@ -211,12 +180,15 @@ def test_a_checkpoint_may_have_any_name(tmp_path):
     assert lines == ["resumed after epoch 1"]
 
 
-def test_the_best_epoch_is_remembered_across_a_resume(tmp_path):
+@pytest.mark.parametrize("aim", ["learn", "control"])
+def test_the_best_epoch_is_remembered_across_a_resume(aim, tmp_path):
     changes = {"epochs": 8, "patience": 8, "trunk_learning_rate": 1e-2, "head_learning_rate": 0.3}
+    changes["aim"] = aim
     validation = {"noise": noise_story(7)}
     whole, history = run(validation=validation, **changes)
-    best = int(np.argmin([row["validation_loss"] for row in history]))
-    assert best < 6
+    losses = [row["validation_loss"] for row in history]
+    assert int(np.argmin(losses)) == 0 and int(np.argmin(losses[1:])) + 1 < 7
+    assert (whole.head.weight.abs().max() > 0) == (aim == "control")
 
     def killed_in_last_epoch(line):
         if '"epoch": 8' in line:
@@ -234,19 +206,56 @@ def test_same_seed_gives_the_same_weights_and_another_seed_another_order():
     assert not equal(weights(once), weights(other))
 
 
-def test_tuning_stops_when_validation_no_longer_falls_and_returns_the_best_epoch():
-    encoder, snapshots = tiny.encoder(), []
-    tuned, history = run(
-        encoder,
-        validation={"noise": noise_story(7)},
-        hear=lambda line: snapshots.append(weights(encoder)) if '"epoch"' in line else None,
-        **{"epochs": 30, "patience": 2, "trunk_learning_rate": 1e-2, "head_learning_rate": 0.3},
-    )
+@pytest.mark.parametrize(("aim", "learns"), [("learn", True), ("learn", False), ("control", False)])
+def test_tuning_stops_when_validation_no_longer_falls_and_returns_the_best_epoch(aim, learns):
+    encoder, snapshots, lines = tiny.encoder(), [], []
+
+    def hear(line):
+        lines.append(line)
+        if '"epoch"' in line:
+            snapshots.append(weights(encoder))
+
+    validation = VALIDATION if learns else {"noise": noise_story(7)}
+    rates = {"trunk_learning_rate": 1e-2, "head_learning_rate": 0.1 if learns else 0.3}
+    tuned, history = run(encoder, validation=validation, hear=hear, aim=aim, epochs=30, patience=2, **rates)
     losses = [row["validation_loss"] for row in history]
-    best = int(np.argmin(losses))
-    assert len(losses) == best + 1 + 2 < 30
+    best_tuned = 1 + int(np.argmin(losses[1:]))
+    assert len(losses) == best_tuned + 1 + 2 < 31
+    assert (losses[best_tuned] < losses[0]) == learns
+    best = best_tuned if learns or aim == "control" else 0
     assert equal(weights(tuned.encoder), snapshots[best])
     assert not equal(weights(tuned.encoder), snapshots[-1])
+    said = [line for line in lines if "did not learn" in line]
+    assert len(said) == (not learns)
+    assert learns or ("left untuned" in said[0]) == (aim == "learn")
+
+
+def test_epoch_0_is_the_loss_of_predicting_the_mean():
+    _, history = run(epochs=1)
+    assert history[0]["epoch"] == 0 and history[0]["train_loss"] is None
+    assert history[0]["validation_loss"] == pytest.approx(np.mean(VALIDATION["third"].targets ** 2), rel=1e-5)
+    of_each = {name: together(made) for name, made in VALIDATION.items()}
+    _, history = run(train={name: together(made) for name, made in TRAIN.items()}, validation=of_each, epochs=1)
+    expected = np.mean([np.mean(targets**2) for targets in of_each["third"].targets])
+    assert history[0]["validation_loss"] == pytest.approx(expected, rel=1e-5)
+    _, history = run(epochs=1, loss="spatial correlation")
+    assert history[0]["validation_loss"] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("lora_rank", [None, 2])
+def test_a_model_that_cannot_learn_is_returned_to_the_bit_as_it_came(lora_rank, tmp_path):
+    """Responses of several participants that cancel out, and validation on noise."""
+    before, rates = tiny.encoder(), {"trunk_learning_rate": 1e-2, "head_learning_rate": 0.3}
+    train = {name: together(noise_story(seed)) for seed, name in enumerate(TRAIN)}
+    tuned, history = run(
+        train=train, validation={"noise": together(noise_story(9))}, epochs=2, lora_rank=lora_rank, **rates
+    )
+    assert history[0]["validation_loss"] == min(row["validation_loss"] for row in history)
+    assert not tuned.head.weight.any() and not tuned.head.bias.any()
+    tuned.encoder.save_pretrained(tmp_path / "tuned")
+    before.save_pretrained(tmp_path / "before")
+    saved = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("tuned", "before")]
+    assert saved[0] == saved[1]
 
 
 def test_validation_loss_is_the_mean_over_rows_whatever_their_order_and_batches():
@@ -263,7 +272,7 @@ def test_validation_loss_is_the_mean_over_rows_whatever_their_order_and_batches(
     }
     for stories, size in ((TRAIN, 4), (TRAIN, 1), (TRAIN, 18), (shuffled, 7)):
         chosen = settings(batch_size=size)
-        found = validation_loss(model, samples_of(stories), loader(model, stories, chosen), chosen, "cpu")
+        found = validation_loss(model, samples_of(stories, chosen), loader(model, stories, chosen), chosen, "cpu")
         assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -305,7 +314,7 @@ def test_a_loss_that_is_no_number_stops_with_story_and_step_and_keeps_the_last_g
     refused(lambda: go(loud, Brittle(holds=1)), "nan", "epoch 2, step 1", "(story second)")
     lines = []
     _, history = go(quiet, Brittle(holds=99), lines.append)
-    assert lines[0] == "resumed after epoch 1" and len(history) == 3
+    assert lines[0] == "resumed after epoch 1" and len(history) == 4
 
 
 def test_missing_stories_and_rows_that_do_not_fit_are_refused():
@@ -385,11 +394,11 @@ def test_lora_moves_adapters_and_head_only_also_after_a_resume(family, tmp_path)
     assert tuned.head.weight.abs().max() > 0
 
 
-@pytest.mark.parametrize("loss", ["correlation", "cosine + l2"])
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "l2"])
 def test_other_losses_are_lowered_too(loss):
     _, history = run(epochs=6, patience=6, loss=loss, head_learning_rate=3e-2)
-    losses = [row["train_loss"] for row in history]
-    assert losses[-1] < losses[0]
+    assert history[-1]["train_loss"] < history[1]["train_loss"]
+    assert history[-1]["validation_loss"] < history[0]["validation_loss"]
 
 
 class Energy(torch.nn.Module):
@@ -470,7 +479,7 @@ def test_tuning_in_bfloat16_has_the_losses_of_float32(monkeypatch):
     for value in ("float32", "bfloat16"):
         monkeypatch.setenv(VARIABLE, value)
         model, history = brain_tune(hearing("hubert"), TRAIN, VALIDATION, settings(epochs=6, patience=6))
-        histories[value] = np.array([[row["train_loss"], row["validation_loss"]] for row in history])
+        histories[value] = tiny.losses_of(history)[1:]
         assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     np.testing.assert_allclose(histories["bfloat16"], histories["float32"], rtol=0.02)
     assert (histories["bfloat16"] != histories["float32"]).any()
@@ -490,7 +499,7 @@ class Linear(torch.nn.Linear):
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 7, 100])
-@pytest.mark.parametrize("loss", ["l2", "cosine + l2"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_the_gradient_of_micro_batches_is_that_of_the_whole_batch(loss, at_once):
     torch.manual_seed(0)
     x, y = torch.randn(7, 5, dtype=torch.float64), torch.randn(7, 3, dtype=torch.float64)
@@ -537,7 +546,6 @@ def test_processes_tune_the_model_that_one_tunes(tmp_path):
     two = torch.load(tmp_path / "two.pt", weights_only=True)
     assert two["n"] == 2
     assert done.stdout.count('"epoch": 2') == 1  # one process reports
-    for before, after in zip(history, two["history"], strict=True):
-        assert after == pytest.approx(before, rel=1e-5)
+    np.testing.assert_allclose(tiny.losses_of(two["history"]), tiny.losses_of(history), rtol=1e-5)
     for name, parameter in trainable_state(alone).items():
         torch.testing.assert_close(two["weights"][name], parameter, atol=1e-5, rtol=1e-4)

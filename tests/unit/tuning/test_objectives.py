@@ -7,6 +7,7 @@ from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.families import standardised
 from braintuning.errors import InputError
 from braintuning.tuning.objectives import (
+    OF_UNITS,
     MaskedUnits,
     contrastive_logits,
     draw_negatives,
@@ -16,7 +17,17 @@ from braintuning.tuning.objectives import (
     unit_loss,
 )
 from braintuning.tuning.units import EncoderUnits, fit_centres, nearest_centre
-from transformers import HubertConfig, Wav2Vec2Config, Wav2Vec2ForPreTraining, WavLMConfig, WhisperConfig
+from tiny import one_sentence
+from transformers import (
+    Data2VecAudioConfig,
+    HubertConfig,
+    UniSpeechConfig,
+    UniSpeechSatConfig,
+    Wav2Vec2Config,
+    Wav2Vec2ForPreTraining,
+    WavLMConfig,
+    WhisperConfig,
+)
 
 SIZES = {
     **{"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 8},
@@ -32,6 +43,7 @@ CONFIGS = {
     "wav2vec2": Wav2Vec2Config(**SIZES, **QUANTISER),
     "hubert": HubertConfig(**SIZES),
     "wavlm": WavLMConfig(**SIZES),
+    "unispeech-sat": UniSpeechSatConfig(**SIZES),
     "whisper": WhisperConfig(**WHISPER),
 }
 FAMILIES = tuple(CONFIGS)
@@ -53,6 +65,14 @@ def made():
         model = encoder(family)
         pairs[family] = model, objective(model, sounds, seed=3)
     return pairs
+
+
+@pytest.mark.parametrize("config", [Data2VecAudioConfig, UniSpeechConfig])
+def test_a_family_without_an_objective_here_is_refused(config):
+    model = SpeechEncoder.from_config(config(**SIZES | {"num_conv_pos_embeddings": 2}))
+    with pytest.raises(InputError) as caught:
+        objective(model, [noise(0, 4.0)], seed=0)
+    one_sentence(str(caught.value), model.name, f"'{model.family}'", *FAMILIES)
 
 
 def cosine(a, b):
@@ -121,7 +141,7 @@ def test_span_mask_is_runs_of_the_span_and_never_empty():
     assert often == pytest.approx(1 - (1 - 0.065) ** 10, abs=0.01)
 
 
-@pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wavlm"])
+@pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wavlm", "unispeech-sat"])
 def test_masked_pass_without_a_mask_is_the_last_layer(family):
     model, audio = encoder(family), torch.from_numpy(np.stack([noise(2, 1.0), noise(3, 1.0)]))
     front = model.front_end(audio)
@@ -212,7 +232,7 @@ def test_loss_follows_the_global_generator_and_the_state(made, family):
         torch.manual_seed(seed)
         losses.append(module.loss(audio).item())
     assert losses[0] == losses[1] != losses[2]
-    if family in ("hubert", "wavlm"):
+    if family in OF_UNITS:
         assert module.state_dict()["units.centres"].shape == (200, 16)
 
 

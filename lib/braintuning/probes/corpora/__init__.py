@@ -6,6 +6,7 @@ obtained).
 
 from pathlib import Path
 
+from braintuning.datasets.audio import require_audio
 from braintuning.errors import InputError
 from braintuning.probes.corpora import aligned, crema_d, slurp, speech_commands, timit
 from braintuning.probes.utterance import Utterance
@@ -25,7 +26,8 @@ def open_corpus(folder: Path, expected: tuple[str, ...]) -> tuple[str, list[Utte
     Raises
     ------
     InputError
-        No such folder, no corpus or another one in it, or an incomplete corpus.
+        No such folder, no corpus or another one in it, or an incomplete corpus: a file is missing, a pointer of
+        git-lfs or git-annex, or half of one.
     """
     folder = Path(folder)
     wanted = " or ".join(f"{name} (obtained from {CORPORA[name].SOURCE})" for name in expected)
@@ -35,7 +37,10 @@ def open_corpus(folder: Path, expected: tuple[str, ...]) -> tuple[str, list[Utte
     for name in found:
         if name in expected:
             try:
-                return name, CORPORA[name].read(folder)
+                utterances = CORPORA[name].read(folder)
+                for utterance in utterances:
+                    require_audio(utterance.file)
+                return name, utterances
             except InputError as error:
                 raise InputError(f"{error}; {name} is obtained from {CORPORA[name].SOURCE}") from None
     if found:

@@ -1,12 +1,16 @@
 """Aligned speech: a folder of audio files and `alignments.jsonl`, one recording per line."""
 
-import json
+import logging
+from dataclasses import replace
 from pathlib import Path
 
-from braintuning.datasets.textgrid import Interval
+from braintuning.datasets.labels import intervals_of, left_out, phones_among
+from braintuning.datasets.textgrid import is_silence
 from braintuning.errors import InputError
 from braintuning.probes.utterance import PARTS, Utterance
-from braintuning.results import require_file
+from braintuning.results import json_lines, require_file
+
+log = logging.getLogger(__name__)
 
 MARKS = ("alignments.jsonl",)
 SOURCE = "anywhere: see data/README.md"
@@ -17,19 +21,25 @@ def read(folder: Path) -> list[Utterance]:
     """Every recording that has phones or a label.
 
     A line has `file`, `speaker`, `text` and optionally `prompt`, `part`, `label` and `phones`, which are
-    [label, start, end] in seconds.
+    [label, start, end] in seconds. Phones follow the rule of `datasets.labels`; those left out are counted in the log.
     """
-    path, utterances = require_file(folder / MARKS[0]), []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        entry = json.loads(line)
-        phones = tuple(Interval(*phone) for phone in entry.get("phones") or ())
+    path, utterances, spoken = folder / MARKS[0], [], []
+    for where, entry in json_lines(path):
+        phones = intervals_of(entry, "phones", where)
         if not phones and entry.get("label") is None:
             continue
         if missing := [key for key in KEYS if key not in entry]:
-            raise InputError(f"{path}: line {number} has no {missing[0]!r}, expected {', '.join(KEYS)}")
+            raise InputError(f"{where} has no {missing[0]!r}, expected {', '.join(KEYS)}")
         if entry.get("part") not in (None, *PARTS):
-            raise InputError(f"{path}: line {number} has part {entry['part']!r}, expected one of {', '.join(PARTS)}")
+            raise InputError(f"{where} has part {entry['part']!r}, expected one of {', '.join(PARTS)}")
         prompt, file = entry.get("prompt", entry["text"]), require_file(folder / entry["file"])
         known = (entry.get("part"), entry.get("label"), entry["text"], phones)
         utterances.append(Utterance(entry["speaker"], prompt, file, *known))
-    return utterances
+        spoken += [phone for phone in phones if not is_silence(phone.label)]
+    _, others = phones_among(spoken, path)
+    if not others:
+        return utterances
+    log.info(left_out(others, len(spoken), path))
+    unknown = {phone.label for phone in others}
+    kept = ((u, tuple(phone for phone in u.phones if phone.label not in unknown)) for u in utterances)
+    return [replace(u, phones=phones) for u, phones in kept if phones or u.label is not None]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from braintuning.errors import InputError
 from braintuning.probes.utterance import Utterance
+from braintuning.results import listed
 
 MARKS = ("AudioWAV",)
 SOURCE = "github.com/CheyneyComputerScience/CREMA-D"
@@ -13,7 +14,7 @@ EMOTIONS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness",
 def read(folder: Path) -> list[Utterance]:
     """Every recording: `1001_DFA_ANG_XX.wav` is actor 1001, sentence DFA, anger, level unspecified."""
     utterances = []
-    for file in sorted((folder / "AudioWAV").glob("*.wav")):
+    for file in listed(folder / "AudioWAV", "*.wav"):
         try:
             actor, sentence, emotion, _ = file.stem.split("_")
         except ValueError:

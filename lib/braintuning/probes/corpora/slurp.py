@@ -5,7 +5,7 @@ from pathlib import Path
 
 from braintuning.errors import InputError
 from braintuning.probes.utterance import Utterance, drawn
-from braintuning.results import generator, require_file
+from braintuning.results import generator, json_lines, require_file
 
 MARKS = ("dataset/slurp", "audio/slurp_real")
 SOURCE = "github.com/pswietojanski/slurp and zenodo.org/record/4274930"
@@ -37,17 +37,17 @@ def _speakers(path: Path) -> dict[str, str]:
 
 def _read_part(folder: Path, part: str, path: Path, speakers: dict[str, str]) -> list[Utterance]:
     utterances = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for where, entry in json_lines(path):
         try:
-            entry = json.loads(line)
             action, recordings = entry["action"], entry["recordings"]
             names = [(recording["file"], speakers[recording["file"]]) for recording in recordings]
-        except (ValueError, KeyError, TypeError):
-            found = f"{path}: line {number} is no entry of SLURP"
-            raise InputError(f"{found}, expected action and recordings that metadata.json knows") from None
+        except (KeyError, TypeError):
+            raise InputError(
+                f"{where} is no entry of SLURP, expected action and recordings that metadata.json knows"
+            ) from None
         for name, speaker in names:
             file = folder / MARKS[1] / name
-            if not file.is_file():
+            if not file.exists() and not file.is_symlink():
                 raise InputError(f"{file}: named in {path.name} and not here, expected slurp_real.tar.gz of SLURP")
             utterances.append(Utterance(speaker, str(entry["slurp_id"]), file, part, action, entry.get("sentence", "")))
     return utterances

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from braintuning.errors import InputError
 from braintuning.probes.utterance import Utterance
-from braintuning.results import require_file
+from braintuning.results import listed, require_file
 
 MARKS = ("validation_list.txt", "testing_list.txt")
 SOURCE = "tensorflow.org/datasets, speech_commands v2"
@@ -18,18 +18,18 @@ WORDS = (
 def read(folder: Path) -> list[Utterance]:
     """Every recording of the 35 words, divided by the corpus's own lists of validation and test files."""
     lists = {part: require_file(folder / mark) for part, mark in zip(("validation", "test"), MARKS, strict=True)}
-    listed = {name: part for part, path in lists.items() for name in path.read_text().split()}
+    part_of = {name: part for part, path in lists.items() for name in path.read_text().split()}
     utterances = []
     for word in WORDS:
-        files = sorted((folder / word).glob("*.wav"))
+        files = listed(folder / word, "*.wav")
         if not files:
             raise InputError(f"{folder}: found no recordings of {word!r}, expected all 35 words of Speech Commands v2")
         for file in files:
             if SPEAKER_ENDS not in file.name:
                 raise InputError(f"{file}: expected a name of Speech Commands such as 0a7c2a8d{SPEAKER_ENDS}0.wav")
-            part = listed.pop(f"{word}/{file.name}", "train")
+            part = part_of.pop(f"{word}/{file.name}", "train")
             utterances.append(Utterance(file.name.split(SPEAKER_ENDS)[0], word, file, part, word, word))
-    for name in listed:
+    for name in part_of:
         if name.split("/")[0] in WORDS:
             raise InputError(f"{folder / name}: listed by the corpus and not here, expected Speech Commands v2 whole")
     return utterances

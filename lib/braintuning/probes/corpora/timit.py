@@ -1,11 +1,13 @@
 """TIMIT (Garofolo et al. 1993): ten sentences by each of 630 speakers, phones aligned by hand."""
 
+import re
 from pathlib import Path
 
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.lowlevel.phones import PHONES
 from braintuning.probes.utterance import Utterance
+from braintuning.results import listed, require_file
 
 MARKS = ("TRAIN", "TEST")
 SOURCE = "the Linguistic Data Consortium, LDC93S1"
@@ -31,7 +33,7 @@ def read(folder: Path) -> list[Utterance]:
     utterances = []
     for part in MARKS:
         root, files = folder / part if (folder / part).exists() else folder / part.lower(), {}
-        for file in sorted(path for path in root.rglob("*") if path.name.lower().endswith(".wav")):
+        for file in (path for path in listed(root, "**/*") if path.name.lower().endswith(".wav")):
             files.setdefault((file.parent, file.name.split(".")[0].upper()), file)
         if not files:
             raise InputError(f"{root}: found no .WAV file, expected those of TIMIT")
@@ -48,15 +50,17 @@ def read(folder: Path) -> list[Utterance]:
 def _beside(file: Path, ending: str) -> Path:
     stem = file.name.split(".")[0]
     for name in (stem + ending, stem + ending.lower(), stem.lower() + ending.lower()):
-        if (file.parent / name).is_file():
-            return file.parent / name
+        if (path := file.parent / name).exists() or path.is_symlink():
+            return require_file(path)
     raise InputError(f"{file}: found no {stem}{ending} beside it, expected one as in TIMIT")
 
 
 def _phones(path: Path) -> list[Interval]:
     phones = []
-    for line in path.read_text().splitlines():
-        start, end, label = line.split()
+    for line in filter(str.strip, path.read_text().splitlines()):
+        if (row := re.fullmatch(r"\s*(\d+)\s+(\d+)\s+(\S+)\s*", line)) is None:
+            raise InputError(f"{path}: found {line!r}, expected first sample, last sample and phone")
+        start, end, label = row.groups()
         folded = FOLDED.get(label, label.upper())
         if folded != SILENCE and folded not in PHONES:
             raise InputError(f"{path}: phone {label!r} at {int(start) / RATE:.3f} s, expected one of the 61 of TIMIT")

@@ -1,0 +1,110 @@
+"""Linear heads: by ridge regression on pooled states, and how frames are pooled for each volume."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from nilearn.glm.first_level import spm_hrf
+
+N_PENALTIES = 25
+SMALLEST, LARGEST = 1e-3, 1e2
+"""Penalties tried, as shares of the design's largest singular value."""
+TARGETS_AT_ONCE = 4096
+
+
+class Pooling(torch.nn.Module):
+    """Mean of the frames of each volume's clip, weighted by how long before its end they lie.
+
+    Parameters
+    ----------
+    kind : str
+        `mean`, all alike, as in Moussa, Klakow & Toneva (2025); `haemodynamic`, by the canonical response (Friston et
+        al. 1998) to audio so long ago; `learned`, weights at every second that start alike and are tuned.
+    seconds : float
+        Length of a volume's clip.
+    frame_seconds : float
+        Time from one frame to the next.
+    """
+
+    def __init__(self, kind: str, seconds: float, frame_seconds: float) -> None:
+        super().__init__()
+        self.kind, self.seconds, self.frame_seconds = kind, seconds, frame_seconds
+        lags = np.arange(int(np.ceil(seconds)) + 1.0)
+        kernel = np.ones(len(lags))
+        if kind == "haemodynamic":
+            kernel = np.interp(lags, np.arange(0, 32, 0.1), spm_hrf(0.1, oversampling=1, time_length=32))
+            kernel /= kernel.mean()
+        kernel = torch.tensor(kernel, dtype=torch.float32)
+        if kind == "learned":
+            self.kernel = torch.nn.Parameter(kernel)
+        else:
+            self.register_buffer("kernel", kernel, persistent=False)
+
+    def forward(self, states: torch.Tensor, ends: torch.Tensor | None) -> torch.Tensor:
+        """Pooled states, (volumes, dim), of (clips, frames, dim); `ends` as in `model.Front`."""
+        if ends is None and self.kind == "mean":
+            return states.mean(dim=1)
+        centres = (torch.arange(states.shape[1], device=states.device) + 0.5) * self.frame_seconds
+        if ends is None:
+            ends = torch.full((len(states), 1), self.seconds, device=states.device)
+        lags = ends[:, :, None] - centres
+        inside = (lags >= 0) & (lags < self.seconds)
+        before = lags.clamp(0, len(self.kernel) - 1.001).nan_to_num().floor()
+        share, before = lags.nan_to_num() - before, before.long()
+        weights = torch.where(inside, self.kernel[before] * (1 - share) + self.kernel[before + 1] * share, 0)
+        pooled = torch.bmm((weights / inside.sum(dim=2, keepdim=True).clamp_min(1)).to(states.dtype), states)
+        return pooled[ends.isfinite()]
+
+
+class RidgeHead(NamedTuple):
+    """A head, and losses on the validation clips.
+
+    Attributes
+    ----------
+    weight, bias : (targets, dim) and (targets,) float32
+    loss : float
+        Mean squared error, at the penalties that make it smallest.
+    mean_loss : float
+        Mean squared error of predicting the training clips' mean.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    loss: float
+    mean_loss: float
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """Parameters of a model that has this head."""
+        return {"head.weight": self.weight, "head.bias": self.bias}
+
+
+def ridge_head(x: torch.Tensor, y: torch.Tensor, validation_x: torch.Tensor, validation_y: torch.Tensor) -> RidgeHead:
+    """Ridge regression from pooled states to targets, with the penalty of each target chosen on the validation clips.
+
+    Parameters
+    ----------
+    x, validation_x : (clips, dim) float
+    y, validation_y : (clips, targets) float
+    """
+    x, held_out = x.double(), validation_x.double()
+    mean = x.mean(dim=0)
+    left, singular, right = torch.linalg.svd(x - mean, full_matrices=False)
+    seen = (held_out - mean) @ right.T
+    shares = np.logspace(np.log10(SMALLEST), np.log10(LARGEST), N_PENALTIES)
+    shrinkages = [singular / (singular**2 + (singular[0] * share) ** 2) for share in shares]
+    weights, biases, losses, mean_losses = [], [], [], []
+    for of_train, of_validation in zip(
+        y.split(TARGETS_AT_ONCE, 1), validation_y.split(TARGETS_AT_ONCE, 1), strict=True
+    ):
+        y_mean = of_train.double().mean(dim=0)
+        projected, truth = left.T @ (of_train.double() - y_mean), of_validation.double() - y_mean
+        errors = torch.stack([(truth - seen @ (s[:, None] * projected)).square().mean(dim=0) for s in shrinkages])
+        smallest, chosen = errors.min(dim=0)
+        weight = (torch.stack(shrinkages)[chosen] * projected.T) @ right
+        weights.append(weight.float())
+        biases.append((y_mean - weight @ mean).float())
+        losses.append(smallest)
+        mean_losses.append(truth.square().mean(dim=0))
+    of_all = [float(torch.cat(found).mean()) for found in (losses, mean_losses)]
+    return RidgeHead(torch.cat(weights), torch.cat(biases), *of_all)

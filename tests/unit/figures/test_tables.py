@@ -1,0 +1,50 @@
+"""The best layer: one for all participants, of each backbone, condition and region."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from braintuning.figures import tables
+
+
+def curves(values, backbone="a", condition="pretrained", roi="late_language"):
+    """Table of alignment from each participant's layers."""
+    rows = [
+        (participant, backbone, condition, roi, layer, value)
+        for participant, curve in values.items()
+        for layer, value in enumerate(curve)
+    ]
+    return pd.DataFrame(rows, columns=["participant", "backbone", "condition", "roi", "layer", "alignment"])
+
+
+def test_best_layer_is_that_of_the_mean_and_no_participant_s_own():
+    table = curves({"P1": [0.9, 0.5, 0.1], "P2": [0.0, 0.45, 0.8]})
+    (row,) = tables.best_layers(table).itertuples()
+    assert row.layer == 1 and row.n_participants == 2 and row.alignment == pytest.approx(0.475)
+    assert tables.at_best_layer(table)["alignment"].tolist() == [0.5, 0.45]
+
+
+def test_every_backbone_condition_and_region_has_its_own():
+    parts = [
+        curves({"P1": [0.1, 0.2], "P2": [0.1, 0.3]}),
+        curves({"P1": [0.4, 0.2], "P2": [0.4, 0.3]}, condition="brain-tuned"),
+        curves({"P1": [0.6, 0.2], "P2": [0.5, 0.3]}, roi="primary_auditory"),
+        curves({"P1": [0.6, 0.2, 0.9], "P2": [0.5, 0.3, 0.9]}, backbone="b"),
+    ]
+    found = tables.best_layers(pd.concat(parts, ignore_index=True))
+    assert found[["layer", "alignment"]].to_numpy().tolist() == [[1, 0.25], [0, 0.4], [0, 0.55], [2, 0.9]]
+
+
+def test_participants_without_a_value_are_not_counted_and_nobody_s_region_is_left_out():
+    table = pd.concat([
+        curves({"P1": [0.1, 0.2], "P2": [np.nan, np.nan]}),
+        curves({"P1": [np.nan] * 2, "P2": [np.nan] * 2}, roi="primary_auditory"),
+    ])  # fmt: skip
+    (row,) = tables.best_layers(table).itertuples()
+    assert (row.roi, row.layer, row.n_participants) == ("late_language", 1, 1) and row.alignment == 0.2
+
+
+def test_equal_layers_give_the_earlier_one():
+    table = curves({"P1": [0.1, 0.3, 0.3]})
+    assert tables.best_layers(table)["layer"].tolist() == [1]
+    shuffled = table.sample(frac=1, random_state=0)
+    assert tables.best_layers(shuffled)["layer"].tolist() == [1]
