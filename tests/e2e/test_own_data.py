@@ -85,7 +85,7 @@ class OwnData:
         environment = {f"BRAINTUNING_{key}": str(self.folder / name) for key, name in folders.items()}
         command = [sys.executable, "-m", "braintuning", "figures", "--study", str(self.study), "--cores", "2"]
         environment = {**os.environ, **environment, "HF_HUB_OFFLINE": "1"}
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 

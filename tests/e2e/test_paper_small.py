@@ -128,10 +128,11 @@ def test_the_table_of_figure_2_is_complete(made):
 
 def test_the_table_of_figure_3_is_complete(made):
     table, features = made.table("fig3"), (*made.study.low_level.features, "all")
-    own = ["participant", "condition", "layer", "roi", "feature"]
+    own = ["participant", "condition", "layer", "roi", "feature", "removal"]
     assert set(zip(table["participant"], table["condition"], strict=True)) == made.cells()
     assert set(table["layer"]) == {N_LAYERS - 1} and set(table["feature"]) == set(features)
-    assert len(table[own].drop_duplicates()) == len(made.cells()) * len(GROUPS) * len(features)
+    assert len(table[own].drop_duplicates()) == len(made.cells()) * len(GROUPS) * len(features) * 2
+    assert set(table["removal"]) == {"every lag", "tr by tr"} and table["nuisance"].notna().all()
     assert table[["alignment", "alignment_removed"]].notna().all(axis=None)
     audible = table[(table["feature"] == "all") & (table["roi"] == "primary_auditory")]
     assert (audible["alignment_removed"] < audible["alignment"]).all() and audible["r_percent"].notna().all()

@@ -31,7 +31,12 @@ def open_dataset(study: Study) -> Dataset:
     except (ImportError, AttributeError) as error:
         expected = "expected module:Class with the module's folder on PYTHONPATH"
         raise InputError(f"dataset kind {settings.kind!r}: {error}, {expected}") from None
-    return adapter(study.root, settings.tr)
+    dataset = adapter(study.root, settings.tr)
+    if not hasattr(dataset, "row_offset"):
+        raise InputError(
+            f"dataset kind {settings.kind!r}: has no `row_offset`, expected where in a volume its times lie"
+        )
+    return dataset
 
 
 def open_lebel(root: Path, settings: DatasetSettings) -> LebelDataset:

@@ -60,7 +60,7 @@ def fetch(
     entries = needed_files(study, participants, stories, surfaces=surfaces, manifest_file=manifest_file)
     dest = dest or study.root
     if dry_run:
-        entries = manifest.as_here(entries, dest)
+        entries = manifest.as_here(entries, dest, FOLDERS[0])
         complete, unchecked, left = manifest.plan(entries, dest)
         for entry in left:
             log.info("%13s  %s", f"{entry.bytes:,}", entry.path)
@@ -87,7 +87,7 @@ def verify(
     """Check size and MD5 of what a study needs of ds003020, logging what is wrong with a file; the number of these."""
     entries = needed_files(study, participants, stories, surfaces=surfaces, manifest_file=manifest_file)
     dest, n_wrong = dest or study.root, 0
-    entries = manifest.as_here(entries, dest)
+    entries = manifest.as_here(entries, dest, FOLDERS[0])
     with _bar(sum(entry.bytes for entry in entries)) as bar, ThreadPoolExecutor(4) as pool:
         for entry, problem in zip(entries, pool.map(partial(manifest.check, dest=dest), entries), strict=True):
             bar.update(entry.bytes)

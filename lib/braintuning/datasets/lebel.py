@@ -49,9 +49,9 @@ class LebelDataset:
     row_offset, unstored_volumes
         When TRs were acquired, see `timing.row_times`.
     sound_starts
-        Seconds from the first trigger to the start of the audio: a number, or one by name as in a study. None: as the
-        trigger log says, a participant's own (`<participant>/<story>.report`) before a story's (`<story>.report`) in
-        `LOG_FOLDERS`; where there is none, `timing.SOUND_START`.
+        Seconds from the first trigger to the start of the audio: a number, or one by name as in a study. Where there is
+        none: as the trigger log says, a participant's own (`<participant>/<story>.report`) before a story's
+        (`<story>.report`) in `LOG_FOLDERS`; where there is no log, `timing.SOUND_START`.
     coarse_regions
         Whether regions may come from fsaverage5 where the sphere of fsaverage cannot be had.
 
@@ -155,8 +155,11 @@ class LebelDataset:
 
     def sound_start(self, participant: str, story: str) -> float:
         """Seconds from a participant's first trigger to the start of a story's audio."""
-        if self.sound_starts is not None:
-            return own(self.sound_starts, "sound_starts", participant, story)
+        said = self.sound_starts
+        for name in (participant, story):
+            said = said.get(name) if isinstance(said, Mapping) and name in said else said
+        if said is not None and not isinstance(said, Mapping):
+            return said
         found = self.trigger_log(participant, story)
         return found[1].sound_start if found else timing.SOUND_START
 

@@ -103,7 +103,8 @@ class Backbone(Section):
 class Tuning(Section):
     """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix, and what else can be had.
 
-    A clip is the `clip_seconds` up to `clip_ends` TRs after its volume's start: the TR itself and the four before it.
+    A clip is the `clip_seconds` up to `clip_ends` TRs after its volume's start: at a TR of 2 s, the TR itself and the
+    four before it.
     Each is one pass; with `context_seconds` one pass over so long a stretch predicts every volume whose clip lies in
     it. Targets are voxels, the paper's, or their principal components (`n_components`; None: by validation). The head
     starts at zero or as the ridge solution on the untuned model. `pooling` weights the frames of a volume's clip, and

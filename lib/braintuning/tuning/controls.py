@@ -117,10 +117,19 @@ def glove_table() -> tuple[dict[str, int], np.ndarray]:
 
 
 def _glove(labels: Sequence[str]) -> np.ndarray:
-    """GloVe vectors (Pennington et al. 2014) of words, or of the part before an apostrophe; zeros for unknown ones."""
+    """GloVe vectors (Pennington et al. 2014) of words, or of the part before an apostrophe; zeros for unknown ones.
+
+    Of several words in one label, or parts of a word with hyphens that is unknown, the mean.
+    """
     index, vectors = glove_table()
-    places = [index.get(label, index.get(label.split("'")[0], -1)) for label in labels]
-    return np.array([vectors[place] if place >= 0 else np.zeros(vectors.shape[1]) for place in places], np.float32)
+
+    def places(label: str) -> list[int]:
+        parts = [label] if label in index else label.replace("-", " ").split()
+        known = [index.get(part, index.get(part.split("'")[0], -1)) for part in parts]
+        return [place for place in known if place >= 0]
+
+    found = [places(label) for label in labels]
+    return np.array([vectors[of].mean(axis=0) if of else np.zeros(vectors.shape[1]) for of in found], np.float32)
 
 
 @lru_cache(maxsize=STORIES_KEPT)
