@@ -126,7 +126,8 @@ def a_fifth(table: pd.DataFrame) -> pd.DataFrame:
     `tables.at_best_layer`, one for all participants.
     """
     late = table[table["roi"] == LATE]
-    best = tables.at_best_layer(late, ["backbone", "condition", "roi", "hours"])
+    best = tables.at_best_layer(late, ["backbone", "condition", "roi", "n_stories"])
+    best["hours"] = best.groupby("n_stories")["hours"].transform("mean")
     most = best["hours"].max()
     little = best.loc[best["hours"] >= most / 5 - 1e-9, "hours"].min()
     joint, whole = best["condition"] == panels.JOINTLY_TUNED, best["condition"] == "pretrained"
@@ -215,7 +216,7 @@ def _within(
 ) -> Evidence:
     asked = (backbones[0], claim.condition, claim.roi, claim.reference, backbones[1])
     rows = [compare.within_participant(study, dataset, participant, *asked) for participant in participants]
-    low, high = _over_blocks(study, rows, effect)
+    low, high = _over_blocks(study, dataset, rows, effect)
     if claim.direction == 0:
         p, test = stats.bonferroni_p([row["p"] for row in rows]), ANY
     else:
@@ -223,10 +224,13 @@ def _within(
     return Evidence(low, high, p, test, "blocks of TRs")
 
 
-def _over_blocks(study: Study, rows: Sequence[dict], effect: float) -> tuple[float, float]:
+def _over_blocks(study: Study, dataset: Dataset, rows: Sequence[dict], effect: float) -> tuple[float, float]:
     """Interval over the TRs that all participants heard; where they heard different ones, the mean of their own."""
-    if len({len(row["tr_values"]) for row in rows}) > 1:
-        return tuple(float(np.mean([row[bound] for row in rows])) for bound in ("low_blocks", "high_blocks"))
+    participants = [row["participant"] for row in rows]
+    heard = [np.concatenate([dataset.tr_times(p, s) for s in study.stories_for(p).test]) for p in participants]
+    if not all(np.array_equal(times, heard[0]) for times in heard):
+        bounds = ((row["low_blocks"], row["high_blocks"]) - row["tr_values"].mean() for row in rows)
+        return tuple(float(bound) for bound in np.mean(list(bounds), axis=0) + effect)
     values = np.mean([row["tr_values"] for row in rows], axis=0)
     block_rows = stats.block_length(values, study.encoding.permutation_block_rows)
     return stats.block_interval(values - values.mean() + effect, block_rows)

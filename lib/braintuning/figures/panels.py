@@ -126,7 +126,8 @@ def amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
     fig = Figure(figsize=(7.2, 2.6), layout="constrained")
     for ax, roi in zip(fig.subplots(1, len(REGIONS)), REGIONS, strict=True):
         chosen = table[(table["roi"] == roi) & (table["backbone"] == study.figure_backbone)]
-        best = at_best_layer(chosen, ["condition", "hours"])
+        best = at_best_layer(chosen, ["condition", "n_stories"])
+        best["hours"] = best.groupby("n_stories")["hours"].transform("mean")
         conditions = [condition for condition in study.conditions if condition in set(best["condition"])]
         style.layer_curves(ax, best.assign(layer=(60 * best["hours"]).round(1)), "alignment", conditions)
         top = best[best["condition"] == "pretrained"].groupby("hours")["alignment"].mean().max()

@@ -30,8 +30,8 @@ CARD = """---
 - settings: {settings}
 - validation loss: {loss}
 
-`AutoModel.from_pretrained` of this folder gives the encoder; `head.safetensors` holds the linear map from the mean
-of its last layer to the targets, `history.csv` the losses (epoch 0 before tuning), `provenance.json` all settings,
+`AutoModel.from_pretrained` of this folder gives the encoder; `head.safetensors` holds the linear map from its
+last layer, averaged over a clip with the weights `pooling` (by seconds before its end), to the targets, `history.csv` the losses (epoch 0 before tuning), `provenance.json` all settings,
 versions and input hashes.
 """
 
@@ -102,7 +102,8 @@ def save_model(
     with atomic_path(path) as folder:
         model.cpu().encoder.save_pretrained(folder)
         head = {name: tensor.detach().contiguous() for name, tensor in model.head.state_dict().items()}
-        save_file({**head, "voxels": torch.from_numpy(columns)}, folder / "head.safetensors")
+        pooling = {"pooling": model.pooling.kernel.detach()} if hasattr(model, "pooling") else {}
+        save_file({**head, **pooling, "voxels": torch.from_numpy(columns)}, folder / "head.safetensors")
         table = pd.DataFrame(history)
         losses = np.array(compared(history))
         table.assign(share_of_untuned=losses / losses[0]).to_csv(folder / "history.csv", index=False)

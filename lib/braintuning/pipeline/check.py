@@ -116,6 +116,7 @@ def _check_fits(study: Study, name: str, encoder: SpeechEncoder) -> None:
     inputs = {"features: window_seconds": study.features.window_seconds}
     tuned = [condition for condition in study.conditions_of(name) if study.base(condition) != "pretrained"]
     inputs |= {f"clip_seconds of {condition}": study.tuning_of(condition).clip_seconds for condition in tuned}
+    inputs |= {f"context_seconds of {c}": s for c in tuned if (s := study.tuning_of(c).context_seconds)}
     for key, seconds in inputs.items():
         try:
             encoder.n_frames(int(to_samples(seconds)))

@@ -143,12 +143,13 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
 
 def _recipe(study: Study, dataset: Dataset, participant: str, run: Run) -> dict:
     train, test = study.low_level_stories(participant)
-    for needed in (study.low_level_features_file(participant), study.low_level_alone_file(participant)):
-        recipe_of(needed)
     return {
         **recipes.low_level(study, participant).stored,
         "features": recipe_of(study.features_file(run)),
         "ceiling": recipe_of(study.ceiling_file(participant)),
+        "low_level": recipe_of(study.low_level_features_file(participant)),
+        "alone": recipe_of(study.low_level_alone_file(participant)),
+        "regions": fingerprint(dataset.cortex(participant).voxel_labels.tolist()),
         "spoken": _spoken(dataset, (*train, *test)),
         "removal": removal.ALPHAS.tolist(),
         "inputs": _responses_fingerprint(study, dataset, participant, audio=True),

@@ -105,8 +105,8 @@ class Tuning(Section):
 
     A clip is the `clip_seconds` up to `clip_ends` TRs after its volume's start: at a TR of 2 s, the TR itself and the
     four before it.
-    Each is one pass; with `context_seconds` one pass over so long a stretch predicts every volume whose clip lies in
-    it. Targets are voxels, the paper's, or their principal components (`n_components`; None: by validation). The head
+    Each is one pass; with `context_seconds` one pass over so long a stretch, a span, predicts every volume whose clip
+    lies in it, and frames have heard what follows them in the span. Targets are voxels, the paper's, or their principal components (`n_components`; None: by validation). The head
     starts at zero or as the ridge solution on the untuned model. `pooling` weights the frames of a volume's clip, and
     `keep_weight` the distance from the untuned model's states, beside the loss.
     """
@@ -138,6 +138,10 @@ class Tuning(Section):
         if 0 < self.context_seconds < self.clip_seconds:
             found = f"found `context_seconds` {self.context_seconds:g} in `tuning`"
             raise InputError(f"{found}, expected 0 or at least `clip_seconds`, {self.clip_seconds:g}")
+        if self.targets == "components" and self.loss != "l2":
+            raise InputError(
+                f"found `loss` {self.loss!r} with `targets` 'components', expected 'l2': patterns are of voxels"
+            )
         return self
 
 

@@ -76,8 +76,14 @@ def loader(
     """
     seconds = max(settings.context_seconds, settings.clip_seconds)
 
+    def end(story: str, trs: range) -> float:
+        """Where a pass ends: with its last volume's clip, or later where a story's first span would begin in silence."""
+        times = stories[story].times
+        return max(times[trs[-1]], times[trs[0]] - settings.clip_seconds + seconds)
+
     def clips(samples: Samples) -> torch.Tensor:
-        found = [timing.windows(stories[s].audio, stories[s].times[[tr]], seconds) for s, tr in samples]
+        ends = [end(s, volumes_of(stories[s], tr, settings)) for s, tr in samples]
+        found = [timing.windows(stories[s].audio, [at], seconds) for (s, _), at in zip(samples, ends, strict=True)]
         return _to_device(torch.from_numpy(np.concatenate(found)), device)
 
     def of_volumes(samples: Samples, values: Callable[[str, range], np.ndarray]) -> torch.Tensor:
@@ -102,8 +108,7 @@ def loader(
         return lambda samples: (fronts(samples), targets(samples))
 
     def ends(story: str, trs: range) -> np.ndarray:
-        times = stories[story].times[trs.start : trs.stop]
-        return times - times[-1] + seconds
+        return stories[story].times[trs.start : trs.stop] - end(story, trs) + seconds
 
     return lambda samples: (dataclasses.replace(fronts(samples), ends=of_volumes(samples, ends)), targets(samples))
 

@@ -152,7 +152,7 @@ def brain_tune(
         history.append({"epoch": epoch, "train_loss": trained, "validation_loss": validated, **losses_of(fitted)})
         if best_epoch(history, aim) == epoch:
             best = copy.deepcopy(trainable_state(model))
-            best |= fitted.state if fitted and settings.head_start == "ridge" else {}
+            best |= fitted.state if fitted and (settings.head_start == "ridge" or aim == "remove") else {}
         log.info(json.dumps(history[-1]))
         save(model, optimiser, schedule, history, best)
     if aim != "remove" and not learnt(history):

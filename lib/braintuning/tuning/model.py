@@ -145,17 +145,18 @@ class TunedModel(torch.nn.Module):
         with autocast(self.head.weight.device.type):
             front = inputs if isinstance(inputs, Front) else self.front(inputs)
             states = self._states(self.encoder, front)
-            wanted = torch.zeros_like(known(targets)) if self._forgets else known(targets)
-            loss = self._loss(self.head(self.pooling(states, front.ends)).float(), wanted)
+            predicted = self.head(self.pooling(states, front.ends)).float()
+            loss = predicted.square().mean() if self._forgets else self._loss(predicted, known(targets))
             if self._keep_weight and self.training:
                 loss = loss + self._keep_weight * self._distance(states, front)
             return loss
 
     def _distance(self, states: torch.Tensor, front: Front) -> torch.Tensor:
-        """Mean squared distance from the untuned model's states, as a share of these states' variance."""
+        """Mean squared distance from the untuned model's states, as a share of their variance over a clip's frames."""
         with torch.no_grad():
             untuned = self._states(self._untuned[0].to(states.device), front).float()
-        return (states.float() - untuned).square().mean() / untuned.var(dim=(0, 1)).mean()
+        distances = (states.float() - untuned).square().mean(dim=(1, 2))
+        return (distances / untuned.var(dim=1).mean(dim=1)).mean()
 
     @staticmethod
     def _states(encoder: SpeechEncoder, front: Front) -> torch.Tensor:
@@ -186,7 +187,8 @@ Model, State = TunedModel | SelfTunedModel, dict[str, torch.Tensor]
 def trainable_state(model: Model) -> State:
     """Parameters that tuning moves, and what its head or objective keeps beside them, by name."""
     moved = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return moved | {f"head.{name}": kept for name, kept in model.head.named_buffers()}
+    head = [*model.head.named_parameters(), *model.head.named_buffers()]
+    return moved | {f"head.{name}": kept.detach() for name, kept in head}
 
 
 def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> float:

@@ -1,5 +1,7 @@
 """Claims: planted differences come back with their direction and verdict, whatever they were measured on."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +19,9 @@ LISTENERS = [f"SIM{n:02d}" for n in range(1, 8)]
 def study():
     six = {"participants": PARTICIPANTS, "tuned_together": PARTICIPANTS[:4]}
     return load_study("demo-full").model_copy(update=six)
+
+
+SAME_TIMES = SimpleNamespace(tr_times=lambda participant, story: np.arange(30.0))
 
 
 def table(study, gains):
@@ -174,7 +179,12 @@ def within_rows(monkeypatch, p, values=(0.4, 0.5, 0.6)):
 
     def within(study, dataset, participant, backbone, condition, roi, against, other):
         asked.append((participant, backbone, condition, roi, against, other))
-        row = {"difference": np.mean(values), "p": p[participant], "tr_values": np.repeat(values, 10)}
+        row = {
+            "participant": participant,
+            "difference": np.mean(values),
+            "p": p[participant],
+            "tr_values": np.repeat(values, 10),
+        }
         return row | dict(zip(("low_blocks", "high_blocks"), evidence.stats.mean_interval(values), strict=True))
 
     monkeypatch.setattr(evidence.compare, "within_participant", within)
@@ -185,7 +195,7 @@ def test_few_participants_are_tested_one_by_one(monkeypatch):
     study = study_of(LISTENERS[:3])
     asked = within_rows(monkeypatch, {"SIM01": 0.001, "SIM02": 0.004, "SIM03": 0.002})
     table = planted(study, 0.5, "late_language")
-    judged = claims.judge(study, {"alignment": table}, (claim_of("alignment", 1, "late_language"),), dataset=object())
+    judged = claims.judge(study, {"alignment": table}, (claim_of("alignment", 1, "late_language"),), dataset=SAME_TIMES)
     assert judged["p"].to_list() == pytest.approx([0.004] * len(study.tuned_backbones))
     assert set(judged["test"]) == {evidence.EVERY} and set(judged["verdict"]) == {"no verdict (n = 3)"}
     assert set(judged["family"]) == {"alignment, within participants"}
@@ -201,7 +211,7 @@ def test_of_a_claim_of_no_change_the_smallest_p_within_participants_is_kept(monk
     within_rows(monkeypatch, dict(zip(LISTENERS, p, strict=False)), (-0.4, 0.1, 0.6))
     table = planted(study, 0.1, "primary_auditory")
     claim = claim_of("alignment", 0, "primary_auditory")
-    judged = claims.judge(study, {"alignment": table}, (claim,), dataset=object())
+    judged = claims.judge(study, {"alignment": table}, (claim,), dataset=SAME_TIMES)
     assert judged["p"].to_numpy() == pytest.approx(0.006)
     assert set(judged["test"]) == {evidence.ANY} and set(judged["verdict"]) == {"no verdict (n = 3)"}
 
@@ -215,7 +225,7 @@ def test_p_within_participants_does_not_help_a_test_over_participants(monkeypatc
     table = planted(seven, 0.5, "late_language")
     asked = [claim_of("alignment", 1, "late_language")]
     asked.append(Claim("held", "brain-tuned", "pretrained", "late_language", 1, among="held out"))
-    judged = claims.judge(seven, {"alignment": table}, tuple(asked), dataset=object()).set_index("claim")
+    judged = claims.judge(seven, {"alignment": table}, tuple(asked), dataset=SAME_TIMES).set_index("claim")
     assert judged.loc["planted", "q"].to_numpy() == pytest.approx(2 / 2**7)
     assert set(judged.loc["planted", "verdict"]) == {"supported"}
     assert set(judged.loc["held", "verdict"]) == {"no verdict (n = 2)"}
@@ -294,10 +304,14 @@ def test_a_fifth_of_the_data_is_set_beside_all_of_it():
         for layer in (0, 1)
     ]
     columns = ["backbone", "condition", "participant", "layer", "roi", "hours", "alignment"]
-    found = evidence.a_fifth(pd.DataFrame(rows, columns=columns)).set_index("condition")["value"]
+    found = evidence.a_fifth(pd.DataFrame(rows, columns=columns).eval("n_stories = 10 * hours")).set_index("condition")[
+        "value"
+    ]
     assert found.to_dict() == pytest.approx({"pretrained": 0.91, "multi-brain-tuned": 0.61})
     study = study_of(["SIM01", "SIM02", "SIM03"])
-    table = evidence.a_fifth(pd.DataFrame(rows, columns=columns)).assign(backbone=study.figure_backbone)
+    table = evidence.a_fifth(pd.DataFrame(rows, columns=columns).eval("n_stories = 10 * hours")).assign(
+        backbone=study.figure_backbone
+    )
     judged = claims.judge(study, {FIFTH: table}, tuple(c for c in CLAIMS if c.measure == FIFTH))
     assert judged["effect"].to_list() == pytest.approx([-0.3]) and set(judged["verdict"]) == {"no verdict (n = 1)"}
 
@@ -313,9 +327,24 @@ def test_the_layer_of_a_fifth_is_one_for_all_participants():
         for hours in (0.1, 0.5)
     ]
     columns = ["backbone", "condition", "participant", "layer", "roi", "hours", "alignment"]
-    found = evidence.a_fifth(pd.DataFrame(rows, columns=columns))
+    found = evidence.a_fifth(pd.DataFrame(rows, columns=columns).eval("n_stories = 10 * hours"))
     assert set(found["layer"]) == {1}
     assert found.groupby("participant")["value"].unique().explode().to_dict() == {"SIM03": 0.4, "SIM04": 0.3}
+
+
+def test_participants_who_lack_a_story_stay_in_the_comparison_of_a_fifth():
+    rows = [
+        ("m", condition, participant, 0, "late_language", n, n * hours, n * 0.1)
+        for condition in ("pretrained", "multi-brain-tuned")
+        for participant, hours in (("SIM03", 0.2), ("SIM04", 0.18))
+        for n in (1, 5)
+    ]
+    columns = ["backbone", "condition", "participant", "layer", "roi", "n_stories", "hours", "alignment"]
+    found = evidence.a_fifth(pd.DataFrame(rows, columns=columns))
+    assert found.groupby("condition")["participant"].apply(list).to_dict() == {
+        "multi-brain-tuned": ["SIM03", "SIM04"],
+        "pretrained": ["SIM03", "SIM04"],
+    }
 
 
 def test_mean_scores_add_the_errors_of_tasks_that_hear_the_same_speakers():

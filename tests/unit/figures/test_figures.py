@@ -45,7 +45,9 @@ def alignments(study, layers=3):
                 value = 0.1 + 0.02 * rank + 0.05 * layer + 0.2 * height + 0.01 * study.participants.index(participant)
                 rows.append((participant, run.backbone, run.condition, layer, roi, value))
     table = pd.DataFrame(rows, columns=["participant", "backbone", "condition", "layer", "roi", "alignment"])
-    table = table.assign(hours=(1 + table["layer"]) / 10, r_percent=100 * table["alignment"])
+    table = table.assign(
+        hours=(1 + table["layer"]) / 10, n_stories=1 + table["layer"], r_percent=100 * table["alignment"]
+    )
     person = table["participant"].map(study.participants.index)
     table = table.assign(nuisance=0.13 + 0.015 * person + 0.1 * (table["roi"] == style.REGIONS[1]))
     table = table.assign(nuisance_percent=100 * table["nuisance"] / table["alignment"])

@@ -33,4 +33,4 @@ def test_what_is_extended_is_named_where_it_is_missing(tmp_path):
 def test_the_study_of_components_is_the_papers_but_for_its_tuning():
     paper, components = load_study("paper"), load_study("paper-components")
     changed = {key for key in type(paper).model_fields if getattr(paper, key) != getattr(components, key)}
-    assert changed == {"name", "title", "tuning"}
+    assert changed == {"name", "title", "tuning", "variants"}
