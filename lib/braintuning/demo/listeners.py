@@ -6,7 +6,7 @@ articulation, late language regions mostly to meaning, and the rest of the corte
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -150,6 +150,12 @@ def at_vertices(listener: Listener, kept: np.ndarray) -> Listener:
     """A listener who responds only at some vertices, (kept,) int."""
     weights = {space: values[:, kept] for space, values in listener.weights.items()}
     return Listener(listener.labels[kept], listener.shares[kept], listener.signal_share[kept], weights)
+
+
+def noisier(listener: Listener, times: float) -> Listener:
+    """A listener the standard deviation of whose noise is so many `times` as large, all responses scaled alike."""
+    share = listener.signal_share
+    return replace(listener, signal_share=(share / (share + times**2 * (1 - share))).astype(np.float32))
 
 
 def scaled_to_unit_variance(weights: np.ndarray, features: np.ndarray) -> np.ndarray:
