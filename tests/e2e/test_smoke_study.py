@@ -24,12 +24,13 @@ RESULT_OF_JOB = {
 
 
 class Workflow:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, study: str = "smoke.yaml") -> None:
         self.folder = folder
-        self.study = folder / "smoke.yaml"
-        root = folder / "dataset"
-        self.study.write_text((HERE / "smoke.yaml").read_text().replace("data/cache/simulated/smoke", str(root)))
-        self.results, self.figures = folder / "results" / "smoke", folder / "figures" / "smoke"
+        self.study = folder / study
+        content = yaml.safe_load((HERE / study).read_text())
+        content["dataset"]["root"] = str(folder / "dataset")
+        self.study.write_text(yaml.safe_dump(content))
+        self.results, self.figures = folder / "results" / content["name"], folder / "figures" / content["name"]
         self.environment = {
             **os.environ,
             "BRAINTUNING_RESULTS": str(folder / "results"),

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import NullFormatter
 
 from braintuning import timing
 from braintuning.cortex.regions import members
@@ -164,23 +164,31 @@ def answers(found: dict[tuple[str, str], GainLaw], table: pd.DataFrame) -> pd.Da
 
 
 def draw(table: pd.DataFrame, found: dict[tuple[str, str], GainLaw], note: str) -> Figure:
-    """Figure C1: a row for each reference; gain by minutes and way of tuning, by people, and all of it on the law."""
+    """Figure C1: a row for each reference; gain by minutes and way of tuning, by people, and all of it on the law.
+
+    The middle shows those who took part in models of every number of people.
+    """
     fig = Figure(figsize=(7.2, 4.7), layout="constrained")
     axes = fig.subplots(2, 3, sharey="row")
     ways, joint = list(table["tuning"].unique()), sorted(set(table["participants"]) - {1})
     looks = dict(zip(ways, TUNING_LOOKS, strict=False))
     of_joint = {1: looks[ways[0]]} | dict(zip(joint, JOINT_LOOKS, strict=False))
+    groups = table[table["tuning"] == ways[0]].groupby("participants")["participant"].agg(set)
+    in_all, ticks = sorted(set.intersection(*groups)), table.groupby("n_stories")["minutes"].mean()
     for row, over in zip(axes, REFERENCES, strict=True):
         shown = table[table["over"] == over]
-        one, first = shown[shown["participants"] == 1], shown[shown["tuning"] == ways[0]]
+        one, first = shown[shown["participants"] == 1], shown[shown["participant"].isin(in_all)]
         for way, look in looks.items():
             _curves(row[0], one[one["tuning"] == way], look)
         for n_people, look in of_joint.items():
-            _curves(row[1], first[first["participants"] == n_people], look)
+            _curves(row[1], first[(first["tuning"] == ways[0]) & (first["participants"] == n_people)], look)
         for way, look in looks.items():
             _on_the_law(row[2], shown[shown["tuning"] == way], found.get((way, over)), look)
+        for ax in row[:2]:
+            ax.set_xticks(ticks, [f"{minutes:.0f}" for minutes in ticks])
         row[0].set_ylabel(f"gain over {OVER[over]}\n(r / noise ceiling)")
-    for ax, title in zip(axes[0], ("One listener", "Tuned jointly", "All, on the law"), strict=True):
+    who = f"Tuned jointly, {' and '.join(in_all)}" if 0 < len(in_all) < 3 else "Tuned jointly"
+    for ax, title in zip(axes[0], ("Tuned to one listener", who, "All, on the law"), strict=True):
         ax.set_title(title)
     for ax, label in zip(axes[1], ("minutes of tuning",) * 2 + ("minutes x listeners x ceiling²",), strict=True):
         ax.set_xlabel(label)
@@ -217,7 +225,7 @@ def _on_the_law(ax: Axes, rows: pd.DataFrame, law: GainLaw | None, look: tuple) 
 def _log_axis(ax: Axes) -> None:
     ax.axhline(0, color="black", lw=0.7)
     ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_major_formatter("{x:.3g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -227,7 +235,8 @@ def _line(look: tuple) -> dict[str, object]:
 
 def _finish(fig: Figure, looks: dict, of_joint: dict, table: pd.DataFrame, note: str) -> None:
     handles = [Line2D([], [], label=way, **_line(look)) for way, look in looks.items()]
-    handles += [Line2D([], [], label=f"{n} listeners", **_line(look)) for n, look in of_joint.items() if n > 1]
+    joint = {f"the same, {n} listeners jointly": look for n, look in of_joint.items() if n > 1}
+    handles += [Line2D([], [], label=label, **_line(look)) for label, look in joint.items()]
     if (table["noise"] > 1).any():
         label = "noisier listener (dotted, hollow)"
         handles.append(Line2D([], [], color="black", ls=":", lw=0.8, marker="o", ms=3, mfc="white", label=label))
