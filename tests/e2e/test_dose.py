@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from test_smoke_study import Workflow
+from smoke import Workflow
 
 HEARD = {"one": ["bakery"], "three": ["bakery", "nightbus", "thewell"], "one-joint": ["bakery"]}
 
