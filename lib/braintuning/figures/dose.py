@@ -169,7 +169,7 @@ def draw(table: pd.DataFrame, found: dict[tuple[str, str], GainLaw], note: str) 
     The middle shows those who took part in models of every number of people.
     """
     fig = Figure(figsize=(7.2, 4.7), layout="constrained")
-    axes = fig.subplots(2, 3, sharey="row")
+    axes = fig.subplots(2, 3, sharex="col", sharey="row")
     ways, joint = list(table["tuning"].unique()), sorted(set(table["participants"]) - {1})
     looks = dict(zip(ways, TUNING_LOOKS, strict=False))
     of_joint = {1: looks[ways[0]]} | dict(zip(joint, JOINT_LOOKS, strict=False))
@@ -185,7 +185,7 @@ def draw(table: pd.DataFrame, found: dict[tuple[str, str], GainLaw], note: str) 
         for way, look in looks.items():
             _on_the_law(row[2], shown[shown["tuning"] == way], found.get((way, over)), look)
         for ax in row[:2]:
-            ax.set_xticks(ticks, [f"{minutes:.0f}" for minutes in ticks])
+            ax.set_xticks(ticks, [f"{minutes:.{0 if minutes > 3 else 1}f}" for minutes in ticks])
         row[0].set_ylabel(f"gain over {OVER[over]}\n(r / noise ceiling)")
     who = f"Tuned jointly, {' and '.join(in_all)}" if 0 < len(in_all) < 3 else "Tuned jointly"
     for ax, title in zip(axes[0], ("Tuned to one listener", who, "All, on the law"), strict=True):
