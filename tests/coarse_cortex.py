@@ -9,7 +9,7 @@ from braintuning.cortex import subject as cortex
 from braintuning.cortex.regions import hcp_mmp_labels
 from braintuning.cortex.surface import Surface, fs_lr
 from braintuning.demo import dataset as simulated
-from braintuning.demo import listeners, stories
+from braintuning.demo import listeners, noise, stories
 from scipy.spatial import ConvexHull, cKDTree
 
 VERTICES_PER_HEMISPHERE, DEGREES = 700, 8.0
@@ -44,13 +44,14 @@ def simulated_on_it() -> Iterator[Surface]:
     """The simulation on a surface of 1,400 vertices and borders that move by more than a vertex."""
     surface, labels = coarse_surface()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (listeners, simulated, cortex):
+        for module in (listeners, noise, simulated, cortex):
             patch.setattr(module, "fs_lr", lambda: surface)
         for module in (listeners, cortex):
             patch.setattr(module, "hcp_mmp_labels", lambda: labels)
+        patch.setattr(noise, "middle_surface", surface.inflated.__getitem__)
         patch.setattr(listeners, "BORDER_SHIFT_DEGREES", DEGREES)
         caches = listeners._neighbour_average, stories.word_vectors, cortex.fs_lr_cortex_of_vertices
-        caches += (cortex.fs_lr_cortex_of_points,)
+        caches += (cortex.fs_lr_cortex_of_points, noise.smoothing)
         for cached in caches:
             cached.cache_clear()
         yield surface

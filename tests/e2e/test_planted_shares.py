@@ -30,8 +30,14 @@ TRAIN, TEST = ("lighthouse", "thewell", "nightbus"), "theferry"
 FEATURES = ("power_spectrum", "diphones", "triphones", "articulation")
 COMPONENTS = 3
 RUN = Run("all-knowing", "pretrained")
+NEARER = {"noise_fwhm": 15.0, "drift_share": 0.1, "response_peaks": (4.5, 6.5), "response_widths": (0.85, 1.15)}
+NEARER |= {"attention": 0.5}
+"""The demo's, but for noise as smooth as vertices 13 mm apart can show."""
 TOLERANCE = 0.2
 """On a region's share over listeners and seeds; the coarse cortex has one to three voxels of A1 a listener."""
+
+BY_OVERFITTING = 0.1
+"""What sound beside a model that holds it may cost in squared correlation: of the order of .05 without drift, too."""
 
 
 def content(root):
@@ -65,7 +71,7 @@ def write_features(path, dataset):
 
 
 def impact_of_a_seed(folder, seed):
-    simulation = Simulation(seed=seed, repeats=6, meaning_components=COMPONENTS)
+    simulation = Simulation(seed=seed, repeats=6, meaning_components=COMPONENTS, **NEARER)
     settings = DatasetSettings(kind="lebel", root=str(folder / "ds"), tr=TR, simulation=simulation)
     simulated.write_dataset(folder / "ds", LISTENERS, (*TRAIN, TEST), (TEST,), settings)
     study = load_study(tiny.write_yaml(folder / "planted.yaml", content(folder / "ds")))
@@ -110,4 +116,4 @@ def test_with_every_seed_primary_auditory_cortex_is_mostly_low_level_and_late_la
         primary, late = (one.xs(region, level="roi") for region in ("primary_auditory", "late_language"))
         assert semantic_share(primary) < 0.5 < semantic_share(late)
         assert primary["r_percent"].mean() > late["r_percent"].mean()
-        assert abs(late["unique_lowlevel"].mean()) < 0.05
+        assert -BY_OVERFITTING < late["unique_lowlevel"].mean() < 0.05

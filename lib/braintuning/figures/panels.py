@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from braintuning.alignment.ceiling import FALSE_DISCOVERIES
+from braintuning.alignment.mask import FALSE_DISCOVERIES
 from braintuning.cortex.figure import Panel, participants_figure
 from braintuning.datasets.base import Dataset
 from braintuning.figures import style

@@ -32,12 +32,12 @@ CONDITION_LOOKS = {
     "pretrained": Look("#b0b0b0", "", "o"),
     "brain-tuned": Look("#d55e00", "", "s"),
     "random-brain-tuned": Look("#56b4e9", "/////", "^"),
-    "brain-misaligned": Look("#882255", "++++", "h"),
+    "brain-misaligned": Look("#661100", "++++", "h"),
     "bigslm-tuned": Look("#009e73", "xxxxx", "D"),
     "lm-tuned": Look("#cc79a7", "\\\\\\\\\\", "v"),
     "stimulus-tuned": Look("#f0e442", ".....", "P"),
     "multi-brain-tuned": Look("#0072b2", "-----", "X"),
-    "multi-random-brain-tuned": Look("#999999", "|||||", "<"),
+    "multi-random-brain-tuned": Look("#44aa99", "|/|/|", "8"),
 }
 VARIANT_LOOKS = (
     Look("#7f4a1e", "", "p"),

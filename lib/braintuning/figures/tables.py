@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from braintuning.alignment.ceiling import voxels_in_use
+from braintuning.alignment.mask import voxels_in_use
 from braintuning.cortex.colours import Reliability, group_average
 from braintuning.cortex.figure import cortex_figure
 from braintuning.datasets.base import Dataset

@@ -1,7 +1,8 @@
 """What goes along with any story and is no model of speech: how fast words come, how loud it is, how far it has got.
 
-Hadidi et al. (2025) explain earlier results on language models by such features, so every model stands beside an
-encoding model of these alone.
+Hadidi, Feghhi, Song, Blank & Kao (2025, Illusions of alignment between large language models and brains emerge from
+fragile methods and overlooked confounds) explain earlier results on language models by such features, so every model
+stands beside an encoding model of these alone.
 """
 
 from collections.abc import Mapping, Sequence

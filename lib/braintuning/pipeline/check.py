@@ -61,7 +61,7 @@ def _check_files(study: Study, dataset: Dataset) -> None:
     """Raise `InputError` where a file of the dataset or of a corpus is not here, or half of it; no model is loaded."""
     for story in study.stories.all:
         require_audio(dataset.audio_file(story))
-        dataset.words(story)
+        spoken_words(dataset, story)
     for participant in study.participants:
         for story in study.stories_for(participant).all:
             require_responses(dataset.responses_file(participant, story))

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from braintuning import timing
-from braintuning.alignment.ceiling import voxels_in_use
+from braintuning.alignment.mask import voxels_in_use
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import precision
 from braintuning.backbone.weights import weights_fingerprint

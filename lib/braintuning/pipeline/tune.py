@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from braintuning.alignment.ceiling import voxels_in_use
+from braintuning.alignment.mask import voxels_in_use
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets import Dataset, open_dataset

@@ -6,9 +6,10 @@ Every default that the paper fixes is the paper's value, so a study file states 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from braintuning.errors import InputError
+from braintuning.study.simulation import Count, Seconds, Section, Simulation
 
 Condition = Literal[
     "pretrained",
@@ -27,9 +28,7 @@ Removal = Literal["every lag", "tr by tr"]
 TaskName = Literal["phonemes", "sentence_type", "word_identity", "emotion", "intent", "asr", "asr_tuned", "mfcc"]
 DatasetKind = Annotated[str, Field(pattern=r"^(lebel|alice|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
-Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
-Seconds = Annotated[float, Field(ge=0)]
 ShareOfTR = Annotated[float, Field(ge=0, le=1)]
 NUMBER, BY_NAME = "(a number)", "(by name)"
 _either = Discriminator(lambda value: BY_NAME if isinstance(value, Mapping) else NUMBER)
@@ -40,12 +39,6 @@ Starts = Annotated[Annotated[Seconds, Tag(NUMBER)] | Annotated[Mapping[str, OfSt
 """One number of seconds, or one for each participant, each story, or each story of each participant."""
 Changes = Mapping[str, float | int | str | None]
 """Keys of `tuning` with other values."""
-
-
-class Section(BaseModel):
-    """A part of a study file. Its own checks raise `InputError`, whose sentence reaches the user as it stands."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Stories(Section):
@@ -66,30 +59,6 @@ class Stories(Section):
     def _used_once(self) -> Self:
         if len(set(self.all)) < len(self.all):
             raise InputError("a story is used twice in `stories`, expected once")
-        return self
-
-
-class Simulation(Section):
-    """Simulated listeners, to the project's stories or to those of a copy of ds003020.
-
-    `textgrids` is a folder with `TextGrids/` and `respdict.json`, in itself or in its derivatives: their stories are
-    spoken at the times of their words. `words` limits the project's stories. Listeners respond at every cortex vertex,
-    or at those nearest to `points_per_hemisphere` points. `noise` says of some listeners how many times as large the
-    standard deviation of their noise is as it would be.
-    """
-
-    seed: int = 0
-    repeats: Annotated[int, Field(ge=2)] = 5
-    meaning_components: Count = 10
-    words: Count | None = None
-    textgrids: str | None = None
-    points_per_hemisphere: Annotated[int, Field(ge=100, le=32_000)] | None = None
-    noise: Mapping[str, Positive] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _stories_of_one_kind(self) -> Self:
-        if self.textgrids and self.words:
-            raise InputError("found `words` beside `textgrids` in `simulation`, expected whole stories with TextGrids")
         return self
 
 

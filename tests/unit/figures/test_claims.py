@@ -50,6 +50,16 @@ def test_planted_gains_are_found_claim_by_claim(study):
     assert changed["brain-tuning raises late language"] == "not shown"
 
 
+def test_nothing_is_planted_in_the_negative_control(study):
+    gains = {("brain-tuned", "late_language"): 0.05}
+    judged = claims.judge(study, table(study, gains)).set_index("claim")["planted"]
+    assert judged["brain-tuning raises late language"].all() and not judged.all()
+    without = study.dataset.simulation.model_copy(update={"meaning": False})
+    control = study.model_copy(update={"dataset": study.dataset.model_copy(update={"simulation": without})})
+    assert not claims.judge(control, table(control, gains))["planted"].any()
+    assert not load_study("no-meaning").dataset.simulation.meaning
+
+
 def test_effects_are_means_over_the_right_participants(study):
     judged = claims.judge(study, table(study, {("brain-tuned", "late_language"): 0.1}))
     row = judged[judged["claim"] == "brain-tuning raises late language"].iloc[0]

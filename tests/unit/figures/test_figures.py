@@ -141,7 +141,7 @@ def figA1(study, monkeypatch):
     ceiling = np.full(fs_lr_cortex_of_vertices().n_voxels, 0.2)
     ceiling[members(hcp_mmp_labels(), "late_language")[fs_lr().cortex]] = 0.8
     monkeypatch.setattr(panels, "noise_ceiling_of", lambda *_: ceiling)
-    numbers = dict(n_above=4_000, n_voxels=59_412, threshold=0.4, published=None)
+    numbers = dict(n_above=4_000, n_voxels=59_412, n_noise=812.3, n_repeating=3_100, threshold=0.4, published=None)
     table = pd.DataFrame([dict(participant=participant, **numbers) for participant in study.participants])
     return panels.ceilings(study, table, cortex_maps(monkeypatch), NOTE)
 

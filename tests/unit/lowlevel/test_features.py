@@ -210,9 +210,11 @@ def test_features_of_real_stories_with_phones_outside_the_39(shared):
         times = np.arange(TR, story.words("")[-1].end + 2 * TR, TR)
         found = low_level_features(story, {name: times}, [name], ["articulation", "diphones", "textual"])
         labelled = len(read_tier(story.path, "phone"))
-        assert found["articulation"][name][:, FEATURES.index("voiced")].sum() == sum(
-            articulation(phone.label)[FEATURES.index("voiced")] for phone in story.phones("")
-        )
-        assert found["textual"][name][:, 1].sum() == labelled - outside
-        assert found["textual"][name][:, 2].sum() == len(read_tier(story.path, "word"))
-        assert found["diphones"][name].sum() == len(ngrams(story.phones(""), 2))
+        voiced = sum(articulation(phone.label)[FEATURES.index("voiced")] for phone in story.phones(""))
+        for column, expected in (
+            (found["articulation"][name][:, FEATURES.index("voiced")], voiced),
+            (found["textual"][name][:, 1], labelled - outside),
+            (found["textual"][name][:, 2], len(read_tier(story.path, "word"))),
+            (found["diphones"][name], len(ngrams(story.phones(""), 2))),
+        ):
+            assert column.sum() == pytest.approx(expected, rel=0.01)  # the filter's weights sum to about 1

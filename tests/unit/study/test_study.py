@@ -251,6 +251,29 @@ def test_name_that_is_no_folder_name_is_refused(load, key, value):
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("shares", {"late_language": [0.5, 0.5, 0.5]}, "found `shares` of late_language that sum to 1.5 in"),
+        ("shares", {"late_langage": [0.5, 0.5, 0.0]}, "`late_langage` in `dataset.simulation.shares`|late_langage"),
+        ("shares", {"late_language": [0.5, 0.5]}, "late_language"),
+        ("response_peaks", [6.5, 4.5], "found `response_peaks` from 6.5 to 4.5 in `simulation`, expected the smaller"),
+        (
+            "response_widths",
+            [1.2, 0.9],
+            "found `response_widths` from 1.2 to 0.9 in `simulation`, expected",
+        ),
+        ("attention", 0.0, "key `attention` in `dataset.simulation`"),
+        ("drift_share", 1.0, "key `drift_share` in `dataset.simulation`"),
+        ("noise_fwhm", -6.0, "key `noise_fwhm` in `dataset.simulation`"),
+    ],
+)
+def test_listeners_that_cannot_be_are_refused(load, key, value, words):
+    with pytest.raises(InputError, match=words) as error:
+        load({"dataset.simulation": {key: value}})
+    assert "\n" not in str(error.value) and "small.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("parts", "words"),
     [
         (("tinny", "pretrained"), "unknown backbone 'tinny'; did you mean 'tiny'"),
@@ -423,6 +446,11 @@ def test_controls_that_cannot_be_are_refused(load, changes, words):
         ({"dataset.sound_starts": {"P1": {"a": -1.0}}}, "key `a` in `dataset.sound_starts.P1`: found -1"),
         ({"dataset.sound_starts": -1}, "key `sound_starts` in `dataset`: found -1"),
         ({"tuning.clip_ends": 1.5}, "key `clip_ends` in `tuning`: found 1.5"),
+        ({"dataset.simulation": {"words": 9, "textgrids": "ds003020"}}, "found `words` beside `textgrids`"),
+        (
+            {"dataset.simulation": {"points_per_hemisphere": 99}},
+            "key `points_per_hemisphere` in `dataset.simulation`: found 99",
+        ),
     ],
 )
 def test_values_that_would_give_wrong_numbers_or_none_are_refused(load, changes, words):
@@ -433,3 +461,15 @@ def test_values_that_would_give_wrong_numbers_or_none_are_refused(load, changes,
 
 def test_two_test_stories_go_with_a_ceiling_from_another_story(load):
     assert load({"stories.test": ["d", "e"], "encoding.mask_from": "validation"}).stories.test == ("d", "e")
+
+
+def test_the_paper_in_small_reads_and_scores_as_the_paper_does():
+    small, paper = load_study("paper-small"), load_study("paper")
+    assert small.encoding == paper.encoding
+    for key in ("tr", "row_offset", "unstored_volumes", "sound_starts"):
+        assert getattr(small.dataset, key) == getattr(paper.dataset, key)
+    for key in ("clip_seconds", "clip_ends", "warmup_fraction", "weight_decay"):
+        assert getattr(small.tuning, key) == getattr(paper.tuning, key)
+    assert small.low_level.features == paper.low_level.features
+    assert small.features.window_seconds == paper.features.window_seconds
+    assert set(small.stories.all) <= set(paper.stories.all) and small.stories.test == paper.stories.test
