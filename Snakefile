@@ -36,11 +36,10 @@ VIEWED = VIEWED and "brain-tuned" in STUDY.conditions_of(STUDY.figure_backbone)
 # Beside what grows with the data, a third more than a job of the demo took at most on one thread (data/results/demo/times).
 SIMULATION = STUDY.dataset.simulation
 ROWS_A_STORY, REPEATS = (150, 5) if SIMULATION and not SIMULATION.textgrids else (400, 10)
-VOXELS = 60_000 if SIMULATION else 110_000
+VOXELS = 2 * (SIMULATION.points_per_hemisphere or 30_000) if SIMULATION else 110_000
 ROWS = ROWS_A_STORY * len(STUDY.stories.all)
 RESPONSES = 4 * ROWS * VOXELS // 10**6
-FRONTS = 4 * ROWS * 500 * 512 // 10**6
-MEGABYTES = {"dataset": 1500 + 10 * REPEATS * ROWS_A_STORY * VOXELS // 10**6, "tune": 4000 + FRONTS, "extract": 1500}
+MEGABYTES = {"dataset": 1500 + 10 * REPEATS * ROWS_A_STORY * VOXELS // 10**6, "tune": 4000, "extract": 1500}
 MEGABYTES |= {"align": 1500 + 2 * RESPONSES, "low_level": 2500 + 2 * RESPONSES, "preference": 2000, "probe": 2000}
 SIZE = max(1, len(STUDY.stories.all) // 6)
 LAYERS = len(STUDY.low_level.layers) or 13
@@ -58,6 +57,15 @@ def recipe_of(path):
 
 def memory(step):
     return lambda wildcards, attempt: attempt * MEGABYTES[step]
+
+
+def memory_to_tune(wildcards, attempt):
+    """With what the front end makes of a run's clips, or of spans, of each of which a TR takes its share."""
+    run = TUNED[wildcards.run]
+    stories, settings = STUDY.tuning_stories(run), STUDY.tuning_of(run.condition)
+    seconds = max(settings.clip_seconds, settings.context_seconds)
+    passes = ROWS_A_STORY * len(stories.train + stories.validation) / (1 + (seconds - settings.clip_seconds) // 2)
+    return attempt * (MEGABYTES["tune"] + int(4 * passes * 50 * seconds * 512) // 10**6)
 
 
 def minutes(step):
@@ -153,7 +161,7 @@ rule tune:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=memory("tune"),
+        mem_mb=memory_to_tune,
         runtime=minutes("tune"),
     shell: BRAINTUNING + " tune " + GIVEN + MAX_MEMORY + " {params.options}"
 

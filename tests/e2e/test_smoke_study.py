@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from smoke import Workflow
 
 HERE = Path(__file__).parent
 N_JOBS = 20
@@ -21,36 +22,6 @@ RESULT_OF_JOB = {
     r"align (\S+) with (\S+)": r"alignment/\2/\1.h5",
     r"tune (\S+)": r"models/\1/provenance.json",
 }
-
-
-class Workflow:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.study = folder / "smoke.yaml"
-        root = folder / "dataset"
-        self.study.write_text((HERE / "smoke.yaml").read_text().replace("data/cache/simulated/smoke", str(root)))
-        self.results, self.figures = folder / "results" / "smoke", folder / "figures" / "smoke"
-        self.environment = {
-            **os.environ,
-            "BRAINTUNING_RESULTS": str(folder / "results"),
-            "BRAINTUNING_FIGURES": str(folder / "figures"),
-            "HF_HUB_OFFLINE": "1",
-        }
-
-    def start(self) -> subprocess.Popen:
-        command = [sys.executable, "-m", "braintuning", "figures", "--study", self.study, "--cores", "2"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, env=self.environment, start_new_session=True, **pipes)
-
-    def run(self) -> str:
-        process = self.start()
-        output, _ = process.communicate(timeout=1200)
-        assert process.returncode == 0, output
-        return output
-
-    def modified(self) -> dict[str, int]:
-        wanted = [*self.results.rglob("*.h5"), *self.results.rglob("provenance.json")]
-        return {str(p.relative_to(self.results)): p.stat().st_mtime_ns for p in wanted}
 
 
 def results_said_done(lines: list[str]) -> set[str]:

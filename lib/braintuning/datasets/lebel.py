@@ -21,7 +21,7 @@ from braintuning.datasets.responses import invalid_columns, read_responses, stor
 from braintuning.datasets.trigger_log import TriggerLog, read_trigger_log
 from braintuning.errors import InputError, MissingTier, nearest
 from braintuning.results import listed, require_file
-from braintuning.study.settings import own
+from braintuning.study.by_name import own
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.demo.voices import VOICES, speak
 from braintuning.errors import InputError
 from braintuning.results import REPOSITORY, atomic_path, generator, require_space
-from braintuning.study.settings import DatasetSettings, Simulation, own
+from braintuning.study.by_name import own
+from braintuning.study.settings import DatasetSettings, Simulation
 from braintuning.timing import SAMPLE_RATE, SOUND_START
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ def write_dataset(
             parts = {space: dict(zip(raw, np.split(values, ends), strict=True)) for space, values in together.items()}
             features = {story: {space: parts[space][story] for space in SPACES} for story in raw}
             listener = listeners.make_listener(simulation, participant, together)
+            listener = listeners.noisier(listener, simulation.noise.get(participant, 1.0))
             if simulation.points_per_hemisphere:
                 listener = listeners.at_vertices(listener, _vertices(simulation))
             tr = own(settings.tr, "tr", participant)

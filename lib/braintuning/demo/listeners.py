@@ -207,6 +207,12 @@ def at_vertices(listener: Listener, kept: np.ndarray) -> Listener:
     return replace(listener, weights=weights, **of_vertices)
 
 
+def noisier(listener: Listener, times: float) -> Listener:
+    """A listener the standard deviation of whose noise is so many `times` as large, all responses scaled alike."""
+    share = listener.signal_share
+    return replace(listener, signal_share=(share / (share + times**2 * (1 - share))).astype(np.float32))
+
+
 def scaled_to_unit_variance(weights: np.ndarray, features: np.ndarray) -> np.ndarray:
     """Scale weights (features, vertices) so that `features @ weights` (TRs, vertices) has unit variance."""
     covariance = np.cov(features, rowvar=False)

@@ -37,6 +37,7 @@ CONDITION_LOOKS = {
     "lm-tuned": Look("#cc79a7", "\\\\\\\\\\", "v"),
     "stimulus-tuned": Look("#f0e442", ".....", "P"),
     "multi-brain-tuned": Look("#0072b2", "-----", "X"),
+    "multi-random-brain-tuned": Look("#44aa99", "|/|/|", "8"),
 }
 VARIANT_LOOKS = (
     Look("#7f4a1e", "", "p"),

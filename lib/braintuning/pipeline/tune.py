@@ -128,7 +128,7 @@ def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: C
     found, settings = [], study.tuning_of(run.condition)
     for participant in study.tuned_on(run):
         responses = common.responses(dataset, participant, story)
-        if study.base(run.condition) == "random-brain-tuned":
+        if study.base(run.condition) in ("random-brain-tuned", "multi-random-brain-tuned"):
             rng = generator(settings.seed, "permute", participant, story)
             responses = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
         found.append(responses)

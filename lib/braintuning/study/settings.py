@@ -20,6 +20,7 @@ Condition = Literal[
     "lm-tuned",
     "stimulus-tuned",
     "multi-brain-tuned",
+    "multi-random-brain-tuned",
 ]
 LowLevelFeature = Literal["power_spectrum", "articulation", "diphones", "triphones", "textual"]
 Removal = Literal["every lag", "tr by tr"]
@@ -41,22 +42,23 @@ Changes = Mapping[str, float | int | str | None]
 
 
 class Stories(Section):
-    """Stories by name and by use; each has one use."""
+    """Stories by name and by use; each has one use. Models are tuned on `train` and then on `tuning_only`."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...] = ()
     test: tuple[str, ...]
     held_out: tuple[str, ...] = ()
+    tuning_only: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:
         """Every story, in order of use."""
-        return self.train + self.validation + self.test + self.held_out
+        return self.train + self.validation + self.test + self.held_out + self.tuning_only
 
     @model_validator(mode="after")
     def _used_once(self) -> Self:
         if len(set(self.all)) < len(self.all):
-            raise InputError("a story is used twice among train, validation, test and held out, expected once")
+            raise InputError("a story is used twice in `stories`, expected once")
         return self
 
 
@@ -146,10 +148,22 @@ class Tuning(Section):
 
 
 class Variant(Section):
-    """A condition under a name of its own, tuned with other settings."""
+    """A condition under a name of its own, tuned with other settings.
+
+    And on less, where it says so: on the first `n_stories` of the stories that tuning hears, whole and in their order,
+    and, of joint tuning, on the first `n_together` of those tuned together.
+    """
 
     condition: Condition
     tuning: Changes = Field(default_factory=dict)
+    n_stories: Count | None = None
+    n_together: Annotated[int, Field(ge=2)] | None = None
+
+    @model_validator(mode="after")
+    def _together_where_several_are(self) -> Self:
+        if self.n_together and not self.condition.startswith("multi-"):
+            raise InputError(f"found `n_together` with {self.condition} in `variants`, expected it with joint tuning")
+        return self
 
 
 class Controls(Section):
@@ -252,20 +266,3 @@ class Figures(Section):
     base_and_large: tuple[FolderName, FolderName] | None = None
     story_counts: tuple[Count, ...] = ()
     published_counts: Mapping[str, Count] = Field(default_factory=dict)
-
-
-def own(value: float | Mapping, key: str, *names: str) -> float:
-    """The number that a setting has under some names, whichever comes first; `InputError` where it has none."""
-    while isinstance(value, Mapping):
-        found = [name for name in names if name in value]
-        if not found:
-            raise InputError(f"found no `{key}` of {' or '.join(names)} in `dataset`, expected a number of seconds")
-        value = value[found[0]]
-    return value
-
-
-def names_in(value: float | Mapping | None) -> list[str]:
-    """Every name that a setting has numbers for, at any depth."""
-    if not isinstance(value, Mapping):
-        return []
-    return [*value, *(name for inner in value.values() for name in names_in(inner))]

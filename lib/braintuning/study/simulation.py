@@ -35,7 +35,8 @@ class Simulation(Section):
     maximum; `drift_share` the share of its variance in drift slower than two minutes. `response_peaks` are the earliest
     and latest peak of a haemodynamic response, in seconds, and `response_widths` the narrowest and widest, relative to
     the canonical one; each person's regions differ within them. `attention` is the least share of a story that a
-    listener follows, the most being 1.
+    listener follows, the most being 1. `noise` says of some listeners how many times as large the standard deviation of
+    their noise is as it would be.
     """
 
     seed: int = 0
@@ -51,6 +52,7 @@ class Simulation(Section):
     response_peaks: tuple[Annotated[float, Field(ge=2, le=10)], Annotated[float, Field(ge=2, le=10)]] = (5.0, 5.0)
     response_widths: tuple[Annotated[float, Field(ge=0.5, le=2)], Annotated[float, Field(ge=0.5, le=2)]] = (1.0, 1.0)
     attention: Annotated[float, Field(gt=0, le=1)] = 1.0
+    noise: Mapping[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _stories_of_one_kind(self) -> Self:

@@ -11,12 +11,14 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from braintuning.errors import InputError, nearest
 from braintuning.results import REPOSITORY, fingerprint
 from braintuning.study import settings as sections
+from braintuning.study.by_name import names_in, own
 from braintuning.study.messages import explain
 from braintuning.study.run import Run
 from braintuning.study.settings import Changes, Condition, FolderName, Section, Stories, Tuning
 
 TUNED_ON_ONE = ("brain-tuned", "random-brain-tuned", "brain-misaligned")
 """Conditions with a model for each participant; of the others a backbone has one model for all."""
+TUNED_ON_SEVERAL = ("multi-brain-tuned", "multi-random-brain-tuned")
 JOINT_TUNING: Changes = {"lora_rank": 8, "trunk_learning_rate": 1e-4}
 """`joint_tuning` where a study does not say otherwise: that of the authors' multi-participant code."""
 
@@ -57,7 +59,6 @@ class Study(Section):
         in_figures = (*(self.figures.base_and_large or ()), self.figure_backbone)
         notebooks = [path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")]
         of_variants = chain(*(variant.tuning for variant in self.variants.values()))
-        listened = self.participants + self.stories.all
         for what, names, valid, where in (
             ("participant", self.lacks, self.participants, "lacks"),
             ("story", chain(*self.lacks.values()), self.stories.all, "lacks"),
@@ -66,18 +67,19 @@ class Study(Section):
             ("backbone", in_figures, self.backbones, "figures"),
             ("story", self.low_level.stories, self.stories.train, "low_level: stories` among those of `stories: train"),
             ("participant", self.dataset.voxels, self.participants, "voxels"),
-            ("participant", sections.names_in(self.dataset.tr), self.participants, "tr"),
-            ("name", sections.names_in(self.dataset.sound_starts), listened, "sound_starts"),
+            ("participant", names_in(self.dataset.tr), self.participants, "tr"),
+            ("name", names_in(self.dataset.sound_starts), self.participants + self.stories.all, "sound_starts"),
             ("participant", self.figures.published_counts, self.participants, "published_counts"),
             ("notebook", self.figures.notebooks, notebooks, "figures"),
             ("participant", self.tuned_together, self.participants, "tuned_together"),
+            ("participant", (self.dataset.simulation or sections.Simulation()).noise, self.participants, "noise"),
             ("key", self.joint_tuning, Tuning.model_fields, "joint_tuning"),
             ("key", of_variants, Tuning.model_fields, "variants"),
         ):
             if unknown := [name for name in names if name not in valid]:
                 raise InputError(f"unknown {what} {unknown[0]!r} in `{where}`{nearest(unknown[0], valid)}")
         for participant in self.participants:
-            sections.own(self.dataset.tr, "tr", participant)
+            own(self.dataset.tr, "tr", participant)
         return self
 
     @model_validator(mode="after")
@@ -89,10 +91,10 @@ class Study(Section):
                 self.tuning_of(condition)
             except ValidationError as error:
                 raise InputError(f"variant {condition!r}: {explain(error, Tuning)}") from None
-        bases, n_together = {self.base(condition) for condition in self.conditions}, len(self.tuned_together)
-        if "multi-brain-tuned" in bases and n_together < 2:
-            expected = "expected at least 2 for multi-brain-tuned"
-            raise InputError(f"found {n_together} participants in `tuned_together`, {expected}")
+            needed, n_together = self._of_variant(condition, "n_together") or 2, len(self.tuned_together)
+            if self.base(condition) in TUNED_ON_SEVERAL and n_together < needed:
+                expected = f"expected at least {needed} for {condition}"
+                raise InputError(f"found {n_together} participants in `tuned_together`, {expected}")
         for run in self.runs():
             if self.base(run.condition) == "bigslm-tuned" and not self.backbones[run.backbone].teacher:
                 raise InputError(f"backbone {run.backbone!r} has no `teacher`, expected a larger speech model")
@@ -113,10 +115,11 @@ class Study(Section):
             if "fig3" in self.figures.notebooks and not self.low_level_stories(participant)[0]:
                 raise InputError(f"found no story of `low_level: stories` that {participant} has, expected at least 1")
         for run in self.tuned_runs():
-            shared = self.tuning_stories(run)
-            if len(shared.train) < 2 or not shared.validation:
-                found = f"found {len(shared.train)} training and {len(shared.validation)} validation stories"
-                raise InputError(f"{found} that all participants of {run.name} have, expected at least 2 and 1")
+            shared, needed = self.stories_for(*self.tuned_on(run)), self._of_variant(run.condition, "n_stories") or 2
+            n_train = len(shared.train + shared.tuning_only)
+            if n_train < needed or not shared.validation:
+                found = f"found {n_train} training and {len(shared.validation)} validation stories"
+                raise InputError(f"{found} that all participants of {run.name} have, expected at least {needed} and 1")
         if self.encoding.mask_from == "test" and (found := len(self.stories.test)) > 1:
             raise InputError(f"found {found} test stories, expected 1, since the noise ceiling is that of one story")
         return self
@@ -188,21 +191,26 @@ class Study(Section):
         """The condition that a name in `conditions` stands for: itself, or that of a variant."""
         return self.variants[condition].condition if condition in self.variants else condition
 
+    def _of_variant(self, condition: str, key: str) -> int | None:
+        return getattr(self.variants.get(condition), key, None)
+
     def tuning_of(self, condition: str) -> Tuning:
         """Settings that a condition is tuned with: those of the study, changed for joint tuning and for variants."""
-        joint = {**JOINT_TUNING, **self.joint_tuning} if self.base(condition) == "multi-brain-tuned" else {}
-        own = self.variants[condition].tuning if condition in self.variants else {}
-        return Tuning(**{**self.tuning.model_dump(), **joint, **own})
+        joint = {**JOINT_TUNING, **self.joint_tuning} if self.base(condition) in TUNED_ON_SEVERAL else {}
+        changes = self.variants[condition].tuning if condition in self.variants else {}
+        return Tuning(**{**self.tuning.model_dump(), **joint, **changes})
 
     def tuned_on(self, run: Run) -> tuple[str, ...]:
         """Participants whose responses a run learns from; none where it learns from something else, or not at all."""
-        if self.base(run.condition) == "multi-brain-tuned":
-            return self.tuned_together
+        if self.base(run.condition) in TUNED_ON_SEVERAL:
+            return self.tuned_together[: self._of_variant(run.condition, "n_together")]
         return (run.participant,) if run.participant else ()
 
     def tuning_stories(self, run: Run) -> Stories:
-        """Stories that a run is tuned with: those of all its participants."""
-        return self.stories_for(*self.tuned_on(run))
+        """Stories that a run is tuned with, all under `train`: those of all its participants, or a variant's first."""
+        shared = self.stories_for(*self.tuned_on(run))
+        heard = (shared.train + shared.tuning_only)[: self._of_variant(run.condition, "n_stories")]
+        return shared.model_copy(update={"train": heard, "tuning_only": ()})
 
     def runs(self) -> Iterator[Run]:
         """Every model of the study: backbone by backbone, condition by condition, participant by participant."""

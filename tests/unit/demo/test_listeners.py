@@ -249,6 +249,30 @@ def test_signal_share_is_the_part_of_a_presentations_variance_that_repeats_share
     np.testing.assert_allclose(correlation(one, heard), np.sqrt(share), atol=0.05)
 
 
+@pytest.mark.parametrize("times", [1.0, 2.0, 0.5])
+def test_noise_is_so_many_times_as_large_beside_the_same_signal(times):
+    rng, share = np.random.default_rng(1), np.array([0.0, 0.1, 0.3, 0.6], np.float32)
+    plain = listeners.Listener(np.full(4, "A1"), np.zeros(4, int), np.zeros((4, 3), np.float32), share, {})
+    noisy = listeners.noisier(plain, times)
+    signal, noise = np.sqrt(share) * rng.standard_normal((9000, 4)), np.sqrt(1 - share) * rng.standard_normal((9000, 4))
+    expected = signal.var(axis=0) / (signal + times * noise).var(axis=0)
+    np.testing.assert_allclose(noisy.signal_share, expected, atol=0.02)
+    assert noisy.weights is plain.weights and noisy.shares is plain.shares
+
+
+def test_a_noisier_listener_is_written_and_the_others_stay(tmp_path, texts):
+    small = Simulation(seed=1, repeats=2, meaning_components=2, words=150)
+    noisy = small.model_copy(update={"noise": {"SIM02": 2.0}})
+    plain, changed = (
+        write(tmp_path / name, ("lighthouse",), ("lighthouse",), settings)
+        for name, settings in (("plain", small), ("noisy", noisy))
+    )
+    responses = [LebelDataset(root, TR).responses("SIM01", "lighthouse") for root in (plain, changed)]
+    np.testing.assert_array_equal(*responses)
+    before, after = (truth(root, "SIM02", "signal_share") for root in (plain, changed))
+    np.testing.assert_allclose(after, before / (before + 4 * (1 - before)), rtol=1e-5)
+
+
 def test_noise_is_autoregressive_with_the_coefficient_that_is_set():
     drawn = noise.autoregressive_noise(3000, 40, np.random.default_rng(0)).astype(np.float64)
     for lag in (1, 2, 3):

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from importlib.resources import files
-from itertools import combinations
+from itertools import combinations, product
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +13,7 @@ from braintuning.cortex.colours import Reliability
 from braintuning.cortex.regions import hcp_mmp_labels, members
 from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr
-from braintuning.figures import alignment, claims, impact, panels, preference, style, tables, tasks
+from braintuning.figures import alignment, claims, dose, impact, panels, preference, style, tables, tasks
 from braintuning.lowlevel.features import FROM_TIER
 from braintuning.lowlevel.nuisance import NUISANCE
 from braintuning.lowlevel.removal import REMOVALS
@@ -168,6 +168,22 @@ def claim_figure(study, monkeypatch):
     return claims.draw(study, judged, NOTE)
 
 
+def figC1(study, monkeypatch):
+    """Gains that saturate, half as large over the control, of four people alone and jointly, two of them noisier."""
+    rng, rows = np.random.default_rng(0), []
+    for tuning, plateau in (("components, ridge head, spans of 30 s", 0.06), ("voxels, zero head, clips", 0.02)):
+        for n, minutes in product((1, 2, 4) if plateau == 0.06 else (1,), (4, 8, 20, 41, 87, 190)):
+            for k, over in product(range(n if n > 1 else 4), dose.REFERENCES):
+                ceiling = (0.6, 0.55, 0.35, 0.3)[k]
+                gain = plateau * (1 - np.exp(-minutes * n * ceiling**2 / 10)) * (0.5 if over == dose.PERMUTED else 1)
+                rows.append((f"SIM0{k}", tuning, over, minutes, n, ceiling, 1 + (k > 1), gain))
+    names = ["participant", "tuning", "over", "minutes", "participants", "ceiling", "noise", "gain"]
+    table = pd.DataFrame(rows, columns=names).assign(block_rows=10)
+    table = table.assign(n_stories=table["minutes"], low=table["gain"] - 0.01, high=table["gain"] + 0.01)
+    values = table["gain"].to_numpy()[:, None] + 0.05 * rng.standard_normal((len(table), 120))
+    return dose.draw(table, dose.laws(table, values), f"{NOTE}. {dose.SOURCES}")
+
+
 FIGURES = {
     "fig2": fig2,
     "fig3": fig3,
@@ -182,6 +198,7 @@ FIGURES = {
     "figB1": figure_of(panels.amounts),
     "figB2": figure_of(panels.transfer),
     "figB3": figure_of(panels.ablation),
+    "figC1": figC1,
     "claims": claim_figure,
 }
 

@@ -82,7 +82,7 @@ def test_the_legend_names_the_baseline_after_the_conditions():
 
 def test_every_condition_has_a_colour_of_its_own_and_so_has_each_variant():
     looks = style.looks_of((*style.CONDITION_LOOKS, "rank-2", "rank-32"))
-    assert len({look.colour for look in looks.values()}) == len(looks) == 10
+    assert len({look.colour for look in looks.values()}) == len(looks) == 11
     assert looks["pretrained"] == style.CONDITION_LOOKS["pretrained"]
 
 

@@ -24,6 +24,7 @@ CHANGES = {
     "stories.validation": ["kitchen", "extra"],
     "stories.test": ["extra"],
     "stories.held_out": ["extra"],
+    "stories.tuning_only": ["extra"],
     "lacks": {"P1": ["spare"]},
     "tuned_together": ["P2", "P1"],
     "joint_tuning": {"lora_rank": 3},

@@ -4,6 +4,7 @@ from datetime import date
 import pytest
 import yaml
 from braintuning.errors import InputError
+from braintuning.pipeline import recipes
 from braintuning.study import STUDIES, Run, load_study
 
 CONTENT = {
@@ -330,6 +331,62 @@ def test_a_variant_changes_only_what_it_names(load):
     assert of_its_own.tuning_of("multi-brain-tuned") == joint.model_copy(update={"lora_dropout": 0.0})
     assert study.tuning_of("lm-tuned") == study.tuning
     assert study.base("rank-2") == "multi-brain-tuned"
+
+
+DOSES = {
+    "conditions": ["pretrained", "brain-tuned", "one", "three", "pair", "pair-permuted"],
+    "tuned_together": ["P3", "P1", "P2"],
+    "stories.tuning_only": ["e", "f"],
+    "variants": {
+        "one": {"condition": "brain-tuned", "n_stories": 1},
+        "three": {"condition": "brain-tuned", "n_stories": 3, "tuning": {"epochs": 2}},
+        "pair": {"condition": "multi-brain-tuned", "n_stories": 2, "n_together": 2},
+        "pair-permuted": {"condition": "multi-random-brain-tuned", "n_together": 2},
+    },
+}
+LACKING = {"stories.train": ["a", "b", "g"], "lacks": {"P1": ["b"]}}
+
+
+def test_a_variant_is_tuned_on_the_first_stories_and_participants(load):
+    study = load({**deepcopy(DOSES), **LACKING})
+    heard = {(run.condition, run.participant): study.tuning_stories(run) for run in study.tuned_runs()}
+    heard = {key: of_run for key, of_run in heard.items() if not of_run.tuning_only and of_run.validation == ("c",)}
+    assert heard["brain-tuned", "P2"].train == ("a", "b", "g", "e", "f")
+    assert heard["one", "P1"].train == ("a",) and heard["three", "P2"].train == ("a", "b", "g")
+    assert heard["three", "P1"].train == ("a", "g", "e") and heard["pair", None].train == ("a", "g")
+    assert heard["pair-permuted", None].train == ("a", "g", "e", "f")
+    joint = [study.run("tiny", name) for name in ("pair", "pair-permuted")]
+    assert [study.tuned_on(run) for run in joint] == [("P3", "P1")] * 2
+    assert study.tuning_of("pair-permuted") == study.tuning_of("pair") != study.tuning_of("brain-tuned")
+
+
+def test_stories_for_tuning_alone_fit_no_encoding_model(load):
+    study = load(deepcopy(DOSES))
+    assert study.encoded_stories == ("a", "b", "d") and study.stories.all == ("a", "b", "c", "d", "e", "f")
+    assert recipes.align(study, "P2").stored["fitted"] == ["a", "b"]
+    assert recipes.tune(study, study.run("tiny", "three", "P2")).stored["train"] == ("a", "b", "e")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"variants.three.n_stories": 5},
+            "found 4 training and 1 validation .* of base_three_P1 have, expected at least 5",
+        ),
+        ({"lacks": {"P1": ["e", "f"]}, "variants.pair.n_stories": 3}, "found 2 training .* of base_three_P1 have"),
+        ({"variants.pair.n_together": 4}, "found 3 participants in `tuned_together`, expected at least 4 for pair"),
+        ({"variants.one.n_together": 2}, "found `n_together` with brain-tuned in `variants`, expected it with joint"),
+        ({"variants.pair.n_together": 1}, "key `n_together` in `variants.pair`: found 1"),
+        ({"variants.one.n_stories": 0}, "key `n_stories` in `variants.one`: found 0"),
+        ({"stories.tuning_only": ["a"]}, "a story is used twice"),
+        ({"dataset.simulation": {"noise": {"P9": 2.0}}}, "unknown participant 'P9' in `noise`"),
+        ({"dataset.simulation": {"noise": {"P1": 0.0}}}, "key `P1` in `dataset.simulation.noise`: found 0.0"),
+    ],
+)
+def test_a_dose_that_is_not_there(load, changes, words):
+    with pytest.raises(InputError, match=words):
+        load({**deepcopy(DOSES), **changes})
 
 
 def test_stories_that_one_of_several_participants_lacks_tune_no_joint_model(load):
