@@ -15,8 +15,8 @@ TIMES = (*CLIPS, "row_offset")
 REGIONS = ("fsaverage", "coarse_regions")
 DISTILLED = ("bigslm-tuned", "lm-tuned")
 AIMS = {"random-brain-tuned": "control", "multi-random-brain-tuned": "control", "brain-misaligned": "remove"}
-"""What tuning is for where it is not to learn, see `tuning.loop.brain_tune`. Controls have targets that have nothing to
-do with what is heard and show what tuning itself does to a model; brain-misaligned takes out what predicts responses."""
+"""What tuning is for where it is not to learn, see `tuning.loop.brain_tune`. Controls have targets that have nothing
+to do with what is heard, and show what tuning itself does; brain-misaligned takes out what predicts responses."""
 
 
 class Recipe(NamedTuple):

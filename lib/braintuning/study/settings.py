@@ -106,11 +106,11 @@ class Tuning(Section):
     """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix, and what else can be had.
 
     A clip is the `clip_seconds` up to `clip_ends` TRs after its volume's start: at a TR of 2 s, the TR itself and the
-    four before it.
-    Each is one pass; with `context_seconds` one pass over so long a stretch, a span, predicts every volume whose clip
-    lies in it, and frames have heard what follows them in the span. Targets are voxels, the paper's, or their principal components (`n_components`; None: by validation). The head
-    starts at zero or as the ridge solution on the untuned model. `pooling` weights the frames of a volume's clip, and
-    `keep_weight` the distance from the untuned model's states, beside the loss.
+    four before it. Each is one pass; with `context_seconds` one pass over so long a stretch, a span, predicts every
+    volume whose clip lies in it, and frames have heard what follows them in the span. Targets are voxels, the paper's,
+    or their principal components (`n_components`; None: by validation). The head starts at zero or as the ridge
+    solution on the untuned model. `pooling` weights the frames of a volume's clip, and `keep_weight` the distance from
+    the untuned model's states, beside the loss.
     """
 
     targets: Literal["voxels", "components"] = "voxels"

@@ -77,7 +77,7 @@ def loader(
     seconds = max(settings.context_seconds, settings.clip_seconds)
 
     def end(story: str, trs: range) -> float:
-        """Where a pass ends: with its last volume's clip, or later where a story's first span would begin in silence."""
+        """Where a pass ends: with its last volume's clip, or later where a first span would begin in silence."""
         times = stories[story].times
         return max(times[trs[-1]], times[trs[0]] - settings.clip_seconds + seconds)
 

@@ -155,6 +155,39 @@ def test_removal_leaves_less_to_predict_from():
     assert max(fitted[1:]) > 1.5 * fitted[0]
 
 
+def test_a_killed_removal_goes_on_to_the_same_model(tmp_path):
+    def kill(line):
+        if line.startswith('{"epoch": 2'):
+            raise KeyboardInterrupt
+
+    whole, history = run(aim="remove", trunk_learning_rate=3e-3)
+    with pytest.raises(KeyboardInterrupt):
+        run(aim="remove", trunk_learning_rate=3e-3, checkpoint=tmp_path / "c", hear=kill)
+    resumed, again = run(aim="remove", trunk_learning_rate=3e-3, checkpoint=tmp_path / "c")
+    assert again == history and equal(weights(whole), weights(resumed))
+
+
+def test_removal_moves_the_encoder_whatever_the_loss():
+    model, _ = run(aim="remove", loss="spatial correlation", epochs=1)
+    assert distance(model) > 0
+
+
+def test_the_keeping_term_is_the_same_in_micro_batches():
+    model = TunedModel(hearing("hubert"), 5, settings(keep_weight=3.0)).train()
+    inputs, (targets,) = loader(model, TRAIN, settings())(samples_of(TRAIN, settings())[:6])
+    with torch.no_grad():
+        for parameter in model.encoder.trainable_parameters():
+            parameter.add_(0.02)
+        whole = float(model.loss(inputs, targets))
+        parts = [float(model.loss(inputs[k : k + 2], targets[k : k + 2])) for k in (0, 2, 4)]
+    assert np.mean(parts) == pytest.approx(whole, rel=1e-5)
+
+
+def test_components_and_a_loss_over_the_pattern_of_voxels_are_refused():
+    with pytest.raises(ValueError, match="found `loss` 'spatial correlation' with `targets` 'components'"):
+        settings(targets="components", loss="spatial correlation")
+
+
 def test_a_span_shorter_than_a_clip_is_refused():
     with pytest.raises(ValueError, match="found `context_seconds` 4 in `tuning`, expected 0 or at least"):
         Tuning(clip_seconds=10.0, context_seconds=4.0)
