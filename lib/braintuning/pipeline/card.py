@@ -30,8 +30,8 @@ CARD = """---
 - settings: {settings}
 - validation loss: {loss}
 
-`AutoModel.from_pretrained` of this folder gives the encoder; `head.safetensors` holds the linear map to the targets from
-its last layer, averaged over a clip (weights `pooling`, by seconds before the clip's end), `history.csv` the losses
+`AutoModel.from_pretrained` of this folder gives the encoder; `head.safetensors` holds the linear map to the targets \
+from its last layer, averaged over a clip (weights `pooling`, by seconds before its end), `history.csv` the losses \
 (epoch 0 before tuning), `provenance.json` all settings, versions and input hashes.
 """
 
