@@ -124,6 +124,22 @@ def listed(folder: Path, pattern: str = "*") -> list[Path]:
     return sorted(p for p, parts in paths if not any(n.startswith(".") or n in LEFT_BY_SYSTEMS for n in parts))
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Files in a folder and in those within it, also through links to folders; sorted, and left out as by `listed`.
+
+    A link to a folder that it lies in is not followed.
+    """
+
+    def inside(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+        for path in listed(folder):
+            if not path.is_dir():
+                yield path
+            elif (real := path.resolve()) not in above:
+                yield from inside(path, above | {real})
+
+    return sorted(inside(Path(folder), frozenset((Path(folder).resolve(),))))
+
+
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path` that is removed afterwards, with what a killed run left in it before."""

@@ -13,6 +13,7 @@ from braintuning import results
 from braintuning.errors import InputError
 from braintuning.results import (
     atomic_path,
+    files_below,
     fingerprint,
     generator,
     git_commit,
@@ -30,6 +31,20 @@ from braintuning.results import (
 
 RECIPE = {"stage": "features", "stories": ("a", "b"), "rate": 1e-4, "settings": {"seed": 0, "delays": (1, 2)}}
 MIB = 1 << 20
+
+
+def test_files_below_a_folder_are_found_through_links_and_a_circle_ends(tmp_path):
+    for name in ("b.txt", "in/a.txt", "in/.hidden", "in/.git/x", "in/@eaDir/x"):
+        (tmp_path / "ds" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "ds" / name).touch()
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "c.txt").touch()
+    for name, target in (("in/far", tmp_path / "far"), ("again", tmp_path / "far"), ("in/up", tmp_path / "ds")):
+        (tmp_path / "ds" / name).symlink_to(target)
+    (tmp_path / "ds" / "nothing.txt").symlink_to("nowhere")
+    found = [path.relative_to(tmp_path / "ds").as_posix() for path in files_below(tmp_path / "ds")]
+    assert found == ["again/c.txt", "b.txt", "in/a.txt", "in/far/c.txt", "nothing.txt"]
+    assert files_below(tmp_path / "none") == files_below(tmp_path / "ds" / "b.txt") == []
 
 
 @pytest.fixture

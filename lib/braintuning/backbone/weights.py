@@ -101,7 +101,8 @@ _resolved_once = cache(resolve)
 def weights_fingerprint(name: str) -> str:
     """Short SHA-256 of the files that a model is loaded from; see `resolve` and `results.inputs_fingerprint`."""
     folder = _local_folder(name) or Path(_resolved_once(name)[0])
-    return inputs_fingerprint([file for file in listed(folder) if file.suffix in WEIGHT_SUFFIXES], folder)
+    files = [file for file in listed(folder) if file.suffix in WEIGHT_SUFFIXES and file.is_file()]
+    return inputs_fingerprint(files, folder)
 
 
 def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
@@ -133,10 +134,14 @@ def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
 
 
 def require_weights(folder: Path) -> None:
-    """Raise `InputError` where a model's file is a pointer of git-lfs or git-annex, empty, or a link to nothing."""
-    for file in listed(folder):
-        if file.name == "config.json" or file.suffix in (".safetensors", ".bin"):
-            require_file(file)
+    """Raise `InputError` where a file to read is a pointer of git-lfs or git-annex, empty, or a link to nothing.
+
+    Those are config.json and `weight_files`; where there are none, every file that may be of the weights.
+    """
+    there, files = listed(folder), weight_files(folder)
+    some = [file for file in there if file.suffix in (".safetensors", ".bin") or file.name in WEIGHT_FILES]
+    for file in [*(file for file in there if file.name == "config.json"), *(files or some)]:
+        require_file(file)
 
 
 def without_adapter(config: PreTrainedConfig, name: str) -> PreTrainedConfig:
@@ -194,7 +199,7 @@ def _from_hub(name: str) -> tuple[Path | None, str]:
             return cached, ""
         if huggingface_hub.is_offline_mode():
             half = isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str)
-            lacks = f"its whole weights, or {PREPROCESSOR_FILE} or {PROCESSOR_FILE}" if half else "it"
+            lacks = "its whole weights" if half else "it"
             return None, f"HF_HUB_OFFLINE is set and the hub's cache lacks {lacks}"
         info = huggingface_hub.HfApi().model_info(name, timeout=HUB_TIMEOUT)
         wanted = _wanted_files([sibling.rfilename for sibling in info.siblings or []])
@@ -206,11 +211,14 @@ def _from_hub(name: str) -> tuple[Path | None, str]:
 
 
 def _in_hub_cache(name: str) -> Path | None:
-    """Snapshot in the hub's cache if it has weights, and how audio is prepared unless it is known not to say so."""
+    """Snapshot in the hub's cache if it has weights, and how audio is prepared unless the hub cannot say so.
+
+    The hub cannot where it is known to lack both files, and offline.
+    """
     config = huggingface_hub.try_to_load_from_cache(name, "config.json")
     prepared = [huggingface_hub.try_to_load_from_cache(name, file) for file in (PREPROCESSOR_FILE, PROCESSOR_FILE)]
     known = any(isinstance(file, str) for file in prepared) or all(file is not None for file in prepared)
-    if not isinstance(config, str) or not known:
+    if not isinstance(config, str) or not (known or huggingface_hub.is_offline_mode()):
         return None
     folder = Path(config).parent
     return folder if has_weights(folder) else None

@@ -21,13 +21,14 @@ _SLACK, _OPEN_ENDED = 256, 0x7FFF0000
 
 
 def require_audio(path: Path) -> Path:
-    """Path of a sound file that is here and as long as its own header says; no samples are read.
+    """Path of a sound file that is here, has samples and is as long as its own header says; no samples are read.
 
     Raises
     ------
     InputError
-        The file is missing, a pointer (`results.require_file`), not an audio file, or half of one: its header (wav,
-        w64, AIFF, SPHERE) or its last page (ogg) promises more than is here. FLAC and mp3 tell when they are read.
+        The file is missing, a pointer (`results.require_file`), not an audio file, one without samples, or half of one:
+        its header (wav, w64, AIFF, SPHERE) or its last page (ogg) promises more than is here. FLAC and mp3 tell when
+        they are read.
     """
     path = require_file(path)
     try:
@@ -44,6 +45,8 @@ def require_audio(path: Path) -> Path:
     if here < promised < _OPEN_ENDED:
         found = f"half a file, which promises {promised} {unit} of sound where about {here} are here"
         raise InputError(f"{path}: {found}, expected the whole file; copy or download it again")
+    if info.frames == 0:
+        raise InputError(f"{path}: the audio file has no samples, expected some")
     return path
 
 
@@ -70,7 +73,7 @@ def read_audio(path: Path) -> np.ndarray:
     Raises
     ------
     InputError
-        As of `require_audio`, or the file breaks off, has no samples, or has samples that are not finite.
+        As of `require_audio`, or the file breaks off or has samples that are not finite.
     """
     path = require_audio(path)
     try:
@@ -80,8 +83,6 @@ def read_audio(path: Path) -> np.ndarray:
         raise InputError(f"{path}: half a file or a damaged one ({error}), expected the whole file") from None
     if len(samples) < 0.99 * n_samples:
         raise InputError(f"{path}: half a file, {len(samples)} of {n_samples} samples, expected the whole file")
-    if len(samples) == 0:
-        raise InputError(f"{path}: the audio file has no samples")
     mono = samples.mean(axis=1)
     invalid = np.flatnonzero(~np.isfinite(mono))
     if len(invalid):

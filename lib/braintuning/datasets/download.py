@@ -28,7 +28,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from braintuning.datasets import manifest
-from braintuning.datasets.layout import FOLDERS, find_folder, placed
+from braintuning.datasets.layout import FOLDERS, find_folder, is_here, placed
 from braintuning.datasets.manifest import BASE_URL, MANIFEST, VOLUMES, Entry, needed_files
 from braintuning.datasets.server import AGAIN, Server
 from braintuning.errors import InputError
@@ -55,7 +55,7 @@ def fetch(
     """Fetch what a study needs of ds003020 into `dest` (the study's root), or with `dry_run` only say what is missing.
 
     `needed_files` selects the files and `download` brings them, with their errors. The table of volumes, which the
-    bucket's manifest does not list, is copied from `<manifest>_respdict.json`.
+    bucket's manifest does not list, is copied from `<manifest>_respdict.json` unless it is here with its content.
     """
     entries = needed_files(study, participants, stories, surfaces=surfaces, manifest_file=manifest_file)
     dest = dest or study.root
@@ -70,7 +70,7 @@ def fetch(
     download(entries, dest, base_url, workers)
     volumes = manifest_file.with_name(f"{manifest_file.stem}_respdict.json")
     target = dest / placed(VOLUMES, find_folder(dest) or FOLDERS[0])
-    if volumes.exists() and not target.exists():
+    if volumes.exists() and not (is_here(target) or target.is_dir()):
         with atomic_path(target) as path:
             shutil.copyfile(volumes, path)
 

@@ -115,12 +115,20 @@ def left_out(others: Sequence[Interval], n_labelled: int, source: object) -> str
 
 
 def notes(path: Path) -> list[str]:
-    """Lines on what in the word and phone tiers of a TextGrid is kept or left out by the rule above."""
+    """Lines on what in the word and phone tiers of a TextGrid is kept or left out by the rule above.
+
+    A phone tier that cannot be read has a line as well: it is refused where phones are needed.
+    """
     lines = []
     for tier in ("word", "phone"):
         try:
             found = read_tier(path, tier)
         except MissingTier:
+            continue
+        except InputError as error:
+            if tier == "word":
+                raise
+            lines.append(str(error))
             continue
         if late := overlaps(found):
             kept = f"start before the one before ends, by up to {max(late):.2f} s: all kept, in the order of start"

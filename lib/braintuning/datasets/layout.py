@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from braintuning.errors import InputError
-from braintuning.results import listed, require_file
+from braintuning.results import files_below, require_file
 
 FOLDERS = ("derivatives", "derivative")
 PARTS = ("respdict.json", "TextGrids", "preprocessed_data", "pycortex-db", "freesurfer_subjdir", "subject_xfms.json")
@@ -54,12 +54,13 @@ def _files(folder: Path) -> set[str]:
     return {
         path.relative_to(folder).as_posix()
         for part in PARTS
-        for path in [folder / part, *listed(folder, f"{part}/**/*")]
-        if path.suffix != ".part" and _is_here(path)
+        for path in [folder / part, *files_below(folder / part)]
+        if path.suffix != ".part" and is_here(path)
     }
 
 
-def _is_here(path: Path) -> bool:
+def is_here(path: Path) -> bool:
+    """Whether there is a file with its content, not a pointer or an empty one in its place."""
     try:
         return path.is_file() and bool(require_file(path))
     except InputError:

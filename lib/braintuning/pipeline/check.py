@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from braintuning.alignment import encoding
 from braintuning.backbone.encoder import SpeechEncoder
@@ -12,14 +13,14 @@ from braintuning.backbone.weights import has_weights, require_weights, resolve
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.datasets.audio import require_audio
 from braintuning.datasets.responses import require_responses
+from braintuning.datasets.textgrid import check_within
 from braintuning.errors import InputError
 from braintuning.lowlevel.acoustic import checked_phones
 from braintuning.lowlevel.features import FROM_DICTIONARY, dictionary_note, phones_of
 from braintuning.lowlevel.nuisance import spoken_words
 from braintuning.pipeline import recipes
 from braintuning.pipeline.steps import clip_ends, pretrained
-from braintuning.probes.corpora import open_corpus
-from braintuning.probes.tasks import task_named
+from braintuning.probes.tasks import material
 from braintuning.study import Run, Study
 from braintuning.timing import to_samples
 from braintuning.tuning import controls
@@ -58,7 +59,7 @@ def check(study: Study) -> Dataset:
 
 
 def _check_files(study: Study, dataset: Dataset) -> None:
-    """Raise `InputError` where a file of the dataset or of a corpus is not here, or half of it; no model is loaded."""
+    """Raise `InputError` where a file is not here or whole, or a corpus lacks what a task needs; no model is loaded."""
     for story in study.stories.all:
         require_audio(dataset.audio_file(story))
         spoken_words(dataset, story)
@@ -67,7 +68,7 @@ def _check_files(study: Study, dataset: Dataset) -> None:
             require_responses(dataset.responses_file(participant, story))
     for task, folder in study.probes.corpora.items():
         try:
-            open_corpus(Path(folder), task_named(task).corpora)
+            material(task, Path(folder), study.probes.seed)
         except InputError as error:
             raise InputError(f"study {study.name}: the corpus of {task!r} in `probes`: {error}") from None
 
@@ -155,11 +156,15 @@ def _check_lengths(study: Study, dataset: Dataset, participant: str) -> None:
 
 
 def _check_phones(study: Study, dataset: Dataset) -> None:
-    """Raise `InputError` naming a story whose phones low-level features cannot take; log those of a dictionary."""
+    """Raise `InputError` naming a story whose phones low-level features cannot take; log those of a dictionary.
+
+    `dataset.check` only notes what is wrong with phone tiers, since other figures need none.
+    """
     for story in (*(study.low_level.stories or study.stories.train), *study.stories.test):
         try:
             phones, source = phones_of(dataset, story)
             checked_phones(phones)
+            check_within(phones, soundfile.info(dataset.audio_file(story)).duration, dataset.audio_file(story))
         except InputError as error:
             raise InputError(f"story {story}: {error}") from None
         if source == FROM_DICTIONARY:

@@ -52,7 +52,8 @@ def material(
     Raises
     ------
     InputError
-        No such task, neither folder nor stand-in, or a corpus that is incomplete or does not suit the task.
+        No such task, neither folder nor stand-in, or a corpus that is incomplete, does not suit the task or has nothing
+        for one of its parts.
     """
     task = task_named(name)
     if folder:
@@ -63,7 +64,7 @@ def material(
         raise InputError(f"probe: no corpus given for {name}, expected a folder of {' or '.join(task.corpora)}")
     kept = [utterance for utterance in utterances if task.keep(utterance)]
     by_prompt = task.by_prompt and corpus != "SLURP"
-    parts = divide(kept, generator(seed, "probe", name), by_prompt, task.said_by_all)
+    parts = divide(kept, generator(seed, "probe", name), by_prompt, task.said_by_all, folder or corpus)
     if task.rare_allowed:
         names, truth = truth_of(parts)
         if rare := rare_classes(names, truth["train"]):

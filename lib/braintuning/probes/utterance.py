@@ -43,6 +43,7 @@ def divide(
     rng: np.random.Generator,
     by_prompt: bool = False,
     said_by_all: frozenset[str] = frozenset(),
+    source: object = "corpus",
 ) -> Parts:
     """Training, validation and test utterances, as the corpus divides them or else 60, 15 and 25 % of its speakers.
 
@@ -54,7 +55,7 @@ def divide(
     ------
     InputError
         A part without utterances, a speaker or, with `by_prompt`, a prompt in two parts, or a part that is given for
-        some utterances only.
+        some utterances only. The sentence begins with `source` or the file.
     """
     known = {utterance.part for utterance in utterances}
     if len(known) > 1 and None in known:
@@ -67,7 +68,7 @@ def divide(
         training, tested = ([u for u in utterances if u.part == part] for part in ("train", "test"))
         utterances = [*_apart(training, OF_TRAINING, rng, together), *tested]
     parts = {part: tuple(u for u in utterances if u.part == part) for part in PARTS}
-    require_disjoint(parts, by_prompt, said_by_all)
+    require_disjoint(parts, by_prompt, said_by_all, source)
     return parts
 
 
@@ -92,15 +93,18 @@ def drawn(names: set[str], rng: np.random.Generator, shares: Mapping[str, float]
     return dict(zip(rng.permutation(sorted(names)).tolist(), np.array(list(shares))[places].tolist(), strict=True))
 
 
-def require_disjoint(parts: Parts, by_prompt: bool = False, said_by_all: frozenset[str] = frozenset()) -> None:
+def require_disjoint(
+    parts: Parts, by_prompt: bool = False, said_by_all: frozenset[str] = frozenset(), source: object = "corpus"
+) -> None:
     """Raise `InputError` for an empty part, or for a speaker (with `by_prompt` a prompt) that is in two parts."""
     for part, utterances in parts.items():
         if not utterances:
-            raise InputError(f"corpus: found no utterance in the {part} part, expected some in each part")
+            raise InputError(f"{source}: found no utterance in the {part} part, expected some in each part")
     for what in ("speaker", "prompt") if by_prompt else ("speaker",):
         seen: dict[str, str] = {}
         allowed = said_by_all if what == "prompt" else ()
         for part, utterances in parts.items():
             for name in {getattr(utterance, what) for utterance in utterances if utterance.prompt not in allowed}:
                 if seen.setdefault(name, part) != part:
-                    raise InputError(f"corpus: {what} {name!r} is in {seen[name]} and in {part}, expected one of them")
+                    found = f"{what} {name!r} is in {seen[name]} and in {part}"
+                    raise InputError(f"{source}: {found}, expected one of them")

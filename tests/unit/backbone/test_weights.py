@@ -174,6 +174,42 @@ def hub(monkeypatch, tmp_path):
     server.server_close()
 
 
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 82260\n"
+LEFT = {
+    "pointer": lambda path: path.write_text(LFS),
+    "empty": lambda path: path.write_bytes(b""),
+    "link": lambda path: path.symlink_to("../.git/annex/objects/a/b/c"),
+}
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_pointers_that_nobody_reads_stop_nothing(tmp_path, left):
+    folder = tmp_path / "made"
+    tiny.encoder("hubert").save_pretrained(folder)
+    whole = weights.weights_fingerprint(str(folder))
+    for name in ("pytorch_model.bin", "training_args.bin", "optimizer.bin"):
+        LEFT[left](folder / name)
+    weights.require_weights(folder)
+    assert SpeechEncoder.from_pretrained(folder).n_layers == 2
+    assert (weights.weights_fingerprint(str(folder)) == whole) == (left == "link")
+    (folder / "model.safetensors").unlink()
+    named = "optimizer.bin" if left == "link" else "pytorch_model.bin"
+    tiny.refused(lambda: weights.require_weights(folder), folder / named)
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_pointers_that_would_be_read_are_named(tmp_path, left):
+    tiny.encoder("hubert").save_pretrained(tmp_path / "made")
+    model = AutoModel.from_pretrained(tmp_path / "made")
+    for name in ("model-00002-of-00005.safetensors", "model.safetensors.index.json", "config.json"):
+        folder = tmp_path / f"without {name}"
+        model.save_pretrained(folder, max_shard_size="6KB")
+        torch.save({}, folder / "training_args.bin")
+        (folder / name).unlink()
+        LEFT[left](folder / name)
+        tiny.refused(lambda folder=folder: weights.require_weights(folder), folder / name)
+
+
 def test_the_hub_comes_first_then_its_cache(hub, tmp_path, monkeypatch):
     source = weights.Embedded((("no-such-package", "9", "a.bin"),), "0" * 64)
     monkeypatch.setitem(weights.EMBEDDED, "owner/model", source)
@@ -237,12 +273,19 @@ def test_a_processor_of_the_hub_comes_with_the_weights(hub, tmp_path):
     assert SpeechEncoder.from_pretrained("owner/model").preprocessor.do_normalize is False
 
 
-def test_a_cache_without_the_preprocessor_is_not_enough(hub, tmp_path, monkeypatch):
+def test_a_cache_without_the_preprocessor_is_filled_by_the_hub_and_offline_taken_with_a_warning(
+    hub, tmp_path, monkeypatch
+):
     folder, _ = weights.resolve("owner/model")
-    (tmp_path / folder / "preprocessor_config.json").unlink()
+    own = tmp_path / folder / "preprocessor_config.json"
+    own.unlink()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="HF_HUB_OFFLINE is set and the hub's cache lacks it"):
-        weights.resolve("owner/model")
+    said = []
+    with tiny.listening(said.append):
+        assert SpeechEncoder.from_pretrained("owner/model").preprocessor.do_normalize
+    tiny.one_sentence(said[-1], "owner/model", "no preprocessor_config.json or processor_config.json", "unit variance")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert weights.resolve("owner/model")[0] == folder and own.is_file()
 
 
 def test_what_the_hub_does_not_know_is_said(hub, tmp_path):

@@ -59,6 +59,20 @@ def test_command_for_missing_files_gets_them(served):
     assert json.loads((where["dest"] / "derivative/respdict.json").read_text())["life"] == 450
 
 
+@pytest.mark.parametrize("left", ["pointer", "empty", "link to nothing", "own table"])
+def test_a_table_of_volumes_that_is_not_here_is_replaced_and_an_own_one_kept(served, left):
+    bucket, where, study = served
+    table = where["dest"] / "derivative" / "respdict.json"
+    table.parent.mkdir(parents=True)
+    if left == "link to nothing":
+        table.symlink_to("../.git/annex/objects/aa/bb/MD5E-s9--0.json/MD5E-s9--0.json")
+    else:
+        pointer = "/annex/objects/MD5E-s9--0.json\n"
+        table.write_text({"pointer": pointer, "empty": "", "own table": '{"life": 7}'}[left])
+    fetch(study, ["UTS03"], ["life"], base_url=bucket.url, **where)
+    assert json.loads(table.read_text())["life"] == (7 if left == "own table" else 450)
+
+
 def test_verify_command_tells_by_its_status(served, capsys):
     bucket, where, _ = served
     words = ["--participants", "UTS03", "--stories", "souls", "life", "--no-surfaces"]

@@ -77,6 +77,16 @@ def test_links_and_pointers_without_content_count_for_nothing(tmp_path, name, ot
     assert find_folder(tmp_path) == name
 
 
+def test_files_behind_a_link_to_a_folder_count(tmp_path):
+    for name in NAMES:
+        write(tmp_path / name / "TextGrids" / "souls.TextGrid")
+    write(tmp_path / "elsewhere" / "souls.hf5")
+    (tmp_path / "derivative" / "preprocessed_data").mkdir()
+    (tmp_path / "derivative" / "preprocessed_data" / "UTS03").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "derivative" / "preprocessed_data")
+    assert find_folder(tmp_path) == "derivative"
+
+
 def test_one_folder_that_links_to_the_other_is_the_other(root):
     (root / "derivatives").symlink_to("derivative")
     assert LebelDataset(root, tiny.TR).participants == PARTICIPANTS

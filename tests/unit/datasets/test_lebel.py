@@ -123,6 +123,29 @@ def test_responses_with_another_number_of_voxels_than_the_study_says_are_refused
     refused(lambda: dataset.responses("P2", "harbour"), files.hf5("P2", "harbour"), "(20, 30)", "20 rows of 31 voxels")
 
 
+ANNEX = "../../../.git/annex/objects/aa/bb/MD5E-s9--0.hf5/MD5E-s9--0.hf5"
+
+
+def test_voxels_are_counted_in_the_first_file_that_can_be_read(dataset, files):
+    first, *others = sorted(STORIES)
+    files.hf5("P1", first).unlink()
+    files.hf5("P1", first).symlink_to(ANNEX)
+    assert dataset.n_voxels("P1") == N_VOXELS
+    assert dataset.check({"P1": others}) == []
+    assert dataset.responses("P1", others[0]).shape == (N_ROWS, N_VOXELS)
+    refused(lambda: dataset.responses("P1", first), files.hf5("P1", first), "datalad get")
+
+
+def test_where_no_file_can_be_read_the_first_is_named(dataset, files):
+    for story in STORIES:
+        files.hf5("P1", story).unlink()
+        files.hf5("P1", story).symlink_to(ANNEX)
+    refused(lambda: dataset.n_voxels("P1"), files.hf5("P1", min(STORIES)), "a link to", "datalad get")
+    for story in STORIES:
+        files.hf5("P1", story).unlink()
+    refused(lambda: dataset.n_voxels("P1"), files.hf5("P1", "x").parent, "found no .hf5 file", "expected")
+
+
 def test_an_unknown_story_is_refused_with_the_nearest(dataset):
     refused(lambda: dataset.responses("P1", "harbor"), "harbor.hf5", "not found", "did you mean 'harbour'?")
 
@@ -316,6 +339,30 @@ def test_phones_in_another_alphabet_are_a_note_until_they_are_asked_for(dataset,
     refused(lambda: dataset.phones("orchard"), files.grid("orchard"), "'ð' at 1.00 s", "expected the 39")
 
 
+def in_order(*starts):
+    return [Interval("AH0", start, start + 0.5) for start in starts]
+
+
+BROKEN_PHONES = {
+    "two tiers": ({"Phone": in_order(1.0, 2.0), "phones": in_order(1.0, 2.0)}, "2 tiers called 'phone'"),
+    "times in another order": ({"phone": in_order(1.0, 3.0)}, "lasts from 3.0 to 0.5 s"),
+    "past the sound": ({"phone": in_order(1.0, 70.0)}, "'AH0' ends at 70.50 s"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_PHONES)
+def test_a_broken_phone_tier_is_one_note(dataset, files, case):
+    tiers, said = BROKEN_PHONES[case]
+    write_textgrid(files.grid("orchard"), {"word": in_order(1.0, 2.0), **tiers}, 80.0)
+    if case == "times in another order":
+        files.grid("orchard").write_text(files.grid("orchard").read_text().replace("3.5", "0.5"))
+    (note,) = dataset.check(dict.fromkeys(PARTICIPANTS, STORIES))
+    tiny.one_sentence(note, files.grid("orchard"), said)
+    assert len(dataset.words("orchard")) == 2
+    if case != "past the sound":
+        refused(lambda: dataset.phones("orchard"), files.grid("orchard"), said)
+
+
 def test_a_missing_textgrid_is_refused(dataset, files):
     files.grid("kitchen").unlink()
     refused(lambda: check(dataset), files.grid("kitchen"), "expected")
@@ -333,10 +380,16 @@ def test_ten_seconds_of_digital_silence_are_refused_with_their_place(dataset, fi
     refused(lambda: check(dataset), files.wav("winter"), "silence from 20.00 s to 30.00 s", "expected")
 
 
-@pytest.mark.parametrize("seconds", [30.0, 85.0])
+@pytest.mark.parametrize("seconds", [18.0, 85.0])
 def test_a_recording_that_does_not_last_as_long_as_its_volumes_is_refused(dataset, files, seconds):
     soundfile.write(files.wav("harbour"), tiny.sound(0, seconds), 16_000, subtype="PCM_16")
     refused(lambda: check(dataset), files.wav("harbour"), f"lasts {seconds:.1f} s", "P1 is read at 49.0 s", "expected")
+
+
+def test_scans_that_go_on_for_half_a_minute_after_the_sound_are_taken(dataset, files):
+    soundfile.write(files.wav("harbour"), tiny.sound(0, 22.0), 16_000, subtype="PCM_16")
+    files.write_grid("harbour", last=20.0)
+    check(dataset)
 
 
 def test_a_participant_on_an_unknown_surface_is_refused(dataset, files, monkeypatch):

@@ -95,6 +95,8 @@ FORMS = {
     "byte-order mark": "\ufeff" + LOG,
     "tabs and blank lines": re.sub(r"(?m)^([\d.]+) ", r"\1\t", LOG) + "\n   \n",
     "times alone in a line": LOG.replace("7.9 word", "7.85\n7.9 word"),
+    "another case": LOG.replace("first t", "First T").replace("5 trig", "5 TRIG").replace("START:", "Start:"),
+    "characters that end a line elsewhere": LOG.replace("word I", "word I\u2028a\u0085b\x0cc"),
     "not UTF-8": LOG.replace("word I", "word caf\u00e9").encode("latin-1"),
 }
 
@@ -113,6 +115,12 @@ BROKEN = {
     "no start": (LOG.replace("START: word I", "word I"), "found 0 starts of the sound"),
     "two starts": (LOG + "9.5 START: word again\n", "found 2 starts of the sound"),
     "start before the scanner": (LOG.replace("6.52 START:", "0.1 START:"), "too early"),
+    "start after the scanner": (LOG.replace("6.52 START:", "8.6 START:"), "too late, at 8.6 s"),
+    "start at no time": (LOG.replace("6.52 START:", "nan START:"), "line 4: found 'nan', expected seconds"),
+    "a trigger at infinity": (LOG + "inf trigger\n", "line 11: found 'inf', expected seconds"),
+    "milliseconds": (re.sub(r"(?m)^[\d.]+", lambda m: f"{1000 * float(m[0]):g}", LOG), "a trigger every 2004.5 s"),
+    "UTF-16": (LOG.encode("utf-16"), "found UTF-16 or no text, expected a line for each event in UTF-8"),
+    "UTF-16 without its mark": (LOG.encode("utf-16-le"), "found UTF-16 or no text"),
     "two runs in one file": (LOG.replace("START: word I", "word I") + LOG, "a trigger at 0.5 s after one at 8.518"),
     "a trigger twice": (LOG.replace("4.509 t", "4.509 trigger\n4.509 t"), "a trigger at 4.509 s after one at 4.509"),
     "no time": (LOG.replace("7.1 word", "word"), "line 6: found 'word'"),
@@ -126,7 +134,8 @@ def test_a_broken_log_is_refused_with_its_name(files, case):
     text, words = BROKEN[case]
     path = place_log(files, "trigger_logs", "harbour.report", text)
     dataset = LebelDataset(files.root, tiny.TR)
-    refused(lambda: dataset.tr_times("P1", "harbour"), path, words)
+    message = refused(lambda: dataset.tr_times("P1", "harbour"), path, words)
+    assert message.isprintable()
     dataset.tr_times("P1", "orchard")
 
 

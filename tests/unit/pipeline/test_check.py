@@ -87,6 +87,19 @@ def test_a_corpus_of_pointers_is_named_before_a_model_is_loaded(make_study, tmp_
     refused(lambda: check(study), "'emotion'", "1001_DFA_ANG_XX.wav", "a git-lfs pointer", "git lfs pull")
 
 
+@pytest.mark.parametrize("lines", ["\n\n", '{"file": "0.flac", "speaker": "s", "text": "so"}\n'])
+def test_a_corpus_without_anything_for_its_task_is_named_before_a_model_is_loaded(
+    make_study, tmp_path, monkeypatch, lines
+):
+    (tmp_path / "speech").mkdir()
+    folder = corpus_files.write_aligned(tmp_path / "speech", 20)
+    study = make_study({"probes.corpora": {"phonemes": str(folder), "asr": str(folder)}})
+    check(study)
+    (folder / "alignments.jsonl").write_text(lines)
+    tiny.forbid(monkeypatch, check_module, "_check_models")
+    refused(lambda: check(study), "the corpus of 'asr'", folder, "found no utterance in the train part", "expected")
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_model_that_is_a_pointer_is_named(make_study, tmp_path, pristine, name):
     folder = shutil.copytree(pristine.root.parent / "backbone", tmp_path / "a model")
@@ -152,6 +165,16 @@ def test_phones_in_another_alphabet_are_named_with_story_and_time_before_anythin
     study = make_study({"figures.notebooks": ["fig2", "fig3"]})
     refused(lambda: check(study), "story orchard", "at 2.00 s", "'ə'", "39 ARPAbet")
     assert any("another alphabet" in line for line in said_by_check(make_study()))
+
+
+@pytest.mark.parametrize(("starts", "said"), [((1.0, 70.0), "ends at 70.50 s"), ((2.0, 1.0), "2 tiers called")])
+def test_a_broken_phone_tier_is_a_note_for_figure_2_and_refused_for_figure_3(make_study, files, starts, said):
+    phones = [Interval("AH0", start, start + 0.5) for start in sorted(starts)]
+    tiers = {"word": [Interval("and", 1.0, 1.5)], "phones": phones} | ({"Phone": phones} if "tiers" in said else {})
+    write_textgrid(files.grid("orchard"), tiers, 80.0)
+    (note,) = said_by_check(make_study())
+    tiny.one_sentence(note, files.grid("orchard"), said)
+    refused(lambda: check(make_study({"figures.notebooks": ["fig2", "fig3"]})), "story orchard", said, "expected")
 
 
 def test_own_data_with_word_tiers_alone_need_no_phone_for_figure_2_and_a_dictionary_for_figure_3(make_study, files):

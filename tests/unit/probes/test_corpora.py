@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 from braintuning.probes.corpora import CORPORA, aligned, crema_d, open_corpus, slurp, speech_commands, timit
 from braintuning.probes.tasks import TASKS, material
 from braintuning.probes.utterance import PARTS, divide, require_disjoint
@@ -63,6 +64,10 @@ NOT_HERE = {
     "page": (lambda path: path.write_text("<!DOCTYPE html><title>404</title>"), ("a web page",)),
     "empty": (lambda path: path.write_bytes(b""), ("the file is empty",)),
     "half": (lambda path: path.write_bytes(path.read_bytes()[:1100]), ("half a file",)),
+    "no samples": (
+        lambda path: soundfile.write(path, np.zeros(0), 16_000, format="WAV"),
+        ("no samples", "expected some"),
+    ),
     "no sound": (lambda path: path.write_text("so long and thanks"), ("not an audio file",)),
 }
 
@@ -131,6 +136,15 @@ def test_a_sentence_that_timit_has_twice_is_read_once(tmp_path):
     assert len(utterances) == 16 * 10 and {u.file.name for u in utterances if u.prompt == "SA1"} == {"SA1.WAV"}
 
 
+def test_timit_behind_links_to_folders_is_read_whole(tmp_path, written):
+    folder = shutil.copytree(written["TIMIT"], tmp_path / "TIMIT")
+    before = open_corpus(folder, ("TIMIT",))[1]
+    for number, part in enumerate(("TRAIN", "TEST/DR5", "TEST/DR6/MBC13")):
+        (folder / part).rename(tmp_path / str(number))
+        (folder / part).symlink_to(tmp_path / str(number))
+    assert open_corpus(folder, ("TIMIT",))[1] == before
+
+
 def test_timit_folds_to_the_39_classes_that_are_known():
     from braintuning.lowlevel.phones import PHONES
 
@@ -147,6 +161,17 @@ def test_crema_d_reads_actor_sentence_and_emotion_from_the_name(written):
     utterances = crema_d.read(written["CREMA-D"])
     assert (utterances[0].speaker, utterances[0].prompt, utterances[0].label) == ("1001", "DFA", "anger")
     assert len({u.label for u in utterances}) == 6
+
+
+def test_recordings_of_crema_d_that_are_known_to_be_broken_are_left_out_and_counted(tmp_path):
+    folder, said = write_crema_d(tmp_path, actors=[1064, 1076], sentences=["TIE"]), []
+    before = len(list((folder / "AudioWAV").iterdir()))
+    for name in ("1076_MTI_NEU_XX", "1076_MTI_SAD_XX", "1064_IEO_DIS_MD"):
+        write_sound(folder / "AudioWAV" / f"{name}.wav", np.zeros(0, np.float32))
+    with listening(said.append):
+        utterances = open_corpus(folder, ("CREMA-D",))[1]
+    assert len(utterances) == before - 1 and "1064_TIE_SAD_XX" not in {u.file.stem for u in utterances}
+    one_sentence(*said, folder, f"left out 4 of {before + 3} recordings", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX")
 
 
 def test_slurp_has_every_part_although_all_its_speakers_are_in_all_parts(written):

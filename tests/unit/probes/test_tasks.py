@@ -1,3 +1,4 @@
+import json
 import warnings
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def test_an_unknown_task_another_corpus_or_none_is_named(tmp_path):
     refused(lambda: tasks.material("intent"), "no corpus given for intent", "SLURP")
     content = tiny.study_content(tmp_path, tmp_path) | {"probes": {"tasks": ["emotions"]}}
     refused(lambda: load_study(tiny.write_yaml(tmp_path / "bad.yaml", content)), "emotions")
+
+
+def test_a_corpus_that_cannot_be_divided_is_named(tmp_path):
+    folder = corpus_files.write_aligned(tmp_path, 1)
+    refused(lambda: tasks.material("phonemes", folder), f"{folder}: found no utterance in the", "expected")
+    folder = corpus_files.write_aligned(tmp_path, 3)
+    path = folder / "alignments.jsonl"
+    lines = [json.loads(line) | {"speaker": "s"} for line in path.read_text().splitlines()]
+    parted = [json.dumps(line | {"part": part}) for line, part in zip(lines, PARTS, strict=True)]
+    path.write_text("\n".join(parted))
+    refused(lambda: tasks.material("phonemes", folder), f"{folder}: speaker 's' is in", "expected")
 
 
 def test_a_stand_in_is_asked_for_by_name_and_seed(tmp_path):

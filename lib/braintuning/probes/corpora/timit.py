@@ -7,7 +7,7 @@ from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.lowlevel.phones import PHONES
 from braintuning.probes.utterance import Utterance
-from braintuning.results import listed, require_file
+from braintuning.results import files_below, require_file
 
 MARKS = ("TRAIN", "TEST")
 SOURCE = "the Linguistic Data Consortium, LDC93S1"
@@ -33,7 +33,7 @@ def read(folder: Path) -> list[Utterance]:
     utterances = []
     for part in MARKS:
         root, files = folder / part if (folder / part).exists() else folder / part.lower(), {}
-        for file in (path for path in listed(root, "**/*") if path.name.lower().endswith(".wav")):
+        for file in (path for path in files_below(root) if path.name.lower().endswith(".wav")):
             files.setdefault((file.parent, file.name.split(".")[0].upper()), file)
         if not files:
             raise InputError(f"{root}: found no .WAV file, expected those of TIMIT")
