@@ -100,7 +100,8 @@ def test_every_model_was_tuned_on_the_training_stories_and_moved(made):
     for run in made.study.tuned_runs():
         folder = made.study.model_folder(run)
         recipe = json.loads((folder / "provenance.json").read_text())["recipe"]
-        assert tuple(recipe["train"]) == made.study.stories.train and tuple(recipe["validation"]) == made.study.stories.validation
+        assert tuple(recipe["train"]) == made.study.stories.train
+        assert tuple(recipe["validation"]) == made.study.stories.validation
         assert np.isfinite(pd.read_csv(folder / "history.csv")[["validation_loss"]]).all(axis=None)
     assert {run.condition for run in made.study.tuned_runs()} == {"brain-tuned", "bigslm-tuned", "lm-tuned"}
 
