@@ -39,6 +39,13 @@ class Request:
     status: int
 
 
+class _Quiet(ThreadingHTTPServer):
+    """A server that says nothing when a client hangs up before the end of an answer."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass
+
+
 class Bucket:
     """Serve the files below `root` at `url` while the context lasts.
 
@@ -54,7 +61,7 @@ class Bucket:
         self.ranges = True
         self.bytes_per_second = None
         self.requests, self.questions = [], []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Quiet(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/ds003020/"
 
