@@ -52,6 +52,7 @@ class Bucket:
     `faults[path]` are used up one an answer, then `always[path]` applies; `ranges` False ignores range requests;
     `bytes_per_second` slows every body down; `requests` is what was asked and answered, `questions` what was asked to
     know whether it is there (one byte of it). `folder` is the server's name of ds003020's folder, whatever `root` has.
+    `page` is answered in place of any file that is not here.
     """
 
     def __init__(self, root: Path, folder: str | None = None) -> None:
@@ -59,7 +60,7 @@ class Bucket:
         self.faults = defaultdict(deque)
         self.always = {}
         self.ranges = True
-        self.bytes_per_second = None
+        self.bytes_per_second = self.page = None
         self.requests, self.questions = [], []
         self._server = _Quiet(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -99,8 +100,8 @@ def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:
             file = bucket.file(path)
             asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             start = int(asked[1]) if asked and bucket.ranges else 0
-            body = file.read_bytes()[: fault.truncate_to] if file.is_file() else b""
-            status = fault.status or (404 if not file.is_file() else 206 if start else 200)
+            body = file.read_bytes()[: fault.truncate_to] if file.is_file() else bucket.page or b""
+            status = fault.status or (404 if not file.is_file() and not bucket.page else 206 if start else 200)
             if status == 206 and start >= len(body):
                 status = 416
             (bucket.questions if question else bucket.requests).append(

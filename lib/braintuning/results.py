@@ -29,7 +29,10 @@ POINTERS = {
     "a git-lfs pointer": (rb"version https://git-lfs\.", "`git lfs pull` in its folder brings it"),
     "a git-annex pointer": (rb"[/\\]annex[/\\]objects[/\\]", "{annex}"),
     "a git-annex link turned into text": (rb"(\.\.?[/\\])*\.git[^\n]{0,200}?[/\\]annex[/\\]objects[/\\]", "{annex}"),
-    "a web page": (rb"(?i)\s*<(!doctype html|html)", "a download that went wrong leaves such a page"),
+    "a web page": (
+        rb"(?i)(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|error>)",
+        "a download that went wrong leaves such a page",
+    ),
 }
 """What lies in place of a file whose content is not here: how it begins, and what to do."""
 LEFT_BY_SYSTEMS = ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir")
@@ -64,14 +67,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Object on each line of a JSON Lines file, after what names it in an error: the file and the line's number.
 
-    Blank lines and a byte-order mark are left out. Raises `InputError` as of `require_file`, for text that is not UTF-8
-    and for a line without an object.
+    Blank lines and byte-order marks, also of files joined to one, are left out. Raises `InputError` as of
+    `require_file`, for text that is not UTF-8 and for a line without an object.
     """
     try:
         lines = require_file(path).read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error}), expected JSON Lines") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate((line.removeprefix("\ufeff") for line in lines), 1):
         where = f"{path}: line {number}"
         try:
             entry = json.loads(line) if line.strip() else None
@@ -102,7 +105,7 @@ def require_file(path: Path) -> Path:
     if not path.is_file():
         raise InputError(f"{path}: {'a folder' if path.is_dir() else 'nothing'} found, expected a file")
     if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
+        raise InputError(f"{path}: the file is empty, expected one with content")
     try:
         with open(path, "rb") as file:
             head = file.read(512)

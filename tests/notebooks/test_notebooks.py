@@ -82,6 +82,17 @@ def test_a_notebook_runs_where_tmpdir_is_too_long_for_a_socket(tmp_path: Path, m
     assert not list(scratch.glob("kernel-*"))
 
 
+@pytest.mark.parametrize("kind", ["InputError", "MissingTier"])
+def test_what_a_notebook_refuses_is_the_same_sentence_outside(tmp_path, monkeypatch, kind):
+    source = f"from braintuning.errors import {kind}\n\nraise {kind}('a.TextGrid: no phones')"
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=metadata)
+    nbformat.write(made, tmp_path / "refuses.ipynb")
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    with pytest.raises(InputError, match=r"^a\.TextGrid: no phones$"):
+        execute("refuses", tmp_path / "out.ipynb", {})
+
+
 def test_two_at_once_do_not_hear_each_other_and_leave_nothing_behind(tmp_path: Path):
     cells = [
         nbformat.v4.new_code_cell("word = ''", metadata={"tags": ["parameters"]}),

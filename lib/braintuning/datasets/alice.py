@@ -11,7 +11,7 @@ from braintuning.datasets import audio, labels, textgrid
 from braintuning.datasets.base import check_speech
 from braintuning.datasets.responses import require_usable
 from braintuning.errors import InputError, MissingTier
-from braintuning.results import listed
+from braintuning.results import listed, require_file
 
 STORY = "alice"
 DEPOSIT = "DownTheRabbitHoleFinal*"
@@ -87,8 +87,9 @@ class AliceDataset:
 
     def _read(self, path: Path) -> np.ndarray:
         expected = f"expected {len(REGIONS)} numbers a row: {' '.join(REGIONS)}"
+        path = require_file(path)
         try:
-            responses = np.loadtxt(path, ndmin=2)
+            responses = np.loadtxt(path, ndmin=2, encoding="utf-8-sig")
         except ValueError:
             raise InputError(f"{path}: rows of unequal length or not numbers, {expected}") from None
         if responses.shape[1] != len(REGIONS):

@@ -38,8 +38,10 @@ def require_audio(path: Path) -> Path:
     promised, here, unit = 0, 0, "bytes"
     if sizes := _SIZES.search(info.extra_info):
         promised, here = int(sizes[1]), int(sizes[2]) + _SLACK
-    elif info.format == "NIST" and (header := _SPHERE.search(path.read_bytes()[:1024])):
-        promised, here, unit = int(header[1]), info.frames, "samples"
+    elif info.format == "NIST":
+        with open(path, "rb") as file:
+            header = _SPHERE.search(file.read(1024))
+        promised, here, unit = int(header[1]) if header else 0, info.frames, "samples"
     elif info.format == "OGG":
         promised, here = _end_of_last_page(path), path.stat().st_size
     if here < promised < _OPEN_ENDED:

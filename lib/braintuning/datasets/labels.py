@@ -5,7 +5,8 @@ The rule, which nothing else in the library repeats:
 - A label for no speech (`textgrid.is_silence`) is no word and no phone, in any tier.
 - A word is in lower case, in Unicode's composed form, with straight apostrophes, and without the punctuation around it;
   apostrophes and hyphens within it stay, and so does the apostrophe that opens a clitic (`'s`, `'ll`). A second
-  pronunciation (`our(2)`) is the same word. Spaces and dashes in a label part it into words, which stay together.
+  pronunciation (`our(2)`) is the same word, and a mark in brackets beside a word is no part of it (`{LG} YEAH`). Spaces
+  and dashes in a label part it into words, which stay together.
 - A phone is one of the 39 of the CMU Pronouncing Dictionary, in any case, with or without a stress digit or the place
   in the word that Kaldi adds (`AH0_B`). Other labels are left out and counted in a note. A tier in another alphabet is
   refused where phones are needed: most labels are none of the 39, or over four times as many as have two letters, which
@@ -17,10 +18,11 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from braintuning.datasets.textgrid import Interval, overlaps, read_tier, without_edges
+from braintuning.datasets.textgrid import Interval, outside_brackets, overlaps, read_tier, without_edges
 from braintuning.errors import InputError, MissingTier
 
 PHONES = tuple(
@@ -46,7 +48,7 @@ class Word(Interval):
 
 def word_of(label: str) -> str:
     """Word that a label stands for (see the rule above); empty for a label without a letter or digit."""
-    label = unicodedata.normalize("NFC", label).translate(_APOSTROPHES).lower()
+    label = unicodedata.normalize("NFC", outside_brackets(label)).translate(_APOSTROPHES).lower()
     parts = _PARTS.split(re.sub(r"(?<=\S)\(\d+\)\s*$", "", label))
     clitics = (_CLITIC.fullmatch(part) for part in parts)
     return " ".join(filter(None, (c[1] if c else without_edges(p) for c, p in zip(clitics, parts, strict=True))))
@@ -144,11 +146,24 @@ def notes(path: Path) -> list[str]:
 def intervals_of(entry: Mapping[str, Any], key: str, where: str) -> tuple[Interval, ...]:
     """Intervals under a key of an entry of `alignments.jsonl`, none where it lacks the key.
 
-    Raises `InputError`, which begins with `where`, for what is not a list of [label, start, end] in seconds.
+    Raises `InputError`, which begins with `where`, for what is not a list of [label, start, end] in finite seconds.
     """
     found = entry.get(key) or []
     for one in found if isinstance(found, list) else [found]:
         kinds = [type(value) for value in one] if isinstance(one, list) else []
-        if len(kinds) != 3 or kinds[0] is not str or not set(kinds[1:]) <= {int, float} or one[1] > one[2]:
+        right = len(kinds) == 3 and kinds[0] is str and set(kinds[1:]) <= {int, float}
+        if not (right and -inf < one[1] <= one[2] < inf):
             raise InputError(f"{where} has {one!r} in {key!r}, expected [label, start, end] in seconds")
     return tuple(Interval(*one) for one in found)
+
+
+def text_of(entry: Mapping[str, Any], key: str, where: str) -> str:
+    """Text under a key of an entry of `alignments.jsonl`; a whole number stands for its digits, but in `file`.
+
+    Raises `InputError`, which begins with `where`, for anything else, and where the entry lacks the key.
+    """
+    if key not in entry:
+        raise InputError(f"{where} has no {key!r}, expected one")
+    if type(entry[key]) not in ((str,) if key == "file" else (str, int)):
+        raise InputError(f"{where} has {entry[key]!r} in {key!r}, expected text")
+    return str(entry[key])

@@ -39,7 +39,7 @@ SURFACES = (
 COLUMNS = {
     "path": (r"(?!(.*/)?\.{0,2}(/|$))[^/]+(/[^/]+)*", "a path below the dataset's root"),
     "bytes": (r"[0-9]+", "a whole number"),
-    "md5": (r"[0-9a-f]{32}", "32 hexadecimal digits"),
+    "md5": (r"[0-9a-fA-F]{32}", "32 hexadecimal digits"),
 }
 
 
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
 def read_manifest(path: Path) -> list[Entry]:
     """Read a tab-separated manifest with the columns path, bytes and md5; `InputError` names what is wrong with it."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a manifest ({error})") from error
     table, entries = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), {}
@@ -66,7 +66,7 @@ def read_manifest(path: Path) -> list[Entry]:
                 raise InputError(f"{path} line {table.line_num}: {column} is {found!r}, expected {expected}")
         if (name := placed(row["path"], FOLDERS[0])) in entries:
             raise InputError(f"{path}: lists {row['path']} twice")
-        entries[name] = Entry(row["path"], int(row["bytes"]), row["md5"])
+        entries[name] = Entry(row["path"], int(row["bytes"]), row["md5"].lower())
     if not entries:
         raise InputError(f"{path}: lists no file")
     return list(entries.values())

@@ -87,10 +87,13 @@ def _reason(error: OSError) -> str:
 
 
 def _array(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    if name not in file:
+    if name not in list(file):
         what = " with each presentation, which the noise ceiling is measured on" * (name == "individual_repeats")
         raise InputError(f"{path}: found {sorted(file)}, expected a dataset named '{name}'{what}")
-    found = file[name]
+    try:
+        found = file[name]
+    except (KeyError, OSError, RuntimeError):
+        raise InputError(f"{path}: '{name}' is a link to what is not here, expected an array of numbers") from None
     if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu" or found.shape is None:
         what = f"of type {found.dtype}" if isinstance(found, h5py.Dataset) else "which is a group"
         raise InputError(f"{path}: found '{name}' {what}, expected an array of numbers")

@@ -73,16 +73,19 @@ class Server:
             if smallest and self._folder is None:
                 own = smallest[0].path.split("/")[0]
                 names = sorted(FOLDERS, key=own.__ne__)
-                paths = ((name, placed(entry.path, name)) for entry in smallest for name in names)
-                self._folder = next((name for name, path in paths if self._has(path)), own)
+                asked = ((name, entry._replace(path=placed(entry.path, name))) for entry in smallest for name in names)
+                self._folder = next((name for name, entry in asked if self._has(entry)), own)
         return self._folder if smallest else None
 
-    def _has(self, path: str) -> bool:
+    def _has(self, entry: Entry) -> bool:
+        """Whether the server has a file, of its size where the answer tells one: no page in place of any path."""
         failures = 0
         while True:
             try:
-                with self.get(path, {"Range": "bytes=0-0"}) as response:
-                    return response.status_code in (200, 206, 416)
+                with self.get(entry.path, {"Range": "bytes=0-0"}) as response:
+                    status, told = response.status_code, response.headers
+                    size = told.get("Content-Length" if status == 200 else "Content-Range", "").rpartition("/")[2]
+                    return status in (200, 206, 416) and (not size.isdecimal() or int(size) == entry.bytes)
             except ConnectionError as reason:
                 failures += 1
-                self.wait(path, reason, failures)
+                self.wait(entry.path, reason, failures)

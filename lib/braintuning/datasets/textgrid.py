@@ -20,8 +20,12 @@ _BEFORE_ZERO = 0.1
 """Seconds by which an interval may start before the audio; it is taken to start with it."""
 _NON_SPEECH = frozenset("sp sil spn br lg ls ns ns_ap cg ig sl sentence_start sentence_end".split()) | {""}
 _NOISES = frozenset("noise breath breathing laugh laughs laughter cough silence pause music unk inaudible".split())
-_BRACKETED = re.compile(r"\{.*|.*\}|<.*[>)\]]|\[.*[\])>]|\(\(.*\)\)", re.DOTALL)
-_HALF_BRACKETED = re.compile(r"[<\[(*+].*|.*[>\])*+]", re.DOTALL)
+_SOUNDS = _NOISES | set("laughing applause sigh sighs sighing clapping cheering crying gasp gasps sniff".split())
+_BRACKETED = re.compile(
+    r"\{+[^{}]*[})]+|<+[^<>]*[>)\]]+|(?<!\w)\[+[^\[\]]*[\])>]+(?!\w)|\(\([^()]*\)\)"
+    rf"|[(\[*+]+(?:{'|'.join(sorted(_SOUNDS))})[)\]*+]+", re.IGNORECASE,
+)  # fmt: skip
+_HALF_BRACKETED = re.compile(r"[{<\[(*+].*|.*[}>\])*+]")
 _CHRONOLOGICAL = "Praat chronological TextGrid text file"
 _HEADS = [("ooTextFile", "TextGrid"), ("ooTextFile short", "TextGrid")]
 _N_TIMES = {"IntervalTier": 2, "TextTier": 1}
@@ -51,15 +55,21 @@ def without_edges(label: str) -> str:
 def is_silence(label: str) -> bool:
     """Whether a label stands for no speech: silence, breath, laughter, lip smack, noise, or anything in brackets.
 
-    One bracket is enough if it is curly or stands at a known mark: `{LS)`, `(br`, `ls)`, `(laughter`.
+    Round brackets make it so where they are double or a sound is in them, `((x))` and `(laughing)`. One bracket is
+    enough at a known mark: `{LS)`, `(br`, `ls)`, `(laughter`. A mark may have the place in the word that Kaldi adds
+    (`SIL_S`). `{LG} YEAH` is speech, as something is said outside the brackets.
     """
-    label = label.strip()
-    mark = without_edges(label).lower()
-    return (
-        mark in _NON_SPEECH
-        or _BRACKETED.fullmatch(label) is not None
-        or (mark in _NOISES and _HALF_BRACKETED.fullmatch(label) is not None)
-    )
+    return all(map(_is_mark, outside_brackets(label).split()))
+
+
+def _is_mark(part: str) -> bool:
+    mark = re.sub(r"_[bies]$", "", without_edges(part).lower())
+    return mark in _NON_SPEECH or (mark in _NOISES and _HALF_BRACKETED.fullmatch(part) is not None)
+
+
+def outside_brackets(label: str) -> str:
+    """What of a label stands outside the brackets that `is_silence` knows."""
+    return _BRACKETED.sub(" ", label)
 
 
 def read_tier(path: Path, tier: str) -> list[Interval]:

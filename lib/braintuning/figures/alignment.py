@@ -14,7 +14,7 @@ from braintuning.study import Run, Study
 
 
 def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: Dataset, note: str) -> Figure:
-    """Bars of every backbone and condition, over a flat map of what brain-tuning changed in the figure's backbone.
+    """Bars of every backbone and condition, over a flat map of what brain-tuning changed, if there is any.
 
     Parameters
     ----------
@@ -26,7 +26,9 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
         Small print, after what the stars stand for and what replaces an objective that Whisper does not have.
     """
     note = ". ".join([what_a_star_is(statistics), *stand_ins(study), note])
-    change = tables.alignment_map(study, dataset, study.figure_backbone, "brain-tuned", minus="pretrained")
+    change = None
+    if tables.has_change(study):
+        change = tables.alignment_map(study, dataset, study.figure_backbone, "brain-tuned", minus="pretrained")
     fig = tables.draw_change(study, dataset, change, "normalised alignment", note, smooth_mm=tables.SMOOTH_MM)
     shown, conditions = tables.at_layer(table, study.figures.layer), tables.shown_conditions(study)
     label, stars = "alignment (r / ceiling)", starred(statistics)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from braintuning.alignment.stats import FEWEST_PARTICIPANTS, false_discovery_q
 from braintuning.datasets.base import Dataset
+from braintuning.errors import InputError
 from braintuning.figures.compare import LEVEL, NUISANCE, OVER, WITHIN, within_participant
 from braintuning.figures.evidence import (
     ALIGNMENT,
@@ -86,6 +87,11 @@ def judge(
         without zero and q below .05. Otherwise a claim of a change is 'not shown' and of no change there is 'no
         evidence of change', which is no support. In nobody the difference is 'not defined'. All verdicts are on the
         test stories of the study.
+
+    Raises
+    ------
+    InputError
+        No claim is about the conditions of the study.
     """
     rows = []
     for backbone in study.tuned_backbones:
@@ -93,6 +99,9 @@ def judge(
             backbones = _models(study, tables, backbone, claim)
             if backbones:
                 rows.append(_row(study, tables, dataset, backbones, claim))
+    if not rows:
+        found = f"no claim of the paper is about its conditions ({', '.join(study.conditions)})"
+        raise InputError(f"study {study.name}: {found}, expected brain-tuned beside pretrained or a control")
     judged = pd.DataFrame(rows)
     judged["family"] = judged["measure"] + np.where(judged["test"].isin(["", OVER]), "", ", within participants")
     q = judged.groupby("family")["p"].transform(lambda p: false_discovery_q(p.to_numpy()))

@@ -141,7 +141,10 @@ def _over(within: list[dict]) -> dict:
 
 
 def over_participants(differences: Sequence[float], rng: np.random.Generator) -> dict[str, float]:
-    """Mean of differences, its bootstrap 95 % interval and signed-rank p (NaN for fewer than six participants)."""
+    """Mean of differences, its 95 % interval and signed-rank p (NaN for fewer than six participants).
+
+    The interval is Student's, a bootstrap from 50 participants on (`stats.bootstrap_interval`).
+    """
     differences = np.asarray(differences)
     low, high = stats.bootstrap_interval(differences, rng)
     mean = differences.mean() if len(differences) else np.nan

@@ -76,8 +76,9 @@ def compare(study: Study, table: pd.DataFrame, reference: str = "pretrained") ->
     Returns
     -------
     DataFrame
-        backbone, condition, roi, feature, removal, n_participants, difference, low, high (bootstrap over participants),
-        p (signed rank; NaN with fewer than six), q (false discovery rate over all rows of a way of removal).
+        backbone, condition, roi, feature, removal, n_participants, difference, low, high (95 % over participants,
+        see `stats.bootstrap_interval`), p (signed rank; NaN with fewer than six), q (false discovery rate over all rows
+        of a way of removal); no row where nothing is compared with the reference.
     """
     rows, chosen = [], tables.at_layer(table, study.figures.layer)
     asked = ["backbone", "roi", "feature", "removal"]
@@ -88,7 +89,8 @@ def compare(study: Study, table: pd.DataFrame, reference: str = "pretrained") ->
             row = {"backbone": backbone, "condition": condition, "roi": roi, "feature": feature, "removal": removal}
             rng = generator(study.encoding.seed, backbone, condition, roi)
             rows.append(row | {"n_participants": len(change)} | over_participants(change, rng))
-    found = pd.DataFrame(rows)
+    numbers = ["n_participants", "difference", "low", "high", "p"]
+    found = pd.DataFrame(rows, columns=["backbone", "condition", "roi", "feature", "removal", *numbers])
     return found.assign(q=found.groupby("removal")["p"].transform(lambda p: false_discovery_q(p.to_numpy())))
 
 
@@ -134,7 +136,7 @@ def at_figure_layer(study: Study, arrays: Mapping[str, np.ndarray], name: str) -
 
 
 def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: Dataset, note: str) -> Figure:
-    """R of every backbone and condition over a flat map of what brain-tuning changed in the figure's backbone.
+    """R of every backbone and condition over a flat map of what brain-tuning changed, if there is any.
 
     `table` and `statistics` are from `gather` and `compare`, `note` is small print.
     """
@@ -143,7 +145,7 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
     shown = shown.assign(**{SHARE: shown[SHARE].clip(upper=100)})
     note += f". Line: alignment with {tables.baseline_label(table)} alone, as a share of each model's, of at most 100 %"
     note += f". {which_removal(study)}{why_no_bar(shown[shown['roi'].isin(REGIONS)])}"
-    change = change_map(study, dataset, study.figure_backbone)
+    change = change_map(study, dataset, study.figure_backbone) if tables.has_change(study) else None
     fig = tables.draw_change(study, dataset, change, "low-level impact R of each region (%)", note)
     stars = statistics[(statistics["feature"] == TOGETHER) & (statistics["q"] < LEVEL)]
     conditions, label = tables.shown_conditions(study), "low-level impact R (%)"

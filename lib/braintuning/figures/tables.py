@@ -10,14 +10,17 @@ from matplotlib.figure import Figure
 from braintuning.alignment.mask import voxels_in_use
 from braintuning.cortex.colours import Reliability, group_average
 from braintuning.cortex.figure import cortex_figure
+from braintuning.cortex.page import NOTE_LINE, NOTE_POINTS, n_lines, wrap
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
+from braintuning.figures.style import small_print_below
 from braintuning.pipeline.recipes import AIMS
 from braintuning.results import load_arrays
 from braintuning.study import Run, Study
 
 SURFACE_SOURCES = "Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
 CLEAR_CEILING = 0.6
+WIDTH = 7.2
 SMOOTH_MM = 3.0
 BASELINE = "nuisance"
 """Column with the alignment of word rate, envelope and position alone."""
@@ -190,10 +193,24 @@ def reliability(study: Study, dataset: Dataset) -> Reliability:
     return Reliability(group_average(maps), "noise ceiling", study.encoding.ceiling_threshold, CLEAR_CEILING)
 
 
+def has_change(study: Study) -> bool:
+    """Whether the figure's backbone is both pretrained and brain-tuned, so that a map can show the change."""
+    return {"pretrained", "brain-tuned"} <= set(study.conditions_of(study.figure_backbone))
+
+
 def draw_change(
-    study: Study, dataset: Dataset, change: np.ndarray, label: str, note: str, smooth_mm: float = 0.0
+    study: Study, dataset: Dataset, change: np.ndarray | None, label: str, note: str, smooth_mm: float = 0.0
 ) -> Figure:
-    """Flat map of what brain-tuning changed; `change` is (vertices,) float, of the participants of `on_the_map`."""
+    """Flat map of what brain-tuning changed; `change` is (vertices,) float, of the participants of `on_the_map`.
+
+    With None there is small print alone, which says so.
+    """
+    if change is None:
+        note = f"No map: {study.figure_backbone} is not both pretrained and brain-tuned. {note}"
+        lines = n_lines(wrap(note, WIDTH, NOTE_POINTS))
+        fig = Figure(figsize=(WIDTH, 0.15 + NOTE_LINE * lines))
+        small_print_below(fig, note)
+        return fig
     shown = on_the_map(study, dataset)
     cortex, who = dataset.cortex(shown[0]), "" if len(shown) == len(study.participants) else f" ({shown[0]})"
     look = {"symmetric": True, "reliability": reliability(study, dataset), "smooth_mm": smooth_mm}

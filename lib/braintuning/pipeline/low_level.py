@@ -102,10 +102,9 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
     holds `alignment` and `removed_<feature>_<way>` (`features.name_of`), (layers, voxels) float32, NaN where a voxel is
     not used; `readout` and `readout_removed_<feature>_<way>`, (layers, features, 2), what of each feature the encoding
     models find in the test story, and chance; `at_lags` of `LowLevelFit.at_lags` at the figure's layer; `layers`, their
-    numbers, and `n_layers` of the model. The CSV beside it
-    has R by layer, region, feature and way with a bootstrap interval over voxels and, at the figure's layer and for all
-    features together alone (it takes longer than all else), the partition of variance over the noise ceiling squared,
-    which no way of removal enters.
+    numbers, and `n_layers` of the model. The CSV beside it has R by layer, region, feature and way with a bootstrap
+    interval over voxels and, at the figure's layer and for all features together alone (it takes longer than all else),
+    the partition of variance over the noise ceiling squared, which no way of removal enters.
     """
     require_device(device)
     dataset, path = open_dataset(study), study.low_level_file(participant, run)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from braintuning.errors import InputError, nearest
+from braintuning.errors import InputError, MissingTier, nearest
 from braintuning.results import REPOSITORY, atomic_path
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -62,7 +62,7 @@ def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
                 progress_bar=False, config=Config(KernelManager=listening),
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
-            if error.ename == "InputError":
+            if error.ename in (InputError.__name__, MissingTier.__name__):
                 raise InputError(error.evalue) from None
             raise
     return out

@@ -9,7 +9,7 @@ import numpy as np
 import soxr
 
 from braintuning.datasets.audio import read_audio
-from braintuning.datasets.labels import intervals_of, word_of
+from braintuning.datasets.labels import intervals_of, text_of, word_of
 from braintuning.errors import InputError
 from braintuning.results import generator, json_lines
 from braintuning.timing import SAMPLE_RATE, cut, to_samples
@@ -69,12 +69,13 @@ def recorded(folder: Path, wanted: Collection[str]) -> list[SpokenWord]:
     wanted, of_speaker = set(wanted), defaultdict(list)
     for where, entry in json_lines(folder / "alignments.jsonl"):
         spoken = intervals_of(entry, "words", where)
-        if spoken and not {"file", "speaker"} <= set(entry):
-            raise InputError(f"{where} has words and no file or no speaker, expected both")
+        if not spoken:
+            continue
+        file, speaker = (text_of(entry, key, where) for key in ("file", "speaker"))
         for label, start, end in spoken:
             word = word_of(label)
             if word in wanted and end - start <= WINDOW_SECONDS:
-                of_speaker[entry["speaker"]].append((entry["file"], word, start, end))
+                of_speaker[speaker].append((file, word, start, end))
     said = []
     for speaker, places in of_speaker.items():
         if len(places) >= FEWEST_WORDS:

@@ -190,6 +190,24 @@ def test_file_that_is_no_table_is_left_out(root, text):
     tiny.one_sentence(dataset.left_out["s33"], "s33-timecourses.txt", "expected")
 
 
+@pytest.mark.parametrize("how", ["link", "text", "page"])
+def test_a_participant_whose_file_was_never_downloaded_is_left_out_and_called_that(root, how):
+    path, target = root / "timecourses_10mm" / "s33-timecourses.txt", "../.git/annex/objects/aa/bb/MD5E-s9--0.txt/x.txt"
+    said = {"link": "a link to", "text": "a git-annex link turned into text", "page": "a web page"}[how]
+    path.symlink_to(target) if how == "link" else path.write_text("<html>" if how == "page" else target)
+    dataset = opened(root)
+    assert dataset.participants == PEOPLE
+    tiny.one_sentence(dataset.left_out["s33"], path, said, "whose content is not here")
+
+
+def test_a_byte_order_mark_is_no_number(root):
+    path = root / "timecourses_10mm" / f"{PEOPLE[0]}-timecourses.txt"
+    before = opened(root).responses(PEOPLE[0])
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert opened(root).left_out == {}
+    np.testing.assert_array_equal(opened(root).responses(PEOPLE[0]), before)
+
+
 def test_no_usable_participant_is_refused(root, tmp_path):
     refused(lambda: opened(tmp_path / "none"), "timecourses_10mm", "expected")
     shutil.rmtree(root / "timecourses_10mm")

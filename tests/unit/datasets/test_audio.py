@@ -1,5 +1,6 @@
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,6 +118,15 @@ KINDS = {
     "extensible": ("WAVEX", "PCM_24", 1e-6), "RF64": ("RF64", "PCM_24", 1e-6), "w64": ("W64", "FLOAT", 1e-6),
     "AIFF": ("AIFF", "PCM_24", 1e-6), "SPHERE": ("NIST", "PCM_16", 1e-4),
 }  # fmt: skip
+
+
+def test_of_a_sphere_file_the_head_alone_is_read_to_know_its_length(tmp_path, monkeypatch):
+    soundfile.write(path := tmp_path / "SA1.WAV", np.zeros(20_000), RATE, format="NIST", subtype="PCM_16")
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read whole"))
+    assert require_audio(path) == path
+    os.truncate(path, 20_000)
+    with pytest.raises(InputError, match="half a file, which promises 20000 samples"):
+        require_audio(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)

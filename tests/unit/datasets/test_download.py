@@ -195,6 +195,15 @@ def test_the_next_file_tells_the_layout_where_the_server_lacks_the_smallest(serv
     assert not (where["dest"] / OLD).exists()
 
 
+@pytest.mark.parametrize("served_as", [OLD, NEW])
+def test_a_page_in_place_of_any_path_is_not_the_file(served, served_as):
+    bucket, where, study = served
+    bucket.folder, bucket.page = served_as, b"<!doctype html><title>start</title>"
+    fetch(study, ["UTS03"], ["souls", "life"], base_url=bucket.url, **where)
+    assert sorted(path.name for path in where["dest"].iterdir() if path.is_dir()) == sorted([served_as, "stimuli"])
+    assert {request.status for request in bucket.requests} == {200} and len(bucket.requests) == 6
+
+
 def test_a_server_with_neither_folder_is_one_sentence(served):
     bucket, where, study = served
     bucket.folder = "somewhere"

@@ -15,6 +15,12 @@ from tiny import one_sentence, refused
 
 SPELLED = {
     "SO,": "so",
+    "{LG} YEAH": "yeah",
+    "{NS}HELLO": "hello",
+    "HELLO}": "hello",
+    "(sigh) Well, I": "well i",
+    "<i>so</i>": "so",
+    "{LG}": "",
     '"EXCUSE': "excuse",
     '"MEAN".': "mean",
     "'YOU\"?": "you",

@@ -98,6 +98,11 @@ def test_columns_may_stand_in_any_order(tmp_path):
     assert manifest.read_manifest(path) == [Entry("x/y[1].npz", 12, "a" * 32)]
 
 
+def test_a_byte_order_mark_and_upper_case_sums_are_read(tmp_path):
+    path = table(tmp_path, "\ufeffpath\tbytes\tmd5", f"a\t12\t{'AB' * 16}")
+    assert manifest.read_manifest(path) == [Entry("a", 12, "ab" * 16)]
+
+
 def test_selection_is_exactly_what_a_study_reads(paper):
     chosen = {e.path for e in needed_files(paper, ["UTS03"], ["souls", "life"])}
     pycortex, freesurfer = "derivative/pycortex-db/UTS03/", "derivative/freesurfer_subjdir/UTS03/"

@@ -108,6 +108,26 @@ def test_what_is_no_array_of_numbers_is_named(tmp_path):
     refused(lambda: stored_shape(path, "data", ROWS), path, f"of shape ({ROWS},)", f"expected {ROWS} rows")
 
 
+@pytest.mark.parametrize(
+    "link", [h5py.SoftLink("/gone"), h5py.SoftLink("/data"), h5py.ExternalLink("gone.hf5", "/data")]
+)
+def test_a_link_to_what_is_not_here_is_one_sentence(tmp_path, link):
+    path = tmp_path / "story.hf5"
+    with h5py.File(path, "w") as file:
+        file["data"] = link
+    for call in (lambda: stored_shape(path, "data"), lambda: read_responses(path, "data", ROWS, VOXELS)):
+        refused(call, path, "'data' is a link to what is not here", "expected an array of numbers")
+
+
+def test_a_link_to_what_is_here_is_followed(stored):
+    path, arrays = stored
+    with h5py.File(path.with_name("linked.hf5"), "w") as file:
+        file["data"] = h5py.ExternalLink(path.name, "/data")
+    np.testing.assert_array_equal(
+        read_responses(path.with_name("linked.hf5"), "data", ROWS, VOXELS), arrays["data"].astype(np.float32)
+    )
+
+
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
 def test_half_a_file_is_named_before_anything_is_read(stored, share):
     path, _ = stored

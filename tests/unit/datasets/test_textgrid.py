@@ -197,6 +197,7 @@ def test_exact_tier_name_wins_over_a_similar_one(tmp_path):
             "--",
             '"',
         ),
+        *("(laughing)", "(applause)", "(Sigh)", "SIL_S", "SIL_B", "SPN_S", "sil_i", "{LG} {NS}", "{NS} sp", "[[x]]"),
     ],
 )
 def test_labels_that_are_no_speech(label):
@@ -204,7 +205,31 @@ def test_labels_that_are_no_speech(label):
 
 
 @pytest.mark.parametrize(
-    "label", ["S", "I", "UH", "NOW", "SPIN", "A", "silence", "<b", "uh", "(hello)", "[I", "noise", "Laughter,"]
+    "label",
+    [
+        "S",
+        "I",
+        "UH",
+        "NOW",
+        "SPIN",
+        "A",
+        "silence",
+        "<b",
+        "uh",
+        "(hello)",
+        "[I",
+        "noise",
+        "Laughter,",
+        "{LG} YEAH",
+        "{NS}HELLO",
+        "HELLO}",
+        "YEAH{LG}",
+        "(sigh) well",
+        "laughing)",
+        "<i>hello</i>",
+        "[I] went [home]",
+        "S_B",
+    ],
 )
 def test_labels_that_are_speech(label):
     assert not is_silence(label)

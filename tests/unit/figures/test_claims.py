@@ -10,6 +10,7 @@ from braintuning.figures.claims import CLAIMS, too_small
 from braintuning.figures.evidence import FIFTH, IMPACT, MEASURES, PREFERENCE, RISE, SCORE, Claim
 from braintuning.results import REPOSITORY
 from braintuning.study import load_study
+from tiny import refused
 
 PARTICIPANTS = tuple(f"SIM{n:02d}" for n in range(1, 7))
 LISTENERS = [f"SIM{n:02d}" for n in range(1, 8)]
@@ -63,6 +64,13 @@ def test_nothing_is_planted_in_the_negative_control(study):
     control = study.model_copy(update={"dataset": study.dataset.model_copy(update={"simulation": without})})
     assert not claims.judge(control, table(control, gains))["planted"].any()
     assert not load_study("no-meaning").dataset.simulation.meaning
+
+
+def test_a_study_that_no_claim_is_about_is_told_so(study):
+    alone = study.model_copy(
+        update={"conditions": ("pretrained",), "backbones": dict(list(study.backbones.items())[:1])}
+    )
+    refused(lambda: claims.judge(alone, table(alone, {})), "no claim", "(pretrained)", "expected brain-tuned")
 
 
 def test_effects_are_means_over_the_right_participants(study):

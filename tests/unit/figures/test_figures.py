@@ -255,6 +255,21 @@ def test_the_line_across_the_bars_is_at_the_mean_of_the_table(name, column, stud
         np.testing.assert_allclose(heights, expected)
 
 
+@pytest.mark.parametrize("conditions", [("pretrained",), ("pretrained", "random-brain-tuned")])
+def test_without_brain_tuned_models_there_are_bars_and_no_map(study, conditions):
+    bare = {name: backbone.model_copy(update={"conditions": None}) for name, backbone in study.backbones.items()}
+    few = study.model_copy(update={"conditions": conditions, "backbones": bare})
+    statistics = impact.compare(few, impacts(few))
+    assert set(statistics["condition"]) == set(conditions[1:]) and {"removal", "p", "q"} <= set(statistics)
+    tested = pd.DataFrame(columns=["participant", "reference", "q", "roi", "backbone", "condition", "star"])
+    for fig in (
+        alignment.draw(few, alignments(few), tested, None, NOTE),
+        impact.draw(few, impacts(few), statistics, None, NOTE),
+    ):
+        assert [axes.get_title() for axes in fig.axes] == [style.ROI_TITLES[roi] for roi in style.REGIONS]
+        assert any(" ".join(text.get_text().split()).startswith("No map: ") for text in texts_of(fig))
+
+
 def test_figures_are_imported_without_torch():
     """They read results: a machine that only draws needs neither torch nor transformers to start."""
     names = sorted(path.name[:-3] for path in files("braintuning.figures").iterdir() if path.name.endswith(".py"))

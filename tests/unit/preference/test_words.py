@@ -66,6 +66,16 @@ def test_a_folder_without_alignments_is_named(tmp_path):
 def test_broken_alignments_are_named_with_file_and_line(tmp_path):
     path = tmp_path / "alignments.jsonl"
     path.write_text('\ufeff\n{"file": "a.wav"}\n{"words": [["last", 0, 1]]}\n', encoding="utf-8")
-    refused(lambda: recorded(tmp_path, ["last"]), f"{path}: line 3", "no file or no speaker")
+    refused(lambda: recorded(tmp_path, ["last"]), f"{path}: line 3", "no 'file'")
+    for spoilt in (
+        {"file": None},
+        {"file": 12},
+        {"speaker": None},
+        {"speaker": ["s"]},
+        {"words": [["last", 0, np.nan]]},
+    ):
+        entry = {"file": "a.wav", "speaker": "s", "words": [["last", 0, 1]]} | spoilt
+        path.write_text("\n" + json.dumps(entry))
+        refused(lambda: recorded(tmp_path, ["last"]), f"{path}: line 2", f"in {next(iter(spoilt))!r}")
     path.write_text("\n{")
     refused(lambda: recorded(tmp_path, ["last"]), f"{path}: line 2", "not JSON")

@@ -62,6 +62,11 @@ NOT_HERE = {
         ("a link to", "whose content is not here", "datalad get"),
     ),
     "page": (lambda path: path.write_text("<!DOCTYPE html><title>404</title>"), ("a web page",)),
+    "page with a mark": (lambda path: path.write_text("\ufeff\n<html></html>"), ("a web page",)),
+    "page of S3": (
+        lambda path: path.write_text('<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>NoSuchKey</Code></Error>'),
+        ("a web page",),
+    ),
     "empty": (lambda path: path.write_bytes(b""), ("the file is empty",)),
     "half": (lambda path: path.write_bytes(path.read_bytes()[:1100]), ("half a file",)),
     "no samples": (
@@ -251,6 +256,7 @@ SOUND = {
     "a blank last line": json.dumps(LINE) + "\n\n",
     "blank lines between": "\n" + json.dumps(LINE) + "\r\n  \r\n",
     "a byte-order mark": "\ufeff" + json.dumps(LINE) + "\n",
+    "no prompt": json.dumps(LINE | {"prompt": None, "part": None, "label": None}),
     "characters that end a line elsewhere": json.dumps(LINE | {"text": "a\u2028b\u0085c\x0cd"}, ensure_ascii=False),
 }
 UNSOUND = {
@@ -258,6 +264,27 @@ UNSOUND = {
     "broken further down": (json.dumps(LINE) + "\n\n" + json.dumps(LINE)[:-1], ("line 3 is not JSON",)),
     "no object": (json.dumps(LINE) + "\n[1]\n", ("line 2 is '[1]'", "expected an object")),
     "a phone without times": (json.dumps(LINE | {"phones": [["AH"]]}), ("line 1 has ['AH'] in 'phones'",)),
+    **{
+        f"{key} is {value!r}": (
+            json.dumps(LINE) + "\n" + json.dumps(LINE | {key: value}),
+            ("line 2 has", f"in {key!r}"),
+        )
+        for key, value in (
+            ("file", None),
+            ("file", 12),
+            ("file", ["x.wav"]),
+            ("text", None),
+            ("text", {}),
+            ("speaker", None),
+            ("speaker", True),
+            ("prompt", 1.5),
+            ("label", ["a"]),
+            ("phones", [["AH", 0, np.nan]]),
+            ("phones", [["AH", np.nan, 1]]),
+            ("phones", [["AH", 0, np.inf]]),
+            ("phones", [["AH", -np.inf, 1]]),
+        )
+    },
     "another encoding": ("\udcff", ("not UTF-8", "expected")),
     "another alphabet": (
         json.dumps(LINE | {"phones": [["SIL", 0, 0.1], ["ə", 0.5, 1]]}),
@@ -285,6 +312,48 @@ def test_alignments_as_people_have_them_are_read(tmp_path, case):
 def test_alignments_that_cannot_be_read_are_named_with_file_and_line(tmp_path, case):
     text, parts = UNSOUND[case]
     refused(lambda: aligned.read(tmp_path), alignments(tmp_path, text), *parts)
+
+
+def test_speakers_by_number_and_by_name_are_divided_and_no_prompt_is_the_text(tmp_path):
+    speakers = [12, "s1", "12", *range(20, 40)]
+    alignments(tmp_path, "\n".join(json.dumps(LINE | {"speaker": speaker, "prompt": None}) for speaker in speakers))
+    found = aligned.read(tmp_path)
+    assert [utterance.speaker for utterance in found] == [str(speaker) for speaker in speakers]
+    assert {utterance.prompt for utterance in found} == {"hello"}
+    parts = divide(found, np.random.default_rng(0))
+    assert all(parts[part] for part in PARTS) and sum(map(len, parts.values())) == len(found)
+
+
+def test_files_joined_to_one_have_marks_on_later_lines(tmp_path):
+    alignments(tmp_path, f"\ufeff{json.dumps(LINE)}\n\ufeff{json.dumps(LINE)}\n\ufeff\n")
+    assert len(aligned.read(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("spell", [str.lower, str.capitalize])
+def test_timit_is_read_whatever_the_case_of_its_folders_and_phones(tmp_path, written, spell):
+    folder = shutil.copytree(written["TIMIT"], tmp_path / "timit")
+    before = open_corpus(folder, ("TIMIT",))[1]
+    for part in ("TRAIN", "TEST"):
+        (folder / part).rename(folder / "moving")
+        (folder / "moving").rename(folder / spell(part))
+    for path in folder.rglob("*.PHN"):
+        path.write_text(path.read_text().upper())
+    after = open_corpus(folder, ("TIMIT",))[1]
+    assert [replace(u, file=None) for u in after] == [replace(u, file=None) for u in before]
+    path.write_text("0 800 H#\n800 1600 AX-H\n")
+    assert any([p.label for p in u.phones] == ["sil", "AH"] for u in timit.read(folder))
+
+
+@pytest.mark.parametrize("key", ["slurp_id", "action", "recordings"])
+@pytest.mark.parametrize("there", [True, False])
+def test_an_entry_of_slurp_without_what_it_needs_is_named_with_its_line(tmp_path, key, there):
+    path = write_slurp(tmp_path) / "dataset" / "slurp" / "test.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[1].pop(key)
+    if there:
+        lines[1][key] = None
+    path.write_text("\n".join(map(json.dumps, lines)))
+    refused(lambda: open_corpus(tmp_path, ("SLURP",)), f"{path}: line 2", key)
 
 
 def test_phones_outside_the_39_are_left_out_of_utterances_and_counted(tmp_path):

@@ -10,6 +10,7 @@ from braintuning.datasets.audio import require_audio
 from braintuning.errors import InputError
 from braintuning.probes.corpora import aligned, crema_d, slurp, speech_commands, timit
 from braintuning.probes.utterance import Utterance
+from braintuning.results import listed
 
 CORPORA = {
     "TIMIT": timit,
@@ -50,4 +51,4 @@ def open_corpus(folder: Path, expected: tuple[str, ...]) -> tuple[str, list[Utte
 
 
 def _has(folder: Path, mark: str) -> bool:
-    return (folder / mark).exists() or (folder / mark.lower()).exists()
+    return (folder / mark).exists() or any(path.name.lower() == mark.lower() for path in listed(folder))

@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from braintuning.datasets.labels import intervals_of, left_out, phones_among
+from braintuning.datasets.labels import intervals_of, left_out, phones_among, text_of
 from braintuning.datasets.textgrid import is_silence
 from braintuning.errors import InputError
 from braintuning.probes.utterance import PARTS, Utterance
@@ -14,7 +14,6 @@ log = logging.getLogger(__name__)
 
 MARKS = ("alignments.jsonl",)
 SOURCE = "anywhere: see data/README.md"
-KEYS = ("file", "speaker", "text")
 
 
 def read(folder: Path) -> list[Utterance]:
@@ -28,13 +27,12 @@ def read(folder: Path) -> list[Utterance]:
         phones = intervals_of(entry, "phones", where)
         if not phones and entry.get("label") is None:
             continue
-        if missing := [key for key in KEYS if key not in entry]:
-            raise InputError(f"{where} has no {missing[0]!r}, expected {', '.join(KEYS)}")
+        file, speaker, text = (text_of(entry, key, where) for key in ("file", "speaker", "text"))
+        prompt, label = (None if entry.get(key) is None else text_of(entry, key, where) for key in ("prompt", "label"))
         if entry.get("part") not in (None, *PARTS):
             raise InputError(f"{where} has part {entry['part']!r}, expected one of {', '.join(PARTS)}")
-        prompt, file = entry.get("prompt", entry["text"]), require_file(folder / entry["file"])
-        known = (entry.get("part"), entry.get("label"), entry["text"], phones)
-        utterances.append(Utterance(entry["speaker"], prompt, file, *known))
+        known = (require_file(folder / file), entry.get("part"), label, text, phones)
+        utterances.append(Utterance(speaker, text if prompt is None else prompt, *known))
         spoken += [phone for phone in phones if not is_silence(phone.label)]
     _, others = phones_among(spoken, path)
     if not others:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from braintuning.datasets.labels import text_of
 from braintuning.errors import InputError
 from braintuning.probes.utterance import Utterance, drawn
 from braintuning.results import generator, json_lines, require_file
@@ -30,7 +31,7 @@ def _speakers(path: Path) -> dict[str, str]:
     """Speaker of each recording."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8")).values()
-        return {name: known["usrid"] for entry in entries for name, known in entry["recordings"].items()}
+        return {name: str(known["usrid"]) for entry in entries for name, known in entry["recordings"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path}: no metadata of SLURP, expected recordings with usrid for each entry") from None
 
@@ -39,15 +40,13 @@ def _read_part(folder: Path, part: str, path: Path, speakers: dict[str, str]) ->
     utterances = []
     for where, entry in json_lines(path):
         try:
-            action, recordings = entry["action"], entry["recordings"]
-            names = [(recording["file"], speakers[recording["file"]]) for recording in recordings]
+            names = [(recording["file"], speakers[recording["file"]]) for recording in entry["recordings"]]
         except (KeyError, TypeError):
-            raise InputError(
-                f"{where} is no entry of SLURP, expected action and recordings that metadata.json knows"
-            ) from None
+            raise InputError(f"{where} is no entry of SLURP, expected recordings that metadata.json knows") from None
+        prompt, action = (text_of(entry, key, where) for key in ("slurp_id", "action"))
         for name, speaker in names:
             file = folder / MARKS[1] / name
             if not file.exists() and not file.is_symlink():
                 raise InputError(f"{file}: named in {path.name} and not here, expected slurp_real.tar.gz of SLURP")
-            utterances.append(Utterance(speaker, str(entry["slurp_id"]), file, part, action, entry.get("sentence", "")))
+            utterances.append(Utterance(speaker, prompt, file, part, action, entry.get("sentence") or ""))
     return utterances

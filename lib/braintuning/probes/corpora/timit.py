@@ -7,7 +7,7 @@ from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.lowlevel.phones import PHONES
 from braintuning.probes.utterance import Utterance
-from braintuning.results import files_below, require_file
+from braintuning.results import files_below, listed, require_file
 
 MARKS = ("TRAIN", "TEST")
 SOURCE = "the Linguistic Data Consortium, LDC93S1"
@@ -32,7 +32,7 @@ def read(folder: Path) -> list[Utterance]:
     """
     utterances = []
     for part in MARKS:
-        root, files = folder / part if (folder / part).exists() else folder / part.lower(), {}
+        root, files = next((path for path in listed(folder) if path.name.upper() == part), folder / part), {}
         for file in (path for path in files_below(root) if path.name.lower().endswith(".wav")):
             files.setdefault((file.parent, file.name.split(".")[0].upper()), file)
         if not files:
@@ -61,7 +61,7 @@ def _phones(path: Path) -> list[Interval]:
         if (row := re.fullmatch(r"\s*(\d+)\s+(\d+)\s+(\S+)\s*", line)) is None:
             raise InputError(f"{path}: found {line!r}, expected first sample, last sample and phone")
         start, end, label = row.groups()
-        folded = FOLDED.get(label, label.upper())
+        folded = FOLDED.get(label.lower(), label.upper())
         if folded != SILENCE and folded not in PHONES:
             raise InputError(f"{path}: phone {label!r} at {int(start) / RATE:.3f} s, expected one of the 61 of TIMIT")
         phones.append(Interval(folded, int(start) / RATE, int(end) / RATE))
