@@ -92,14 +92,15 @@ def limits(
     """The ends of the colour map, `vmin` and `vmax`, those that are None chosen from the values.
 
     They are 0 (the 1st percentile if that is negative) and the 99th percentile; if `symmetric`, minus and plus the
-    99th percentile of the absolute values. `InputError` if all are NaN or `vmin` is not below `vmax`.
+    99th percentile of the absolute values, or 1 where all are 0, as of a model that did not learn. `InputError` if all
+    are NaN or `vmin` is not below `vmax`.
     """
     known = values[np.isfinite(values)]
     if not known.size:
         raise InputError(f"values on {surface.name}: all {len(values)} are NaN, expected at least one number")
     if symmetric:
         given = [abs(end) for end in (vmin, vmax) if end is not None]
-        vmax = max(given) if given else float(np.percentile(np.abs(known), 99))
+        vmax = max(given) if given else float(np.percentile(np.abs(known), 99)) or float(np.abs(known).max()) or 1.0
         vmin = -vmax
     vmax = float(np.percentile(known, 99)) if vmax is None else vmax
     vmin = min(0.0, float(np.percentile(known, 1))) if vmin is None else vmin

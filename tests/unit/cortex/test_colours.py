@@ -75,6 +75,8 @@ def test_limits_are_percentiles_and_centred_when_symmetric():
     low, high = limits(fs_lr(), values, None, None, True)
     assert -low == high == pytest.approx(np.percentile(np.abs(values[:-1]), 99))
     assert limits(fs_lr(), values, -0.5, None, True) == (-0.5, 0.5)
+    assert limits(fs_lr(), np.zeros(9), None, None, True) == (-1.0, 1.0)
+    assert limits(fs_lr(), np.append(np.zeros(999), 0.2), None, None, True) == pytest.approx((-0.2, 0.2))
     with pytest.raises(InputError, match="vmin 1 and vmax 1"):
         limits(fs_lr(), values, 1, 1, False)
 
