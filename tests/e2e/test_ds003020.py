@@ -146,7 +146,7 @@ def test_the_papers_jobs_are_listed_without_any_data(standin):
     listed = standin.run("figures", "--study", "paper", "--root", standin.folder / "nothing", "--dry-run")
     for job in ("tune hubert-base-ls960_brain-tuned_UTS04", "align whisper-small_multi-brain-tuned with UTS08"):
         assert job in listed
-    assert "836 jobs to do" in listed
+    assert "844 jobs to do" in listed
     assert not (standin.folder / "nothing").exists()
 
 
