@@ -35,11 +35,14 @@ class StoryTargets:
         When the clip of each TR ends, in seconds after the audio's start.
     targets : (TRs, targets) float32, or tuple of such
         Of one participant, or of several in a tuple, which is empty in stimulus-tuning.
+    repeats : tuple of (repeats, TRs, targets) float32
+        Of each participant, targets from each presentation of the story; empty where it was presented once.
     """
 
     audio: np.ndarray
     times: np.ndarray
     targets: np.ndarray | tuple[np.ndarray, ...]
+    repeats: tuple[np.ndarray, ...] = ()
 
     @property
     def of_each(self) -> tuple[np.ndarray, ...]:
@@ -184,6 +187,22 @@ class SelfTunedModel(torch.nn.Module):
 Model, State = TunedModel | SelfTunedModel, dict[str, torch.Tensor]
 
 
+def with_head(
+    encoder: SpeechEncoder,
+    n_targets: int,
+    settings: Tuning,
+    objective: torch.nn.Module | None = None,
+    forgets: bool = False,
+) -> Model:
+    """An encoder, with adapters where the settings ask for them, under a head at zero or an objective of its own."""
+    if settings.lora_rank:
+        encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
+    model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings)
+    if forgets:
+        model.forget()
+    return model
+
+
 def trainable_state(model: Model) -> State:
     """Parameters that tuning moves, and what its head or objective keeps beside them, by name."""
     moved = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -207,6 +226,21 @@ def make_optimiser(model: Model, settings: Tuning, n_steps: int) -> tuple[Optimi
     head = {"params": others, "lr": settings.head_learning_rate}
     optimiser = Optimiser([trunk, head], weight_decay=settings.weight_decay, fused=True)
     return optimiser, Schedule(optimiser, lambda step: learning_rate_factor(step, n_steps, settings.warmup_fraction))
+
+
+def lowest_loss(stories: Mapping[str, StoryTargets]) -> float | None:
+    """Mean squared error that a perfect model of some stories would have; None unless all were presented repeatedly.
+
+    Of each target the variance of its presentations' mean that they do not share, which is that of one presentation
+    about the mean over their number, on the target's own scale.
+    """
+    losses = []
+    for story in stories.values():
+        for targets, repeats in zip(story.of_each, story.repeats, strict=bool(story.repeats)):
+            of_noise = repeats.var(axis=0, ddof=1).mean(axis=0) / len(repeats)
+            losses.append(np.mean(of_noise * targets.var(axis=0) / repeats.mean(axis=0).var(axis=0)))
+    every = all(story.repeats for story in stories.values())
+    return float(np.mean(losses)) if every and losses else None
 
 
 def compared(history: list[dict]) -> list[float]:
