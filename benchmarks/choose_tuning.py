@@ -2,11 +2,11 @@
 
     python benchmarks/choose_tuning.py
 
-Runs the study `choose-tuning` as far as it has not run, and writes `benchmarks/results/choose_tuning.csv`, a row for each
-condition and epoch. `fitted` is the loss on the validation stories of a ridge head fitted to the epoch's states, and
-`running` that of the head that is tuned along, both as shares of predicting the mean; the epoch with the lowest is
+Runs the study `choose-tuning` as far as it has not run, and writes `benchmarks/results/choose_tuning.csv`, a row for
+each condition and epoch. `fitted` is the loss on the validation stories of a ridge head fitted to the epoch's states,
+and `running` that of the head that is tuned along, both as shares of predicting the mean; the epoch with the lowest is
 `kept`. Of the model that was kept there is the alignment of the last layer, from encoding models fitted to the stories
-that tuned it and (`_held_out`) to stories that tuned nothing. `processor_seconds` are those of the whole step of tuning.
+that tuned it and (`_held_out`) to stories that tuned nothing. `processor_seconds` are those of the step of tuning.
 Settings are chosen by the lowest share.
 """
 
