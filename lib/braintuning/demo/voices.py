@@ -10,10 +10,9 @@ begins and ends.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-import onnxruntime
 import soxr
 from hibari import dsp
 from hibari.voices import voice_path
@@ -21,6 +20,9 @@ from hibari.voices import voice_path
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.lowlevel import phones as english
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 RATE = dsp.SR
 _DURATIONS = "/Clip_output_0"
@@ -96,7 +98,10 @@ class Timeline:
 
 
 @cache
-def _network() -> onnxruntime.InferenceSession:
+def _network() -> "onnxruntime.InferenceSession":
+    import onnx
+    import onnxruntime  # which starts a thread: not where a process may still fork
+
     graph = onnx.load(voice_path("heart"))
     graph.graph.output.append(onnx.helper.make_tensor_value_info(_DURATIONS, onnx.TensorProto.FLOAT, None))
     options = onnxruntime.SessionOptions()

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from nilearn.glm.first_level import spm_hrf
 
 N_PENALTIES = 25
 SMALLEST, LARGEST = 1e-3, 1e2
@@ -32,6 +31,8 @@ class Pooling(torch.nn.Module):
         lags = np.arange(int(np.ceil(seconds)) + 1.0)
         kernel = np.ones(len(lags))
         if kind == "haemodynamic":
+            from nilearn.glm.first_level import spm_hrf
+
             kernel = np.interp(lags, np.arange(0, 32, 0.1), spm_hrf(0.1, oversampling=1, time_length=32))
             kernel /= kernel.mean()
         kernel = torch.tensor(kernel, dtype=torch.float32)
