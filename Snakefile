@@ -10,6 +10,7 @@ from braintuning.pipeline.engine import INSIDE_A_JOB
 from braintuning.pipeline.times import TIMES as TIMES_FILE
 from braintuning.pipeline.worker import SOCKET
 from braintuning.study import Run, load_study
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 os.environ[INSIDE_A_JOB] = "1"
 config = {key: value[0] if isinstance(value, list) else value for key, value in config.items()}  # see engine.py
@@ -97,6 +98,16 @@ def scores_of(wildcards):
     run = TUNED[wildcards.run]
     return [STUDY.scores_file(participant, run) for participant, _ in STUDY.alignments([run])]
 
+
+def counted(self, jobs, select=JobScheduler.job_selector):
+    """Jobs to start now; Snakemake 9.15 does not count what one takes that is the only one ready, but frees it later."""
+    before, selected = dict(self.resources), select(self, jobs)
+    if len(jobs) == 1 and self.resources["_cores"] == before["_cores"]:
+        self.update_available_resources(selected)
+    return selected
+
+
+JobScheduler.job_selector = counted
 
 # Priorities have the first figures drawn early: of noise ceilings, then of what tuning did to alignment.
 wildcard_constraints:

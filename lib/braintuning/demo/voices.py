@@ -10,7 +10,6 @@ begins and ends.
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import soxr
@@ -20,9 +19,6 @@ from hibari.voices import voice_path
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.lowlevel import phones as english
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 RATE = dsp.SR
 _DURATIONS = "/Clip_output_0"
@@ -98,7 +94,7 @@ class Timeline:
 
 
 @cache
-def _network() -> "onnxruntime.InferenceSession":
+def _network() -> object:
     import onnx
     import onnxruntime  # which starts a thread: not where a process may still fork
 
