@@ -22,7 +22,7 @@ def write_times(path: Path, seconds: float, cpu: float, peak: float) -> None:
     cpu : float
         Seconds of a processor, of the job and of the processes that it started.
     peak : float
-        Memory in MiB.
+        Memory in MiB, of the largest process.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(f"s\tmax_rss\tcpu_time\n{seconds:.2f}\t{peak:.1f}\t{cpu:.2f}\n")
@@ -33,4 +33,4 @@ def write_own_times(seconds: float) -> None:
     if path := os.environ.pop(TIMES, None):
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         cpu = sum(each.ru_utime + each.ru_stime for each in used)
-        write_times(Path(path), seconds, cpu, sum(each.ru_maxrss for each in used) / 1024)
+        write_times(Path(path), seconds, cpu, max(each.ru_maxrss for each in used) / 1024)

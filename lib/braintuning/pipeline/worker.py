@@ -193,9 +193,9 @@ class Worker:
                 os.kill(kernel.pid, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(status)
         job.cpu += usage.ru_utime + usage.ru_stime
-        job.peak += usage.ru_maxrss / 1024
+        job.peak = max(job.peak, usage.ru_maxrss / 1024)
         if parent := self.jobs.get(job.request["parent"]):
-            parent.cpu, parent.peak = parent.cpu + job.cpu, parent.peak + job.peak
+            parent.cpu, parent.peak = parent.cpu + job.cpu, max(parent.peak, job.peak)
         elif code == 0 and (path := job.request["environment"].get(TIMES)):
             write_times(Path(path), time.monotonic() - job.began, job.cpu, job.peak)
         with suppress(KeyError):
