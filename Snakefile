@@ -452,4 +452,5 @@ rule report:
         [FIGURES / "notebooks" / f"{figure}.ipynb" for figure in STUDY.figures.notebooks],
         [FIGURES / f"{figure}.png" for figure in STUDY.figures.notebooks],
     output: FIGURES / "report.html",
+    log: TIMES / "report" / "report.tsv"
     shell: BRAINTUNING + " report " + GIVEN

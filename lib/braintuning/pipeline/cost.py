@@ -4,14 +4,14 @@ import json
 import shutil
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from braintuning.results import CACHE, atomic_path, provenance_of
 from braintuning.study import Run, Study
 
 LEDGER = CACHE / "costs.json"
-"""By device and kind of job: seconds, units of work and peak memory of the jobs that ran on this machine."""
+"""By device and kind of job: seconds, units of work, peak memory and number of jobs that ran on this machine."""
 COSTS = "BRAINTUNING_COSTS"
 """Environment variable with what jobs of each kind are expected to take, as JSON, for the lines of a run."""
 FAMILIES = {
@@ -127,8 +127,8 @@ def kind_of(rule: str) -> str:
 
 
 def learn(study: Study, device: str, since: float) -> None:
-    """Add what a run's jobs took since a moment (s, as `time.time`) to the ledger of this machine."""
-    found, units = defaultdict(lambda: [0.0, 0.0, 0.0]), work(study)
+    """Note what a run's jobs took since a moment (s, as `time.time`), unless far larger ones of the kind are noted."""
+    found, units = defaultdict(lambda: [0.0, 0.0, 0.0, 0]), work(study)
     for path in (study.results / "times").rglob("*.tsv"):
         kind = path.relative_to(study.results / "times").parts[0]
         if kind in units and path.stat().st_mtime >= since:
@@ -139,9 +139,11 @@ def learn(study: Study, device: str, since: float) -> None:
             ledger[0] += max(seconds - START, 0.05)
             ledger[1] += units[kind]
             ledger[2] = max(ledger[2], took["max_rss"])
+            ledger[3] += 1
     if found:
         known = _ledger()
-        known[device] = known.get(device, {}) | found
+        old = known.get(device, {})
+        known[device] = old | {k: new for k, new in found.items() if k not in old or _tells(new, old[k][1] / old[k][3])}
         with atomic_path(LEDGER) as temporary:
             temporary.write_text(json.dumps(known, indent=1))
 
@@ -166,14 +168,15 @@ def costs(study: Study, device: str, cores: int, gpu_jobs: int, calibrated: bool
         and simulated data take that are not there yet; `free`, MB of their disk; `basis`, where this comes from; and
         `cores` and `gpu_jobs`.
     """
-    known, units = _ledger().get(device, {}), work(study)
+    units = work(study)
+    known = {kind: jobs for kind, jobs in _ledger().get(device, {}).items() if _tells(jobs, units[kind])}
     missing = [kind for kind in units if kind not in known]
     slower, gpu_slower = calibrate(device) if calibrated and missing else (1.0, 1.0)
     kinds, given = {}, megabytes(study)
     for kind, amount in units.items():
         on_gpu = device == "cuda" and kind in GPU_KINDS
         if kind in known:
-            seconds, measured, peak = known[kind]
+            seconds, measured, peak, _ = known[kind]
             seconds *= amount / measured
         else:
             seconds = RATES[kind] * amount * (gpu_slower / ON_GPU if on_gpu else slower)
@@ -268,6 +271,11 @@ def _disk(study: Study) -> float:
         if provenance_of(study.scores_file(participant, run)) is None:
             total += (family(study, run.backbone)[1] + 4) * voxels * 4 / 1e6
     return total
+
+
+def _tells(jobs: Sequence[float], amount: float) -> bool:
+    """Whether what jobs of the ledger took tells of one of so much work: they did a third of it at least."""
+    return jobs[1] / jobs[3] >= amount / 3
 
 
 def _ledger() -> dict[str, Any]:

@@ -46,8 +46,7 @@ def test_the_line_names_time_memory_disk_and_where_they_come_from():
 
 
 def test_what_jobs_took_here_is_what_the_next_are_expected_to_take(study, ledger):
-    before = expected(study)
-    began = time.time()
+    before, began = expected(study), time.time() - 1
     for number, seconds in enumerate((40, 60)):
         write_times(study.results / "times" / "tune" / f"{number}.tsv", 2 * seconds, seconds, 1000 + number)
     write_times(study.results / "times" / "align" / "P1" / "old.tsv", 1, 500, 1)
@@ -56,8 +55,25 @@ def test_what_jobs_took_here_is_what_the_next_are_expected_to_take(study, ledger
     after = expected(study)
     assert after["tune"] == pytest.approx([50, 0, 1001]) and after["align"] == before["align"]
     assert expected(study, "cuda")["tune"] != after["tune"], "another device"
-    longer = study.model_copy(update={"tuning": study.tuning.model_copy(update={"epochs": 3 * study.tuning.epochs})})
-    assert expected(longer)["tune"][0] == pytest.approx(cost.START + 3 * (50 - cost.START))
+    longer = study.model_copy(update={"tuning": study.tuning.model_copy(update={"epochs": 2 * study.tuning.epochs})})
+    assert expected(longer)["tune"][0] == pytest.approx(cost.START + 2 * (50 - cost.START))
+
+
+def test_much_smaller_jobs_tell_nothing_of_large_ones_and_do_not_take_their_place(study, ledger):
+    def with_epochs(n):
+        return study.model_copy(update={"tuning": study.tuning.model_copy(update={"epochs": n})})
+
+    def ran(study, seconds):
+        write_times(study.results / "times" / "tune" / "a.tsv", seconds, seconds, 1000)
+        cost.learn(study, "cpu", time.time() - 1)
+
+    large, small = with_epochs(40), with_epochs(1)
+    before = expected(large)["tune"]
+    ran(small, 7)
+    assert expected(large)["tune"] == before and expected(small)["tune"] == pytest.approx([7, 0, 1000])
+    ran(large, 900)
+    ran(small, 7)
+    assert expected(large)["tune"] == pytest.approx([900, 0, 1000])
 
 
 def test_a_ledger_that_was_cut_off_is_none(study, ledger):
