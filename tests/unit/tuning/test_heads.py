@@ -60,7 +60,7 @@ def test_each_volume_is_pooled_over_its_own_clip(kind):
     pooling = Pooling(kind, 4.0, 0.2)
     if kind == "learned":
         torch.nn.init.normal_(pooling.kernel)
-    found = pooling(states, torch.tensor(ends, dtype=torch.float32)).detach()
+    found = pooling(states, torch.tensor(ends, dtype=torch.float32)).detach()[np.isfinite(ends)]
     expected = pooled_by_hand(kind, states, ends, 4.0, 0.2, pooling.kernel.detach().numpy())
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
