@@ -190,7 +190,7 @@ def _distilled(study: Study, run: Run, dataset: Dataset, device: str) -> dict[st
         backbone = study.backbones[run.backbone]
         teacher = SpeechEncoder.from_pretrained(backbone.teacher, pad_to_30s=backbone.pad_to_30s).to(device)
         log.info(f"{run.name}: states of {teacher.name}, {len(names)} stories")
-        states = {s: controls.speech_states(teacher, dataset.audio(s), ends[s], clip, device) for s in names}
+        states = {s: controls.speech_states(teacher, dataset.audio(s), ends[s], settings, device) for s in names}
     else:
         log.info(f"{run.name}: states of {', '.join(study.controls.text_models)}, {len(names)} stories")
         states = {}

@@ -60,6 +60,25 @@ def volumes_of(story: StoryTargets, last: int, settings: Tuning) -> range:
     return range(int(first), last + 1)
 
 
+def heard(story: StoryTargets, last: int, settings: Tuning) -> np.ndarray:
+    """Audio of the clip or span of a TR, which is its last; (samples,) float32."""
+    _, end, seconds = _span(story, last, settings)
+    return timing.windows(story.audio, [end], seconds)[0]
+
+
+def ends_within(story: StoryTargets, last: int, settings: Tuning) -> np.ndarray:
+    """Where the clip of each volume of a span ends, in seconds after the span's start; (volumes,) float."""
+    trs, end, seconds = _span(story, last, settings)
+    return story.times[trs.start : trs.stop] - end + seconds
+
+
+def _span(story: StoryTargets, last: int, settings: Tuning) -> tuple[range, float, float]:
+    """TRs, end and seconds of a clip or span; a span begins with its first volume's clip."""
+    trs, seconds = volumes_of(story, last, settings), max(settings.context_seconds, settings.clip_seconds)
+    end = max(story.times[trs[-1]], story.times[trs[0]] - settings.clip_seconds + seconds)
+    return trs, end, seconds
+
+
 def loader(
     model: Model,
     stories: Mapping[str, StoryTargets],
@@ -74,17 +93,9 @@ def loader(
     (clips, samples), with empty targets, (clips, 0). Spans have (spans, most volumes, targets), NaN where there are
     fewer; see `model.known`.
     """
-    seconds = max(settings.context_seconds, settings.clip_seconds)
-
-    def end(story: str, trs: range) -> float:
-        """Where a pass ends: with its last volume's clip, or later where a first span would begin in silence."""
-        times = stories[story].times
-        return max(times[trs[-1]], times[trs[0]] - settings.clip_seconds + seconds)
 
     def clips(samples: Samples) -> torch.Tensor:
-        ends = [end(s, volumes_of(stories[s], tr, settings)) for s, tr in samples]
-        found = [timing.windows(stories[s].audio, [at], seconds) for (s, _), at in zip(samples, ends, strict=True)]
-        return to_device(torch.from_numpy(np.concatenate(found)), device)
+        return to_device(torch.from_numpy(np.stack([heard(stories[s], tr, settings) for s, tr in samples])), device)
 
     def of_volumes(samples: Samples, values: Callable[[str, range], np.ndarray]) -> torch.Tensor:
         found = [values(story, volumes_of(stories[story], tr, settings)) for story, tr in samples]
@@ -108,7 +119,7 @@ def loader(
         return lambda samples: (fronts(samples), targets(samples))
 
     def ends(story: str, trs: range) -> np.ndarray:
-        return stories[story].times[trs.start : trs.stop] - end(story, trs) + seconds
+        return ends_within(stories[story], trs[-1], settings)
 
     def spans(samples: Samples) -> Front:
         counts = tuple(len(volumes_of(stories[story], tr, settings)) for story, tr in samples)

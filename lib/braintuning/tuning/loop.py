@@ -30,6 +30,7 @@ from braintuning.tuning.batches import (
     micro_batch_size,
     samples_of,
 )
+from braintuning.tuning.checkpoint import restore, saving
 from braintuning.tuning.components import find_components
 from braintuning.tuning.heads import RidgeHead, ridge_head
 from braintuning.tuning.model import (
@@ -43,8 +44,6 @@ from braintuning.tuning.model import (
     learnt,
     lowest_loss,
     make_optimiser,
-    restore,
-    saving,
     trainable_state,
     with_head,
 )
