@@ -153,11 +153,8 @@ def read_reference(
     """Region of each vertex ('' for none) and its place on the sphere, by hemisphere, from `reference_files`.
 
     Each icosahedral mesh of FreeSurfer begins with the vertices of the coarser ones, so fsaverage5 has the first labels
-    of fsaverage. A file that cannot be read, or of another length, is an `InputError`.
-
-    References
-    ----------
-    Glasser et al. 2016, Nature 536:171; Mills 2016, HCP-MMP1.0 projected on fsaverage, figshare 3498446.
+    of fsaverage. A file that cannot be read, or of another length, is an `InputError`. Glasser et al. 2016, Nature
+    536:171; Mills 2016, HCP-MMP1.0 projected on fsaverage, figshare 3498446.
     """
     labels, coordinates = {}, {}
     for hemisphere in HEMISPHERES:

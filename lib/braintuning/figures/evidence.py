@@ -207,12 +207,7 @@ def evidence_for(
 
 
 def _within(
-    study: Study,
-    dataset: Dataset,
-    claim: Claim,
-    backbones: tuple[str, str],
-    participants: Sequence[str],
-    effect: float,
+    study: Study, dataset: Dataset, claim: Claim, backbones: tuple[str, str], participants: Sequence[str], effect: float
 ) -> Evidence:
     asked = (backbones[0], claim.condition, claim.roi, claim.reference, backbones[1])
     rows = [compare.within_participant(study, dataset, participant, *asked) for participant in participants]

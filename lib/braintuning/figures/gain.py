@@ -56,26 +56,11 @@ class GainLaw:
         return self.scale <= self.measured["amount"][1]
 
     def expected_gain(self, minutes: float, participants: float, ceiling: float) -> Gain:
-        """Gain in alignment of one of `participants` people, tuned jointly, after `minutes` of speech to each.
+        """Gain in alignment of one of `participants` people, tuned jointly, after `minutes` of stories to each.
 
-        Parameters
-        ----------
-        minutes : float
-            Of stories in tuning, each heard once in the scanner.
-        participants : float
-            People whose responses tune the model.
-        ceiling : float
-            Their noise ceiling in the region, as `dose.region_ceiling` measures it.
-
-        Returns
-        -------
-        Gain
-            Its interval says how sure the law's curve is, not how much people differ from it.
-
-        Raises
-        ------
-        InputError
-            A number that is not positive, or a ceiling above 1.
+        `ceiling` is their noise ceiling in the region, as `dose.region_ceiling` measures it. The interval says how sure
+        the law's curve is, not how much people differ from it. `InputError` for a number that is not positive, or a
+        ceiling above 1.
         """
         asked = dict(zip(FACTORS, (minutes, participants, ceiling), strict=True))
         for name, value in asked.items():
