@@ -99,7 +99,7 @@ def fit_gain(
     is linear regression through zero. The interval is from draws in which people and blocks of TRs of the test story
     are resampled, each with replacement and independently (the pigeonhole bootstrap, Owen 2007): all doses of one
     person go together, and so does what everybody shares in one block. In planted gains of four people the interval
-    holds the truth in 95 % of data sets.
+    holds the truth in 95 % of data sets. `InputError` for fewer than two different amounts, or two blocks of TRs.
 
     Parameters
     ----------
@@ -109,14 +109,8 @@ def fit_gain(
         `stats.tr_values` of the gain, whose mean over TRs it is.
     people : (rows,) str
         Whose gain it is.
-    rng : Generator
     block_rows : int
         TRs that stay together.
-
-    Raises
-    ------
-    InputError
-        Fewer than two different amounts, or fewer than two blocks of TRs.
     """
     values, factors = np.asarray(values, float), np.array([minutes, participants, ceiling], float)
     amount, n_blocks = factors[0] * factors[1] * factors[2] ** 2, values.shape[1] // block_rows
