@@ -58,7 +58,7 @@ part() {
     fi
     timeout --kill-after 5 "$limit" "$python" "$@" 2>&1 | tee -a "$log"
     local code=${PIPESTATUS[0]}
-    [ "$code" -eq 124 ] && code="stopped at its limit of $limit s" stopped=yes
+    [ "$code" -ne 124 ] && [ "$code" -ne 137 ] || code="stopped at its limit of $limit s" stopped=yes
     echo "== $name: $((SECONDS - started)) s, $code" | tee -a "$log"
 }
 
