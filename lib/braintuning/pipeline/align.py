@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from braintuning.alignment.encoding import correlation, predict_layers, region_table, scored_trs
+from braintuning.alignment.mask import used_voxels
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel.nuisance import nuisance_features, spoken_words
 from braintuning.pipeline import recipes
@@ -20,7 +21,6 @@ from braintuning.pipeline.steps import (
     recipe_of,
     require_device,
     save_result,
-    used_voxels,
 )
 from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance_of
 from braintuning.study import Run, Study
