@@ -156,10 +156,14 @@ def condition_legend(
         handles = [Patch(facecolor=k.colour, hatch=k.hatch, label=c, **bar) for c, k in looks.items()]
     if baseline:
         handles.append(Line2D([], [], label=baseline, **BASELINE_LINE))
-    n_rows = -(-len(handles) // MOST_COLUMNS)
-    n_columns = -(-len(handles) // n_rows)
+    n_columns = -(-len(handles) // legend_rows(len(handles)))
     style = dict(ncols=n_columns, handlelength=2.0, handleheight=1.0, columnspacing=1.4)
     return fig.legend(handles=list(row_by_row(handles, n_columns)), **style, **place)
+
+
+def legend_rows(n_handles: int) -> int:
+    """Rows of a legend of conditions."""
+    return -(-n_handles // MOST_COLUMNS)
 
 
 def row_by_row(handles: Sequence[Artist], n_columns: int) -> Iterator[Artist]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from braintuning.alignment.encoding import correlation, predict_layers, region_table, scored_trs
+from braintuning.alignment.encoding import correlation, predict_layers, scored_trs
 from braintuning.alignment.mask import used_voxels
+from braintuning.cortex.regions import region_table
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel.nuisance import nuisance_features, spoken_words
 from braintuning.pipeline import recipes

@@ -1,6 +1,7 @@
 """The folder of a tuned model, and its card as the Hugging Face hub reads it."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,9 @@ def loss_in_words(history: list[dict], condition: str) -> str:
     if untuned == history[0]["fitted_loss"]:
         before = f"a ridge head on the untuned model, itself {untuned / mean:.2%} of that of predicting the mean"
     found = f"{best:.5g} at epoch {1 + tuned.index(best)} of {len(tuned)}, {best / untuned:.2%} of that of {before}"
+    lowest = history[0].get("lowest_loss")
+    if lowest is not None and math.isfinite(lowest):
+        found += f"; a perfect model would have {lowest:.5g}"
     if aim == "remove" or learnt(history):
         return found
     kept = "that epoch's, as those of a control" if aim == "control" else "the untuned model's"
