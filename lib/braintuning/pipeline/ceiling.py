@@ -38,10 +38,8 @@ def measure_ceiling(study: Study, participant: str) -> Path:
     ceiling[invalid] = np.nan
     arrays = {"ceiling": ceiling, "broken": invalid, "q": ceiling_q(ceiling, null), "noise": noise_above(ceiling, null)}
     save_arrays(path, arrays, provenance(recipe))
-    threshold, n_noise = (
-        study.encoding.ceiling_threshold,
-        arrays["noise"][round(100 * study.encoding.ceiling_threshold)],
-    )
+    threshold = study.encoding.ceiling_threshold
+    n_noise = arrays["noise"][round(100 * threshold)]
     masked = f", {invalid.sum()} invalid" if invalid.any() else ""
     above = f"{(ceiling > threshold).sum()} of {len(ceiling)} voxels above {threshold}, about {n_noise:.0f} by chance"
     log.info(f"{participant}: {above}, from {recipe['story']}{masked}")
