@@ -66,9 +66,12 @@ def _check_files(study: Study, dataset: Dataset) -> None:
     for participant in study.participants:
         for story in study.stories_for(participant).all:
             require_responses(dataset.responses_file(participant, story))
-    for task, folder in study.probes.corpora.items():
+    for task, name in study.probes.corpora.items():
+        if (folder := study.probes.corpus(task)) is None:
+            log.info(f"{name}: not here, so {task!r} is measured on synthesised speech")
+            continue
         try:
-            material(task, Path(folder), study.probes.seed)
+            material(task, folder, study.probes.seed)
         except InputError as error:
             raise InputError(f"study {study.name}: the corpus of {task!r} in `probes`: {error}") from None
 

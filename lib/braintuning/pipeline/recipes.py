@@ -42,7 +42,8 @@ class Recipe(NamedTuple):
 def dataset(study: Study) -> Recipe:
     """That everything which the study names was found and read."""
     named = {"dataset", "participants", "stories", "lacks", "backbones", "conditions", "variants", "controls"}
-    return Recipe({}, {**study.model_dump(include=named), "corpora": dict(study.probes.corpora)})
+    corpora = study.probes.model_dump(include={"corpora", "stand_in_where_absent"})
+    return Recipe({}, {**study.model_dump(include=named), **corpora})
 
 
 def ceiling(study: Study, participant: str) -> Recipe:
@@ -172,7 +173,8 @@ def preference(study: Study, run: Run, recorded: bool = False) -> Recipe:
 
 def probe(study: Study, run: Run, task: str) -> Recipe:
     """Scores of a model on a downstream task."""
-    behind = {"model": model(study, run).stored, "corpus": study.probes.corpora.get(task)}
+    corpus = study.probes.corpora[task] if study.probes.corpus(task) else None
+    behind = {"model": model(study, run).stored, "corpus": corpus}
     return Recipe({"stage": "probe", "task": task, "seed": study.probes.seed}, behind)
 
 
