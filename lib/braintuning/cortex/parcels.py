@@ -230,3 +230,43 @@ def parcel_cortex(atlas: nibabel.Nifti1Image, numbers: Sequence[int] | None = No
     matrix = csr_matrix((np.ones(len(shown)), (shown, columns[shown])), (len(parcels), len(numbers)))
     at_vertices = hcp_mmp_labels() if surface == "fs_LR" else labels[columns]
     return Cortex(surface_named(surface), at_vertices, labels[:-1], matrix)
+
+
+def cortex_of_regions(
+    names: Sequence[str], source: Path, centroids: np.ndarray | None = None, atlas: Path | None = None
+) -> Cortex:
+    """The cortex fs_LR of parcellated responses, whose regions are parcels of an atlas or spheres of 10 mm.
+
+    Parameters
+    ----------
+    names
+        Of the regions, in the order of the responses' columns; with an atlas the numbers of their parcels.
+    source
+        Table of the regions, which errors name.
+    centroids
+        (regions, 3) in MNI space, mm; those of an atlas are checked against it.
+    atlas
+        File of a volume atlas, see `read_atlas`.
+
+    Raises
+    ------
+    InputError
+        As of `read_atlas`, `require_centroids` and `sphere_atlas`; a name that is no number, or neither of the two.
+    """
+    if atlas is None:
+        if centroids is None:
+            raise InputError(f"{source}: found neither centroids nor an atlas, expected one to know where regions lie")
+        return parcel_cortex(sphere_atlas(centroids))
+    if wrong := [name for name in names if not str(name).isdigit()]:
+        raise InputError(f"{source}: found region {wrong[0]!r}, expected the number of a parcel of {Path(atlas).name}")
+    image, numbers = read_atlas(atlas), list(map(int, names))
+    if centroids is not None:
+        require_centroids(image, numbers, centroids, source)
+    return parcel_cortex(image, numbers)
+
+
+def drawn_parcels(cortex: Cortex) -> np.ndarray:
+    """Parcel at each vertex of a cortex from `parcel_cortex`, counted from 1 in its own order; (n_vertices,) int64."""
+    matrix, parcels = cortex.vertices_from_voxels.tocsr(), np.zeros(cortex.surface.n_vertices, np.int64)
+    parcels[np.diff(matrix.indptr) > 0] = matrix.indices + 1
+    return parcels
