@@ -164,7 +164,7 @@ def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str
             backbones = list(shown["backbone"].unique())
             condition_bars(ax, shown, "score", backbones, conditions, "", marked, "nuisance_score")
             ax.axhline(shown.groupby("participant")["ceiling"].first().mean(), zorder=1.5, **CEILING_LINE)
-            ax.set_title(ROI_TITLES.get(regions[column], regions[column].capitalize()))
+            ax.set_title(ROI_TITLES.get(regions[column], regions[column][:1].upper() + regions[column][1:]))
             if first is None:
                 who = f"{shown['participant'].nunique()} people {people}".strip()
                 first, _ = ax, ax.set_ylabel(f"{story}\n{who}\nr")
