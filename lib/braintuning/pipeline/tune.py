@@ -124,15 +124,19 @@ def learning_material(
 
 
 def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: CommonCortex) -> tuple[np.ndarray, ...]:
-    """Responses of each participant that a run is tuned on, at common points; for the random control reordered."""
-    found, settings = [], study.tuning_of(run.condition)
-    for participant in study.tuned_on(run):
-        responses = common.responses(dataset, participant, story)
-        if study.base(run.condition) in ("random-brain-tuned", "multi-random-brain-tuned"):
-            rng = generator(settings.seed, "permute", participant, story)
-            responses = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
-        found.append(responses)
-    return tuple(found)
+    """Responses of each participant that a run is tuned on, at common points; for the random control reordered.
+
+    With `joint_responses: mean` of their mean alone, which has the same minimum of a squared error.
+    """
+    settings = study.tuning_of(run.condition)
+    found = {participant: common.responses(dataset, participant, story) for participant in study.tuned_on(run)}
+    if len(found) > 1 and study.joint_responses == "mean":
+        found = {"mean": np.mean([*found.values()], axis=0)}
+    if study.base(run.condition) in ("random-brain-tuned", "multi-random-brain-tuned"):
+        for name, responses in found.items():
+            rng = generator(settings.seed, "permute", name, story)
+            found[name] = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
+    return tuple(found.values())
 
 
 def _shared_head(study: Study, run: Run, dataset: Dataset) -> CommonCortex:

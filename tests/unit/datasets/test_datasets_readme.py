@@ -10,9 +10,9 @@ import pytest
 import soundfile
 import tiny
 from braintuning import datasets
-from braintuning.datasets.alice import AliceDataset
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.lebel import LebelDataset
+from braintuning.datasets.parcels import ParcelsDataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.pipeline import check as check_stage
@@ -62,17 +62,12 @@ def study(tmp_path, module, monkeypatch):
 
 def test_the_example_is_short_and_has_the_whole_interface(module):
     assert len(module.splitlines()) < 100
-    adapters = (__import__("my_listeners").Listeners, LebelDataset)
+    adapters = (__import__("my_listeners").Listeners, LebelDataset, ParcelsDataset)
     methods = [name for name in vars(Dataset) if not name.startswith("_")]
     assert len(methods) > 10
     for adapter in adapters:
         assert [name for name in methods if not hasattr(adapter, name)] == []
     assert all(f"`{name}" in README.read_text() for name in methods)
-
-
-def test_what_alice_has_of_the_interface_means_the_same():
-    absent = {name for name in vars(Dataset) if not name.startswith("_") and not hasattr(AliceDataset, name)}
-    assert absent == {"responses_file", "repeats", "n_repeats", "n_voxels", "cortex"}
 
 
 def test_a_study_runs_on_the_example(study):
