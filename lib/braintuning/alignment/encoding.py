@@ -4,14 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from braintuning import timing
 from braintuning.alignment.ridge import Split, ridge_predict
-from braintuning.cortex.regions import GROUPS
 from braintuning.errors import InputError
 from braintuning.results import generator
 from braintuning.study.settings import Encoding
@@ -240,18 +238,3 @@ def on_device_if_it_fits(responses: np.ndarray, device: str) -> np.ndarray | tor
 def scored_trs(data: Mapping[str, np.ndarray], test: Sequence[str], settings: Encoding) -> np.ndarray:
     """Responses to the test stories, or their design, without the skipped TRs; (TRs, columns)."""
     return np.concatenate([data[story][settings.test_skip_rows :] for story in test])
-
-
-def region_table(alignment: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    """Mean alignment, (layers + 1, voxels), of each region group; `labels`, (voxels,) str, are the voxels' regions.
-
-    Columns layer, roi, alignment, n_voxels. A voxel is used where its alignment is not NaN; a group without one has a
-    NaN.
-    """
-    rows = []
-    for group, names in GROUPS.items():
-        inside = alignment[:, np.isin(labels, names)]
-        n_voxels = int(np.isfinite(inside[0]).sum())
-        means = np.nanmean(inside, axis=1) if n_voxels else np.full(len(inside), np.nan)
-        rows += [(layer, group, mean, n_voxels) for layer, mean in enumerate(means)]
-    return pd.DataFrame(rows, columns=["layer", "roi", "alignment", "n_voxels"])

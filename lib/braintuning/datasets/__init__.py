@@ -5,7 +5,6 @@ from pathlib import Path
 
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.datasets.parcels import ParcelsDataset
 from braintuning.errors import InputError
 from braintuning.results import REPOSITORY
 from braintuning.study import Study
@@ -22,6 +21,8 @@ def open_dataset(study: Study) -> Dataset:
     """
     settings = study.dataset
     if settings.kind == "parcels":
+        from braintuning.datasets.parcels import ParcelsDataset
+
         people = {"participants": study.participants, "tuned_together": study.tuned_together}
         slow = study.encoding.high_pass_seconds
         return ParcelsDataset(study.root, settings.recordings, settings.row_offset, slow, **people)

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from braintuning import timing
-from braintuning.alignment.encoding import correlation_in_folds, predict_folds, predict_layers, region_table, scored_trs
+from braintuning.alignment.encoding import correlation_in_folds, predict_folds, predict_layers, scored_trs
+from braintuning.cortex.regions import region_table
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel.nuisance import nuisance_features, spoken_words
 from braintuning.pipeline import recipes
