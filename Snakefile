@@ -31,11 +31,12 @@ THREADS = min(8, CORES) if GPUS else max(1, CORES // max(1, len(TUNED)))
 PEOPLE = STUDY.listeners if STUDY.dataset.recordings else ()
 TUNED_ON = [participant for participant in PEOPLE if participant in STUDY.tuned_together]
 HELD_OUT = [participant for participant in PEOPLE if participant not in STUDY.tuned_together]
-TESTED = [participant for participant in PEOPLE if STUDY.stories_for(participant).test]
+TESTED = [participant for participant in PEOPLE if participant in STUDY.tested]
 SHARED = [name for name, run in RUNS.items() if PEOPLE and not run.participant]
 NOBODY = RESULTS / "nobody"
 # The run that the notebooks on tuning and on alignment show; they take any other as parameters.
-SHOWN = next((run for run in TUNED.values() if run.backbone == STUDY.figure_backbone), None)
+# People of parcellated recordings have a notebook of their own.
+SHOWN = next((run for run in TUNED.values() if run.backbone == STUDY.figure_backbone and not PEOPLE), None)
 
 VIEWED = STUDY.dataset.simulation and "fig2" in STUDY.figures.notebooks
 VIEWED = VIEWED and "brain-tuned" in STUDY.conditions_of(STUDY.figure_backbone)
@@ -43,7 +44,7 @@ VIEWED = VIEWED and "brain-tuned" in STUDY.conditions_of(STUDY.figure_backbone)
 # Beside what grows with the data, a third more than a job of the demo took at most on one thread (data/results/demo/times).
 SIMULATION = STUDY.dataset.simulation
 ROWS_A_STORY, REPEATS = (150, 5) if SIMULATION and not SIMULATION.textgrids else (400, 10)
-VOXELS = 2 * (SIMULATION.points_per_hemisphere or 30_000) if SIMULATION else 110_000
+VOXELS = 2 * (SIMULATION.points_per_hemisphere or 30_000) if SIMULATION else 500 if STUDY.dataset.recordings else 110_000
 ROWS = ROWS_A_STORY * len(STUDY.stories.all)
 RESPONSES = 4 * ROWS * VOXELS // 10**6
 MEGABYTES = {"dataset": 1500 + 10 * REPEATS * ROWS_A_STORY * VOXELS // 10**6, "tune": 4000, "extract": 1500}
@@ -144,7 +145,7 @@ rule all:
         [STUDY.features_file(run) for run in RUNS.values()],
         [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
         [STUDY.scores_file(participant, RUNS[run]) for participant in TESTED for run in SHARED],
-        [STUDY.nuisance_file(participant) for participant in STUDY.listeners if STUDY.stories_for(participant).test],
+        [STUDY.nuisance_file(participant) for participant in STUDY.tested],
 
 
 rule dataset:
@@ -503,7 +504,7 @@ rule viewer:
 rule report:
     message: "report"
     input:
-        FIGURES / "notebooks" / "01_dataset.ipynb" if STUDY.participants else [],
+        FIGURES / "notebooks" / "01_dataset.ipynb" if STUDY.participants and not PEOPLE else [],
         [FIGURES / "notebooks" / f"{name}.ipynb" for name in ("02_brain_tune", "03_brain_alignment") if SHOWN],
         [FIGURES / "notebooks" / f"{figure}.ipynb" for figure in STUDY.figures.notebooks],
         [FIGURES / f"{figure}.png" for figure in STUDY.figures.notebooks],

@@ -191,8 +191,7 @@ def listeners(study: Study, people: str | None) -> tuple[str, ...]:
 
     With them the means over people that a study has.
     """
-    tested = tuple(listener for listener in study.listeners if study.stories_for(listener).test)
-    known = {"everyone": tested, "tuned": study.tuned_together, "held-out": study.held_out + study.groups}
+    known = {"everyone": study.tested, "tuned": study.tuned_together, "held-out": study.held_out + study.groups}
     return known.get(people, ())
 
 

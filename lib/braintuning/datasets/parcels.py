@@ -7,7 +7,7 @@ import numpy as np
 
 from braintuning import timing
 from braintuning.alignment.encoding import zscore
-from braintuning.cortex.subject import Cortex, cortex_without_places
+from braintuning.cortex.subject import Cortex
 from braintuning.datasets import audio, labels, textgrid
 from braintuning.datasets.recording import StoredRecording, filtered
 from braintuning.datasets.responses import invalid_columns
@@ -58,7 +58,6 @@ class ParcelsDataset:
         self._high_pass = high_pass_seconds and Filter(high_pass=1 / high_pass_seconds, by="cosine")
         self._stored = {n: StoredRecording(self.root, r, participants) for n, r in recordings.items()}
         self._names = {story: name for name, recording in recordings.items() for story in recording.stories(name)}
-        self._cortices: dict[str, Cortex] = {}
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -193,11 +192,8 @@ class ParcelsDataset:
         return of_each.pop()
 
     def cortex(self, participant: str) -> Cortex:
-        """Where the regions lie; without an atlas nowhere on the surface, and in no group of regions."""
-        name = self._names[self.stories(participant)[0]]
-        if name not in self._cortices:
-            self._cortices[name] = cortex_without_places(self.n_voxels(participant))
-        return self._cortices[name]
+        """Where the regions lie; without atlas or centroids nowhere on the surface, and in no group of regions."""
+        return self._of(self.stories(participant)[0]).cortex()
 
     def filtering(
         self, participant: str, story: str, times: np.ndarray

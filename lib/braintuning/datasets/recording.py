@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,14 @@ import pandas as pd
 from nilearn.signal import clean
 
 from braintuning import timing
+from braintuning.cortex.parcels import cortex_of_regions
+from braintuning.cortex.subject import Cortex, cortex_without_places
 from braintuning.datasets import audio, labels, textgrid
 from braintuning.datasets.base import check_speech
 from braintuning.datasets.responses import invalid_columns
-from braintuning.datasets.tables import read_courses, read_regions, read_word_table, require_atlas
+from braintuning.datasets.tables import read_courses, read_regions, read_word_table
 from braintuning.errors import InputError, MissingTier
-from braintuning.results import listed
+from braintuning.results import listed, require_file
 from braintuning.study.by_name import own
 from braintuning.study.recordings import Filter, Recording
 
@@ -38,6 +40,15 @@ def filtered(columns: np.ndarray, tr: float, how: Filter) -> np.ndarray:
     kept = clean(centred, filter=kind, detrend=how.detrend, **options)
     kept[:, kept.std(axis=0) < LEFT_OVER * centred.std(axis=0)] = 0
     return kept
+
+
+@cache
+def _cortex(
+    numbers: tuple[str, ...], source: Path, places: tuple[tuple[float, ...], ...] | None, atlas: Path | None
+) -> Cortex:
+    if places is None and atlas is None:
+        return cortex_without_places(len(numbers))
+    return cortex_of_regions(numbers, source, None if places is None else np.array(places), atlas)
 
 
 class StoredRecording:
@@ -128,6 +139,17 @@ class StoredRecording:
         numbers = np.arange(n_columns)
         return pd.DataFrame({"name": given or (numbers + 1).astype(str), "number": numbers + 1, "column": numbers})
 
+    def cortex(self) -> Cortex:
+        """Where the regions lie: in an atlas, in spheres around their centroids, or nowhere on the surface.
+
+        `InputError` as of `cortex.parcels.cortex_of_regions`.
+        """
+        regions, given = self.regions, self.settings
+        source = self.folder / given.regions if isinstance(given.regions, str) else self.folder
+        places = tuple(map(tuple, regions[["x", "y", "z"]].to_numpy())) if {"x", "y", "z"} <= set(regions) else None
+        atlas = None if given.atlas is None else require_file(self.folder / given.atlas)
+        return _cortex(tuple(regions["number"].astype(str)), source, places, atlas)
+
     def courses(self, participant: str) -> np.ndarray:
         """Time courses of the regions as the file has them; (volumes, regions) float64.
 
@@ -179,8 +201,7 @@ class StoredRecording:
                 found = f"the audio lasts {duration:.1f} s and the last volume of {participant} is read at {time:.1f} s"
                 expected = f"expected within {SLACK:.0f} s of its end; `parts` may leave volumes out"
                 raise InputError(f"{sound}: {found}, {expected}")
-        if self.settings.atlas:
-            require_atlas(self.folder / self.settings.atlas, self.regions, str(self.settings.regions))
+        self.cortex()
         notes = labels.notes(self.words_file) if self.words_file.suffix.lower() == ".textgrid" else []
         for participant in last:
             if n := int(invalid_columns(self.courses(participant)).sum()):

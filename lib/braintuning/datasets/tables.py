@@ -4,17 +4,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 import h5py
-import nibabel
 import numpy as np
 import pandas as pd
-from scipy.ndimage import center_of_mass
 
 from braintuning.datasets.labels import Word, word_of
 from braintuning.datasets.textgrid import is_silence
 from braintuning.errors import InputError
 from braintuning.results import require_file
 
-MOST_APART = 5.0
 HDF5 = (".h5", ".hf5", ".hdf5")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 LABELS, STARTS, ENDS = ("word", "label", "text", "value", "trial_type"), ("start", "onset"), ("end", "offset", "stop")
@@ -108,29 +105,6 @@ def read_regions(path: Path, n_columns: int) -> pd.DataFrame:
         if (twice := regions[key].duplicated()).any():
             raise InputError(f"{path}: {key} {regions[key][twice].iloc[0]} stands there twice, expected each once")
     return regions.astype({"column": int, "number": int})
-
-
-def require_atlas(path: Path, regions: pd.DataFrame, table: str) -> Path:
-    """Path of an atlas in which every region of a table lies, where the table says; `InputError` if not.
-
-    The atlas is a volume whose voxels have the regions' `number`; centroids may be `MOST_APART` mm apart.
-    """
-    try:
-        image = nibabel.load(require_file(path))
-        voxels = np.asarray(image.dataobj)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())}), expected a NIfTI volume") from None
-    here = set(np.unique(voxels).tolist())
-    if missing := [number for number in regions["number"] if number not in here]:
-        found = f"{len(missing)} of {len(regions)} regions of {table} are not in it, such as {missing[0]}"
-        raise InputError(f"{path}: {found}, expected the atlas of these regions")
-    if {"x", "y", "z"} <= set(regions):
-        centroids = np.array(center_of_mass(voxels > 0, voxels, regions["number"]))
-        apart = np.linalg.norm(nibabel.affines.apply_affine(image.affine, centroids) - regions[["x", "y", "z"]], axis=1)
-        if np.median(apart) > MOST_APART:
-            found = f"regions lie {np.median(apart):.0f} mm (median) from where {table} has them"
-            raise InputError(f"{path}: {found}, expected an atlas of the same space and numbers")
-    return path
 
 
 def read_word_table(path: Path, first_volume: float = 0.0) -> list[Word]:

@@ -49,7 +49,8 @@ def check(study: Study) -> Dataset:
         log.info(f"{', '.join(silent)}: no words, so the nuisance baseline is of envelope and position alone")
     for participant in study.participants:
         _check_repeats(study, dataset, participant)
-        _check_lengths(study, dataset, participant)
+        if participant in study.tested:
+            _check_lengths(study, dataset, participant)
     for run in study.tuned_runs():
         for story in study.tuning_stories(run).all:
             clip_ends(study, run, dataset, story)
@@ -66,9 +67,12 @@ def _check_files(study: Study, dataset: Dataset) -> None:
     for participant in study.participants:
         for story in study.stories_for(participant).all:
             require_responses(dataset.responses_file(participant, story))
-    for task, folder in study.probes.corpora.items():
+    for task, name in study.probes.corpora.items():
+        if (folder := study.probes.corpus(task)) is None:
+            log.info(f"{name}: not here, so {task!r} is measured on synthesised speech")
+            continue
         try:
-            material(task, Path(folder), study.probes.seed)
+            material(task, folder, study.probes.seed)
         except InputError as error:
             raise InputError(f"study {study.name}: the corpus of {task!r} in `probes`: {error}") from None
 

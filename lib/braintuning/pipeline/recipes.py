@@ -43,7 +43,8 @@ class Recipe(NamedTuple):
 def dataset(study: Study) -> Recipe:
     """That everything which the study names was found and read."""
     named = {"dataset", "participants", "stories", "lacks", "backbones", "conditions", "variants", "controls"}
-    return Recipe({}, {**study.model_dump(include=named), "corpora": dict(study.probes.corpora)})
+    corpora = study.probes.model_dump(include={"corpora", "stand_in_where_absent"})
+    return Recipe({}, {**study.model_dump(include=named), **corpora})
 
 
 def ceiling(study: Study, participant: str) -> Recipe:
@@ -189,7 +190,8 @@ def preference(study: Study, run: Run, recorded: bool = False) -> Recipe:
 
 def probe(study: Study, run: Run, task: str) -> Recipe:
     """Scores of a model on a downstream task."""
-    behind = {"model": model(study, run).stored, "corpus": study.probes.corpora.get(task)}
+    corpus = study.probes.corpora[task] if study.probes.corpus(task) else None
+    behind = {"model": model(study, run).stored, "corpus": corpus}
     return Recipe({"stage": "probe", "task": task, "seed": study.probes.seed}, behind)
 
 
@@ -217,6 +219,11 @@ def _of_dataset(study: Study, keys: Sequence[str], listeners: Sequence[str] = ()
     return {"dataset": found}
 
 
+def of_means(study: Study) -> Iterator[tuple[str, Run]]:
+    """Every mean over people with every model that is tuned on nobody alone."""
+    return product(study.groups, [run for run in study.runs() if not run.participant])
+
+
 def of_results(study: Study) -> dict[Path, Recipe]:
     """Every result of a study and what decides it."""
     made = {study.results / "dataset.json": dataset(study), study.words_file: words(study)}
@@ -232,8 +239,7 @@ def of_results(study: Study) -> dict[Path, Recipe]:
         made |= {study.probe_file(task, run): probe(study, run, task) for task in study.probes.tasks}
     for run in study.tuned_runs():
         made[study.model_folder(run) / "provenance.json"] = tune(study, run)
-    of_means = product(study.groups, [run for run in study.runs() if not run.participant])
-    for participant, run in chain(study.alignments(), of_means):
+    for participant, run in chain(study.alignments(), of_means(study)):
         made[study.scores_file(participant, run)] = align(study, participant)
         made[study.low_level_file(participant, run)] = low_level(study, participant)
     for participant, run, n_stories in amounts(study):
@@ -267,9 +273,9 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
     """
     main = list(study.main_runs())
     recorded = [run for run in main if run.condition == "pretrained"] if study.recordings else []
-    ceilings = [study.ceiling_file(participant) for participant in study.participants]
-    scores = [study.scores_file(participant, run) for participant, run in study.alignments()]
-    baselines = [study.nuisance_file(participant) for participant in study.participants]
+    ceilings = [study.ceiling_file(listener) for listener in study.listeners]
+    scores = [study.scores_file(*one) for one in (*study.alignments(), *of_means(study))]
+    baselines = [study.nuisance_file(listener) for listener in study.tested]
     amount = [study.scores_file(*one) for one in amounts(study)]
     of_figure = {
         "01_dataset": [study.results / "dataset.json", *ceilings],

@@ -119,7 +119,8 @@ def with_people(content: dict, root: Path, recordings: Mapping[str, Recording]) 
 
     def lacking(person: str) -> list[str]:
         has = {s for name, recording in recordings.items() if person in heard[name] for s in recording.stories(name)}
-        return [story for names in stories.values() for story in names if story not in has]
+        said = content.get("lacks", {}).get(person, ())
+        return [story for names in stories.values() for story in names if story not in has or story in said]
 
     lacks = {person: lacking(person) for person in people}
     together = content.get("tuned_together", [])

@@ -4,11 +4,13 @@ Every default that the paper fixes is the paper's value, so a study file states 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from braintuning.errors import InputError
+from braintuning.results import REPOSITORY
 from braintuning.study.recordings import Recording
 from braintuning.study.simulation import (
     NUMBER_OR_BY_NAME,
@@ -269,11 +271,20 @@ class Preference(Section):
 
 
 class Probes(Section):
-    """Downstream tasks, and the folders of their corpora; a task without one uses synthesised speech."""
+    """Downstream tasks, and the folders of their corpora; a task without one uses synthesised speech.
+
+    With `stand_in_where_absent` so does one whose folder is not here, which is refused otherwise.
+    """
 
     tasks: tuple[TaskName, ...] = ()
     corpora: Mapping[TaskName, str] = Field(default_factory=dict)
+    stand_in_where_absent: bool = False
     seed: int = 0
+
+    def corpus(self, task: str) -> Path | None:
+        """Folder of the corpus that a task is measured on; None where that is synthesised speech."""
+        folder = REPOSITORY / self.corpora[task] if task in self.corpora else None
+        return None if folder and self.stand_in_where_absent and not folder.is_dir() else folder
 
 
 class Figures(Section):

@@ -102,10 +102,6 @@ class Study(Section):
         for run in self.runs():
             if self.base(run.condition) == "bigslm-tuned" and not self.backbones[run.backbone].teacher:
                 raise InputError(f"backbone {run.backbone!r} has no `teacher`, expected a larger speech model")
-        return self
-
-    @model_validator(mode="after")
-    def _stories_suffice(self) -> Self:
         require_stories(self)
         return self
 
@@ -153,13 +149,18 @@ class Study(Section):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Means over people who are held out, of parcellated recordings; the steps treat each like a participant."""
+        """Means over people held out of a recording, which the steps treat like participants."""
         return tuple(name for name in self.lacks if name.startswith(GROUP))
 
     @property
     def listeners(self) -> tuple[str, ...]:
         """Participants, and means over them."""
         return self.participants + self.groups
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """Listeners who have a test story."""
+        return tuple(listener for listener in self.listeners if self.stories_for(listener).test)
 
     @property
     def recordings(self) -> Path | None:
@@ -224,10 +225,10 @@ class Study(Section):
 
     def alignments(self, runs: Iterable[Run] | None = None) -> Iterator[tuple[str, Run]]:
         """Every participant with every model (of `runs`, if given) that is compared on that participant."""
+        tested = set(self.tested)
         for run in self.runs() if runs is None else runs:
-            for participant in (run.participant,) if run.participant else self.participants:
-                if self.stories_for(participant).test:
-                    yield participant, run
+            people = (run.participant,) if run.participant else self.participants
+            yield from ((participant, run) for participant in people if participant in tested)
 
     def run(self, backbone: str, condition: str, participant: str | None = None) -> Run:
         """A run of this study, by its parts; `InputError` names the part that is not in the study."""

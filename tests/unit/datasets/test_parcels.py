@@ -11,7 +11,7 @@ import tiny
 from braintuning.datasets import open_dataset
 from braintuning.datasets.parcels import ParcelsDataset
 from braintuning.datasets.recording import filtered
-from braintuning.datasets.tables import read_regions, read_word_table, require_atlas
+from braintuning.datasets.tables import read_regions, read_word_table
 from braintuning.study import load_study
 from braintuning.study.recordings import Filter, Recording
 from scipy.signal import butter, sosfiltfilt
@@ -256,30 +256,46 @@ def test_a_study_reads_words_from_a_table_in_seconds_of_the_audio(root):
     refused(lambda: by_person.phones("pie"), "events.tsv", "has no phone tier")
 
 
-def sphere(affine=None):
-    """Three regions in a volume of 2 mm, and their table."""
-    affine = np.diag([2.0, 2.0, 2.0, 1.0]) if affine is None else affine
-    voxels = np.zeros((20, 20, 20), np.int16)
-    for number, corner in enumerate(((2, 2, 2), (12, 4, 4), (6, 14, 10)), 1):
+def atlas_of(folder, shift=0.0):
+    """Six regions of an atlas in MNI space and their table, in which they may lie elsewhere."""
+    voxels, rows = np.zeros((91, 109, 91), np.int16), []
+    for number in range(1, 7):
+        corner = np.array([20 + 8 * number, 60, 40])
         voxels[tuple(slice(c, c + 3) for c in corner)] = number
-    return nibabel.Nifti1Image(voxels, affine)
+        x, y, z = (np.array([-2, 2, 2]) * (corner + 1) + [90, -126, -72] + [shift, 0, 0]).tolist()
+        rows.append({"name": REGIONS[number - 1], "number": number, "x": x, "y": y, "z": z})
+    affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), folder / "atlas.nii.gz")
+    pd.DataFrame(rows).to_csv(folder / "regions.csv", index=False)
+    return pd.DataFrame(rows)
 
 
-def test_a_table_that_does_not_fit_the_atlas_and_an_atlas_in_another_space_are_refused(tmp_path):
-    table, atlas = tmp_path / "regions.csv", tmp_path / "atlas.nii.gz"
-    table.write_text("column,parcel,x,y,z\n0,1,6,6,6\n1,2,26,10,10\n2,3,14,30,22\n")
-    regions = read_regions(table, 3)
-    nibabel.save(sphere(), atlas)
-    assert require_atlas(atlas, regions, "regions.csv") == atlas
-    moved = np.diag([2.0, 2.0, 2.0, 1.0])
-    moved[:3, 3] = -12
-    nibabel.save(sphere(moved), atlas)
-    refused(lambda: require_atlas(atlas, regions, "regions.csv"), atlas, "21 mm (median)", "atlas of the same space")
-    table.write_text("column,parcel\n0,1\n1,2\n2,7\n")
-    missing = read_regions(table, 3)
-    refused(lambda: require_atlas(atlas, missing, "regions.csv"), "1 of 3 regions of regions.csv", "such as 7")
-    atlas.write_text("no volume")
-    refused(lambda: require_atlas(atlas, regions, "regions.csv"), atlas, "expected a NIfTI volume")
+def test_regions_lie_where_atlas_or_centroids_say_and_else_nowhere(root):
+    atlas_of(root / "pie")
+    places = {"regions": "regions.csv", "atlas": "atlas.nii.gz"}
+    dataset, spheres, nowhere = opened(root, **places), opened(root, regions="regions.csv"), opened(root)
+    dataset.check(stories(dataset))
+    assert dataset.region_names("sub-01") == REGIONS and dataset.cortex("sub-01").n_voxels == 6
+    assert dataset.cortex("sub-01") is dataset.cortex("sub-02")
+    of_spheres = spheres.cortex("sub-01").vertices_from_voxels.getnnz(axis=0)
+    assert (of_spheres >= dataset.cortex("sub-01").vertices_from_voxels.getnnz(axis=0)).all() and of_spheres.sum() > 50
+    assert nowhere.cortex("sub-01").vertices_from_voxels.nnz == 0
+    assert nowhere.cortex("sub-01").voxel_labels.tolist() == [""] * 6
+
+
+def test_a_table_that_does_not_fit_the_atlas_and_an_atlas_in_another_space_are_refused(root):
+    table, places = atlas_of(root / "pie", shift=30.0), {"regions": "regions.csv", "atlas": "atlas.nii.gz"}
+    dataset = opened(root, **places)
+    refused(lambda: dataset.check(stories(dataset)), "regions.csv", "parcel 1 at 30 mm", "same space")
+    table.drop(columns=["x", "y", "z"]).replace({"number": {3: 9}}).to_csv(root / "pie" / "regions.csv", index=False)
+    dataset = opened(root, **places)
+    refused(lambda: dataset.check(stories(dataset)), "parcel 9", "not in the atlas")
+    image = nibabel.load(root / "pie" / "atlas.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), np.diag([2.0, 2, 2, 1])), root / "pie" / "other.nii.gz")
+    dataset = opened(root, regions="regions.csv", atlas="other.nii.gz")
+    refused(lambda: dataset.check(stories(dataset)), "other.nii.gz", "of its labelled voxels", "MNI space")
+    dataset = opened(root, regions="regions.csv", atlas="none.nii.gz")
+    refused(lambda: dataset.check(stories(dataset)), "none.nii.gz", "nothing found")
 
 
 @pytest.mark.parametrize(

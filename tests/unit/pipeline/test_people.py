@@ -8,7 +8,7 @@ from braintuning.alignment.ceiling import leave_one_out_correlation, split_half_
 from braintuning.alignment.encoding import correlation, correlation_in_folds, predict_folds, zscore
 from braintuning.datasets import open_dataset
 from braintuning.datasets.recording import filtered
-from braintuning.figures.people import COLUMNS, tidy_scores
+from braintuning.figures.real_brains import COLUMNS, gather, gather_means
 from braintuning.pipeline import check as check_stage
 from braintuning.pipeline.align import align, align_nuisance
 from braintuning.pipeline.ceiling import measure_ceiling
@@ -81,14 +81,15 @@ def test_the_study_is_checked_and_every_step_runs(make):
         for listener in study.listeners:
             align(study, listener, run)
     study = study.model_copy(update={"conditions": ("pretrained", "multi-brain-tuned")})
-    table = tidy_scores(study, open_dataset(study), [-1])
-    assert tuple(table) == COLUMNS
+    dataset = open_dataset(study)
+    table, means = gather(study, dataset), gather_means(study, dataset)
+    assert tuple(table) == tuple(means) == COLUMNS
     n_used = {p: np.isfinite(load_arrays(study.ceiling_file(p))["ceiling"]).sum() for p in study.listeners}
-    assert table.groupby("participant").size().to_dict() == {p: 2 * n for p, n in n_used.items()}
-    assert table["score"].between(-1, 1).all() and set(table["layer"]) == {2}
-    assert set(table[table["story"] == "tale"]["participant"]) == {*PEOPLE["tale"], "group-tale"}
-    assert set(table[~table["held_out"]]["participant"]) == set(TOGETHER)
-    one = table[(table["participant"] == "s2") & (table["condition"] == "multi-brain-tuned")].set_index("region")
+    assert table.groupby("participant").size().to_dict() == {p: 2 * n_used[p] for p in study.held_out}
+    assert means.groupby("participant").size().to_dict() == {p: 2 * 3 * n_used[p] for p in study.groups}
+    assert table["score"].between(-1, 1).all() and set(table["layer"]) == {2} and set(means["layer"]) == {0, 1, 2}
+    assert set(table[table["story"] == "tale"]["participant"]) == set(PEOPLE["tale"])
+    one = table[(table["participant"] == "s2") & (table["condition"] == "multi-brain-tuned")]
     stored = load_arrays(study.scores_file("s2", TUNED))["r"][2]
     np.testing.assert_allclose(one["score"], stored[np.isfinite(stored)])
     assert pd.read_csv(study.scores_file("s2", TUNED).with_suffix(".csv"))["n_voxels"].eq(0).all()

@@ -93,6 +93,7 @@ CHANGES = {
     "preference.seed": 2,
     "probes.tasks": ["mfcc"],
     "probes.seed": 1,
+    "probes.stand_in_where_absent": True,
     "figures.notebooks": ["fig2"],
     "figures.layer": 1,
     "figures.backbone": "small",
