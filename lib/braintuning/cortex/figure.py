@@ -149,19 +149,9 @@ def participants_figure(
 ) -> Figure:
     """Flat maps of 1 to 9 participants in a grid, with one colour bar and one legend below.
 
-    Parameters
-    ----------
-    panels : sequence of Panel
-        Filled row by row, in fewer columns where `width_inches` is narrow.
-    label, note, vmin, vmax, threshold
-        As in `cortex_figure`, one scale for all.
-    smooth_mm : float
-        Standard deviation by which values are smoothed on the surface before the threshold; the note says so.
-
-    Raises
-    ------
-    InputError
-        As `cortex_figure`, and if there are no panels or more than 9.
+    The grid is filled row by row, in fewer columns where `width_inches` is narrow. Everything else is as in
+    `cortex_figure`, one scale for all; values are smoothed before the threshold. `InputError` also if there are no
+    panels or more than 9.
     """
     if not 1 <= len(panels) <= MOST_PANELS:
         raise InputError(f"panels: found {len(panels)}, expected 1 to {MOST_PANELS} participants")

@@ -75,16 +75,10 @@ def reference_files(
 ) -> tuple[dict[str, Path], dict[str, Path]]:
     """HCP-MMP1.0 annotations and spheres of fsaverage by hemisphere: in a user's folder, else downloaded once.
 
-    Parameters
-    ----------
-    folder : Path, optional
-        FreeSurfer's `fsaverage`: `label/{lh,rh}.HCPMMP1.annot` (or `HCP-MMP1`) and `surf/{lh,rh}.sphere.reg`. A file
-        that is not there, or cannot be downloaded, is an `InputError`.
-    cache : Path
-        Where downloads are kept. The annotations are checked by MD5; the sphere is nilearn's.
-    coarse : bool
-        Where that sphere cannot be downloaded, warn and take that of fsaverage5, which nilearn carries and whose
-        vertices are the first of fsaverage and lie 3 mm apart. Regions then have other borders.
+    The folder is FreeSurfer's `fsaverage`, with `label/{lh,rh}.HCPMMP1.annot` (or `HCP-MMP1`) and
+    `surf/{lh,rh}.sphere.reg`. Downloads are kept in `cache`: annotations, checked by MD5, and nilearn's sphere. Where
+    that cannot be had, `coarse` warns and takes that of fsaverage5, which nilearn carries and whose vertices are the
+    first of fsaverage and lie 3 mm apart, so that regions have other borders. `InputError` for what is missing.
     """
     if folder is None:
         annotations = {hemisphere: _downloaded_annotation(hemisphere, Path(cache)) for hemisphere in HEMISPHERES}
@@ -158,11 +152,8 @@ def read_reference(
     """Region of each vertex ('' for none) and its place on the sphere, by hemisphere, from `reference_files`.
 
     Each icosahedral mesh of FreeSurfer begins with the vertices of the coarser ones, so fsaverage5 has the first labels
-    of fsaverage. A file that cannot be read, or of another length, is an `InputError`.
-
-    References
-    ----------
-    Glasser et al. 2016, Nature 536:171; Mills 2016, HCP-MMP1.0 projected on fsaverage, figshare 3498446.
+    of fsaverage. A file that cannot be read, or of another length, is an `InputError`. Glasser et al. 2016, Nature
+    536:171; Mills 2016, HCP-MMP1.0 projected on fsaverage, figshare 3498446.
     """
     labels, coordinates = {}, {}
     for hemisphere in HEMISPHERES:

@@ -37,16 +37,8 @@ def bars_above(
 ) -> None:
     """Make a figure taller and draw bars of `REGIONS` there: beside each other where there are few, else in two rows.
 
-    Parameters
-    ----------
-    table : DataFrame
-        roi, participant, backbone, condition, `value`, `baseline` and `nuisance_features`.
-    label : str
-        Of the vertical axis.
-    stars : DataFrame
-        roi, backbone and condition of the bars with a star.
-    baseline : str
-        Column that is a line across the bars, see `style.condition_bars`.
+    `table` has the columns of `style.condition_bars`, and roi and `nuisance_features`; `label` is that of the vertical
+    axis, and `stars` has roi, backbone and condition of the bars with a star.
     """
     beside = len(backbones) * len(conditions) <= MOST_BARS_BESIDE
     inches = 2.3 if beside else 4.2

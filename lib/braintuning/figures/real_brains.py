@@ -16,6 +16,7 @@ from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
 from braintuning.figures.compare import CHANCE, EVERYONE, NUISANCE, over_participants, starred
 from braintuning.figures.style import ROI_TITLES, condition_bars, legend_and_small_print
+from braintuning.pipeline.recipes import of_means
 from braintuning.results import generator, load_arrays
 from braintuning.study import Study
 
@@ -64,6 +65,19 @@ def gather(study: Study, dataset: Dataset) -> pd.DataFrame:
         model = {"condition": run.condition, "backbone": run.backbone, "layer": layer}
         found.append(rows[rows["score"].notna()].assign(**who, **model))
     return pd.concat(found, ignore_index=True)[list(COLUMNS)]
+
+
+def gather_means(study: Study, dataset: Dataset) -> pd.DataFrame:
+    """Scores of the means over people, `Study.groups`, in every region in use and at every layer; as of `gather`."""
+    found = []
+    for participant, run in of_means(study):
+        kept, beside = load_arrays(study.scores_file(participant, run)), load_arrays(study.nuisance_file(participant))
+        who = {"participant": participant, "story": ", ".join(study.stories_for(participant).test)}
+        who |= {"condition": run.condition, "backbone": run.backbone, "region": region_names(dataset, participant)}
+        for layer, r in enumerate(kept["r"].astype(float)):
+            rows = {**who, "layer": layer, "score": r, "nuisance_score": beside["r"], "ceiling": kept["ceiling"]}
+            found.append(pd.DataFrame(rows).dropna(subset="score"))
+    return pd.concat(found, ignore_index=True)[list(COLUMNS)] if found else pd.DataFrame(columns=COLUMNS)
 
 
 def where_regions_lie(study: Study, dataset: Dataset) -> pd.DataFrame:

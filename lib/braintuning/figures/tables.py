@@ -74,7 +74,8 @@ def beside_baseline(study: Study, table: pd.DataFrame, score: str) -> pd.DataFra
     DataFrame
         With the columns `nuisance`, that score, and `nuisance_features`, which of the three the dataset has.
     """
-    found = read_tables(study.nuisance_file(participant) for participant in study.participants)
+    tested = (participant for participant in study.participants if participant in study.tested)
+    found = read_tables(map(study.nuisance_file, tested))
     found = found[["participant", "roi", score, "features"]]
     names = {score: BASELINE, "features": f"{BASELINE}_features"}
     return table.merge(found.rename(columns=names), on=["participant", "roi"], how="left", validate="many_to_one")

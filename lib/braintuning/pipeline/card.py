@@ -1,6 +1,7 @@
 """The folder of a tuned model, and its card as the Hugging Face hub reads it."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,9 @@ def loss_in_words(history: list[dict], condition: str) -> str:
     if untuned == history[0]["fitted_loss"]:
         before = f"a ridge head on the untuned model, itself {untuned / mean:.2%} of that of predicting the mean"
     found = f"{best:.5g} at epoch {1 + tuned.index(best)} of {len(tuned)}, {best / untuned:.2%} of that of {before}"
+    lowest = history[0].get("lowest_loss")
+    if lowest is not None and math.isfinite(lowest):
+        found += f"; a perfect model would have {lowest:.5g}"
     if aim == "remove" or learnt(history):
         return found
     kept = "that epoch's, as those of a control" if aim == "control" else "the untuned model's"
@@ -112,17 +116,10 @@ def save_model(
 
 
 def add_scores(study: Study, run: Run) -> Path:
-    """Step: the card of a tuned model with its alignment in it; the path of the card.
-
-    Parameters
-    ----------
-    study : Study
-        Whose participants have all been compared with the model, from tables of the same model.
-    run : Run
-    """
+    """Step: the card of a tuned model with its alignment with each participant in it; the path of the card."""
     folder = study.model_folder(run)
     carried, history = provenance_of(folder), pd.read_csv(folder / "history.csv").to_dict("records")
-    participants = (run.participant,) if run.participant else study.participants
+    participants = [participant for participant, _ in study.alignments([run])]
     table = pd.concat([pd.read_csv(study.scores_file(p, run).with_suffix(".csv")) for p in participants])
     layer = study.figures.layer % (table["layer"].max() + 1)
     chosen = table[(table["layer"] == layer) & table["roi"].isin(REGIONS) & table["alignment"].notna()]

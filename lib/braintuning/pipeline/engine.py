@@ -1,7 +1,7 @@
 """The engine: Snakemake makes whatever is missing or out of date, for the command line and for notebooks.
 
 After a kill, Snakemake runs unfinished jobs again (`--rerun-incomplete`); a result is whole or absent
-(`results.atomic_path`), and tuning resumes from its checkpoint (`tuning.model`).
+(`results.atomic_path`), and tuning resumes from its checkpoint (`tuning.checkpoint`).
 """
 
 import fcntl

@@ -107,7 +107,7 @@ def learning_material(
     -------
     train, validation : dict of story to StoryTargets
     """
-    stories, base = study.tuning_stories(run), study.base(run.condition)
+    stories, base, common = study.tuning_stories(run), study.base(run.condition), None
     if base in ("bigslm-tuned", "lm-tuned"):
         targets = {story: (of_story,) for story, of_story in _distilled(study, run, dataset, device).items()}
     elif base == "stimulus-tuned":
@@ -118,21 +118,44 @@ def learning_material(
     def material(story: str) -> StoryTargets:
         found = responses_of(study, run, dataset, story, common) if targets is None else targets[story]
         kept = tuple(keep(of_one, f"{story}-{number}") for number, of_one in enumerate(found))
-        return StoryTargets(dataset.audio(story), clip_ends(study, run, dataset, story), kept)
+        repeats = presentations(study, run, dataset, story, common) if story in stories.validation else ()
+        return StoryTargets(dataset.audio(story), clip_ends(study, run, dataset, story), kept, repeats)
 
     return {story: material(story) for story in stories.train}, {story: material(story) for story in stories.validation}
 
 
+def presentations(
+    study: Study, run: Run, dataset: Dataset, story: str, common: CommonCortex | None
+) -> tuple[np.ndarray, ...]:
+    """Responses to each presentation of a validation story, of each participant that a run is tuned on.
+
+    Of a mean over participants theirs are the presentations; else there are none where the study does not say that its
+    validation stories were repeated, and none for a run that learns something else than these responses.
+    """
+    people = study.tuned_on(run)
+    if study.base(run.condition) not in ("brain-tuned", "multi-brain-tuned"):
+        return ()
+    if study.joint_responses == "mean" and len(people) > 1:
+        return (np.stack([common.responses(dataset, participant, story) for participant in people]),)
+    if study.encoding.mask_from != "validation" or hasattr(dataset, "people"):
+        return ()
+    return tuple(common.repeats(dataset, participant, story) for participant in people)
+
+
 def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: CommonCortex) -> tuple[np.ndarray, ...]:
-    """Responses of each participant that a run is tuned on, at common points; for the random control reordered."""
-    found, settings = [], study.tuning_of(run.condition)
-    for participant in study.tuned_on(run):
-        responses = common.responses(dataset, participant, story)
-        if study.base(run.condition) in ("random-brain-tuned", "multi-random-brain-tuned"):
-            rng = generator(settings.seed, "permute", participant, story)
-            responses = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
-        found.append(responses)
-    return tuple(found)
+    """Responses of each participant that a run is tuned on, at common points; for the random control reordered.
+
+    With `joint_responses: mean` of their mean alone, which has the same minimum of a squared error.
+    """
+    settings = study.tuning_of(run.condition)
+    found = {participant: common.responses(dataset, participant, story) for participant in study.tuned_on(run)}
+    if len(found) > 1 and study.joint_responses == "mean":
+        found = {"mean": np.mean([*found.values()], axis=0)}
+    if study.base(run.condition) in ("random-brain-tuned", "multi-random-brain-tuned"):
+        for name, responses in found.items():
+            rng = generator(settings.seed, "permute", name, story)
+            found[name] = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
+    return tuple(found.values())
 
 
 def _shared_head(study: Study, run: Run, dataset: Dataset) -> CommonCortex:
@@ -173,7 +196,7 @@ def _distilled(study: Study, run: Run, dataset: Dataset, device: str) -> dict[st
         backbone = study.backbones[run.backbone]
         teacher = SpeechEncoder.from_pretrained(backbone.teacher, pad_to_30s=backbone.pad_to_30s).to(device)
         log.info(f"{run.name}: states of {teacher.name}, {len(names)} stories")
-        states = {s: controls.speech_states(teacher, dataset.audio(s), ends[s], clip, device) for s in names}
+        states = {s: controls.speech_states(teacher, dataset.audio(s), ends[s], settings, device) for s in names}
     else:
         log.info(f"{run.name}: states of {', '.join(study.controls.text_models)}, {len(names)} stories")
         states = {}

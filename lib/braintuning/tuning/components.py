@@ -38,13 +38,15 @@ class Components:
         return float(np.sqrt(len(self.maps) / self.maps.shape[1]))
 
     def scores(self, responses: np.ndarray) -> np.ndarray:
-        """Scores, (TRs, components) float32, of responses, (TRs, voxels)."""
+        """Scores, (..., components) float32, of responses, (..., voxels)."""
         return (responses @ self.maps.T * self._scale).astype(np.float32)
 
     def scores_of(self, stories: Mapping[str, StoryTargets]) -> dict[str, StoryTargets]:
         """Stories whose targets are these components' scores, for each participant."""
         return {
-            name: dataclasses.replace(story, targets=tuple(self.scores(responses) for responses in story.of_each))
+            name: dataclasses.replace(
+                story, targets=tuple(map(self.scores, story.of_each)), repeats=tuple(map(self.scores, story.repeats))
+            )
             for name, story in stories.items()
         }
 

@@ -35,8 +35,17 @@ class CommonCortex:
             voxels = np.zeros(dataset.n_voxels(participant), bool)
             voxels[self.points] = True
             return dataset.responses(participant, story, voxels)
-        mixed = (self.from_voxels[participant] @ dataset.responses(participant, story).T).T
-        return zscore(np.asarray(mixed, np.float32))
+        return self._mixed(participant, dataset.responses(participant, story))
+
+    def repeats(self, dataset: Dataset, participant: str, story: str) -> np.ndarray:
+        """The same of each presentation of a story; (repeats, TRs, points) float32."""
+        repeats = dataset.repeats(participant, story)
+        if self.from_voxels is None:
+            return repeats[..., self.points]
+        return np.stack([self._mixed(participant, responses) for responses in repeats])
+
+    def _mixed(self, participant: str, responses: np.ndarray) -> np.ndarray:
+        return zscore(np.asarray((self.from_voxels[participant] @ responses.T).T, np.float32))
 
 
 def common_cortex(

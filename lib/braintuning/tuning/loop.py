@@ -16,6 +16,7 @@ from accelerate.utils import reduce
 from torch.utils.data import BatchSampler
 
 from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.fast import compile_blocks
 from braintuning.backbone.precision import autocast
 from braintuning.results import generator
 from braintuning.study.settings import Tuning
@@ -29,22 +30,22 @@ from braintuning.tuning.batches import (
     micro_batch_size,
     samples_of,
 )
+from braintuning.tuning.checkpoint import restore, saving
 from braintuning.tuning.components import find_components
 from braintuning.tuning.heads import RidgeHead, ridge_head
 from braintuning.tuning.model import (
     Front,
     Model,
-    SelfTunedModel,
     StoryTargets,
     TunedModel,
     check_stories,
     compared,
     known,
     learnt,
+    lowest_loss,
     make_optimiser,
-    restore,
-    saving,
     trainable_state,
+    with_head,
 )
 
 log = logging.getLogger(__name__)
@@ -103,30 +104,25 @@ def brain_tune(
         The latter with an `objective`. A head on components has been brought back to voxels.
     history : list of dict
         epoch from 0, train_loss (None in epoch 0), validation_loss, fitted_loss (mean squared error of a ridge head
-        fitted to the epoch's states, its penalty chosen on the validation stories; None where it was not fitted), and
-        mean_loss (of predicting the mean).
+        fitted to the epoch's states, its penalty chosen on the validation stories; None where it was not fitted),
+        mean_loss (of predicting the mean), and lowest_loss (see `model.lowest_loss`).
 
     Raises
     ------
     InputError
         No stories, targets that do not match, no memory for one clip, or a loss that is not finite.
     """
-    processes = joined_processes(device)
+    processes, refits = joined_processes(device), settings.head_start == "ridge" or aim == "remove"
     n_participants, n_targets = check_stories(train, validation)
     components = n_participants and settings.targets == "components" and find_components(train, validation, settings)
     if components:
         train, validation = components.scores_of(train), components.scores_of(validation)
         n_targets = len(components.maps)
-    if settings.lora_rank:
-        encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
-    model: Model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings)
-    model.to(device)
-    if aim == "remove":
-        model.forget()
+    model = with_head(encoder, n_targets, settings, objective, forgets=aim == "remove").to(device)
     samples, held_out = samples_of(train, settings), samples_of(validation, settings)
     n_steps = max(n_participants, 1) * math.ceil(len(samples) / settings.batch_size)
     optimiser, schedule = make_optimiser(model, settings, settings.epochs * n_steps)
-    history, best = [], copy.deepcopy(trainable_state(model))
+    history, best, lowest = [], copy.deepcopy(trainable_state(model)), lowest_loss(validation)
     save = saving(checkpoint if processes.is_main_process else None)
     if checkpoint and checkpoint.is_file():
         history, best = restore(checkpoint, model, optimiser, schedule)
@@ -137,6 +133,7 @@ def brain_tune(
             for name, stories in (("train", train), ("validation", validation))
         )
         at_once = micro_batch_size(model, load(samples[:2]), settings, device, max_memory)
+        compile_blocks(encoder.model)
     while _goes_on(history, settings, aim):
         epoch, trained = len(history), None
         if epoch:
@@ -144,15 +141,19 @@ def brain_tune(
             losses = CheckedLosses(model, load, f"epoch {epoch}, step")
             with _seeded(settings, device, "draws", epoch - 1):
                 trained = one_epoch(model, order, load, losses, optimiser, schedule, settings.batch_size, at_once)
-        fits = n_participants and (not epoch or settings.head_start == "ridge" or aim == "remove")
+        fits = n_participants and (not epoch or refits)
         fitted = fit_head(model, samples, load, held_out, load_validation) if fits else None
-        if fitted and (aim == "remove" or (not epoch and settings.head_start == "ridge")):
+        if fitted and refits and (aim == "remove" or not epoch):
             model.load_state_dict(fitted.state, strict=False)
         validated = validation_loss(model, held_out, load_validation, settings, device, epoch)
-        history.append({"epoch": epoch, "train_loss": trained, "validation_loss": validated, **losses_of(fitted)})
+        of_heads = {
+            "fitted_loss": fitted and fitted.loss,
+            "mean_loss": fitted and fitted.mean_loss,
+            "lowest_loss": lowest,
+        }
+        history.append({"epoch": epoch, "train_loss": trained, "validation_loss": validated, **of_heads})
         if best_epoch(history, aim) == epoch:
-            best = copy.deepcopy(trainable_state(model))
-            best |= fitted.state if fitted and (settings.head_start == "ridge" or aim == "remove") else {}
+            best = copy.deepcopy(trainable_state(model)) | (fitted.state if fitted and refits else {})
         log.info(json.dumps(history[-1]))
         save(model, optimiser, schedule, history, best)
     if aim != "remove" and not learnt(history):
@@ -202,13 +203,12 @@ def gradient(model: Model, inputs: torch.Tensor | Front, targets: torch.Tensor, 
     """
     moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
     processes, n_clips, total = PartialState(), len(targets), torch.zeros((), device=moved[0].device)
-    n_volumes = len(known(targets))
     rank, n_processes = processes.process_index, processes.num_processes
     first, last = n_clips * rank // n_processes, n_clips * (rank + 1) // n_processes
     model.zero_grad()
     for start in range(first, last, at_once):
         micro = slice(start, min(start + at_once, last))
-        loss = model.loss(inputs[micro], targets[micro]) * (len(known(targets[micro])) / n_volumes)
+        loss = model.loss(inputs[micro], targets[micro]) * (len(inputs[micro]) / len(inputs))
         loss.backward()
         total += loss.detach()
     if n_processes > 1:
@@ -222,16 +222,14 @@ def gradient(model: Model, inputs: torch.Tensor | Front, targets: torch.Tensor, 
 
 def validation_loss(model: Model, samples: Samples, load: Load, settings: Tuning, device: str, epoch: int = 0) -> float:
     """Mean loss over samples, and over participants."""
-    total, n_volumes = 0.0, 0
+    losses, n_volumes = CheckedLosses(model, load, f"epoch {epoch}, validation step"), []
     model.eval()
     with torch.no_grad(), _seeded(settings, device, "validation"):
-        for number, batch in enumerate(BatchSampler(samples, settings.batch_size, drop_last=False), 1):
-            inputs, targets = load(batch)
-            losses = CheckedLosses(model, load, f"epoch {epoch}, validation batch {number}, participant")
+        for batch, (inputs, targets) in ahead(BatchSampler(samples, settings.batch_size, drop_last=False), load):
             for participant in range(len(targets)):
                 losses.add(model.loss(inputs, targets[participant]), batch, participant)
-            total, n_volumes = total + losses.mean() * len(known(targets[0])), n_volumes + len(known(targets[0]))
-    return total / n_volumes
+                n_volumes.append(len(inputs))
+    return losses.mean(n_volumes)
 
 
 def fit_head(model: TunedModel, train: Samples, load: Load, held_out: Samples, load_validation: Load) -> RidgeHead:
@@ -245,14 +243,9 @@ def fit_head(model: TunedModel, train: Samples, load: Load, held_out: Samples, l
                 inputs, of_each = of_samples(batch)
                 pooled = model.pooled(inputs).float()
                 states += [pooled] * len(of_each)
-                targets += map(known, of_each)
+                targets += [known(of_one, inputs.counts) for of_one in of_each]
         materials += [torch.cat(states), torch.cat(targets)]
     return ridge_head(*materials)
-
-
-def losses_of(fitted: RidgeHead | None) -> dict[str, float | None]:
-    """What a row of the history says of a fitted head, or that there is none."""
-    return {"fitted_loss": fitted and fitted.loss, "mean_loss": fitted and fitted.mean_loss}
 
 
 def best_epoch(history: list[dict], aim: Aim) -> int:

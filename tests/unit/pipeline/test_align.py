@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 import steps
 import tiny
-from braintuning.alignment.encoding import design_matrix, region_table
+from braintuning.alignment.encoding import design_matrix
 from braintuning.cortex import regions as rois
+from braintuning.cortex.regions import region_table
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.pipeline import align as align_step
 from braintuning.pipeline.steps import used_voxels

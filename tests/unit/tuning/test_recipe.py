@@ -8,8 +8,9 @@ import tiny
 import torch
 from braintuning.study.settings import Tuning
 from braintuning.tuning.batches import loader, samples_of
+from braintuning.tuning.components import principal_components
 from braintuning.tuning.loop import brain_tune, fit_head
-from braintuning.tuning.model import TunedModel, compared, trainable_state
+from braintuning.tuning.model import TunedModel, compared, lowest_loss, trainable_state
 from hoarse import TRAIN, VALIDATION, equal, hearing, story, weights
 
 RECIPE = {"targets": "components", "n_components": 2, "head_start": "ridge"}
@@ -83,6 +84,23 @@ def test_components_keep_the_signal_and_predict_voxels():
         r = np.corrcoef(model(inputs).ravel(), targets.ravel())[0, 1]
     assert r > 0.5
     assert min(compared(history)) < 0.8 * history[0]["mean_loss"]
+
+
+@pytest.mark.parametrize("targets", ["voxels", "components"])
+def test_the_lowest_loss_is_that_of_a_model_that_knows_what_presentations_share(targets):
+    rng, whole = np.random.default_rng(3), story(3, n_rows=2000)
+    signal = (whole.targets @ WIDE).astype(np.float32)
+    presented = signal + 2 * rng.standard_normal((4, *signal.shape)).astype(np.float32)
+    repeated = dataclasses.replace(whole, targets=presented.mean(axis=0), repeats=(presented,))
+    validation = {"third": repeated}
+    perfect = np.mean((repeated.targets - signal) ** 2)
+    if targets == "components":
+        found = principal_components(signal, 5)
+        validation = found.scores_of(validation)
+        perfect = np.mean((validation["third"].targets - found.scores(signal)) ** 2)
+    assert lowest_loss(validation) == pytest.approx(perfect, rel=0.05)
+    assert lowest_loss(validation | {"once": whole}) is None
+    assert run(stories=(wide(TRAIN), wide(VALIDATION)), epochs=1)[1][0]["lowest_loss"] is None
 
 
 def test_the_number_of_components_is_found_where_none_is_given():
