@@ -13,7 +13,7 @@ OPTIONAL = {"cortex", "himalaya", "peft"}
 """Packages that take long to import, or write to the user's home when they are (pycortex, `cortex`)."""
 ENTRIES = {"braintuning.cli", "braintuning.__main__"}
 STEPS = {f"braintuning.pipeline.{step}" for step in ("ceiling", "tune", "extract", "align", "low_level", "probe")}
-STEPS |= {"braintuning.pipeline.preference", "braintuning.pipeline.alice"}
+STEPS |= {"braintuning.pipeline.preference"}
 
 
 def name_of(path):

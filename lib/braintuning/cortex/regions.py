@@ -79,8 +79,8 @@ def region_table(alignment: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     NaN.
     """
     rows = []
-    for group in GROUPS:
-        inside = alignment[:, members(labels, group)]
+    for group, names in GROUPS.items():
+        inside = alignment[:, np.isin(labels, names)]
         n_voxels = int(np.isfinite(inside[0]).sum())
         means = np.nanmean(inside, axis=1) if n_voxels else np.full(len(inside), np.nan)
         rows += [(layer, group, mean, n_voxels) for layer, mean in enumerate(means)]

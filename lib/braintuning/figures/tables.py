@@ -61,7 +61,8 @@ def beside_baseline(study: Study, table: pd.DataFrame, score: str) -> pd.DataFra
     `low_level_alignment`, fitted to the stories of low-level impact. `nuisance_features` says which of word rate,
     envelope and position the dataset has.
     """
-    found = read_tables(study.nuisance_file(participant) for participant in study.participants)
+    tested = (participant for participant in study.participants if participant in study.tested)
+    found = read_tables(map(study.nuisance_file, tested))
     found = found[["participant", "roi", score, "features"]]
     names = {score: BASELINE, "features": f"{BASELINE}_features"}
     return table.merge(found.rename(columns=names), on=["participant", "roi"], how="left", validate="many_to_one")

@@ -64,9 +64,10 @@ def measure_low_level_features(study: Study, participant: str) -> Path:
         flat = {}
         for number in range(max(map(len, found.values()))):
             chosen = {story: of_story[number] for story, of_story in found.items() if number < len(of_story)}
-            made = low_level_features(dataset, {s: grid.times for s, grid in chosen.items()}, train, recipe["kinds"])
+            made = low_level_features(dataset, {s: grid.read for s, grid in chosen.items()}, train, recipe["kinds"])
             for story, grid in chosen.items():
-                flat |= {f"{kind}/{name}": made[kind][story] for kind in recipe["kinds"] for name in grid.names}
+                rows = {kind: grid.filtered(made[kind][story]) for kind in recipe["kinds"]}
+                flat |= {f"{kind}/{name}": rows[kind] for kind in recipe["kinds"] for name in grid.names}
         save_arrays(path, flat, provenance(recipe))
     return path
 

@@ -1,6 +1,6 @@
 """What the steps share. A step reads files, writes one result and calls no other step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -68,13 +68,23 @@ def clip_ends(study: Study, run: Run, dataset: Dataset, story: str) -> np.ndarra
 class Grid(NamedTuple):
     """Times at which features of a story are read, and what features at these times are called in a file.
 
-    `times`, (lead + TRs,) float64, are seconds after the start of the audio: a participant's TRs, and as many before
-    them as the delays reach. `names` are `<story>` where the first participant has these times, and
-    `<story> of <participant>` for every other participant who has.
+    Attributes
+    ----------
+    times : (lead + TRs,) float64
+        Seconds after the start of the audio: a participant's TRs, and as many before them as the delays reach.
+    names : list of str
+        What features at these times are called in a file: `<story>` where the first participant has them, and
+        `<story> of <participant>` for every other participant who has.
+    read : (n,) float64
+        When features are computed: at `times`, or throughout a recording that is filtered as a whole.
+    filtered : callable
+        Takes features at `read`, (..., n, dim), and gives those at `times`, filtered as the responses were.
     """
 
     times: np.ndarray
     names: list[str]
+    read: np.ndarray
+    filtered: Callable[[np.ndarray], np.ndarray]
 
 
 def grids(study: Study, dataset: Dataset, stories: Sequence[str], listeners: Sequence[str]) -> dict[str, list[Grid]]:
@@ -83,10 +93,18 @@ def grids(study: Study, dataset: Dataset, stories: Sequence[str], listeners: Seq
     for participant in listeners:
         for story in [story for story in stories if story not in study.lacks.get(participant, ())]:
             times, of_story = dataset.tr_times(participant, story), found.setdefault(story, {})
-            lead = times[0] + timing.spacing(times) * np.arange(-max(study.encoding.delays), 0)
-            grid = of_story.setdefault(times.tobytes(), Grid(np.concatenate([lead, times]), []))
+            if times.tobytes() not in of_story:
+                lead = times[0] + timing.spacing(times) * np.arange(-max(study.encoding.delays), 0)
+                whole = np.concatenate([lead, times])
+                how = dataset.filtering(participant, story, whole) if hasattr(dataset, "filtering") else (whole, _as_is)
+                of_story[times.tobytes()] = Grid(whole, [], *how)
+            grid = of_story[times.tobytes()]
             grid.names.append(story if len(of_story) == 1 else f"{story} of {participant}")
     return {story: list(of_story.values()) for story, of_story in found.items()}
+
+
+def _as_is(features: np.ndarray) -> np.ndarray:
+    return features
 
 
 def grids_fingerprint(found: Mapping[str, Sequence[Grid]]) -> str:

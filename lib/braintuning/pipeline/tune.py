@@ -120,27 +120,33 @@ def presentations(
 ) -> tuple[np.ndarray, ...]:
     """Responses to each presentation of a validation story, of each participant that a run is tuned on.
 
-    None where the study does not say that its validation stories were repeated, and none for a run that learns
-    something else than these responses.
+    Of a mean over participants theirs are the presentations; else there are none where the study does not say that its
+    validation stories were repeated, and none for a run that learns something else than these responses.
     """
-    if study.encoding.mask_from != "validation" or study.base(run.condition) not in (
-        "brain-tuned",
-        "multi-brain-tuned",
-    ):
+    people = study.tuned_on(run)
+    if study.base(run.condition) not in ("brain-tuned", "multi-brain-tuned"):
         return ()
-    return tuple(common.repeats(dataset, participant, story) for participant in study.tuned_on(run))
+    if study.joint_responses == "mean" and len(people) > 1:
+        return (np.stack([common.responses(dataset, participant, story) for participant in people]),)
+    if study.encoding.mask_from != "validation" or hasattr(dataset, "people"):
+        return ()
+    return tuple(common.repeats(dataset, participant, story) for participant in people)
 
 
 def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: CommonCortex) -> tuple[np.ndarray, ...]:
-    """Responses of each participant that a run is tuned on, at common points; for the random control reordered."""
-    found, settings = [], study.tuning_of(run.condition)
-    for participant in study.tuned_on(run):
-        responses = common.responses(dataset, participant, story)
-        if study.base(run.condition) in ("random-brain-tuned", "multi-random-brain-tuned"):
-            rng = generator(settings.seed, "permute", participant, story)
-            responses = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
-        found.append(responses)
-    return tuple(found)
+    """Responses of each participant that a run is tuned on, at common points; for the random control reordered.
+
+    With `joint_responses: mean` of their mean alone, which has the same minimum of a squared error.
+    """
+    settings = study.tuning_of(run.condition)
+    found = {participant: common.responses(dataset, participant, story) for participant in study.tuned_on(run)}
+    if len(found) > 1 and study.joint_responses == "mean":
+        found = {"mean": np.mean([*found.values()], axis=0)}
+    if study.base(run.condition) in ("random-brain-tuned", "multi-random-brain-tuned"):
+        for name, responses in found.items():
+            rng = generator(settings.seed, "permute", name, story)
+            found[name] = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
+    return tuple(found.values())
 
 
 def _shared_head(study: Study, run: Run, dataset: Dataset) -> CommonCortex:

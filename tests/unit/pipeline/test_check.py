@@ -100,6 +100,13 @@ def test_a_corpus_without_anything_for_its_task_is_named_before_a_model_is_loade
     refused(lambda: check(study), "the corpus of 'asr'", folder, "found no utterance in the train part", "expected")
 
 
+def test_a_corpus_that_is_absent_is_a_note_where_the_study_allows_a_stand_in(make_study, tmp_path):
+    study, said = make_study({"probes.corpora": {"emotion": "nowhere"}, "probes.stand_in_where_absent": True}), []
+    with tiny.listening(said.append):
+        check(study)
+    assert "nowhere: not here, so 'emotion' is measured on synthesised speech" in said
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_model_that_is_a_pointer_is_named(make_study, tmp_path, pristine, name):
     folder = shutil.copytree(pristine.root.parent / "backbone", tmp_path / "a model")
