@@ -24,6 +24,7 @@ test: $(READY)
 
 bench: $(READY)
 	@"$(BIN)"/python benchmarks/speed.py --device $(DEVICE)
+	@[ $(DEVICE) = cuda ] || "$(BIN)"/python benchmarks/hop.py
 
 lab: $(READY)
 	@"$(BIN)"/python -m ipykernel install --sys-prefix --name python3 --display-name "braintuning"

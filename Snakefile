@@ -32,8 +32,16 @@ RUNS = {run.name: run for run in STUDY.runs()}
 RECIPES = {str(path): recipe.fingerprint for path, recipe in recipes.of_results(STUDY).items()}
 # On a CPU jobs side by side use a processor better than threads of one job; on a GPU threads feed it.
 THREADS = min(8, CORES) if GPUS else max(1, CORES // max(1, len(TUNED)))
+# Time courses of regions are small and people many: one job serves all who heard a recording, and the means over them.
+PEOPLE = STUDY.listeners if STUDY.dataset.recordings else ()
+TUNED_ON = [participant for participant in PEOPLE if participant in STUDY.tuned_together]
+HELD_OUT = [participant for participant in PEOPLE if participant not in STUDY.tuned_together]
+TESTED = [participant for participant in PEOPLE if participant in STUDY.tested]
+SHARED = [name for name, run in RUNS.items() if PEOPLE and not run.participant]
+NOBODY = RESULTS / "nobody"
 # The run that the notebooks on tuning and on alignment show; they take any other as parameters.
-SHOWN = next((run for run in TUNED.values() if run.backbone == STUDY.figure_backbone), None)
+# People of parcellated recordings have a notebook of their own.
+SHOWN = next((run for run in TUNED.values() if run.backbone == STUDY.figure_backbone and not PEOPLE), None)
 
 VIEWED = STUDY.dataset.simulation and "fig2" in STUDY.figures.notebooks
 VIEWED = VIEWED and "brain-tuned" in STUDY.conditions_of(STUDY.figure_backbone)
@@ -51,6 +59,16 @@ def recipe_of(path):
     A function of wildcards alone: Snakemake does not compare parameters that depend on a job's input or output.
     """
     return lambda wildcards: RECIPES[str(path).format(**dict(wildcards.items()))]
+
+
+def recipes_of(paths):
+    """What of the study decides several results that one job makes, a function as of `recipe_of`."""
+    return lambda wildcards: [recipe_of(path)(wildcards) for path in paths]
+
+
+def scores_of_people(suffix):
+    """Scores of everyone with one model; of nobody in a study whose people have a job each."""
+    return [RESULTS / "alignment" / participant / f"{{run}}{suffix}" for participant in TESTED]
 
 
 def memory(step):
@@ -99,6 +117,11 @@ def scores_of(wildcards):
     return [STUDY.scores_file(participant, run) for participant, _ in STUDY.alignments([run])]
 
 
+def one_of(names):
+    """Regular expression of some names, and of nothing where there are none."""
+    return "|".join(map(re.escape, names)) or "none"
+
+
 def counted(self, jobs, select=JobScheduler.job_selector):
     """Jobs to start now; Snakemake 9.15 does not count what one takes that is the only one ready, but frees it later."""
     before, selected = dict(self.resources), select(self, jobs)
@@ -111,9 +134,9 @@ JobScheduler.job_selector = counted
 
 # Priorities have the first figures drawn early: of noise ceilings, then of what tuning did to alignment.
 wildcard_constraints:
-    run="|".join(map(re.escape, RUNS)),
-    participant="|".join(map(re.escape, STUDY.participants)) or "none",
-    figure="|".join(STUDY.figures.notebooks),
+    run=one_of(RUNS),
+    participant=one_of(STUDY.participants),
+    figure=one_of(STUDY.figures.notebooks),
     first=r"\d+",
     recorded=r"(\.recorded)?",
 
@@ -123,11 +146,12 @@ rule all:
         FIGURES / "report.html",
         FIGURES / "viewer" / "index.html" if VIEWED else [],
         RESULTS / "dataset.json",
-        [STUDY.ceiling_file(participant) for participant in STUDY.participants],
+        [STUDY.ceiling_file(participant) for participant in STUDY.listeners],
         [STUDY.model_folder(run) / "README.md" for run in TUNED.values()],
         [STUDY.features_file(run) for run in RUNS.values()],
         [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
-        [STUDY.nuisance_file(participant) for participant in STUDY.participants],
+        [STUDY.scores_file(participant, RUNS[run]) for participant in TESTED for run in SHARED],
+        [STUDY.nuisance_file(participant) for participant in STUDY.tested],
 
 
 rule dataset:
@@ -151,10 +175,31 @@ rule ceiling:
     priority: 90
     params:
         recipe=recipe_of(STUDY.ceiling_file("{participant}")),
+        participant=lambda w: w.participant,
+    wildcard_constraints:
+        participant=one_of(set(STUDY.participants) - set(PEOPLE)),
     resources:
         mem_mb=memory("dataset"),
         runtime=minutes("dataset"),
-    shell: BRAINTUNING + " ceiling " + GIVEN + " --participant {wildcards.participant}"
+    shell: BRAINTUNING + " ceiling " + GIVEN + " --participant {params.participant}"
+
+
+use rule ceiling as ceilings_of_tuned with:
+    message: "noise ceilings of people who tune together"
+    output: [STUDY.ceiling_file(participant) for participant in TUNED_ON] or NOBODY / "tuned.h5",
+    log: TIMES / "ceiling" / "tuned.tsv"
+    params:
+        recipe=recipes_of([STUDY.ceiling_file(participant) for participant in TUNED_ON]),
+        participant="tuned",
+
+
+use rule ceiling as ceilings_of_held_out with:
+    message: "noise ceilings of people who are held out"
+    output: [STUDY.ceiling_file(participant) for participant in HELD_OUT] or NOBODY / "held-out.h5",
+    log: TIMES / "ceiling" / "held-out.tsv"
+    params:
+        recipe=recipes_of([STUDY.ceiling_file(participant) for participant in HELD_OUT]),
+        participant="held-out",
 
 
 rule tune:
@@ -208,12 +253,30 @@ rule align:
     params:
         recipe=recipe_of(RESULTS / "alignment" / "{participant}" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
+    wildcard_constraints:
+        run=one_of(set(RUNS) - set(SHARED)),
     threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=memory("align"),
         runtime=minutes("align"),
     shell: BRAINTUNING + " align " + GIVEN + " {params.options}"
+
+
+use rule align as align_everyone with:
+    message: "align {wildcards.run} with everyone"
+    input:
+        RESULTS / "features" / "{run}.h5",
+        [STUDY.ceiling_file(participant) for participant in TESTED],
+    output:
+        scores=scores_of_people(".h5") or NOBODY / "{run}.h5",
+        table=scores_of_people(".csv") or NOBODY / "{run}.csv",
+    log: TIMES / "align" / "everyone" / "{run}.tsv"
+    params:
+        recipe=recipes_of(scores_of_people(".h5")),
+        options=lambda w: options_of(RUNS[w.run], participant="everyone"),
+    wildcard_constraints:
+        run=one_of(SHARED),
 
 
 use rule align as align_first with:
@@ -237,12 +300,27 @@ rule nuisance:
     priority: 40
     params:
         recipe=recipe_of(STUDY.nuisance_file("{participant}")),
+        participant=lambda w: w.participant,
+    wildcard_constraints:
+        participant=one_of(set(STUDY.participants) - set(PEOPLE)),
     threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=memory("align"),
         runtime=minutes("align"),
-    shell: BRAINTUNING + " nuisance " + GIVEN + " --participant {wildcards.participant}"
+    shell: BRAINTUNING + " nuisance " + GIVEN + " --participant {params.participant}"
+
+
+use rule nuisance as nuisance_of_everyone with:
+    message: "nuisance baseline of everyone"
+    input: [STUDY.ceiling_file(participant) for participant in TESTED],
+    output:
+        scores=[STUDY.nuisance_file(participant) for participant in TESTED] or NOBODY / "nuisance.h5",
+        table=[STUDY.nuisance_file(participant).with_suffix(".csv") for participant in TESTED] or NOBODY / "nuisance.csv",
+    log: TIMES / "nuisance" / "everyone.tsv"
+    params:
+        recipe=recipes_of([STUDY.nuisance_file(participant) for participant in TESTED]),
+        participant="everyone",
 
 
 rule card:
@@ -447,7 +525,7 @@ rule viewer:
 rule report:
     message: "report"
     input:
-        FIGURES / "notebooks" / "01_dataset.ipynb" if STUDY.participants else [],
+        FIGURES / "notebooks" / "01_dataset.ipynb" if STUDY.participants and not PEOPLE else [],
         [FIGURES / "notebooks" / f"{name}.ipynb" for name in ("02_brain_tune", "03_brain_alignment") if SHOWN],
         [FIGURES / "notebooks" / f"{figure}.ipynb" for figure in STUDY.figures.notebooks],
         [FIGURES / f"{figure}.png" for figure in STUDY.figures.notebooks],

@@ -1,11 +1,12 @@
-"""How alignment depends on the hop of the windows: the demo's pretrained model, its first listener, every layer.
+"""How alignment depends on hop and length of the windows: the demo's pretrained model, its first listener, every layer.
 
-    python benchmarks/hop.py [--hops 1 2 4 8] [--stories 4]
+    python benchmarks/hop.py [--hops 1 2 4 8] [--windows 4 8 16] [--hop-of-windows 4] [--stories 4]
 
-Tokens are read from the last hop of each window, so that all but the last have heard what comes after them: up to a hop
-of sound that the listener had not heard yet. The paper's hop is a tenth of a second.
-Everything but the hop is as in `data/studies/demo.yaml`. `processor_seconds` are those of the features of the stories
-that were fitted and tested, summed over cores. Writes `benchmarks/results/hop.csv` and `hop.md`.
+Every hop with the study's length of the windows, 16 s, and every length at one hop: what a cheaper setting costs in
+accuracy. Tokens are read from the last hop of each window, so that all but the last have heard what comes after them:
+up to a hop of sound that the listener had not heard yet. The paper's hop is a tenth of a second. All but hop and
+length is as in `data/studies/demo.yaml`. `processor_seconds` are those of the features of the stories that were fitted
+and tested, summed over cores. Writes `benchmarks/results/hop.csv` and `hop.md`.
 """
 
 import argparse
@@ -27,16 +28,19 @@ from braintuning.study import STUDIES, Run, Study, load_study
 
 RESULTS = Path(__file__).parent / "results"
 REGIONS = ("late_language", "primary_auditory")
+USUAL = 16.0
+"""Seconds of a window in the demo and in the paper."""
 
 
-def with_hop(hop: float, n_stories: int, folder: Path) -> Study:
-    """The demo with one participant, another hop, and fewer training stories."""
+def with_windows(hop: float, window: float, n_stories: int, folder: Path) -> Study:
+    """The demo with one participant, windows of another hop and length, and fewer training stories."""
     content = yaml.safe_load((STUDIES / "demo.yaml").read_text())
-    content["name"], content["conditions"] = f"hop-{hop:g}", ["pretrained"]
-    content["participants"], content["features"]["hop_seconds"] = content["participants"][:1], hop
+    content["name"], content["conditions"] = f"hop-{hop:g}-window-{window:g}", ["pretrained"]
+    content["participants"] = content["participants"][:1]
+    content["features"] |= {"hop_seconds": hop, "window_seconds": window}
     content["stories"]["train"] = content["stories"]["train"][:n_stories]
     content["dataset"]["root"] = str(folder / "listener")
-    path = folder / f"hop-{hop:g}.yaml"
+    path = folder / f"{content['name']}.yaml"
     path.write_text(yaml.safe_dump(content))
     return load_study(path)
 
@@ -52,14 +56,15 @@ def measure(study: Study) -> pd.DataFrame:
     seconds = time.process_time() - start
     table = pd.read_csv(align(study, participant, run).with_suffix(".csv"))
     wide = table[table["roi"].isin(REGIONS)].pivot(index="layer", columns="roi", values="alignment")[list(REGIONS)]
-    return wide.reset_index().assign(hop_seconds=study.features.hop_seconds, processor_seconds=round(seconds, 1))
+    windows = {"hop_seconds": study.features.hop_seconds, "window_seconds": study.features.window_seconds}
+    return wide.reset_index().assign(**windows, processor_seconds=round(seconds, 1))
 
 
 def write(table: pd.DataFrame, machine: str) -> None:
     """Table of every layer, and Markdown of the last one."""
     save_table(RESULTS / "hop.csv", table.assign(machine=machine).round(4))
-    last = table[table["layer"] == table["layer"].max()].sort_values("hop_seconds")
-    columns = ["hop_seconds", *REGIONS, "processor_seconds"]
+    last = table[table["layer"] == table["layer"].max()].sort_values(["window_seconds", "hop_seconds"])
+    columns = ["window_seconds", "hop_seconds", *REGIONS, "processor_seconds"]
     lines = [columns, ["---"] * len(columns), *last[columns].round(3).itertuples(index=False)]
     with atomic_path(RESULTS / "hop.md") as temporary:
         head = f"{machine}; {table['weights'].iloc[0]}, last layer, one simulated listener of the demo\n\n"
@@ -68,17 +73,21 @@ def write(table: pd.DataFrame, machine: str) -> None:
 
 
 def main() -> None:
-    """Measure from the longest hop down, and write after each what there is."""
+    """Measure from the cheapest setting up, and write after each what there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hops", nargs="+", type=float, default=[1.0, 2.0, 4.0, 8.0], help="seconds")
+    parser.add_argument("--windows", nargs="+", type=float, default=[4.0, 8.0], help="seconds, beside the usual 16")
+    parser.add_argument("--hop-of-windows", type=float, default=4.0, help="seconds between windows of other lengths")
     parser.add_argument("--stories", type=int, default=4, help="training stories, of the demo's four")
     given = parser.parse_args()
     machine = f"{torch.get_num_threads()} CPU threads, {torch.cpu.get_capabilities()['cpu_name']}, {precision('cpu')}"
     tables = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["BRAINTUNING_RESULTS"] = folder
-        for hop in sorted(given.hops, reverse=True):
-            study = with_hop(hop, given.stories, Path(folder))
+        settings = [(min(given.hop_of_windows, window), window) for window in given.windows]
+        settings += [(hop, USUAL) for hop in given.hops]
+        for hop, window in sorted(settings, key=lambda setting: setting[1] / setting[0]):
+            study = with_windows(hop, window, given.stories, Path(folder))
             tables.append(measure(study).assign(weights=study.backbones["whisper-tiny.en"].name))
             write(pd.concat(tables), machine)
 

@@ -1,243 +1,412 @@
 """Tuning, features and ridge: this project beside the published way, both in one run.
 
     make bench DEVICE=cpu
+    python benchmarks/speed.py --device cuda --parts tuning features ridge
 
-Writes `benchmarks/results/<device>.csv`, `.md` and a plot. Random weights of wav2vec2-base's shape; medians of repeats
-after a warm-up. Ours computes in `braintuning.precision`, the published way in float32; the paper's sizes on a GPU,
-small ones on a CPU. The published ridge runs on the processor with numpy. Where voxels are many it is timed at
-`TIMED_VOXELS` and drawn out in a straight line: what it does for all voxels at once, and the same for each.
+Writes `<device>.csv`, a row as soon as it is measured, `.md` and a plot. Random weights of wav2vec2-base's shape;
+medians of repeats after a warm-up; the paper's sizes on a GPU, smaller ones on a CPU, and with `--small` hardly any.
+Ours computes in `braintuning.backbone.precision`, the published way in float32. A volume of tuning is one that is
+predicted: of a clip one, of a span all whose clips lie in it. A token of features is what alignment reads every tenth
+of a second: the published way has one of each window, ours with a hop of 4 s forty.
+
+The published ridge runs on the processor with NumPy. It is timed at two numbers of voxels and drawn out in a straight
+line: what it does for all voxels at once, and the same for each. `himalaya` stands beside it where it is installed.
 """
 
 import argparse
-import resource
+import copy
+import os
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
+from unittest import mock
 
-import matplotlib.pyplot as plt
+import measuring
 import numpy as np
-import pandas as pd
 import published
 import torch
 from braintuning.alignment.encoding import chunked_splits
 from braintuning.alignment.ridge import ridge_predict
+from braintuning.backbone import families, fast
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.fast import kept_kernels
-from braintuning.backbone.precision import activation_dtype, autocast, precision
-from braintuning.figures.style import use_style
-from braintuning.results import atomic_path
+from braintuning.backbone.precision import activation_dtype, autocast
+from braintuning.tuning.batches import CLIPS_AT_ONCE
 from braintuning.tuning.loop import gradient
 from braintuning.tuning.model import Front, TunedModel
+from measuring import PUBLISHED, Table, front_flops, rate, timed, trunk_flops
 from transformers import Wav2Vec2Config
 
-RESULTS = Path(__file__).parent / "results"
+TR, CLIP, SPAN, WINDOW, STEP, HOP = 2.0, 10.0, 30.0, 16.0, 0.1, 4.0
+VOLUMES_OF_SPAN = int((SPAN - CLIP) / TR) + 1
+ALPHAS, TEST_TRS = np.logspace(1, 4, 15), 250
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+TINY |= {"conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything; of several numbers the last is that at which all variants are timed."""
+
+    clips: tuple[int, ...]
+    voxels_of_head: tuple[int, ...]
+    windows: tuple[int, ...]
+    models: tuple[int, ...]
+    contexts: tuple[float, ...]
+    trs: tuple[int, ...]
+    voxels: tuple[int, ...]
+    timed_voxels: tuple[int, int]
+    repeats: int
+    features: int = 3072
+    components: int = 50
+    shape: tuple[tuple[str, object], ...] = ()
+
+
 SIZES = {
-    "cpu": {
-        "clips": (1, 2, 4),
-        "windows": (1, 2, 4),
-        "models": (1, 4, 10),
-        "seconds": (4.1, 8.1, 16.1),
-        "voxels": (2000, 4000, 8000),
-        "stories": (1200, 2400),
-        "head": 5000,
-        "rows": 2400,
-        "repeats": 3,
-    },
-    "cuda": {
-        **{"clips": (32, 64, 128), "windows": (16, 32, 64), "voxels": (24_000, 48_000, 95_556)},
-        **{"models": (1, 4, 10), "seconds": (4.1, 8.1, 16.1), "stories": (2350, 4700, 9400)},
-        **{"head": 50_732, "rows": 9400, "repeats": 10},
-    },
+    "cpu": Sizes(
+        **{"clips": (1, 2, 4), "voxels_of_head": (1000, 5000), "windows": (1, 2, 4), "models": (1, 4, 10)},
+        **{"contexts": (4.0, 8.0, 16.0), "trs": (600, 1200, 2400), "voxels": (2000, 4000, 8000)},
+        **{"timed_voxels": (2000, 4000), "repeats": 3},
+    ),
+    "cuda": Sizes(
+        **{"clips": (32, 64, 128), "voxels_of_head": (10_000, 50_732), "windows": (16, 32, 64), "models": (1, 4, 10)},
+        **{"contexts": (4.0, 8.0, 16.0), "trs": (2350, 4700, 9400), "voxels": (24_000, 48_000, 95_556)},
+        **{"timed_voxels": (1000, 2000), "repeats": 5},
+    ),
 }
-FLOPS_PER_SECOND = {"cuda": 790e12}
-FLOPS = {"tuning": 297e9, "features": 250e9, "features, models": 250e9}
-"""Of a clip of 10 s behind a kept front end, forward and backward; of a window of 16.1 s with its front end."""
-TIMED_VOXELS = (2000, 4000)
-FEATURES, CLIP_SECONDS, WINDOW_SECONDS = 3072, 10.0, 16.1
-GROWS = {
-    "tuning": "clips in a batch",
-    "features": "windows in a batch",
-    "features, models": "models in a sweep",
-    "features, seconds": "seconds of a window",
-    "ridge": "voxels",
-    "ridge, rows": "training rows",
-}
-Row = tuple[str, float, str, float, float, float]
+SMALL = replace(
+    SIZES["cpu"],
+    **{"clips": (1, 2), "voxels_of_head": (20, 50), "windows": (1, 2), "models": (1, 2), "contexts": (4.0, 16.0)},
+    **{"trs": (120, 240), "voxels": (40, 80), "timed_voxels": (20, 40), "repeats": 1, "features": 64},
+    **{"components": 5, "shape": tuple(TINY.items())},
+)
 
 
-def timed(run: Callable[[], object], device: str, repeats: int) -> tuple[float, float]:
-    """Median seconds of repeats after one that warms up, and GiB in use at most."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    seconds = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        run()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    used = (
-        torch.cuda.max_memory_allocated()
-        if device == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def encoder(sizes: Sizes, device: str) -> SpeechEncoder:
+    """The model that is timed."""
+    return copy.deepcopy(_made(sizes.shape)).to(device)
+
+
+@cache
+def _made(shape: tuple[tuple[str, object], ...]) -> SpeechEncoder:
+    return SpeechEncoder.from_config(Wav2Vec2Config(**dict(shape)), seed=0)
+
+
+def samples(seconds: float) -> int:
+    """Samples of some seconds."""
+    return round(seconds * 16_000)
+
+
+@contextmanager
+def with_(compiled: bool = False, transform: bool = True) -> Iterator[None]:
+    """Ours with blocks compiled, or with torch's own positional convolution."""
+    asked = {fast.COMPILE: "1" if compiled else "0"}
+    patch = mock.patch.object(families, "positional_convolution", lambda layer, hidden: layer(hidden))
+    with mock.patch.dict(os.environ, asked):
+        if transform:
+            yield
+        else:
+            with patch:
+                yield
+
+
+def published_tuning(sizes: Sizes, device: str, clips: int, voxels: int) -> dict:
+    """One optimiser step of the published way."""
+    model, audio = encoder(sizes, device), torch.randn(clips, samples(CLIP), device=device)
+    head = torch.nn.Linear(model.dim, voxels).to(device)
+    optimiser = torch.optim.AdamW([*model.trainable_parameters(), *head.parameters()], lr=1e-5)
+    step = partial(
+        published.tuning_step, model.model, head, optimiser, audio, torch.randn(clips, voxels, device=device)
     )
-    return median(seconds[1:]), used / 2**30
+    seconds, peak = timed(step, device, sizes.repeats)
+    return {"per_second": clips / seconds, "peak_gib": peak}
 
 
-def _encoder(device: str) -> SpeechEncoder:
-    return SpeechEncoder.from_config(Wav2Vec2Config(), seed=0).to(device)
-
-
-def _published_tuning(device: str, audio: torch.Tensor, targets: torch.Tensor, repeats: int) -> float:
-    encoder = _encoder(device)
-    head = torch.nn.Linear(encoder.dim, targets.shape[1]).to(device)
-    optimiser = torch.optim.AdamW([*encoder.trainable_parameters(), *head.parameters()], lr=1e-5)
-    step = partial(published.tuning_step, encoder.model, head, optimiser, audio, targets)
-    return timed(step, device, repeats)[0]
-
-
-def _our_tuning(device: str, audio: torch.Tensor, targets: torch.Tensor, repeats: int) -> tuple[float, float]:
-    model = TunedModel(_encoder(device), targets.shape[1]).to(device).train()
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
+def material(model: TunedModel, volumes: int, span: bool, n_targets: int, device: str) -> tuple[Front, torch.Tensor]:
+    """Front end's output and targets of about so many volumes, by clips or by spans."""
+    n = max(round(volumes / VOLUMES_OF_SPAN), 1) if span else volumes
     with torch.no_grad(), autocast(device):
-        front = model.front(audio)
-    front = Front(front.hidden.to(activation_dtype(device)), front.n_frames)
+        sounds = torch.randn(n, samples(SPAN if span else CLIP), device=device)
+        fronts = [model.front(part) for part in sounds.split(CLIPS_AT_ONCE)]
+    hidden = torch.cat([front.hidden.to(activation_dtype(device)) for front in fronts])
+    if not span:
+        return Front(hidden, fronts[0].n_frames), torch.randn(n, n_targets, device=device)
+    ends = (CLIP + TR * torch.arange(VOLUMES_OF_SPAN, device=device)).expand(n, -1)
+    front = Front(hidden, fronts[0].n_frames, ends, (VOLUMES_OF_SPAN,) * n)
+    return front, torch.randn(n, VOLUMES_OF_SPAN, n_targets, device=device)
+
+
+def our_tuning(
+    sizes: Sizes,
+    device: str,
+    volumes: int,
+    n_targets: int,
+    *,
+    span: bool = False,
+    compiled: bool = False,
+    transform: bool = True,
+    kept: bool = True,
+    at_once: int | None = None,
+) -> dict:
+    """One optimiser step of ours, the front end's output being at hand unless it is not `kept`."""
+    model = TunedModel(encoder(sizes, device), n_targets).to(device).train()
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
+    inputs, targets = material(model, volumes, span, n_targets, device)
+    volumes = len(inputs)
+    if not kept:
+        inputs = torch.randn(volumes, samples(CLIP), device=device)
 
     def step() -> None:
-        gradient(model, front, targets, len(targets))
+        gradient(model, inputs, targets, at_once or len(targets))
         optimiser.step()
 
-    return timed(step, device, repeats)
+    with with_(compiled, transform):
+        fast.compile_blocks(model.encoder.model)
+        seconds, peak = timed(step, device, sizes.repeats)
+    floor = volumes * tuning_flops(model, n_targets, span) / rate(device, activation_dtype(device))
+    return {"per_second": volumes / seconds, "peak_gib": peak, "share_of_floor": floor / seconds}
 
 
-def tuning(device: str, sizes: dict) -> Iterator[Row]:
-    """Clips a second of one optimiser step, the front end's output being at hand in ours."""
-    for clips in sizes["clips"]:
-        audio = torch.randn(clips, round(CLIP_SECONDS * 16_000), device=device)
-        targets = torch.randn(clips, sizes["head"], device=device)
-        reference = _published_tuning(device, audio, targets, sizes["repeats"])
-        seconds, peak = _our_tuning(device, audio, targets, sizes["repeats"])
-        yield "tuning", clips, "clips/s", clips / reference, clips / seconds, peak
+def tuning_flops(model: TunedModel, n_targets: int, span: bool) -> float:
+    """Arithmetic of a volume: forward and, twice that, backward through trunk and head."""
+    config, volumes = model.encoder.model.config, VOLUMES_OF_SPAN if span else 1
+    frames = model.encoder.n_frames(samples(SPAN if span else CLIP))
+    return 3 * (trunk_flops(config, frames, frames) / volumes + 2 * config.hidden_size * n_targets)
 
 
-def _features(device: str, sizes: dict, windows: int, models: int, seconds: float) -> tuple[float, float, float]:
-    """Windows a second, last token of all layers: reference, ours, GiB. Ours has one front end for all models."""
-    encoders = [_encoder(device) for _ in range(models)]
-    sound = torch.randn(windows, round(seconds * 16_000), device=device)
-    reference, _ = timed(lambda: [published.features(e.model, sound) for e in encoders], device, sizes["repeats"])
-    last, kernels = torch.tensor([encoders[0].n_frames(sound.shape[1]) - 1], device=device), {}
+def tuning(table: Table, device: str, sizes: Sizes) -> None:
+    """Volumes a second of one optimiser step."""
+    table.begin("tuning", "tuning, voxels")
+    *_, volumes = sizes.clips
+    fewer, voxels = sizes.voxels_of_head
+    ours = partial(our_tuning, sizes, device, volumes)
+    table.measure("tuning", PUBLISHED, volumes, "volumes/s", partial(published_tuning, sizes, device, volumes, voxels))
+    table.measure("tuning", "ours", volumes, "volumes/s", partial(ours, voxels))
+    variants = {
+        "ours, components": partial(ours, sizes.components),
+        "ours, spans": partial(ours, voxels, span=True),
+        "ours, spans and components": partial(ours, sizes.components, span=True),
+        "ours, half a batch at once": partial(ours, voxels, at_once=max(volumes // 2, 1)),
+        "ours, without the Fourier transform": partial(ours, voxels, transform=False),
+        "ours, front end in every step": partial(ours, voxels, kept=False),
+    }
+    for variant, run in variants.items():
+        table.measure("tuning", variant, volumes, "volumes/s", run)
+    for n in sizes.clips[:-1]:
+        table.measure("tuning", PUBLISHED, n, "volumes/s", partial(published_tuning, sizes, device, n, voxels))
+        table.measure("tuning", "ours", n, "volumes/s", partial(our_tuning, sizes, device, n, voxels))
+    for n in (fewer, voxels):
+        table.measure("tuning, voxels", PUBLISHED, n, "volumes/s", partial(published_tuning, sizes, device, volumes, n))
+        table.measure("tuning, voxels", "ours", n, "volumes/s", partial(ours, n))
+
+
+def published_features(sizes: Sizes, device: str, windows: int, models: int, seconds: float) -> dict:
+    """Last token of all layers of some windows, one model after the other."""
+    encoders = [encoder(sizes, device) for _ in range(models)]
+    sound = torch.randn(windows, samples(seconds), device=device)
+    taken, peak = timed(lambda: [published.features(e.model, sound) for e in encoders], device, sizes.repeats)
+    return {"per_second": windows * models / taken, "peak_gib": peak}
+
+
+def our_features(
+    sizes: Sizes,
+    device: str,
+    windows: int,
+    models: int,
+    seconds: float,
+    *,
+    hop: float = STEP,
+    compiled: bool = False,
+    transform: bool = True,
+) -> dict:
+    """Tokens of all layers from some windows, one front end for all models, as `alignment.features.tokens` has them."""
+    encoders = [encoder(sizes, device) for _ in range(models)]
+    sound, kernels = torch.randn(windows, samples(seconds), device=device), {}
+    n_tokens, first = round(hop / STEP), encoders[0]
+    back = torch.round(torch.arange(n_tokens) * STEP / first.frame_seconds).long().flip(0)
+    frames = (first.n_frames(sound.shape[1]) - 1 - back).to(device)
 
     @torch.no_grad()
-    def ours() -> None:
-        with autocast(device), kept_kernels(kernels):
-            front = encoders[0].front_end(sound)
-            for encoder in encoders:
-                encoder.trunk(front, frames=last).float().cpu().numpy()
+    def run() -> None:
+        with autocast(device), fast.kept_kernels(kernels):
+            front = first.front_end(sound)
+            for one in encoders:
+                one.trunk(front, frames=frames).float().cpu().numpy()
 
-    taken, peak = timed(ours, device, sizes["repeats"])
-    return windows * models / reference, windows * models / taken, peak
-
-
-def features(device: str, sizes: dict) -> Iterator[Row]:
-    """How the cost of features grows with windows in a batch, with models and with the length of a window."""
-    fewest, *_, most = sizes["windows"]
-    for windows in sizes["windows"]:
-        yield "features", windows, "windows/s", *_features(device, sizes, windows, 1, WINDOW_SECONDS)
-    for models in sizes["models"]:
-        yield (
-            "features, models",
-            models,
-            "windows/s",
-            *_features(device, sizes, fewest, models, WINDOW_SECONDS),
-        )
-    for seconds in sizes["seconds"]:
-        yield "features, seconds", seconds, "windows/s", *_features(device, sizes, most, 1, seconds)
+    with with_(compiled, transform):
+        for one in encoders:
+            fast.compile_blocks(one.model)
+        taken, peak = timed(run, device, sizes.repeats)
+    config, n_frames = first.model.config, first.n_frames(sound.shape[1])
+    flops = front_flops(config, sound.shape[1]) + models * trunk_flops(config, n_frames, n_tokens)
+    floor = windows * flops / rate(device, activation_dtype(device))
+    return {"per_second": windows * models * n_tokens / taken, "peak_gib": peak, "share_of_floor": floor / taken}
 
 
-def _ridge(device: str, rows: int, voxels: int) -> tuple[float, float, float]:
-    """Voxels a second of one layer's encoding model, three splits, 15 penalties: reference, ours, GiB."""
-    rng = np.random.default_rng(0)
-    x, y = (rng.standard_normal((rows, columns), dtype=np.float32) for columns in (FEATURES, voxels))
-    alphas, splits = np.logspace(1, 4, 15), chunked_splits(rows, 3, 20, 0.25, rng)
-    reference = _reference_ridge(x, y, alphas, splits)
-    taken, peak = timed(lambda: ridge_predict(x, y, x[:250], alphas, splits, device), device, 3)
-    return voxels / reference, voxels / taken, peak
+def features(table: Table, device: str, sizes: Sizes) -> None:
+    """Tokens a second: windows in a batch, variants, models in a sweep, and the length of a window."""
+    table.begin("features", "features, models", "features, context")
+    fewest, *_, most = sizes.windows
+    ours = partial(our_features, sizes, device)
+    given = most, 1, WINDOW
+    table.measure("features", PUBLISHED, most, "tokens/s", partial(published_features, sizes, device, *given))
+    table.measure("features", "ours", most, "tokens/s", partial(ours, *given))
+    table.measure("features", "ours, hop 4 s", most, "tokens/s", partial(ours, *given, hop=HOP))
+    n = sizes.models[-1]
+    part = "features, models"
+    table.measure(part, PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, fewest, n, WINDOW))
+    table.measure(part, "ours", n, "tokens/s", partial(ours, fewest, n, WINDOW))
+    without = partial(ours, *given, transform=False)
+    table.measure("features", "ours, without the Fourier transform", most, "tokens/s", without)
+    for n in sizes.models[:-1]:
+        table.measure(part, PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, fewest, n, WINDOW))
+        table.measure(part, "ours", n, "tokens/s", partial(ours, fewest, n, WINDOW))
+    for n in sizes.windows[:-1]:
+        table.measure("features", PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, n, 1, WINDOW))
+        table.measure("features", "ours", n, "tokens/s", partial(ours, n, 1, WINDOW))
+    for seconds in sizes.contexts:
+        given = fewest, 1, seconds
+        run = partial(published_features, sizes, device, *given)
+        table.measure("features, context", PUBLISHED, seconds, "tokens/s", run)
+        table.measure("features, context", "ours", seconds, "tokens/s", partial(ours, *given))
 
 
-def _reference_ridge(x: np.ndarray, y: np.ndarray, alphas: np.ndarray, splits: list) -> float:
-    """Seconds of the published ridge, measured where voxels are few enough, else drawn out from fewer."""
+def compiled(table: Table, device: str, sizes: Sizes) -> None:
+    """Tuning and features with compiled blocks, which have to be compiled first: about a minute each."""
+    volumes, windows, voxels = sizes.clips[-1], sizes.windows[-1], sizes.voxels_of_head[-1]
+    runs = {
+        ("tuning", "ours, compiled"): partial(our_tuning, sizes, device, volumes, voxels),
+        ("features", "ours, compiled"): partial(our_features, sizes, device, windows, 1, WINDOW),
+        ("tuning", "ours, spans and components, compiled"): partial(
+            our_tuning, sizes, device, volumes, sizes.components, span=True
+        ),
+    }
+    for (part, variant), run in runs.items():
+        torch.compiler.reset()
+        table.forget(part, variant)
+        size, unit = (volumes, "volumes/s") if part == "tuning" else (windows, "tokens/s")
+        table.measure(part, variant, size, unit, partial(run, compiled=True))
 
-    def seconds(voxels: int) -> float:
+
+def design(sizes: Sizes) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], dict[int, list]]:
+    """Features, responses and test features, drawn at random, float32; and the splits of so many TRs."""
+    rows, columns = sizes.trs[-1], sizes.features
+    torch.manual_seed(0)
+    shapes = (rows, columns), (rows, sizes.voxels[-1]), (TEST_TRS, columns)
+    splits = {n: chunked_splits(n, 3, 20, 0.25, np.random.default_rng(0)) for n in sizes.trs}
+    return tuple(torch.randn(shape).numpy() for shape in shapes), splits
+
+
+def our_ridge(data: tuple, splits: list, voxels: int, device: str, repeats: int) -> dict:
+    """One layer's encoding model: 15 penalties, three splits, predictions of the test TRs."""
+    x, y, unseen = data
+    run = partial(ridge_predict, x, y[:, :voxels], unseen, ALPHAS, splits, device)
+    taken, peak = timed(run, device, repeats, warm_up=0)
+    floor = ridge_flops(len(x), x.shape[1], voxels, splits) / rate(device, torch.float32)
+    return {"per_second": voxels / taken, "peak_gib": peak, "share_of_floor": floor / taken}
+
+
+def ridge_flops(rows: int, columns: int, voxels: int, splits: list) -> float:
+    """Arithmetic of the matrix products in `ridge_predict`, without the decompositions."""
+    k = min(rows, columns)
+    of_splits = sum(min(len(a), columns) * (len(a) + 2 * min(len(a), columns) + len(b)) for a, b in splits)
+    return 2.0 * voxels * (of_splits + k * (rows + TEST_TRS))
+
+
+def published_ridge(data: tuple, splits: list, sizes: Sizes) -> tuple[float, float, int]:
+    """Seconds of the published ridge at the fewer of two numbers of voxels, and for each voxel more.
+
+    The decompositions are of the design alone: they are made, and timed, once.
+    """
+    x, y, _ = data
+    kept, (fewer, more) = [], sizes.timed_voxels
+
+    def decompose(part: np.ndarray, **options: bool) -> tuple[np.ndarray, ...]:
         start = time.perf_counter()
-        published.ridge(x, y[:, :voxels], alphas, splits)
-        return time.perf_counter() - start
+        kept.append((np.linalg.svd(part, **options), time.perf_counter() - start))
+        return kept[-1][0]
 
-    if y.shape[1] <= 2 * max(TIMED_VOXELS):
-        return min(seconds(y.shape[1]) for _ in range(2))
-    fewer, more = TIMED_VOXELS
-    at_fewer, at_more = seconds(fewer), seconds(more)
-    return at_more + (at_more - at_fewer) / (more - fewer) * (y.shape[1] - more)
+    def seconds(voxels: int, decompose: Callable) -> float:
+        return timed(lambda: published.ridge(x, y[:, :voxels], ALPHAS, splits, decompose), "cpu", 1, warm_up=0)[0]
 
-
-def ridge(device: str, sizes: dict) -> Iterator[Row]:
-    """How the cost of an encoding model grows with voxels and with rows, which is with stories."""
-    for voxels in sizes["voxels"]:
-        yield "ridge", voxels, "voxels/s", *_ridge(device, sizes["rows"], voxels)
-    for rows in sizes["stories"]:
-        yield "ridge, rows", rows, "voxels/s", *_ridge(device, rows, sizes["voxels"][0])
+    at_fewer = seconds(fewer, decompose)
+    again = iter([found for found, _ in kept])
+    at_more = seconds(more, lambda *_, **__: next(again)) + sum(taken for _, taken in kept)
+    return at_fewer, max(at_more - at_fewer, 0) / (more - fewer), fewer
 
 
-def share_of_floor(row: Row, device: str) -> float:
-    """Arithmetic that has to be done over what the device can do in the time; NaN where that is not known."""
-    step, _, _, _, throughput, _ = row
-    return throughput * FLOPS.get(step, float("nan")) / FLOPS_PER_SECOND.get(device, float("nan"))
+def published_rate(measured: tuple[float, float, int], voxels: int) -> dict:
+    """Voxels a second of the published ridge."""
+    at_fewer, of_each, fewer = measured
+    note = f"on the processor, drawn out from {fewer} voxels and what each more takes"
+    return {"per_second": voxels / (at_fewer + of_each * (voxels - fewer)), "note": note}
 
 
-def draw(table: pd.DataFrame, path: Path) -> None:
-    """Seconds of one pass against what grows in it, both sides, a panel a step."""
-    use_style()
-    steps = list(table.groupby("step", sort=False))
-    fig, axes = plt.subplots(2, 3, figsize=(7.2, 4.0), layout="constrained")
-    for ax, (step, part) in zip(axes.ravel(), steps, strict=True):
-        done = part["size"] if step in ("tuning", "features", "features, models", "ridge") else 1
-        for side, colour in (("reference", "#8c8c8c"), ("ours", "#d55e00")):
-            ax.plot(part["size"], done / part[side], "-o", ms=3, color=colour, label=side)
-        ax.set(title=step, xlabel=GROWS[step], ylabel="seconds a unit of work", ylim=(0, None), xlim=(0, None))
-    axes[0, 0].legend()
-    fig.savefig(path, dpi=200)
+def himalaya_ridge(data: tuple, splits: list, voxels: int, device: str) -> dict:
+    """The same by himalaya, on the same device."""
+    from ridge import himalaya_predict
+
+    x, y, unseen = data
+    taken, peak = timed(lambda: himalaya_predict(x, y[:, :voxels], unseen, splits, device), device, 1, warm_up=0)
+    return {"per_second": voxels / taken, "peak_gib": peak}
+
+
+def ridge(table: Table, device: str, sizes: Sizes) -> None:
+    """Voxels a second of one layer's encoding model, as voxels grow and as stories do."""
+    table.begin("ridge", "ridge, stories")
+    data, splits = design(sizes)
+    few, fewest = first(data, sizes.trs[0]), splits[sizes.trs[0]]
+    ridge_predict(few[0], few[1][:, :20], few[2], ALPHAS, fewest, device)  # warms up
+    for n in sizes.voxels[::-1]:
+        run = partial(our_ridge, data, splits[sizes.trs[-1]], n, device, 1)
+        table.measure("ridge", "ours", n, "voxels/s", run)
+    for n in sizes.trs:
+        run = partial(our_ridge, first(data, n), splits[n], sizes.voxels[0], device, 1)
+        table.measure("ridge, stories", "ours", n, "voxels/s", run)
+
+
+def ridge_of_others(table: Table, device: str, sizes: Sizes) -> None:
+    """The same the published way and by himalaya, which take most of the time."""
+    for variant in (PUBLISHED, "himalaya"):
+        table.forget("ridge", variant)
+        table.forget("ridge, stories", variant)
+    data, splits = design(sizes)
+    of_all, most = splits[sizes.trs[-1]], sizes.voxels[-1]
+    measured = published_ridge(data, of_all, sizes)
+    for n in sizes.voxels:
+        table.measure("ridge", PUBLISHED, n, "voxels/s", partial(published_rate, measured, n))
+    for n in sizes.trs:
+        of_rows = published_ridge(first(data, n), splits[n], sizes) if n < len(data[0]) else measured
+        table.measure("ridge, stories", PUBLISHED, n, "voxels/s", partial(published_rate, of_rows, sizes.voxels[0]))
+    if find_spec("himalaya"):
+        run = partial(himalaya_ridge, data, of_all, most, device)
+        table.measure("ridge", "himalaya", most, "voxels/s", run)
+
+
+def first(data: tuple[np.ndarray, ...], rows: int) -> tuple[np.ndarray, ...]:
+    """The data with so many training TRs."""
+    x, y, unseen = data
+    return x[:rows], y[:rows], unseen
+
+
+PARTS = {"tuning": tuning, "features": features, "ridge": ridge, "others": ridge_of_others, "compiled": compiled}
 
 
 def main() -> None:
-    """Time everything and write table and plot."""
-    parser = argparse.ArgumentParser()
+    """Time the parts asked for and write table, Markdown and plot."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", choices=tuple(SIZES))
-    device = parser.parse_args().device
-    rows = [row for step in (tuning, features, ridge) for row in step(device, SIZES[device])]
-    table = pd.DataFrame(rows, columns=["step", "size", "unit", "reference", "ours", "peak_gib"])
-    table.insert(5, "ratio", table["ours"] / table["reference"])
-    table["share_of_floor"] = [share_of_floor(row, device) for row in rows]
-    name = (
-        torch.cuda.get_device_name()
-        if device == "cuda"
-        else f"{torch.get_num_threads()} CPU threads, {torch.cpu.get_capabilities()['cpu_name']}"
-    )
-    name += f", {precision(device)}"
-    write(table, name, device)
-
-
-def write(table: pd.DataFrame, name: str, device: str) -> None:
-    """Write table, its Markdown and plot."""
-    head = f"{name}; PyTorch {torch.__version__}; wav2vec2-base's shape, random weights\n\n"
-    rounded = table.round({"reference": 3, "ours": 3, "ratio": 2, "peak_gib": 2, "share_of_floor": 3})
-    with atomic_path(RESULTS / f"{device}.csv") as temporary:
-        rounded.assign(device=name).to_csv(temporary, index=False)
-    lines = [rounded.columns, ["---"] * rounded.shape[1], *rounded.itertuples(index=False)]
-    with atomic_path(RESULTS / f"{device}.md") as temporary:
-        temporary.write_text(head + "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n")
-    draw(table, RESULTS / f"{device}.png")
-    print(head + rounded.to_string(index=False))
+    parser.add_argument("--parts", nargs="+", default=("tuning", "features", "ridge", "others"), choices=tuple(PARTS))
+    parser.add_argument("--out", type=Path, default=measuring.RESULTS, help="folder of the table")
+    parser.add_argument("--small", action="store_true", help="sizes at which everything only runs")
+    given = parser.parse_args()
+    table, sizes = Table(given.out, given.device), SMALL if given.small else SIZES[given.device]
+    for part in given.parts:
+        PARTS[part](table, given.device, sizes)
+    measuring.report(given.out, given.device)
 
 
 if __name__ == "__main__":

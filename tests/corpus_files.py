@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import soundfile
-from braintuning.probes.corpora import crema_d, slurp, speech_commands
+from braintuning.probes.corpora import crema_d, ravdess, slurp, speech_commands
 from braintuning.probes.utterance import Utterance
 
 RATE = 16_000
@@ -68,6 +68,28 @@ def write_speech_commands(root):
 def write_crema_d(root, actors=range(1001, 1013), sentences=("DFA", "IEO", "TIE", "IOM")):
     for actor, sentence, emotion in product(actors, sentences, crema_d.EMOTIONS):
         write_sound(root / "AudioWAV" / f"{actor}_{sentence}_{emotion}_XX.wav", tone(0.05))
+    return root
+
+
+def write_ravdess(root, actors=range(1, 13), folders="Actor_{:02d}"):
+    """Actors in folders of their own, or with an empty name all in one; odd actors' files are FLAC."""
+    for actor, emotion, sentence in product(actors, (*ravdess.EMOTIONS, *ravdess.OTHERS), ravdess.SENTENCES):
+        name = f"03-01-{emotion}-01-{sentence}-01-{actor:02d}{'.flac' if actor % 2 else '.wav'}"
+        write_sound(root / folders.format(actor) / name, tone(0.05))
+    return root
+
+
+def write_librispeech(root, n_speakers=12):
+    """The official layout, two sentences a speaker; without phones."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "SPEAKERS.TXT").write_text("; ID | SEX | SUBSET | MINUTES | NAME\n")
+    for number in range(100, 100 + n_speakers):
+        folder = root / ("train-clean-100" if number % 3 else "test-clean") / str(number) / "1240"
+        names = [f"{number}-1240-{place:04d}" for place in range(2)]
+        for name in names:
+            write_sound(folder / f"{name}.flac")
+        lines = [f"{name} SO LONG AND {name[-1]} THANKS {number}" for name in names]
+        (folder / f"{number}-1240.trans.txt").write_text("\n".join(lines) + "\n")
     return root
 
 

@@ -12,7 +12,7 @@ import typer
 from braintuning.errors import InputError
 from braintuning.pipeline.times import write_own_times
 from braintuning.results import atomic_path
-from braintuning.study import load_study
+from braintuning.study import Study, load_study
 
 app = typer.Typer(
     help="Brain-tuning: speech models fine-tuned on fMRI of people listening to stories.",
@@ -181,22 +181,23 @@ STEPS = {
     "card": ("card.add_scores", "run", "Write the card of a tuned model with its alignment."),
     "low-level-features": ("low_level.measure_low_level_features", "participant", "Measure low-level features."),
     "low-level-alone": ("low_level.measure_low_level_alone", "participant device", "What low-level features explain."),
-    "low-level": (
-        "low_level.measure_impact",
-        "participant run device",
-        "Alignment of a residualised model.",
-    ),
+    "low-level": ("low_level.measure_impact", "participant run device", "Alignment of a residualised model."),
     "words": ("preference.synthesise_words", "", "Synthesise the words that semantic preference is measured with."),
-    "preference": (
-        "preference.semantic_preference",
-        "run device recordings",
-        "Semantic preference of a model.",
-    ),
+    "preference": ("preference.semantic_preference", "run device recordings", "Semantic preference of a model."),
     "probe": ("probe.probe_tasks", "run device task", "Measure a model on the study's downstream tasks, or on one."),
     "leaks": ("probe.measure_leaks", "device", "Measure what dividing utterances at random does to a score."),
     "report": ("report.write_report", "", "Gather figures, tables and executed notebooks in one HTML page."),
 }
 """Function in `pipeline`, what it takes after the study, and what it is for."""
+
+
+def listeners(study: Study, people: str | None) -> tuple[str, ...]:
+    """Everyone who is tested (`everyone`), who tunes models together (`tuned`), or does not (`held-out`); else nobody.
+
+    With them the means over people that a study has.
+    """
+    known = {"everyone": study.tested, "tuned": study.tuned_together, "held-out": study.held_out + study.groups}
+    return known.get(people, ())
 
 
 def _add_step(name: str, function: str, takes: str, purpose: str) -> None:
@@ -216,9 +217,10 @@ def _add_step(name: str, function: str, takes: str, purpose: str) -> None:
     ) -> None:
         settings = load_study(study, root)
         given = {"device": device, "task": task, "first": first, "recordings": recordings, "max_memory": max_memory}
+        people = [participant]
         if "participant" in takes.split():
-            settings.require("participant", participant, settings.participants)
-            given["participant"] = participant
+            people = listeners(settings, participant) or people
+            settings.require("participant", people[0], settings.listeners)
         if "runs" in takes.split() and condition is None:
             settings.require("backbone", backbone, tuple(settings.backbones))
             given["runs"] = [run for run in settings.runs() if run.backbone == backbone]
@@ -227,7 +229,8 @@ def _add_step(name: str, function: str, takes: str, purpose: str) -> None:
             given["runs"] = [given["run"]]
         module, _, work = function.partition(".")
         step = getattr(import_module(f"braintuning.pipeline.{module}"), work)
-        step(settings, *(given[argument] for argument in takes.split()))
+        for given["participant"] in people:
+            step(settings, *(given[argument] for argument in takes.split()))
 
     app.command(name, help=purpose, rich_help_panel="Steps, as the workflow calls them")(command)
 

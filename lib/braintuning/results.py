@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,8 +185,11 @@ def git_commit() -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on."""
-    return {name: version(name) for name in ("numpy", "scipy", "torch", "transformers", "himalaya")}
+    """Versions of the packages that numbers depend on; of himalaya, which only low-level impact needs, where it is."""
+    found = {name: version(name) for name in ("numpy", "scipy", "torch", "transformers")}
+    with suppress(PackageNotFoundError):
+        found["himalaya"] = version("himalaya")
+    return found
 
 
 def generator(seed: int, *labels: str | int) -> np.random.Generator:
@@ -228,6 +231,13 @@ def provenance_of(path: Path) -> dict[str, Any] | None:
     except (OSError, KeyError, ValueError):
         return None
     return found if "recipe" in found else None
+
+
+def made_result(path: Path) -> dict[str, Any]:
+    """Provenance of an earlier step's result; `InputError` where that is not there."""
+    if (made := provenance_of(path)) is None:
+        raise InputError(f"{path}: not there, expected the result of an earlier step; `make figures` makes it")
+    return made
 
 
 def is_done(path: Path, recipe: Recipe) -> bool:

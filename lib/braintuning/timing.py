@@ -60,18 +60,10 @@ def cut(audio: np.ndarray, end: int, n_samples: int) -> np.ndarray:
 
 
 def windows(audio: np.ndarray, ends: np.ndarray, seconds: float) -> np.ndarray:
-    """The `seconds` of audio up to each time: a model's input to predict a row acquired then.
+    """The `seconds` of (samples,) audio at 16 kHz up to each of (windows,) `ends`; (windows, samples) float32.
 
-    Parameters
-    ----------
-    audio : (samples,) float32
-        Mono, 16 kHz.
-    ends : (windows,) float
-        Seconds after the start of the audio; each window ends there to the sample.
-
-    Returns
-    -------
-    windows : (windows, samples) float32
+    A model's input to predict a row acquired at the end, which is in seconds after the start of the audio, and reached
+    to the sample.
     """
     n_samples = int(to_samples(seconds))
     return np.stack([cut(audio, end, n_samples) for end in to_samples(ends)])
@@ -122,19 +114,10 @@ def lanczos_resample(data: np.ndarray, old_times: np.ndarray, new_times: np.ndar
 
 
 def delay(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
-    """Copies of the features shifted to later rows: a finite impulse response model of the haemodynamic lag.
+    """Copies of (TRs, features) shifted to later rows: a finite impulse response model of the haemodynamic lag.
 
-    Parameters
-    ----------
-    features : (TRs, features) float
-        One story; rows before the story are taken as 0.
-    delays : tuple of int
-        Shifts in rows, 0 or more.
-
-    Returns
-    -------
-    delayed : (TRs, len(delays) * features)
-        All features at the first delay, then at the second.
+    `delays` are shifts in rows of one story, before which all is 0. The result, (TRs, len(delays) * features), has all
+    features at the first delay, then at the second.
     """
     delayed = np.zeros((len(features), len(delays), features.shape[1]), dtype=features.dtype)
     for column, shift in enumerate(delays):

@@ -13,7 +13,7 @@ OPTIONAL = {"cortex", "himalaya", "peft"}
 """Packages that take long to import, or write to the user's home when they are (pycortex, `cortex`)."""
 ENTRIES = {"braintuning.cli", "braintuning.__main__"}
 STEPS = {f"braintuning.pipeline.{step}" for step in ("ceiling", "tune", "extract", "align", "low_level", "probe")}
-STEPS |= {"braintuning.pipeline.preference", "braintuning.pipeline.alice"}
+STEPS |= {"braintuning.pipeline.preference"}
 
 
 def name_of(path):
@@ -206,7 +206,7 @@ def test_no_function_is_too_long():
 def test_library_is_thin():
     whole = n_lines(LIB.rglob("*.py"))
     core = n_lines(path for room in CORE for path in (PACKAGE / room).rglob("*.py"))
-    found = [f"the library: {whole} lines, expected under 19400"] if whole >= 19400 else []
+    found = [f"the library: {whole} lines, expected under 18950"] if whole >= 18950 else []
     expect_none(found + ([f"the core: {core} lines, expected under 8800"] if core >= 8800 else []))
 
 

@@ -1,8 +1,10 @@
 """Noise ceilings: the correlation that a perfect model would reach."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from braintuning.alignment.encoding import correlation, moments
+from braintuning.alignment.encoding import moments
 from braintuning.alignment.stats import false_discovery_q
 from braintuning.errors import InputError
 
@@ -43,17 +45,22 @@ def noise_ceiling(repeats: np.ndarray) -> np.ndarray:
     return np.sqrt(np.minimum(ratio, 1))
 
 
-def null_ceilings(repeats: np.ndarray, rng: np.random.Generator, n_draws: int = N_NULL) -> np.ndarray:
-    """Noise ceilings of the same repeats with nothing in common; (n_draws, voxels), 0 where signal power is negative.
+def null_ceilings(
+    repeats: np.ndarray,
+    rng: np.random.Generator,
+    n_draws: int = N_NULL,
+    measure: Callable[[np.ndarray], np.ndarray] = noise_ceiling,
+) -> np.ndarray:
+    """Ceilings of the same repeats, or people, with nothing in common; (n_draws, voxels), 0 where one is not positive.
 
     Each repeat is rotated in time by a number of TRs of its own, far from those of the others, so that noise keeps its
-    autocorrelation and what voxels share. Shapes and errors are as in `noise_ceiling`.
+    autocorrelation and what voxels share. Shapes and errors are as of `measure`.
     """
     n_repeats, n_trs = repeats.shape[:2]
     drawn, apart = np.empty((n_draws, repeats.shape[2])), n_trs / max(n_repeats, 1)
     for draw in drawn:
         shifts = (rng.permutation(n_repeats) * apart + rng.uniform(0, apart / 2, n_repeats)).astype(int)
-        draw[:] = noise_ceiling(np.stack([np.roll(*pair, axis=0) for pair in zip(repeats, shifts, strict=True)]))
+        draw[:] = measure(np.stack([np.roll(*pair, axis=0) for pair in zip(repeats, shifts, strict=True)]))
     return np.nan_to_num(drawn)
 
 
@@ -82,23 +89,56 @@ def _ceiling_p(ceiling: np.ndarray, null: np.ndarray) -> np.ndarray:
 
 
 def leave_one_out_correlation(responses: np.ndarray) -> np.ndarray:
-    """Correlation of each participant with the mean of all others (Hasson et al. 2004).
+    """Correlation of each person with the mean of all others (Hasson et al. 2004), where there are at least two.
 
-    Responses are (participants, TRs, regions), correlations (participants, regions) float64.
+    Responses are (people, TRs, regions), NaN where a person has none, which then counts neither for them nor in the
+    mean; correlations are (people, regions) float64, NaN of a region that is constant in a person.
     """
-    others = (responses.sum(axis=0) - responses) / (len(responses) - 1)
-    return np.stack([correlation(one, rest) for one, rest in zip(responses, others, strict=True)])
+    known = np.isfinite(responses)
+    values = np.where(known, responses, 0).astype(np.float64)
+    total, count = values.sum(axis=0), known.sum(axis=0)
+    found = np.empty((len(values), values.shape[2]))
+    for number, own in enumerate(values):
+        n_others = count - known[number]
+        with_both = known[number] & (n_others > 0)
+        found[number] = _correlation(own, (total - own) / np.maximum(n_others, 1), with_both)
+    return found
 
 
-def group_mean_ceiling(responses: np.ndarray) -> np.ndarray:
-    """Highest correlation that a perfect model can reach with the mean over participants; (regions,) float64.
+def _correlation(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Pearson r of matching columns over the TRs of each that count, (TRs, columns) bool; NaN where one is constant."""
+    n = np.maximum(where.sum(axis=0), 1)
+    a, b = (np.where(where, values - (values * where).sum(axis=0) / n, 0) for values in (a, b))
+    scale = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
+    return np.divide((a * b).sum(axis=0), scale, out=np.full(len(n), np.nan), where=scale > 1e-9 * n)
 
-    Square root of the reliability of a mean of `n` participants whose mean pairwise correlation is `r`,
-    `n r / (1 + (n - 1) r)` (Spearman 1910; Brown 1910); NaN where `r` is not positive. Responses are (participants,
-    TRs, regions), z-scored over TRs.
+
+def shared_ceiling(responses: np.ndarray) -> np.ndarray:
+    """Correlation that a model of what people share can be expected to reach with one of them; (regions,) float64.
+
+    Mean over people of `leave_one_out_correlation`, a little low, since the mean of the others has noise of its own;
+    NaN where that is not positive.
     """
-    n = len(responses)
-    pairs = np.triu_indices(n, 1)
-    pairwise = np.stack([np.corrcoef(responses[..., region])[pairs].mean() for region in range(responses.shape[-1])])
-    pairwise = np.where(pairwise > 0, pairwise, np.nan)
-    return np.sqrt(n * pairwise / (1 + (n - 1) * pairwise))
+    one_by_one = leave_one_out_correlation(responses)
+    known = np.isfinite(one_by_one)
+    mean = np.where(known, one_by_one, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(mean > 0, mean, np.nan)
+
+
+def split_half_ceiling(responses: np.ndarray, rng: np.random.Generator, n_splits: int = 50) -> np.ndarray:
+    """Highest correlation that a perfect model can reach with the mean over people; (regions,) float64.
+
+    Square root of the mean's reliability: the correlation `r` of the means of two halves of people, mean over random
+    halves, stepped up to twice as many, `2 r / (1 + r)` (Spearman 1910; Brown 1910). NaN where `r` is not positive.
+    Responses are as in `leave_one_out_correlation`.
+    """
+    known, total = np.isfinite(responses), np.zeros(responses.shape[2])
+    values = np.where(known, responses, 0).astype(np.float64)
+    for _ in range(n_splits):
+        order = rng.permutation(len(values))
+        halves = np.array_split(order, 2)
+        counts = [known[half].sum(axis=0) for half in halves]
+        one, other = (values[half].sum(axis=0) / np.maximum(n, 1) for half, n in zip(halves, counts, strict=True))
+        total += np.nan_to_num(_correlation(one, other, (counts[0] > 0) & (counts[1] > 0)))
+    r = np.where(total > 0, total / n_splits, np.nan)
+    return np.sqrt(2 * r / (1 + r))

@@ -4,14 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from braintuning import timing
 from braintuning.alignment.ridge import Split, ridge_predict
-from braintuning.cortex.regions import GROUPS, members
 from braintuning.errors import InputError
 from braintuning.results import generator
 from braintuning.study.settings import Encoding
@@ -141,32 +139,6 @@ def predict(
     return ridge_predict(train_x, train_y, test_x, alphas, study_splits(len(train_x), settings, rng), device)[0]
 
 
-def score_blocks(
-    x: np.ndarray, y: np.ndarray, settings: Encoding, rng: np.random.Generator, gap: int, device: str = "cpu"
-) -> np.ndarray:
-    """Predict each of `settings.folds` contiguous blocks of one story from the others, and average the correlations.
-
-    Correlations are taken block by block, since penalties, and with them the size of the predictions, differ between
-    blocks. No mean is added: the mean of the other blocks is anticorrelated with that of the predicted one.
-
-    Parameters
-    ----------
-    x, y : (TRs, features), (TRs, columns) float32
-        Z-scored over all TRs.
-    gap : int
-        TRs left out of training on either side of the predicted block, so that no delay reaches across.
-
-    Returns
-    -------
-    r : (columns,) float64
-    """
-    trs, scores = np.arange(len(y)), []
-    for block in np.array_split(trs, settings.folds):
-        train = trs[(trs < block[0] - gap) | (trs > block[-1] + gap)]
-        scores.append(correlation(predict(x[train], y[train], x[block], settings, rng, device), y[block]))
-    return np.mean(scores, axis=0)
-
-
 def design_matrix(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
     """Z-scored and delayed features of one story; (TRs, len(delays) * dim) float32.
 
@@ -211,6 +183,42 @@ def predict_layers(
         yield predict(train_x, train_y, scored_trs(design, test, settings), settings, splits, device)
 
 
+def predict_folds(
+    features: np.ndarray, responses: np.ndarray, settings: Encoding, gap: int, device: str = "cpu"
+) -> Iterator[np.ndarray]:
+    """Responses to one story that encoding models of every layer predict, each fold from the others.
+
+    Folds are `settings.folds` contiguous blocks of TRs, of which each is predicted once. Predictions are z-scored fold
+    by fold: penalties, and with them the size of predictions, differ between folds, and the mean of the other folds is
+    anticorrelated with that of the predicted one. See `correlation_in_folds`.
+
+    Parameters
+    ----------
+    features : (layers + 1, lead + TRs, dim) float32
+        As `design_matrix` takes them, layer by layer.
+    responses : (TRs, voxels) float32
+    gap : int
+        TRs that are left out of fitting on either side of a fold, so that neither delays nor filters reach across.
+
+    Yields
+    ------
+    predicted : (TRs, voxels) float32
+    """
+    trs, y = np.arange(len(responses)), zscore(responses)
+    for layer in features:
+        x, predicted = design_matrix(layer, settings.delays), np.empty_like(y)
+        for fold in np.array_split(trs, settings.folds):
+            fitted = trs[(trs < fold[0] - gap) | (trs > fold[-1] + gap)]
+            rng = generator(settings.seed, "splits")
+            predicted[fold] = zscore(predict(x[fitted], y[fitted], x[fold], settings, rng, device))
+        yield predicted
+
+
+def correlation_in_folds(a: np.ndarray, b: np.ndarray, n_folds: int) -> np.ndarray:
+    """Mean over contiguous blocks of TRs of the `correlation` within each; shapes as there."""
+    return np.mean([correlation(a[fold], b[fold]) for fold in np.array_split(np.arange(len(a)), n_folds)], axis=0)
+
+
 def standard_responses(responses: Mapping[str, np.ndarray], train: Sequence[str]) -> np.ndarray:
     """Responses to the training stories, each z-scored on its own, one after the other; (TRs, voxels) float32."""
     ends = np.cumsum([len(responses[story]) for story in train])
@@ -230,18 +238,3 @@ def on_device_if_it_fits(responses: np.ndarray, device: str) -> np.ndarray | tor
 def scored_trs(data: Mapping[str, np.ndarray], test: Sequence[str], settings: Encoding) -> np.ndarray:
     """Responses to the test stories, or their design, without the skipped TRs; (TRs, columns)."""
     return np.concatenate([data[story][settings.test_skip_rows :] for story in test])
-
-
-def region_table(alignment: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    """Mean alignment, (layers + 1, voxels), of each region group; `labels`, (voxels,) str, are the voxels' regions.
-
-    Columns layer, roi, alignment, n_voxels. A voxel is used where its alignment is not NaN; a group without one has a
-    NaN.
-    """
-    rows = []
-    for group in GROUPS:
-        inside = alignment[:, members(labels, group)]
-        n_voxels = int(np.isfinite(inside[0]).sum())
-        means = np.nanmean(inside, axis=1) if n_voxels else np.full(len(inside), np.nan)
-        rows += [(layer, group, mean, n_voxels) for layer, mean in enumerate(means)]
-    return pd.DataFrame(rows, columns=["layer", "roi", "alignment", "n_voxels"])

@@ -8,7 +8,7 @@ import torch
 
 from braintuning import timing
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.fast import Kernels, kept_kernels
+from braintuning.backbone.fast import Kernels, compile_blocks, kept_kernels
 from braintuning.backbone.precision import autocast
 from braintuning.study.settings import Features
 
@@ -75,6 +75,8 @@ def tokens(
         Seconds after the start of the audio.
     """
     stories, kernels = [_Windows(audio, settings) for audio in sounds], {}
+    for encoder in encoders:
+        compile_blocks(encoder.model)
     for length in sorted({length for story in stories for length in story.of_length} - {settings.window_seconds}):
         begun = [story for story in stories if length in story.of_length]
         _compute(encoders, begun, length, settings, device, kernels)

@@ -6,16 +6,25 @@ of the few samples under its kernel, so that the normalised result is one matrix
 
 The positional convolution is grouped and 128 frames long, for which convolution libraries are slow: on an H100 it took
 40 of the 101 ms of a forward pass in bfloat16. A product of spectra needs a tenth of the arithmetic.
+
+Transformer blocks can be compiled as well, where the environment asks for it.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
 from scipy.fft import next_fast_len
+from torch.nn import functional
 from transformers import PreTrainedModel
 
+from braintuning.errors import InputError
+
+COMPILE = "BRAINTUNING_COMPILE"
+ROWS_AT_ONCE = 1024
+"""Rows of patches whose products make one matrix product of a batch: few long ones keep most of a GPU waiting."""
 FEWEST_BY_TRANSFORM = 4
 """Clips from which the transform of the kernel, needed once a batch, pays off on a CPU."""
 
@@ -50,13 +59,34 @@ def normalised_convolution(audio: torch.Tensor, conv: torch.nn.Conv1d, norm: tor
         patches = audio.unfold(1, weight.shape[1], conv.stride[0])
         exact = patches.double()
         mean = exact.mean(dim=1, keepdim=True)
-        exact = exact - mean
-        covariance = exact.mT @ exact / exact.shape[1]
+        covariance = products(exact - mean) / exact.shape[1]
         variance = ((weight.double() @ covariance) * weight.double()).sum(dim=-1).clamp_min(0)
         scale = norm.weight / torch.sqrt(variance + norm.eps)
         shift = norm.bias - (mean @ weight.double().T)[:, 0] * scale
         kernel = (weight * scale[..., None]).to(dtype)
         return torch.baddbmm(shift[..., None].to(dtype), kernel, patches.to(dtype).mT)
+
+
+def products(rows: torch.Tensor) -> torch.Tensor:
+    """`rows.mT @ rows` of (batch, n, k) rows where n is large and k small: summed over stretches of `ROWS_AT_ONCE`."""
+    batch, n, k = rows.shape
+    stretches = functional.pad(rows, (0, 0, 0, -n % ROWS_AT_ONCE)).view(-1, ROWS_AT_ONCE, k)
+    return (stretches.mT @ stretches).view(batch, -1, k, k).sum(dim=1)
+
+
+def compile_blocks(model: PreTrainedModel) -> None:
+    """Compile each transformer block by `torch.compile` where the environment's `BRAINTUNING_COMPILE` is 1.
+
+    One compilation serves all blocks of a model; it takes up to a minute, again where gradients are off and at the
+    second number of clips or frames. Parameters keep their names; a compiled block stays as it is. Raises InputError
+    for another value than 0 or 1.
+    """
+    asked = os.environ.get(COMPILE) or "0"
+    if asked not in ("0", "1"):
+        raise InputError(f"{COMPILE}: found {asked!r}, expected 0 or 1")
+    for block in model.encoder.layers if asked == "1" else ():
+        if block._compiled_call_impl is None:
+            block.compile()
 
 
 @contextmanager

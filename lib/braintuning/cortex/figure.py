@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from braintuning.cortex import flatmap, page
 from braintuning.cortex.colours import DIFFERENCE, SEQUENTIAL, Reliability, limits, per_vertex, smoothed, vertex_colours
-from braintuning.cortex.raster import CAMERA_X, view_image
+from braintuning.cortex.raster import CAMERA_X, FLAT, view_image
 from braintuning.cortex.surface import Surface
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
@@ -38,6 +38,7 @@ def cortex_figure(
     threshold: float | None = None,
     symmetric: bool = False,
     labels: np.ndarray | None = None,
+    parcels: np.ndarray | None = None,
     groups: Sequence[str] = flatmap.DEFAULT_GROUPS,
     note: str | None = None,
     width_inches: float = 7.2,
@@ -51,6 +52,9 @@ def cortex_figure(
     surface, values, labels, groups
         As in `plot_flatmap`, a value per vertex. The names of early auditory regions stand in magnified windows and
         not on the map.
+    parcels : ndarray of int, (n_vertices,), optional
+        Parcel at each vertex, 0 for none: each has a thin outline, groups have one around all of theirs, no region is
+        named and nothing is magnified.
     label : str
         What the values are, with their unit; written at the colour bar.
     title, note : str, optional
@@ -86,7 +90,8 @@ def cortex_figure(
     vmin, vmax = limits(surface, values[visible] if visible.any() else values, vmin, vmax, symmetric)
     scale = ScalarMappable(Normalize(vmin, vmax), DIFFERENCE if symmetric else SEQUENTIAL)
     shown = values if threshold is None else np.where(np.abs(values) >= threshold, values, np.nan)
-    windows = flatmap.auditory_windows(surface, labels) if set(ink) & set(flatmap.INSET_REGIONS) else {}
+    magnified = parcels is None and set(ink) & set(flatmap.INSET_REGIONS)
+    windows = flatmap.auditory_windows(surface, labels) if magnified else {}
     fig, axes, label = page.brain_page(
         width_inches,
         view_image(surface).aspect,
@@ -97,9 +102,14 @@ def cortex_figure(
         two_dimensional=reliability is not None,
         insets=bool(windows),
     )
-    flatmap.draw_flat(axes, surface, vertex_colours(surface, shown, scale, alpha), labels, groups, windows)
+    named = groups if parcels is None else ()
+    flatmap.draw_flat(axes, surface, vertex_colours(surface, shown, scale, alpha), labels, named, windows)
     for view in CAMERA_X:
         flatmap.draw_inflated(axes[view], surface, view, shown, scale, alpha, labels, groups)
+    if parcels is not None:
+        flatmap.draw_groups(axes["flat"], surface, labels, groups)
+        for view, ax in {FLAT: axes["flat"], **{view: axes[view] for view in CAMERA_X}}.items():
+            flatmap.draw_parcels(ax, surface, parcels, view)
     if reliability is None:
         page.colour_bar(axes["key"], shown, label, scale, alpha, threshold)
     else:
@@ -139,19 +149,9 @@ def participants_figure(
 ) -> Figure:
     """Flat maps of 1 to 9 participants in a grid, with one colour bar and one legend below.
 
-    Parameters
-    ----------
-    panels : sequence of Panel
-        Filled row by row, in fewer columns where `width_inches` is narrow.
-    label, note, vmin, vmax, threshold
-        As in `cortex_figure`, one scale for all.
-    smooth_mm : float
-        Standard deviation by which values are smoothed on the surface before the threshold; the note says so.
-
-    Raises
-    ------
-    InputError
-        As `cortex_figure`, and if there are no panels or more than 9.
+    The grid is filled row by row, in fewer columns where `width_inches` is narrow. Everything else is as in
+    `cortex_figure`, one scale for all; values are smoothed before the threshold. `InputError` also if there are no
+    panels or more than 9.
     """
     if not 1 <= len(panels) <= MOST_PANELS:
         raise InputError(f"panels: found {len(panels)}, expected 1 to {MOST_PANELS} participants")

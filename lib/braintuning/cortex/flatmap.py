@@ -28,7 +28,7 @@ DEFAULT_GROUPS = ("primary_auditory", "early_auditory", "late_language")
 INSET_REGIONS = GROUPS["early_auditory"]
 INSET_MARGIN = 7.0
 NAME_POINTS = 4.9
-LINE_POINTS = 0.65
+LINE_POINTS, PARCEL_POINTS = 0.65, 0.3
 PAGE_INCHES = 7.2
 
 
@@ -168,6 +168,13 @@ def draw_groups(ax: Axes, surface: Surface, labels: np.ndarray, groups: Sequence
     for group in reversed(groups):
         members(labels, group)
         _draw_outlines(ax, outlines(surface, labels, (group,), view), GROUP_COLOURS)
+
+
+def draw_parcels(ax: Axes, surface: Surface, parcels: np.ndarray, view: View = FLAT) -> None:
+    """Draw a thin outline around each parcel, a number from 1 on in (n_vertices,) int, on a view."""
+    names = tuple(map(str, np.unique(parcels[parcels > 0])))
+    lines = [line for outline in outlines(surface, parcels.astype(str), names, view) for line in outline.lines]
+    ax.add_collection(LineCollection(lines, colors="white", linewidths=PARCEL_POINTS, alpha=0.75, zorder=3), False)
 
 
 def _draw_outlines(ax: Axes, drawn: Sequence[Outline], colours: dict[str, str], scale: float | None = None) -> None:

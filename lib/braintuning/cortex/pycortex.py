@@ -43,7 +43,7 @@ def participant_cortex(
     """The cortex of a participant of ds003020, real or simulated; made once and then read from the cache.
 
     Its voxels are those of `mask_thick` in C order of the (z, y, x) mask, or the vertices of fs_LR. The transform is
-    that of `transform_of`.
+    that of `transform_of`. `InputError` if a file is missing, cannot be read, or does not fit the others.
 
     Parameters
     ----------
@@ -54,11 +54,6 @@ def participant_cortex(
         As `folder` and `coarse` of `fsaverage.reference_files`.
     cache : Path
         Where the result is kept, under a name that changes with the size or time of any source file.
-
-    Raises
-    ------
-    InputError
-        If a file is missing, cannot be read, or does not fit the others.
     """
     subject = Path(derivative) / "pycortex-db" / participant
     if not subject.is_dir():

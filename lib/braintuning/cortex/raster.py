@@ -162,7 +162,9 @@ def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def smooth_curves(mask: np.ndarray, x: np.ndarray, y: np.ndarray, smoothing: float) -> tuple[np.ndarray, ...]:
     """Closed curves (points, 2) around a mask smoothed by a Gaussian of `smoothing` mm, without its small islands."""
-    pixel = float(x[1] - x[0])
+    if max(len(x), len(y)) < 2:
+        return ()
+    pixel = float(x[1] - x[0] if len(x) > 1 else y[1] - y[0])
     margin = int(4 * smoothing / pixel) + 2
     rows, columns = ndimage.find_objects(mask.astype(np.int8))[0]
     smooth = ndimage.gaussian_filter(np.pad(mask[rows, columns], margin).astype(np.float32), smoothing / pixel)

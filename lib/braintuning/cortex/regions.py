@@ -72,6 +72,21 @@ def members(labels: np.ndarray, group: str) -> np.ndarray:
     return inside
 
 
+def region_table(alignment: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """Mean alignment, (layers + 1, voxels), of each region group; `labels`, (voxels,) str, are the voxels' regions.
+
+    Columns layer, roi, alignment, n_voxels. A voxel is used where its alignment is not NaN; a group without one has a
+    NaN.
+    """
+    rows = []
+    for group, names in GROUPS.items():
+        inside = alignment[:, np.isin(labels, names)]
+        n_voxels = int(np.isfinite(inside[0]).sum())
+        means = np.nanmean(inside, axis=1) if n_voxels else np.full(len(inside), np.nan)
+        rows += [(layer, group, mean, n_voxels) for layer, mean in enumerate(means)]
+    return pd.DataFrame(rows, columns=["layer", "roi", "alignment", "n_voxels"])
+
+
 def destrieux_labels(derivative: Path, participant: str) -> np.ndarray:
     """Gyrus or sulcus (`aparc.a2009s`) at each vertex of a participant with FreeSurfer files, (n_vertices,) str."""
     folder = Path(derivative) / "freesurfer_subjdir" / participant / "label"

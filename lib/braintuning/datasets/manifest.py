@@ -92,16 +92,9 @@ def needed_files(
 ) -> list[Entry]:
     """Files of ds003020 that a study needs, in the manifest's order; with `surfaces` also those of `SURFACES`.
 
-    Parameters
-    ----------
-    participants, stories
-        Some of the study's, all by default; of stories also one number N for the first N of the study. Stories that a
-        participant lacks are left out unless they are named.
-
-    Raises
-    ------
-    InputError
-        The study is not on ds003020, has no such participant or story, or needs a file that the manifest lacks.
+    Of `participants` and `stories`, some of the study's, all by default; of stories also one number N for the first N
+    of the study. Stories that a participant lacks are left out unless they are named. `InputError` if the study is not
+    on ds003020, has no such participant or story, or needs a file that the manifest lacks.
     """
     if study.dataset.kind != "lebel" or study.dataset.simulation:
         raise InputError(f"study {study.name}: has nothing to fetch, expected one on ds003020, such as paper")

@@ -36,22 +36,11 @@ def stored_shape(path: Path, name: str, n_rows: int | None = None) -> tuple[int,
 def read_responses(
     path: Path, name: str, n_rows: int, n_voxels: int, voxels: np.ndarray | None = None, repeat: int | None = None
 ) -> np.ndarray:
-    """Responses, (n_rows, kept voxels) float32; only a few TRs of float64 are in memory at a time.
+    """Responses, (n_rows, kept voxels) float32, of (n_voxels,) bool `voxels`; few float64 are in memory at a time.
 
-    Parameters
-    ----------
-    name
-        Array of shape (n_rows, n_voxels), or (repeats, n_rows, n_voxels) if `repeat` is given; integers or floating
-        point of any size, contiguous or in chunks, with any of HDF5's own compressions.
-    voxels : (n_voxels,) bool, optional
-        Voxels to keep.
-    repeat
-        Which presentation to read.
-
-    Raises
-    ------
-    InputError
-        No such file or array, another shape, or values that cannot be read or that `require_usable` refuses.
+    The array `name` is (n_rows, n_voxels), or (repeats, n_rows, n_voxels) if the presentation `repeat` is read, of
+    integers or floating point of any size, contiguous or in chunks, with any of HDF5's own compressions. `InputError`
+    for no such file or array, another shape, or values that cannot be read or that `require_usable` refuses.
     """
     with _open(path) as file:
         array = _array(file, name, path)

@@ -77,19 +77,12 @@ def read_tier(path: Path, tier: str) -> list[Interval]:
 
     Read are Praat's long, short and chronological text forms in UTF-8, UTF-16 or Latin-1. Where quotation marks within
     labels are not doubled, which Praat itself cannot read, a label ends with the last one of its line, and the others
-    are left out. Intervals may overlap, and times may lie outside the tier's; a start up to 0.1 s before 0 is 0.
+    are left out. Intervals may overlap, and times may lie outside the tier's; a start up to 0.1 s before 0 is 0. Where
+    no tier has exactly this name, case, a final `s` and a speaker's name before ` - ` are ignored: `word` finds `Words`
+    and `Ann - words`.
 
-    Parameters
-    ----------
-    tier
-        Name of the tier; where none has exactly this name, case, a final `s` and a speaker's name before ` - ` are
-        ignored: `word` finds `Words` and `Ann - words`.
-
-    Raises
-    ------
-    InputError
-        The file is missing, empty, a link without content, not a TextGrid, or cut off; it has not exactly one such tier
-        (`MissingTier` where it has none); an interval ends before it starts; or most overlap one that started earlier.
+    `InputError` where the file is missing, empty, a link without content, not a TextGrid, or cut off; has not exactly
+    one such tier (`MissingTier` where it has none); an interval ends before it starts; or most overlap an earlier one.
     """
     tiers = _read_tiers(path)
     exact = [intervals for found, intervals in tiers if found == tier]

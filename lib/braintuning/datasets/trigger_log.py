@@ -47,12 +47,9 @@ def read_trigger_log(path: Path) -> TriggerLog:
     Triggers are `first trigger` and `trigger` (ds003020), or `init-trigger`; the sound starts at `START: ...` or
     `sound-start`. Other events, such as words, and times without one are left out.
 
-    Raises
-    ------
-    InputError
-        No such file, or one in UTF-16; a line without a finite time; fewer than two triggers, or triggers that do not
-        follow each other or are further apart than `LONGEST_TR`; another number of sound starts than one, or one before
-        the first trigger or after the last.
+    `InputError` for no such file, or one in UTF-16; a line without a finite time; fewer than two triggers, or triggers
+    that do not follow each other or are further apart than `LONGEST_TR`; another number of sound starts than one, or
+    one before the first trigger or after the last.
     """
     triggers, starts, text = [], [], require_file(path).read_text("utf-8-sig", errors="replace")
     if "\0" in text:

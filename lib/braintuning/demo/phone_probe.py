@@ -147,17 +147,13 @@ def probe_table(
 ) -> pd.DataFrame:
     """Accuracy of the phone probe on every layer of every encoder, on MFCCs, and of always giving the commonest phone.
 
-    All are trained and tested on the same frames, at most `n_train` and `n_test`, which `seed` draws.
+    All are trained and tested on the same frames, at most `n_train` and `n_test`, which `seed` draws. `InputError` if a
+    speaker is in both sets, or a set has no phones.
 
     Returns
     -------
     DataFrame
         features, layer (-1 where there are none), accuracy, train_frames, test_frames, test_speakers.
-
-    Raises
-    ------
-    InputError
-        If a speaker is in both sets, or a set has no phones.
     """
     if both := {r.speaker for r in train} & {r.speaker for r in test}:
         raise InputError(f"probe: speaker {min(both)} in training and in test, expected different speakers")

@@ -191,17 +191,8 @@ def pretrain(
 ) -> SpeechEncoder:
     """Pretrain a model, or resume a killed run, which ends with the same weights (on a CPU, to the bit).
 
-    Parameters
-    ----------
-    audio
-        As in `draw_clips`.
-    folder
-        Where `checkpoint.pt` and, in the end, `log.jsonl` are written.
-
-    Raises
-    ------
-    InputError
-        Audio shorter than a clip, a loss that is not finite, a checkpoint of other settings or audio.
+    `audio` is as in `draw_clips`; `checkpoint.pt` and, in the end, `log.jsonl` are written into `folder`. `InputError`
+    for audio shorter than a clip, a loss that is not finite, a checkpoint of other settings or audio.
     """
     run, checkpoint = PretrainingRun(settings, audio, device), Path(folder) / "checkpoint.pt"
     if checkpoint.is_file():

@@ -63,10 +63,7 @@ class TimedStory(NamedTuple):
 def timed_stories(root: Path, stories: Sequence[str]) -> dict[str, TimedStory]:
     """Stories of a copy of ds003020, of which TextGrids and `respdict.json` are needed; by name.
 
-    Raises
-    ------
-    InputError
-        No such folder, a story that lacks its TextGrid or number of volumes, or a TextGrid that cannot be read.
+    `InputError` for no such folder, a story that lacks one of the two, or a TextGrid that cannot be read.
     """
     folder = next((root / name for name in FOLDERS if (root / name / "TextGrids").is_dir()), None)
     if folder is None:
@@ -92,16 +89,9 @@ def timed_stories(root: Path, stories: Sequence[str]) -> dict[str, TimedStory]:
 def revoiced(
     stories: Mapping[str, TimedStory], seconds: Mapping[str, float], voices: Mapping[str, Voice]
 ) -> dict[str, Path]:
-    """HDF5 files of stories, `audio` (samples,) int16 at 16 kHz and attribute `unspoken`; made once and then kept.
+    """HDF5 files of stories, each so many `seconds` long: `audio` (samples,) int16 at 16 kHz and attribute `unspoken`.
 
-    Stories are spoken side by side, one on each processor core.
-
-    Parameters
-    ----------
-    stories : mapping of story to TimedStory
-    seconds : mapping of story to float
-        How long each story lasts.
-    voices : mapping of story to Voice
+    Stories are spoken side by side, one on each processor core, once, and then kept.
     """
     files = {}
     for story, timed in stories.items():

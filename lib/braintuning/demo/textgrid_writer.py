@@ -12,12 +12,8 @@ from braintuning.results import atomic_path
 def write_textgrid(path: Path, tiers: Mapping[str, Sequence[Interval]], duration: float) -> None:
     """Write a TextGrid of `duration` seconds in Praat's long text form, UTF-8, whole or not at all.
 
-    Each tier's intervals are in the order of time; gaps between them become intervals with an empty label.
-
-    Raises
-    ------
-    InputError
-        If intervals overlap by more than 1 ms, end before they start, or pass the end of the recording.
+    Each tier's intervals are in the order of time; gaps between them become intervals with an empty label. `InputError`
+    if intervals overlap by more than 1 ms, end before they start, or pass the end of the recording.
     """
     end = float(duration)
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end!r}"]

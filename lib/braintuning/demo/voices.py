@@ -264,19 +264,9 @@ def at_level(audio: np.ndarray, words: list[Interval]) -> np.ndarray:
 def speak(text: str, voice: Voice, seed: int) -> Speech:
     """Synthesise a text, with the time of every word and phone.
 
-    The audio has `RATE` (24 kHz) and a root mean square of 0.06 over the words, less where a peak would pass 0.9.
-
-    Parameters
-    ----------
-    text
-        English text; a paragraph ends at an empty line or a line that ends with a sentence.
-    seed
-        Of the lengths of the pauses and the noise in the voice; the same seed gives the same audio, to the bit.
-
-    Raises
-    ------
-    InputError
-        If the text has no word, or one that is not spoken as one word (see `words_of`).
+    The audio has `RATE` (24 kHz) and the level of `at_level`. A paragraph of the English text ends at an empty line or
+    a line that ends with a sentence. `seed` draws the lengths of the pauses and the noise in the voice; the same gives
+    the same audio, to the bit. `InputError` if the text has no word, or one that is not spoken as one (`words_of`).
     """
     if not english.words_of(text):
         raise InputError(f"text: {text[:40]!r} has no words, expected at least one")

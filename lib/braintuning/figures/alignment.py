@@ -16,14 +16,8 @@ from braintuning.study import Run, Study
 def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: Dataset, note: str) -> Figure:
     """Bars of every backbone and condition, over a flat map of what brain-tuning changed, if there is any.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `tables.gather`.
-    statistics : DataFrame
-        From `compare.compare`.
-    note : str
-        Small print, after what the stars stand for and what replaces an objective that Whisper does not have.
+    `table` and `statistics` are from `tables.gather` and `compare.compare`; `note` is small print, after what the stars
+    stand for and what replaces an objective that Whisper does not have.
     """
     note = ". ".join([what_a_star_is(statistics), *stand_ins(study), note])
     change = None

@@ -66,14 +66,8 @@ def judge(
 
     The effect is the mean over participants of the difference; interval and p are those of `evidence.evidence_for`. The
     false discovery rate is controlled within each measure, over claims and backbones, apart for tests over participants
-    and for those within them.
-
-    Parameters
-    ----------
-    tables : dict of DataFrame
-        From `evidence.gather`.
-    dataset : Dataset, optional
-        The measured responses; without them alignment in fewer than six participants has no p.
+    and for those within them. `tables` are from `evidence.gather`; without a dataset's responses alignment in fewer
+    than six participants has no p. `InputError` where no claim is about the conditions of the study.
 
     Returns
     -------
@@ -87,11 +81,6 @@ def judge(
         without zero and q below .05. Otherwise a claim of a change is 'not shown' and of no change there is 'no
         evidence of change', which is no support. In nobody the difference is 'not defined'. All verdicts are on the
         test stories of the study.
-
-    Raises
-    ------
-    InputError
-        No claim is about the conditions of the study.
     """
     rows = []
     for backbone in study.tuned_backbones:

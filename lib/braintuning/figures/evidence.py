@@ -180,16 +180,11 @@ def evidence_for(
       participants have the same ones: that models do is not used, which widens the interval, and errors are taken to be
       shared by the participants.
     - the rest, whose predictions are not kept: Student's over participants, from two on, which takes differences to be
-      normal. It says how far participants agree on the story that was tested, and nothing of another story.
+      normal. It says how far participants agree on the story that was tested, and nothing of another story. So has
+      alignment without a dataset.
 
-    Parameters
-    ----------
-    dataset : Dataset, optional
-        Without it alignment in fewer than six participants has an interval over participants and no p.
-    backbones : (str, str)
-        Of the claim's condition and of its reference.
-    first, second : DataFrame
-        Of the participants in whom both are defined, in the same order: value, and spread where it is known.
+    `backbones` are those of the claim's condition and of its reference; `first` and `second` are of the participants in
+    whom both are defined, in the same order: value, and spread where it is known.
     """
     differences = (first["value"] - second["value"]).to_numpy()
     if not len(differences):
@@ -207,12 +202,7 @@ def evidence_for(
 
 
 def _within(
-    study: Study,
-    dataset: Dataset,
-    claim: Claim,
-    backbones: tuple[str, str],
-    participants: Sequence[str],
-    effect: float,
+    study: Study, dataset: Dataset, claim: Claim, backbones: tuple[str, str], participants: Sequence[str], effect: float
 ) -> Evidence:
     asked = (backbones[0], claim.condition, claim.roi, claim.reference, backbones[1])
     rows = [compare.within_participant(study, dataset, participant, *asked) for participant in participants]

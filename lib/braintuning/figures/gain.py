@@ -56,26 +56,11 @@ class GainLaw:
         return self.scale <= self.measured["amount"][1]
 
     def expected_gain(self, minutes: float, participants: float, ceiling: float) -> Gain:
-        """Gain in alignment of one of `participants` people, tuned jointly, after `minutes` of speech to each.
+        """Gain in alignment of one of `participants` people, tuned jointly, after `minutes` of stories to each.
 
-        Parameters
-        ----------
-        minutes : float
-            Of stories in tuning, each heard once in the scanner.
-        participants : float
-            People whose responses tune the model.
-        ceiling : float
-            Their noise ceiling in the region, as `dose.region_ceiling` measures it.
-
-        Returns
-        -------
-        Gain
-            Its interval says how sure the law's curve is, not how much people differ from it.
-
-        Raises
-        ------
-        InputError
-            A number that is not positive, or a ceiling above 1.
+        `ceiling` is their noise ceiling in the region, as `dose.region_ceiling` measures it. The interval says how sure
+        the law's curve is, not how much people differ from it. `InputError` for a number that is not positive, or a
+        ceiling above 1.
         """
         asked = dict(zip(FACTORS, (minutes, participants, ceiling), strict=True))
         for name, value in asked.items():
@@ -114,7 +99,7 @@ def fit_gain(
     is linear regression through zero. The interval is from draws in which people and blocks of TRs of the test story
     are resampled, each with replacement and independently (the pigeonhole bootstrap, Owen 2007): all doses of one
     person go together, and so does what everybody shares in one block. In planted gains of four people the interval
-    holds the truth in 95 % of data sets.
+    holds the truth in 95 % of data sets. `InputError` for fewer than two different amounts, or two blocks of TRs.
 
     Parameters
     ----------
@@ -124,14 +109,8 @@ def fit_gain(
         `stats.tr_values` of the gain, whose mean over TRs it is.
     people : (rows,) str
         Whose gain it is.
-    rng : Generator
     block_rows : int
         TRs that stay together.
-
-    Raises
-    ------
-    InputError
-        Fewer than two different amounts, or fewer than two blocks of TRs.
     """
     values, factors = np.asarray(values, float), np.array([minutes, participants, ceiling], float)
     amount, n_blocks = factors[0] * factors[1] * factors[2] ** 2, values.shape[1] // block_rows

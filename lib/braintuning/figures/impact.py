@@ -58,10 +58,7 @@ def which_removal(study: Study) -> str:
 def at_lags(study: Study, reference: str = "pretrained") -> pd.DataFrame:
     """What a TR of the figure's backbone tells of low-level features 0, 1, ... TRs before, and what TR by TR leaves.
 
-    Returns
-    -------
-    DataFrame
-        feature, lag, as_it_is, after_tr_by_tr: correlations of `LowLevelFit.at_lags`, mean over participants.
+    Columns feature, lag, as_it_is, after_tr_by_tr: correlations of `LowLevelFit.at_lags`, mean over participants.
     """
     runs = [(one, study.run(study.figure_backbone, reference, one)) for one in study.participants]
     r = np.mean([load_arrays(study.low_level_file(*one))["at_lags"] for one in runs], axis=0)

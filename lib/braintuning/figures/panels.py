@@ -113,10 +113,7 @@ def language_models(study: Study, table: pd.DataFrame, note: str) -> Figure:
 def gather_amounts(study: Study) -> pd.DataFrame:
     """Alignment of held-out participants with encoding models fitted to the first stories alone.
 
-    Returns
-    -------
-    DataFrame
-        The columns of `region_table`, participant, backbone, condition, n_stories, hours, provenance.
+    Columns of `region_table`, participant, backbone, condition, n_stories, hours, and provenance.
     """
     return read_tables(study.scores_file(*one) for one in recipes.amounts(study))
 

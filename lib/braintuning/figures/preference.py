@@ -37,10 +37,7 @@ def gather(study: Study, recorded: bool = False) -> pd.DataFrame:
 def compare(study: Study) -> pd.DataFrame:
     """Semantic preference of each tuned model minus pretrained, by layer, with intervals over words.
 
-    Returns
-    -------
-    DataFrame
-        participant, backbone, condition, layer, difference, low, high, reason.
+    Columns participant, backbone, condition, and those of `preference_change`.
     """
     from braintuning.preference.similarity import preference_change
 

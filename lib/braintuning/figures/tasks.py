@@ -134,7 +134,7 @@ def panel(
 ) -> dict[str, Artist]:
     """Draw one task of a table from `shown`; what a legend names, by name.
 
-    The title says where a stand-in takes the place of the paper's corpus.
+    The title says whether the corpus is real or a stand-in.
     """
     from braintuning.probes.tasks import TASKS
 
@@ -161,8 +161,8 @@ def panel(
     mark_floor(ax, table, backbones)
     corner = {"transform": ax.transAxes, "ha": "right", "va": "top", "fontsize": 6}
     ax.text(1, 1, f"{first['n_test_speakers']:.0f} test speakers, {_layers_and_fits(table)}", **corner)
-    stand_in = " (stand-in)" if first["corpus"].startswith("spoken ") else ""
-    ax.set_title(f"{TASKS[first['task']].title}: {first['corpus']}{stand_in}")
+    kind = "stand-in" if first["corpus"].startswith("spoken ") else "real"
+    ax.set_title(f"{TASKS[first['task']].title}: {first['corpus']} ({kind})")
     return handles
 
 

@@ -15,10 +15,7 @@ from braintuning.study import Study
 def write_study_viewer(study: Study, dataset: Dataset) -> Path:
     """Write `viewer/` into the study's figures folder, maps averaged over participants.
 
-    Raises
-    ------
-    InputError
-        If the participants do not share the surface fs_LR-32k, or the study does not brain-tune.
+    `InputError` if these do not share the surface fs_LR-32k, or the study does not brain-tune.
     """
     shown = on_the_map(study, dataset)
     surface = dataset.cortex(shown[0]).surface

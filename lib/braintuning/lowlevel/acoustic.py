@@ -18,12 +18,7 @@ FLOOR_DB = -80.0
 
 
 def power_spectrum(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Power in mel-spaced bands, in decibels, over 25 ms Hann windows every 10 ms.
-
-    Parameters
-    ----------
-    audio : (samples,) float32
-        Mono, 16 kHz.
+    """Power in mel-spaced bands over 25 ms Hann windows every 10 ms of (samples,) float32 audio, mono, 16 kHz.
 
     Returns
     -------
@@ -52,19 +47,11 @@ def power_spectrum_by_tr(audio: np.ndarray, times: np.ndarray, tr: float) -> np.
 
 
 def events_by_tr(events: Sequence[Interval], vectors: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
-    """Bring vectors, (events, features), at the middle of each event to TRs by a Lanczos filter.
+    """Vectors, (events, features), at the middle of each event, brought to TRs by a Lanczos filter; (TRs, features).
 
     The middle is where the field's usual code has a phone, too (HuthLab's deep-fMRI-dataset), and the filter is that
     of a model's features, so that both describe the same moments: an event about as often as it occurs near a TR.
-
-    Parameters
-    ----------
-    times : (TRs,) float
-        Seconds after the start of the audio, `tr` apart.
-
-    Returns
-    -------
-    found : (TRs, features) float32
+    `times`, (TRs,), are seconds after the start of the audio, `tr` apart.
     """
     middles = np.array([(event.start + event.end) / 2 for event in events], float)
     return lanczos_resample(np.asarray(vectors, np.float32), middles, times, tr)

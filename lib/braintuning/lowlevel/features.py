@@ -68,23 +68,15 @@ def phones_of(dataset: Dataset, story: str) -> tuple[list[Interval], str]:
 def low_level_features(
     dataset: Dataset, times: Mapping[str, np.ndarray], train: Sequence[str], kinds: Sequence[str] = KINDS
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Low-level features of stories, each kind alone, and all kinds side by side.
+    """Low-level features of stories, each kind alone, and all kinds side by side (`all`).
 
-    Parameters
-    ----------
-    times : mapping of story to (TRs,) float
-        Seconds after the start of the audio, a TR apart.
-    train : sequence of str
-        Stories whose diphones and triphones make the vocabularies.
+    `times`, (TRs,) by story, are seconds after the start of the audio, a TR apart; stories of `train` make the
+    vocabularies of diphones and triphones. `InputError` for an unknown kind, a story with no phones, or a phone that is
+    none of the 39, with its story and time.
 
     Returns
     -------
-    features : dict of kind (and `all`) to dict of story to (TRs, dim) float32
-
-    Raises
-    ------
-    InputError
-        An unknown kind; a story with no phones; a phone that is none of the 39, with its story and time.
+    features : dict of kind to dict of story to (TRs, dim) float32
     """
     if unknown := sorted(set(kinds) - set(KINDS)):
         raise InputError(f"low-level features: unknown kind {unknown[0]!r}, expected some of {', '.join(KINDS)}")

@@ -60,12 +60,7 @@ def spoken_words(dataset: Dataset, story: str) -> list[Interval]:
 def nuisance_features(
     dataset: Dataset, times: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Word rate, envelope, position and its square of stories, side by side.
-
-    Parameters
-    ----------
-    times : mapping of story to (TRs,) float
-        Seconds after the start of the audio, a TR apart.
+    """Word rate, envelope, position and its square of stories, side by side; times as in `low_level_features`.
 
     Returns
     -------

@@ -55,8 +55,7 @@ def remove(
         Z-scored, and delayed or not: see `EVERY_LAG` and `TR_BY_TR`.
     low_level : sequence of mapping of story to (TRs, dim) float32
         TRs and delays as in `design`.
-    train : sequence of str
-    rng : numpy Generator
+    rng
         Draws the validation splits.
 
     Returns

@@ -1,14 +1,18 @@
 """Steps: how well encoding models of every layer of a model, and of nuisance features alone, predict a participant."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from braintuning.alignment.encoding import correlation, predict_layers, region_table, scored_trs
+from braintuning import timing
+from braintuning.alignment.encoding import correlation_in_folds, predict_folds, predict_layers, scored_trs
+from braintuning.alignment.mask import used_voxels
+from braintuning.cortex.regions import region_table
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel.nuisance import nuisance_features, spoken_words
 from braintuning.pipeline import recipes
@@ -20,11 +24,9 @@ from braintuning.pipeline.steps import (
     recipe_of,
     require_device,
     save_result,
-    used_voxels,
 )
 from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance_of
 from braintuning.study import Run, Study
-from braintuning.timing import SAMPLE_RATE
 
 log = logging.getLogger(__name__)
 
@@ -40,21 +42,32 @@ class _Comparison:
     used: np.ndarray
     ceiling: np.ndarray
     device: str
+    gap: int
 
     def score(self, train: Sequence[str]) -> dict[str, np.ndarray]:
-        """Correlations, alignment and, at the figure's layer, predictions, of encoding models fitted to `train`."""
+        """Correlations, alignment and, at the figure's layer, predictions, of encoding models fitted to `train`.
+
+        Without stories to fit to, each fold of the test story is predicted from the others, and the correlation is the
+        mean over folds.
+        """
         settings = self.study.encoding
         truth, scores, kept = scored_trs(self.responses, self.test, settings), [], []
-        layers = predict_layers(self.features, self.responses, train, self.test, settings, self.device)
-        n_layers = len(self.features[train[0]])
+        layers, n_layers = self._predicted(train), len(self.features[self.test[0]])
         for layer, predicted in enumerate(layers):
-            scores.append(correlation(predicted, truth))
+            scores.append(correlation_in_folds(predicted, truth, 1 if train else settings.folds))
             if layer == self.study.figures.layer % n_layers:
                 kept = predicted.astype(np.float16)
         r = np.full((n_layers, len(self.used)), np.nan, np.float32)
         r[:, self.used] = scores
         alignment = (r / np.where(self.used, self.ceiling, np.nan)).astype(np.float32)
         return {"r": r, "alignment": alignment, "predicted": kept}
+
+    def _predicted(self, train: Sequence[str]) -> Iterator[np.ndarray]:
+        settings = self.study.encoding
+        if train:
+            return predict_layers(self.features, self.responses, train, self.test, settings, self.device)
+        (story,) = self.test
+        return predict_folds(self.features[story], self.responses[story], settings, self.gap, self.device)
 
 
 def align(study: Study, participant: str, run: Run, device: str = "cpu", first: int | None = None) -> Path:
@@ -98,7 +111,7 @@ def _align_first(study: Study, participant: str, run: Run, n_stories: int, devic
         return path
     features = features_of(study, dataset, run, participant)
     alignment = _comparison(study, dataset, participant, features, first, device).score(first)["alignment"]
-    hours = sum(len(dataset.audio(story)) for story in first) / SAMPLE_RATE / 3600
+    hours = sum(len(dataset.audio(story)) for story in first) / timing.SAMPLE_RATE / 3600
     table = region_table(alignment, dataset.cortex(participant).voxel_labels).assign(n_stories=n_stories, hours=hours)
     _save(path, {"alignment": alignment}, table, study, recipe, participant, run, device)
     log.info(f"{participant}: {run.name}, first {n_stories} stories")
@@ -131,12 +144,12 @@ def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
     }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
-    features, names = nuisance_features(dataset, {story: grid.times for story, [grid] in found.items()})
-    one_layer = {story: rows[None] for story, rows in features.items()}
+    features, names = nuisance_features(dataset, {story: grid.read for story, [grid] in found.items()})
+    one_layer = {story: grid.filtered(features[story][None]) for story, [grid] in found.items()}
     comparison = _comparison(study, dataset, participant, one_layer, stored["fitted"], device)
     arrays, table, scored = {"ceiling": comparison.ceiling}, None, {}
     for kind, fitted in (("", stories.train), ("low_level_", stored["low_level"]), ("held_out_", stories.held_out)):
-        if fitted:
+        if fitted or not kind:
             scores = scored[fitted] = scored.get(fitted) or comparison.score(fitted)
             means = region_table(scores["alignment"], labels).drop(columns="layer")
             table = means if table is None else table.assign(**{f"{kind}alignment": means["alignment"]})
@@ -169,7 +182,9 @@ def _comparison(
     used, ceiling = used_voxels(study, participant), load_arrays(study.ceiling_file(participant))["ceiling"]
     test = study.stories_for(participant).test
     responses = {story: dataset.responses(participant, story, used) for story in (*fitted, *test)}
-    return _Comparison(study, features, responses, test, used, ceiling, device)
+    tr, spread = timing.spacing(dataset.tr_times(participant, test[0])), getattr(dataset, "reach", lambda story: 0.0)
+    gap = max(study.encoding.delays) + math.ceil(spread(test[0]) / tr)
+    return _Comparison(study, features, responses, test, used, ceiling, device, gap)
 
 
 def _save(

@@ -116,17 +116,10 @@ def save_model(
 
 
 def add_scores(study: Study, run: Run) -> Path:
-    """Step: the card of a tuned model with its alignment in it; the path of the card.
-
-    Parameters
-    ----------
-    study : Study
-        Whose participants have all been compared with the model, from tables of the same model.
-    run : Run
-    """
+    """Step: the card of a tuned model with its alignment with each participant in it; the path of the card."""
     folder = study.model_folder(run)
     carried, history = provenance_of(folder), pd.read_csv(folder / "history.csv").to_dict("records")
-    participants = (run.participant,) if run.participant else study.participants
+    participants = [participant for participant, _ in study.alignments([run])]
     table = pd.concat([pd.read_csv(study.scores_file(p, run).with_suffix(".csv")) for p in participants])
     layer = study.figures.layer % (table["layer"].max() + 1)
     chosen = table[(table["layer"] == layer) & table["roi"].isin(REGIONS) & table["alignment"].notna()]

@@ -1,48 +1,81 @@
 """Step: noise ceiling of a participant."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from braintuning.alignment.ceiling import ceiling_q, noise_above, noise_ceiling, null_ceilings
-from braintuning.datasets import open_dataset
+from braintuning.alignment import ceiling as ceilings
+from braintuning.datasets import Dataset, open_dataset
 from braintuning.datasets.responses import invalid_columns
+from braintuning.errors import InputError
 from braintuning.pipeline import recipes
 from braintuning.results import generator, inputs_fingerprint, is_done, provenance, save_arrays
 from braintuning.study import Study
 
 log = logging.getLogger(__name__)
 
+NULL_OF_PEOPLE = 5
+"""Draws of the null distribution where ceilings are measured between people, each of every region."""
+
 
 def measure_ceiling(study: Study, participant: str) -> Path:
-    """Noise ceiling of every voxel of a participant, from the repeats of the story that the study names.
+    """Noise ceiling of every voxel of a participant, from the story that the study names.
 
-    The file holds `ceiling`, (voxels,) float64, and `broken`, (voxels,) bool: voxels that are NaN or constant in any of
-    the participant's stories. These have no ceiling, so that nothing is tuned to them or scored in them. `q`, (voxels,)
-    float64, is that of `ceiling_q`, and `noise`, (101,) float64, `noise_above`.
+    From the story's repeats; in a dataset without such, from people who heard it: the mean correlation of one with all
+    others (`shared_ceiling`), and of the mean over people that of split halves. The file holds `ceiling`, (voxels,)
+    float64, and `broken`, (voxels,) bool: voxels that are NaN or constant in any of the participant's stories. These
+    have no ceiling, so that nothing is tuned to them or scored in them. `q`, (voxels,) float64, is that of `ceiling_q`,
+    and `noise`, (101,) float64, `noise_above`. Of people there are also `own`, the participant's own correlation with
+    all others, and `split_half`.
     """
     dataset, path, stored = open_dataset(study), study.ceiling_file(participant), recipes.ceiling(study, participant)
-    files = [dataset.responses_file(participant, story) for story in stored.stored["stories"]]
-    recipe = {**stored.stored, "inputs": inputs_fingerprint(files, dataset.root)}
+    people = dataset.people(participant, stored.stored["story"]) if hasattr(dataset, "people") else (participant,)
+    files = [dataset.responses_file(person, s) for person in people for s in study.stories_for(person).all]
+    recipe = {**stored.stored, "inputs": inputs_fingerprint(dict.fromkeys(files), dataset.root)}
     if is_done(path, recipe):
         return path
-    repeats = dataset.repeats(participant, recipe["story"])
-    repeats = repeats[:, recipe["skip_rows"] :]
-    ceiling = noise_ceiling(repeats)
-    null = null_ceilings(repeats, generator(study.encoding.seed, "null ceilings", participant))
-    invalid = np.any([invalid_columns(repeat) for repeat in repeats], axis=0)
-    del repeats
+    rng = generator(study.encoding.seed, "null ceilings", participant)
+    measure = _between_people if hasattr(dataset, "people") else _between_repeats
+    arrays, null = measure(dataset, participant, recipe["story"], recipe["skip_rows"], rng)
+    ceiling, invalid = arrays["ceiling"], arrays["broken"]
     for story in recipe["stories"]:
         invalid |= invalid_columns(dataset.responses(participant, story))
     ceiling[invalid] = np.nan
-    arrays = {"ceiling": ceiling, "broken": invalid, "q": ceiling_q(ceiling, null), "noise": noise_above(ceiling, null)}
+    arrays |= {"q": ceilings.ceiling_q(ceiling, null), "noise": ceilings.noise_above(ceiling, null)}
     save_arrays(path, arrays, provenance(recipe))
-    threshold, n_noise = (
-        study.encoding.ceiling_threshold,
-        arrays["noise"][round(100 * study.encoding.ceiling_threshold)],
-    )
+    threshold = study.encoding.ceiling_threshold
+    n_noise = arrays["noise"][round(100 * threshold)]
     masked = f", {invalid.sum()} invalid" if invalid.any() else ""
     above = f"{(ceiling > threshold).sum()} of {len(ceiling)} voxels above {threshold}, about {n_noise:.0f} by chance"
     log.info(f"{participant}: {above}, from {recipe['story']}{masked}")
     return path
+
+
+def _between_repeats(
+    dataset: Dataset, participant: str, story: str, skipped: int, rng: np.random.Generator
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Ceiling and broken voxels by the repeats of a story, and null ceilings."""
+    repeats = dataset.repeats(participant, story)[:, skipped:]
+    invalid = np.any([invalid_columns(repeat) for repeat in repeats], axis=0)
+    return {"ceiling": ceilings.noise_ceiling(repeats), "broken": invalid}, ceilings.null_ceilings(repeats, rng)
+
+
+def _between_people(
+    dataset: Dataset, participant: str, story: str, skipped: int, rng: np.random.Generator
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Ceilings and broken regions by the people who heard a story, and null ceilings."""
+    people = dataset.everyone(participant, story)[:, skipped:]
+    if len(people) < 2:
+        found = f"found no other participant who heard {story} beside {participant}"
+        raise InputError(f"{dataset.responses_file(participant, story)}: {found}, expected some for a noise ceiling")
+    arrays = {"split_half": ceilings.split_half_ceiling(people, rng), "broken": np.zeros(people.shape[2], bool)}
+    if participant in dataset.people(participant, story):
+        arrays["own"] = ceilings.leave_one_out_correlation(people)[0]
+        measure = ceilings.shared_ceiling
+        arrays["ceiling"] = measure(people)
+    else:
+        measure = partial(ceilings.split_half_ceiling, rng=rng, n_splits=10)
+        arrays["ceiling"] = arrays["split_half"].copy()
+    return arrays, ceilings.null_ceilings(people, rng, NULL_OF_PEOPLE, measure)

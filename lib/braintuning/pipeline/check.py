@@ -49,7 +49,8 @@ def check(study: Study) -> Dataset:
         log.info(f"{', '.join(silent)}: no words, so the nuisance baseline is of envelope and position alone")
     for participant in study.participants:
         _check_repeats(study, dataset, participant)
-        _check_lengths(study, dataset, participant)
+        if participant in study.tested:
+            _check_lengths(study, dataset, participant)
     for run in study.tuned_runs():
         for story in study.tuning_stories(run).all:
             clip_ends(study, run, dataset, story)
@@ -66,9 +67,12 @@ def _check_files(study: Study, dataset: Dataset) -> None:
     for participant in study.participants:
         for story in study.stories_for(participant).all:
             require_responses(dataset.responses_file(participant, story))
-    for task, folder in study.probes.corpora.items():
+    for task, name in study.probes.corpora.items():
+        if (folder := study.probes.corpus(task)) is None:
+            log.info(f"{name}: not here, so {task!r} is measured on synthesised speech")
+            continue
         try:
-            material(task, Path(folder), study.probes.seed)
+            material(task, folder, study.probes.seed)
         except InputError as error:
             raise InputError(f"study {study.name}: the corpus of {task!r} in `probes`: {error}") from None
 
@@ -126,7 +130,9 @@ def _check_fits(study: Study, name: str, encoder: SpeechEncoder) -> None:
 
 
 def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
-    """Raise `InputError` where a story's responses are not what the mean of its repeats says."""
+    """Raise `InputError` where a story's responses are not the mean of its repeats, unless people are compared."""
+    if hasattr(dataset, "people"):
+        return
     story = recipes.ceiling(study, participant).stored["story"]
     repeats, responses = dataset.repeats(participant, story), dataset.responses(participant, story)
     if len(repeats) < 2:
@@ -145,7 +151,7 @@ def _check_lengths(study: Study, dataset: Dataset, participant: str) -> None:
     """Raise `InputError` where a participant's stories are too short for the study's chunks and blocks."""
     settings, stories = study.encoding, study.stories_for(participant)
     tested = sum(len(dataset.tr_times(participant, story)) - settings.test_skip_rows for story in stories.test)
-    fitted = sum(len(dataset.tr_times(participant, story)) for story in stories.train)
+    fitted = sum(len(dataset.tr_times(participant, story)) for story in stories.train or stories.test)
     for what, key, n_trs, at_once in (
         ("test", "permutation_block_rows", tested, settings.permutation_block_rows),
         ("training", "validation_chunk_rows", fitted, settings.validation_chunk_rows),

@@ -47,7 +47,9 @@ def rows_of_story(study: Study) -> int:
 def n_voxels(study: Study) -> int:
     """Voxels or vertices of a participant, about."""
     simulation = study.dataset.simulation
-    return 2 * (simulation.points_per_hemisphere or 30_000) if simulation else 110_000
+    if simulation:
+        return 2 * (simulation.points_per_hemisphere or 30_000)
+    return 500 if study.dataset.recordings else 110_000
 
 
 def megabytes(study: Study) -> dict[str, int]:
@@ -123,7 +125,8 @@ def work(study: Study) -> dict[str, float]:
 
 def kind_of(rule: str) -> str:
     """Kind of job of a rule of the Snakefile."""
-    return "figure" if rule.startswith(("notebook", "figure")) else rule.removesuffix("_first")
+    kind = rule.partition("_of_")[0].removesuffix("_first").removesuffix("_everyone")
+    return "figure" if rule.startswith("notebook") else kind.replace("ceilings", "ceiling")
 
 
 def learn(study: Study, device: str, since: float) -> None:

@@ -1,7 +1,7 @@
 """The engine: Snakemake makes whatever is missing or out of date, for the command line and for notebooks.
 
 After a kill, Snakemake runs unfinished jobs again (`--rerun-incomplete`); a result is whole or absent
-(`results.atomic_path`), and tuning resumes from its checkpoint (`tuning.model`).
+(`results.atomic_path`), and tuning resumes from its checkpoint (`tuning.checkpoint`).
 """
 
 import fcntl
@@ -28,20 +28,8 @@ QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false",
 def ensure(study: Study, results: Iterable[Path], device: str = "cpu", max_memory: float | None = None) -> None:
     """Have results of a study made that are missing or out of date; for notebooks.
 
-    Parameters
-    ----------
-    study : Study
-    results : iterable of Path
-        Such as `study.scores_file(participant, run)`, or `recipes.inputs_of(study, notebook)`.
-    device : str
-        `cpu` or `cuda`.
-    max_memory : float, optional
-        GiB that a step of tuning may take, about.
-
-    Raises
-    ------
-    InputError
-        As of `run_workflow`, or a step failed.
+    `results` are such as `study.scores_file(participant, run)` or `recipes.inputs_of(study, notebook)`. Arguments and
+    errors are those of `run_workflow`; `InputError` also where a step failed.
     """
     results = list(results)
     if not results or INSIDE_A_JOB in os.environ:
@@ -64,18 +52,15 @@ def run_workflow(
 
     Parameters
     ----------
-    study : Study
-    device : str
+    device
         `cpu` or `cuda`.
-    targets : iterable of Path
-        Results to make; all by default.
-    cores : int, optional
+    cores
         Processor cores; all of the machine's by default.
-    gpu_jobs : int
+    gpu_jobs
         Jobs that share the GPU at a time.
-    max_memory : float, optional
+    max_memory
         GiB that a step of tuning may take, about.
-    dry_run : bool
+    dry_run
         List the jobs and what they will take, and run none.
 
     Returns
@@ -109,8 +94,10 @@ def run_workflow(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"study {study.name}: another run of it is going on; wait for it or stop it") from None
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         began, expected = time.time(), costs(study, device, cores, gpu_jobs, calibrated=dry_run)
-        environment = _environment() | {COSTS: json.dumps(expected)}
+        environment = {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}
+        environment[COSTS] = json.dumps(expected)
         with nullcontext((environment, ())) if dry_run else listening(environment) as (environment, held):
             run = subprocess.run(list(map(str, command)), env=environment, pass_fds=(lock.fileno(), *held))
         learn(study, device, began)
@@ -120,8 +107,3 @@ def run_workflow(
 def memory_mb() -> int:
     """Memory of this machine, in MB, that jobs may share."""
     return int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
-
-
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}

@@ -65,21 +65,26 @@ def _recipe(study: Study, run: Run, dataset: Dataset) -> dict:
 
 def _grids(study: Study, run: Run, dataset: Dataset) -> dict[str, list[Grid]]:
     """Times of a run's features: those of everybody who is compared with it."""
-    listeners = (run.participant,) if run.participant else study.participants or dataset.participants
+    listeners = (run.participant,) if run.participant else study.listeners or dataset.participants
     return grids(study, dataset, study.encoded_stories, listeners)
 
 
 def _extract(study: Study, encoders: dict[Run, SpeechEncoder], dataset: Dataset, device: str) -> None:
     grids_of, features = {run: _grids(study, run, dataset) for run in encoders}, {run: {} for run in encoders}
     stories = [story for story in study.encoded_stories if any(story in found for found in grids_of.values())]
-    audio = [dataset.audio(story) for story in stories]
-    read = tokens(list(encoders.values()), audio, study.features, device)
-    for number, (story, (of_story, token_times)) in enumerate(zip(stories, read, strict=True), 1):
-        for run, layers in zip(encoders, of_story, strict=True):
-            for grid in grids_of[run].get(story, ()):
-                resampled = at_trs(layers, token_times, grid.times, timing.spacing(grid.times))
-                features[run] |= dict.fromkeys(grid.names, resampled)
-            log.info(f"{run.name}: {story}, {number} of {len(stories)}")
+    files = {story: dataset.audio_file(story) for story in stories}
+    first = {file: story for story, file in reversed(files.items())}  # parts of a recording are one pass
+    sounds = {file: dataset.audio(story) for file, story in first.items()}
+    for file, read in zip(
+        sounds, tokens(list(encoders.values()), [*sounds.values()], study.features, device), strict=True
+    ):
+        of_file, token_times = read
+        for story in [story for story in stories if files[story] == file]:
+            for run, layers in zip(encoders, of_file, strict=True):
+                for grid in grids_of[run].get(story, ()):
+                    resampled = at_trs(layers, token_times, grid.read, timing.spacing(grid.read))
+                    features[run] |= dict.fromkeys(grid.names, grid.filtered(resampled))
+                log.info(f"{run.name}: {story}, {stories.index(story) + 1} of {len(stories)}")
     for run, encoder in encoders.items():
         weights = weights_from(study, run, encoder)
         made = provenance(_recipe(study, run, dataset), device=made_on(device), weights=weights)

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from braintuning.alignment.mask import used_voxels
 from braintuning.cortex import regions as rois
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel import removal
@@ -25,7 +26,6 @@ from braintuning.pipeline.steps import (
     recipe_of,
     require_device,
     save_result,
-    used_voxels,
 )
 from braintuning.results import (
     fingerprint,
@@ -64,9 +64,10 @@ def measure_low_level_features(study: Study, participant: str) -> Path:
         flat = {}
         for number in range(max(map(len, found.values()))):
             chosen = {story: of_story[number] for story, of_story in found.items() if number < len(of_story)}
-            made = low_level_features(dataset, {s: grid.times for s, grid in chosen.items()}, train, recipe["kinds"])
+            made = low_level_features(dataset, {s: grid.read for s, grid in chosen.items()}, train, recipe["kinds"])
             for story, grid in chosen.items():
-                flat |= {f"{kind}/{name}": made[kind][story] for kind in recipe["kinds"] for name in grid.names}
+                rows = {kind: grid.filtered(made[kind][story]) for kind in recipe["kinds"]}
+                flat |= {f"{kind}/{name}": rows[kind] for kind in recipe["kinds"] for name in grid.names}
         save_arrays(path, flat, provenance(recipe))
     return path
 
@@ -188,14 +189,8 @@ def impact_table(
 ) -> pd.DataFrame:
     """R of each layer, region group and feature, with a 95 % bootstrap interval over voxels.
 
-    Parameters
-    ----------
-    arrays : mapping
-        As in the file of `measure_impact`.
-    labels : (voxels,) str
-    features : sequence of str
-        Names in the order of the readouts; `all` comes last.
-    rng : numpy Generator
+    `arrays` are as in the file of `measure_impact`, `labels` (voxels,) str, and `features` names in the order of the
+    readouts; `all` comes last.
 
     Returns
     -------

@@ -20,22 +20,11 @@ def _sockets() -> Iterator[dict[str, str]]:
 
 
 def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
-    """Execute a notebook and save it with its outputs.
+    """Execute a notebook, by its name in `notebooks/` without `.ipynb`, and save it with its outputs in `out`.
 
-    Parameters
-    ----------
-    name : str
-        Name in `notebooks/`, without `.ipynb`.
-    out : Path
-        Where the executed notebook goes.
-    parameters : mapping
-        Values for its `parameters` cell; those that it does not have are an error, except `device` and `root`, which
-        every command carries and some notebooks do not need.
-
-    Raises
-    ------
-    InputError
-        No such notebook; a parameter it does not have; or an `InputError` inside it, as the same sentence.
+    `parameters` are for its `parameters` cell. `InputError` for no such notebook, for a parameter that it does not
+    have, except `device` and `root`, which every command carries and some notebooks do not need, or where an
+    `InputError` is raised inside it, as the same sentence.
     """
     import papermill
     from traitlets.config import Config

@@ -21,14 +21,7 @@ from braintuning.pipeline.steps import (
 from braintuning.preference.pairs import choose_pairs, known_words
 from braintuning.preference.similarity import pair_similarities, preference_table, word_states
 from braintuning.preference.words import SENTENCE, WINDOW_SECONDS, SpokenWord, recorded, synthesised
-from braintuning.results import (
-    fingerprint,
-    inputs_fingerprint,
-    is_done,
-    load_arrays,
-    provenance,
-    save_arrays,
-)
+from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance, save_arrays
 from braintuning.study import Run, Study
 
 log = logging.getLogger(__name__)

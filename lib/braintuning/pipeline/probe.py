@@ -38,12 +38,11 @@ def probe_tasks(study: Study, run: Run, device: str = "cpu", task: str | None = 
 
 
 def probe(study: Study, run: Run, task: str, device: str = "cpu") -> Path:
-    """Score of every layer of a run's model on one of the study's downstream tasks; a table."""
+    """Score of every layer of a run's model on one of the study's downstream tasks; a table, which names the corpus."""
     require_device(device)
     study.require("task", task, study.probes.tasks)
     settings, path = study.probes, study.probe_file(task, run)
-    folder = settings.corpora.get(task)
-    corpus, parts = material(task, Path(folder) if folder else None, settings.seed, stand_in_corpus)
+    corpus, parts = material(task, settings.corpus(task), settings.seed, stand_in_corpus)
     recipe = {
         **recipes.probe(study, run, task).stored,
         "model": model_recipe(study, run),
@@ -72,7 +71,7 @@ def store_of(study: Study, run: Run, task: str) -> Store:
     """Where a model's activations are kept: those that any of the study's tasks on the same corpus needs."""
 
     def corpus_of(name: str) -> tuple:
-        return study.probes.corpora.get(name), task_named(name).stand_in
+        return study.probes.corpus(name), task_named(name).stand_in
 
     together = [name for name in study.probes.tasks if corpus_of(name) == corpus_of(task) and name not in UNKEPT]
     kinds = tuple(dict.fromkeys(KIND_OF_TASK.get(name, "mean") for name in together))

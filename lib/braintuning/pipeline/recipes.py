@@ -1,13 +1,14 @@
 """Recipes: the settings that decide each result, asked by the steps, which store them, and by Snakemake."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from braintuning.results import fingerprint
 from braintuning.study import Run, Study
 from braintuning.study.settings import Removal
+from braintuning.study.study import TUNED_ON_SEVERAL
 
 FILES = ("kind", "root", "simulation")
 CLIPS = ("tr", "unstored_volumes", "sound_starts")
@@ -42,17 +43,30 @@ class Recipe(NamedTuple):
 def dataset(study: Study) -> Recipe:
     """That everything which the study names was found and read."""
     named = {"dataset", "participants", "stories", "lacks", "backbones", "conditions", "variants", "controls"}
-    return Recipe({}, {**study.model_dump(include=named), "corpora": dict(study.probes.corpora)})
+    corpora = study.probes.model_dump(include={"corpora", "stand_in_where_absent"})
+    return Recipe({}, {**study.model_dump(include=named), **corpora})
 
 
 def ceiling(study: Study, participant: str) -> Recipe:
     """Noise ceiling of a participant."""
     stories = study.stories_for(participant)
-    story = getattr(stories, study.encoding.mask_from)[0]
+    story = (getattr(stories, study.encoding.mask_from) or stories.test)[0]
     skipped = study.encoding.test_skip_rows if story in study.stories.test else 0
     stored = {"participant": participant, "story": story, "skip_rows": skipped, "stories": stories.all}
     stored["seed"] = study.encoding.seed
-    return Recipe({"stage": "ceiling", **stored}, _of_dataset(study, FILES))
+    people = _parcels(study)
+    if people:
+        side = study.tuned_together if participant in study.tuned_together else study.held_out
+        people["people"] = [person for person in side if story in study.stories_for(person).all]
+    return Recipe({"stage": "ceiling", **stored, **people}, _of_dataset(study, FILES))
+
+
+def _parcels(study: Study) -> dict[str, Any]:
+    """What of a study decides parcellated responses, and features filtered like them, beside files."""
+    if not study.dataset.recordings:
+        return {}
+    recordings = {name: recording.model_dump() for name, recording in study.dataset.recordings.items()}
+    return {"recordings": recordings, "high_pass_seconds": study.encoding.high_pass_seconds}
 
 
 def aim_of(condition: str) -> str:
@@ -77,7 +91,9 @@ def tune(study: Study, run: Run) -> Recipe:
     mask = [study.encoding.ceiling_threshold, study.encoding.mask_by]
     head = [mask, study.tuned_on(run) or study.participants[0]] if by_voxels else None
     times = _of_dataset(study, FILES + CLIPS, study.tuned_on(run) or study.participants)
-    return Recipe({"stage": "tune", **stored}, {**times, "head": head})
+    if base in TUNED_ON_SEVERAL and study.joint_responses != "each":
+        stored["joint_responses"] = study.joint_responses
+    return Recipe({"stage": "tune", **stored, **_parcels(study)}, {**times, "head": head})
 
 
 def model(study: Study, run: Run) -> Recipe:
@@ -90,8 +106,10 @@ def extract(study: Study, run: Run) -> Recipe:
     """Layer activations of a model on the TR grid."""
     stored = {"settings": study.features.model_dump(exclude={"batch_size"}), "stories": study.encoded_stories}
     behind = {"model": model(study, run).stored, "lead": max(study.encoding.delays)}
-    listeners = (run.participant,) if run.participant else study.participants
-    return Recipe({"stage": "extract", **stored}, {**_of_dataset(study, FILES + TIMES, listeners), **behind})
+    listeners = (run.participant,) if run.participant else study.listeners
+    return Recipe(
+        {"stage": "extract", **stored, **_parcels(study)}, {**_of_dataset(study, FILES + TIMES, listeners), **behind}
+    )
 
 
 def align(study: Study, participant: str, fitted: Sequence[str] | None = None) -> Recipe:
@@ -104,7 +122,7 @@ def align(study: Study, participant: str, fitted: Sequence[str] | None = None) -
         "fitted": list(stories.train + stories.held_out if fitted is None else fitted),
         "test": stories.test,
     }
-    return Recipe({"stage": "align", **stored}, _of_dataset(study, FILES + REGIONS))
+    return Recipe({"stage": "align", **stored, **_parcels(study)}, _of_dataset(study, FILES + REGIONS))
 
 
 def nuisance(study: Study, participant: str) -> Recipe:
@@ -117,7 +135,7 @@ def nuisance(study: Study, participant: str) -> Recipe:
         "low_level": study.low_level_stories(participant)[0],
         "test": stories.test,
     }
-    return Recipe({"stage": "nuisance", **stored}, _of_dataset(study, FILES + TIMES + REGIONS))
+    return Recipe({"stage": "nuisance", **stored, **_parcels(study)}, _of_dataset(study, FILES + TIMES + REGIONS))
 
 
 def low_level(study: Study, participant: str) -> Recipe:
@@ -132,7 +150,7 @@ def low_level(study: Study, participant: str) -> Recipe:
         "fitted": train,
         "test": test,
     }
-    return Recipe({"stage": "low level", **stored}, _of_dataset(study, FILES + REGIONS))
+    return Recipe({"stage": "low level", **stored, **_parcels(study)}, _of_dataset(study, FILES + REGIONS))
 
 
 def low_level_features(study: Study, participant: str) -> Recipe:
@@ -141,7 +159,7 @@ def low_level_features(study: Study, participant: str) -> Recipe:
     stored = {"kinds": study.low_level.features, "train": train, "phones": "Lanczos, from their middles"}
     behind = {"stories": (*train, *test), "lead": max(study.encoding.delays)}
     times = _of_dataset(study, FILES + TIMES, sharing(study, participant))
-    return Recipe({"stage": "low-level features", **stored}, {**times, **behind})
+    return Recipe({"stage": "low-level features", **stored, **_parcels(study)}, {**times, **behind})
 
 
 def sharing(study: Study, participant: str) -> list[str]:
@@ -172,7 +190,8 @@ def preference(study: Study, run: Run, recorded: bool = False) -> Recipe:
 
 def probe(study: Study, run: Run, task: str) -> Recipe:
     """Scores of a model on a downstream task."""
-    behind = {"model": model(study, run).stored, "corpus": study.probes.corpora.get(task)}
+    corpus = study.probes.corpora[task] if study.probes.corpus(task) else None
+    behind = {"model": model(study, run).stored, "corpus": corpus}
     return Recipe({"stage": "probe", "task": task, "seed": study.probes.seed}, behind)
 
 
@@ -185,7 +204,6 @@ def leaks(study: Study) -> Recipe:
 def figure(study: Study, notebook: str) -> Recipe:
     """A notebook of the study: what it takes from the study, and which results it reads."""
     sections = {"figures", "encoding", "title", "dataset"}
-    sections |= {"tuning", "features"} if notebook == "alice_joint" else set()
     sections |= {"low_level"} if notebook in ("fig3", "claims") else set()
     read = [str(path.relative_to(study.results)) for path in inputs_of(study, notebook)]
     return Recipe({}, {**study.model_dump(include=sections), "read": read})
@@ -201,11 +219,16 @@ def _of_dataset(study: Study, keys: Sequence[str], listeners: Sequence[str] = ()
     return {"dataset": found}
 
 
+def of_means(study: Study) -> Iterator[tuple[str, Run]]:
+    """Every mean over people with every model that is tuned on nobody alone."""
+    return product(study.groups, [run for run in study.runs() if not run.participant])
+
+
 def of_results(study: Study) -> dict[Path, Recipe]:
     """Every result of a study and what decides it."""
     made = {study.results / "dataset.json": dataset(study), study.words_file: words(study)}
     made[study.leaks_file] = leaks(study)
-    for participant in study.participants:
+    for participant in study.listeners:
         made[study.ceiling_file(participant)] = ceiling(study, participant)
         made[study.nuisance_file(participant)] = nuisance(study, participant)
         made[study.low_level_features_file(participant)] = low_level_features(study, participant)
@@ -216,7 +239,7 @@ def of_results(study: Study) -> dict[Path, Recipe]:
         made |= {study.probe_file(task, run): probe(study, run, task) for task in study.probes.tasks}
     for run in study.tuned_runs():
         made[study.model_folder(run) / "provenance.json"] = tune(study, run)
-    for participant, run in study.alignments():
+    for participant, run in chain(study.alignments(), of_means(study)):
         made[study.scores_file(participant, run)] = align(study, participant)
         made[study.low_level_file(participant, run)] = low_level(study, participant)
     for participant, run, n_stories in amounts(study):
@@ -227,9 +250,6 @@ def of_results(study: Study) -> dict[Path, Recipe]:
 
 TRANSFERRED = ("pretrained", "brain-tuned", "multi-brain-tuned")
 """Conditions that Figures B1 and B2 compare."""
-ALICE_CONDITIONS = ("pretrained", "multi-brain-tuned", "multi-random-brain-tuned")
-TUNED_TOGETHER, HELD_OUT, MEANS = "tuned together", "held out", "mean responses"
-"""Groups of participants, and of their mean responses."""
 
 
 def amounts(study: Study) -> Iterator[tuple[str, Run, int]]:
@@ -253,9 +273,9 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
     """
     main = list(study.main_runs())
     recorded = [run for run in main if run.condition == "pretrained"] if study.recordings else []
-    ceilings = [study.ceiling_file(participant) for participant in study.participants]
-    scores = [study.scores_file(participant, run) for participant, run in study.alignments()]
-    baselines = [study.nuisance_file(participant) for participant in study.participants]
+    ceilings = [study.ceiling_file(listener) for listener in study.listeners]
+    scores = [study.scores_file(*one) for one in (*study.alignments(), *of_means(study))]
+    baselines = [study.nuisance_file(listener) for listener in study.tested]
     amount = [study.scores_file(*one) for one in amounts(study)]
     of_figure = {
         "01_dataset": [study.results / "dataset.json", *ceilings],
@@ -268,8 +288,6 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
             *[study.preference_file(run, True) for run in recorded],
         ],
         "figB1": amount,
-        "alice": [study.features_file(run) for run in study.runs()],
-        "alice_joint": [],
     }
     judged = [of_figure[name] for name in ("fig3", "fig4", "fig5", "figB1") if name in study.figures.notebooks]
     of_figure["claims"] = list(dict.fromkeys([*ceilings, *scores, *baselines, *chain.from_iterable(judged)]))

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from braintuning.alignment.mask import voxels_in_use
+from braintuning.alignment.mask import used_voxels, voxels_in_use
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.pipeline import recipes
 from braintuning.pipeline.card import save_model
-from braintuning.pipeline.steps import clip_ends, made_on, pretrained, recipe_of, require_device, used_voxels
+from braintuning.pipeline.steps import clip_ends, made_on, pretrained, recipe_of, require_device
 from braintuning.results import (
     fingerprint,
     generator,
@@ -93,19 +93,10 @@ def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
 def learning_material(
     study: Study, run: Run, dataset: Dataset, keep: Keep = lambda targets, name: targets, device: str = "cpu"
 ) -> tuple[Targets, Targets]:
-    """Audio and targets of the training and of the validation stories of a run.
+    """Audio and targets of the training and of the validation stories of a run, by story.
 
-    Parameters
-    ----------
-    study, run, dataset
-    keep : callable
-        Is given each array of targets with a name for it, and returns it, moved to a file perhaps.
-    device : str
-        Where a larger speech model runs, if the run needs one.
-
-    Returns
-    -------
-    train, validation : dict of story to StoryTargets
+    `keep` is given each array of targets with a name for it; a larger speech model, if the run needs one, runs on
+    `device`.
     """
     stories, base, common = study.tuning_stories(run), study.base(run.condition), None
     if base in ("bigslm-tuned", "lm-tuned"):
@@ -129,27 +120,33 @@ def presentations(
 ) -> tuple[np.ndarray, ...]:
     """Responses to each presentation of a validation story, of each participant that a run is tuned on.
 
-    None where the study does not say that its validation stories were repeated, and none for a run that learns
-    something else than these responses.
+    Of a mean over participants theirs are the presentations; else there are none where the study does not say that its
+    validation stories were repeated, and none for a run that learns something else than these responses.
     """
-    if study.encoding.mask_from != "validation" or study.base(run.condition) not in (
-        "brain-tuned",
-        "multi-brain-tuned",
-    ):
+    people = study.tuned_on(run)
+    if study.base(run.condition) not in ("brain-tuned", "multi-brain-tuned"):
         return ()
-    return tuple(common.repeats(dataset, participant, story) for participant in study.tuned_on(run))
+    if study.joint_responses == "mean" and len(people) > 1:
+        return (np.stack([common.responses(dataset, participant, story) for participant in people]),)
+    if study.encoding.mask_from != "validation" or hasattr(dataset, "people"):
+        return ()
+    return tuple(common.repeats(dataset, participant, story) for participant in people)
 
 
 def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: CommonCortex) -> tuple[np.ndarray, ...]:
-    """Responses of each participant that a run is tuned on, at common points; for the random control reordered."""
-    found, settings = [], study.tuning_of(run.condition)
-    for participant in study.tuned_on(run):
-        responses = common.responses(dataset, participant, story)
-        if study.base(run.condition) in ("random-brain-tuned", "multi-random-brain-tuned"):
-            rng = generator(settings.seed, "permute", participant, story)
-            responses = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
-        found.append(responses)
-    return tuple(found)
+    """Responses of each participant that a run is tuned on, at common points; for the random control reordered.
+
+    With `joint_responses: mean` of their mean alone, which has the same minimum of a squared error.
+    """
+    settings = study.tuning_of(run.condition)
+    found = {participant: common.responses(dataset, participant, story) for participant in study.tuned_on(run)}
+    if len(found) > 1 and study.joint_responses == "mean":
+        found = {"mean": np.mean([*found.values()], axis=0)}
+    if study.base(run.condition) in ("random-brain-tuned", "multi-random-brain-tuned"):
+        for name, responses in found.items():
+            rng = generator(settings.seed, "permute", name, story)
+            found[name] = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
+    return tuple(found.values())
 
 
 def _shared_head(study: Study, run: Run, dataset: Dataset) -> CommonCortex:
@@ -190,7 +187,7 @@ def _distilled(study: Study, run: Run, dataset: Dataset, device: str) -> dict[st
         backbone = study.backbones[run.backbone]
         teacher = SpeechEncoder.from_pretrained(backbone.teacher, pad_to_30s=backbone.pad_to_30s).to(device)
         log.info(f"{run.name}: states of {teacher.name}, {len(names)} stories")
-        states = {s: controls.speech_states(teacher, dataset.audio(s), ends[s], clip, device) for s in names}
+        states = {s: controls.speech_states(teacher, dataset.audio(s), ends[s], settings, device) for s in names}
     else:
         log.info(f"{run.name}: states of {', '.join(study.controls.text_models)}, {len(names)} stories")
         states = {}

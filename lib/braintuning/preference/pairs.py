@@ -49,15 +49,8 @@ def choose_pairs(n_pairs: int, seed: int, speakers: Speakers | None = None) -> p
     are rounded up or down by chance). Near homophones that also have synonyms come first. The words of both types make
     up the other two; a random pair is `unalike` and a candidate for neither type.
 
-    Parameters
-    ----------
-    speakers : mapping of word to speakers, optional
-        Restricts the choice to these words, in pairs that two different speakers can say.
-
-    Raises
-    ------
-    InputError
-        Fewer than two pairs of synonyms or near homophones.
+    `speakers`, those of each word, restrict the choice to words and pairs that two different speakers can say.
+    `InputError` for fewer than two pairs of synonyms or near homophones.
     """
     words, known = known_words()
     phones = {word: tuple(labels.split()) for word, labels in zip(words["word"], words["phones"], strict=True)}

@@ -55,16 +55,8 @@ def pair_similarities(states: np.ndarray, said: Sequence[SpokenWord], pairs: pd.
     their similarity and none is shifted. Averaging over all tokens by two different speakers ensures that no pair, not
     even a word with itself, is similar because of a voice.
 
-    Parameters
-    ----------
-    states : (layers, words, dim) float32
-    pairs : DataFrame
-        Columns a and b.
-
-    Returns
-    -------
-    similarities : (layers, pairs) float64
-        NaN for a pair that no two speakers say.
+    `states` are (layers, words, dim) float32; the result is (layers, pairs) float64, NaN for a pair that no two
+    speakers say.
     """
     speakers, centred = np.array([word.speaker for word in said]), states.astype(np.float64)
     for speaker in set(speakers):
@@ -118,23 +110,14 @@ def preference_table(similarities: np.ndarray, pairs: pd.DataFrame) -> pd.DataFr
     Intervals are the estimate and `word_error` times Student's t of the pairs of a type less one, of preference of the
     type with the fewest; NaN where that is a single pair.
 
-    Parameters
-    ----------
-    similarities : (layers, pairs) float
-        From `pair_similarities`.
-    pairs : DataFrame
-        From `pairs.choose_pairs`.
+    `similarities` are those of `pair_similarities`, `pairs` of `choose_pairs`; `InputError` for a type without a pair
+    said by two speakers.
 
     Returns
     -------
     DataFrame
         layer, pair_type, n_pairs, similarity, similarity_low, similarity_high, preference, low, high, reason; the last
         four are the layer's, the same for each type. `reason` says why preference is NaN, and is otherwise empty.
-
-    Raises
-    ------
-    InputError
-        A type without a pair said by two speakers.
     """
     found = _of_types(similarities, pairs)
     defined = found.is_defined(pairs)

@@ -206,7 +206,7 @@ def measure_tuned(
 
 TASK = Task(
     "Speech recognition",
-    corpora=("TIMIT", "aligned speech"),
+    corpora=("TIMIT", "LibriSpeech", "aligned speech"),
     stand_in="sentences",
     measure=measure,
     metric="1 - WER",

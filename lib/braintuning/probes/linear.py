@@ -38,13 +38,8 @@ def fit_classes(features: Sequence[np.ndarray], truth: Sequence[np.ndarray], one
     In the binary case a class that fewer than two training samples have or lack is not learnt; its majority answer is
     always predicted. A class that the training part lacks is never predicted, so all its samples are misses.
 
-    Parameters
-    ----------
-    features, truth
-        Training, validation and test part: (samples, dim) float, (samples, classes) bool. The truth of the test part is
-        not used.
-    one_of_many
-        Whether exactly one class is true in each sample.
+    `features`, (samples, dim) float, and `truth`, (samples, classes) bool, are of the training, validation and test
+    part, the last of which is not used. `one_of_many`: exactly one class is true in each sample.
     """
     train, validation, test = _standardised(features)
     if len(train) < train.shape[1]:

@@ -58,7 +58,7 @@ def measure(parts: Parts, encoder: SpeechEncoder, device: str, seed: int, store:
 
 TASK = Task(
     "MFCC regression",
-    corpora=("TIMIT", "aligned speech"),
+    corpora=("TIMIT", "LibriSpeech", "aligned speech"),
     stand_in="sentences",
     measure=measure,
     metric="R2",

@@ -22,7 +22,7 @@ def phones_of(utterance: Utterance) -> set[str]:
 
 TASK = Task(
     "Phonemes",
-    corpora=("TIMIT", "aligned speech"),
+    corpora=("TIMIT", "LibriSpeech", "aligned speech"),
     stand_in="sentences",
     measure=partial(classify, labels_of=phones_of, classes=PHONES, one_of_many=False),
     keep=lambda utterance: bool(utterance.phones) and utterance.label != "SA",

@@ -39,21 +39,9 @@ def material(
 ) -> tuple[str, Parts]:
     """Name of a task's corpus, and its utterances divided into training, validation and test part.
 
-    Parameters
-    ----------
-    folder
-        Of a corpus that suits the task.
-    seed
-        Of the division, where the corpus has none.
-    stand_in
-        Without `folder`: from the name of the task's stand-in corpus and the seed to a folder of aligned speech, such
-        as `demo.corpora.stand_in_corpus`.
-
-    Raises
-    ------
-    InputError
-        No such task, neither folder nor stand-in, or a corpus that is incomplete, does not suit the task or has nothing
-        for one of its parts.
+    Without the `folder` of a corpus, `stand_in` (`demo.corpora.stand_in_corpus`) makes one of aligned speech, from the
+    name of the task's stand-in and the seed, which also divides a corpus that has no division. `InputError` for no such
+    task, neither of the two, or a corpus that is incomplete, does not suit the task or has nothing for a part.
     """
     task = task_named(name)
     if folder:

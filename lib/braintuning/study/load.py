@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from braintuning.errors import InputError, nearest
 from braintuning.results import REPOSITORY
 from braintuning.study.messages import explain
+from braintuning.study.recordings import with_people
+from braintuning.study.settings import DatasetSettings
 from braintuning.study.study import Study
 
 STUDIES = REPOSITORY / "data" / "studies"
@@ -33,11 +35,23 @@ def load_study(name: str | Path, root: str | None = None) -> Study:
     if root and isinstance(content.get("dataset"), dict):
         content["dataset"]["root"] = root
     try:
-        study = Study.model_validate_json(json.dumps(content, default=str))
+        study = Study.model_validate_json(json.dumps(_with_names(content), default=str))
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error, Study)}") from None
     study._file, study._root = path.absolute(), root
     return study
+
+
+def _with_names(content: dict) -> dict:
+    """A study's content with names in place of patterns for participants, where its dataset has parcellated recordings.
+
+    A `dataset` that is no valid section is left to the study's own messages.
+    """
+    try:
+        dataset = DatasetSettings.model_validate_json(json.dumps(content.get("dataset"), default=str))
+    except ValidationError:
+        return content
+    return with_people(content, REPOSITORY / dataset.root, dataset.recordings) if dataset.recordings else content
 
 
 def _path(name: str | Path) -> Path:

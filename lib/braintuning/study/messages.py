@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from braintuning.errors import nearest
-from braintuning.study.settings import BY_NAME, NUMBER, Section
+from braintuning.study.simulation import BY_NAME, NUMBER, Section
 
 
 def explain(error: ValidationError, whole: type[Section]) -> str:

@@ -4,12 +4,25 @@ Every default that the paper fixes is the paper's value, so a study file states 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from braintuning.errors import InputError
-from braintuning.study.simulation import Count, Seconds, Section, Simulation
+from braintuning.results import REPOSITORY
+from braintuning.study.recordings import Recording
+from braintuning.study.simulation import (
+    NUMBER_OR_BY_NAME,
+    Count,
+    OfStory,
+    Positive,
+    Seconds,
+    Section,
+    Simulation,
+    TRs,
+    tagged,
+)
 
 Condition = Literal[
     "pretrained",
@@ -26,16 +39,10 @@ LowLevelFeature = Literal["power_spectrum", "articulation", "diphones", "triphon
 Removal = Literal["every lag", "tr by tr"]
 """Where low-level features are taken from: the delayed design, or the model's TRs before they are delayed."""
 TaskName = Literal["phonemes", "sentence_type", "word_identity", "emotion", "intent", "asr", "asr_tuned", "mfcc"]
-DatasetKind = Annotated[str, Field(pattern=r"^(lebel|alice|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
+DatasetKind = Annotated[str, Field(pattern=r"^(lebel|parcels|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
-Positive = Annotated[float, Field(gt=0)]
 ShareOfTR = Annotated[float, Field(ge=0, le=1)]
-NUMBER, BY_NAME = "(a number)", "(by name)"
-_either = Discriminator(lambda value: BY_NAME if isinstance(value, Mapping) else NUMBER)
-TRs = Annotated[Annotated[Positive, Tag(NUMBER)] | Annotated[Mapping[str, Positive], Tag(BY_NAME)], _either]
-"""One number of seconds, or one for each participant."""
-OfStory = Annotated[Annotated[Seconds, Tag(NUMBER)] | Annotated[Mapping[str, Seconds], Tag(BY_NAME)], _either]
-Starts = Annotated[Annotated[Seconds, Tag(NUMBER)] | Annotated[Mapping[str, OfStory], Tag(BY_NAME)], _either]
+Starts = Annotated[tagged(Seconds) | tagged(Mapping[str, OfStory]), NUMBER_OR_BY_NAME]
 """One number of seconds, or one for each participant, each story, or each story of each participant."""
 Changes = Mapping[str, float | int | str | None]
 """Keys of `tuning` with other values."""
@@ -80,16 +87,28 @@ class DatasetSettings(Section):
     fsaverage: str | None = None
     coarse_regions: bool = False
     simulation: Simulation | None = None
+    recordings: Mapping[str, Recording] = Field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Participants who have numbers of their own in `recordings`."""
+        return [name for recording in self.recordings.values() for name in recording.names]
 
     @model_validator(mode="after")
     def _times_are_not_its_own(self) -> Self:
-        fixed = () if self.kind == "lebel" else ("row_offset", "unstored_volumes", "sound_starts")
+        of_recordings = ("tr", "unstored_volumes", "sound_starts", "voxels", "simulation")
+        of_adapters = ("row_offset", "unstored_volumes", "sound_starts")
+        fixed = {"lebel": (), "parcels": of_recordings}.get(self.kind, of_adapters)
         for key in fixed:
-            if getattr(self, key) != type(self).model_fields[key].default:
+            if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
                 expected = f"expected none with kind {self.kind!r}, which has its own"
                 raise InputError(f"found `{key}` in `dataset`, {expected}")
-        if self.kind == "alice" and isinstance(self.tr, Mapping):
-            raise InputError("found a `tr` for each participant in `dataset`, expected one number with kind 'alice'")
+        if (self.kind == "parcels") != bool(self.recordings):
+            found = f"found {len(self.recordings)} `recordings` in `dataset` of kind {self.kind!r}"
+            raise InputError(f"{found}, expected some with kind 'parcels', and none with another")
+        stories = [story for name, recording in self.recordings.items() for story in recording.stories(name)]
+        if len(set(stories)) < len(stories):
+            raise InputError("two `recordings` in `dataset` have a part of one name, expected a name for each story")
         return self
 
 
@@ -200,7 +219,9 @@ class Encoding(Section):
     """Ridge regression from features to responses, and the noise ceiling that its score is divided by.
 
     Voxels are used whose ceiling is above `ceiling_threshold`, or in which the hypothesis that nothing repeats is
-    rejected at a false discovery rate of .05 (`mask_by`).
+    rejected at a false discovery rate of .05 (`mask_by`). A participant without a training story has encoding models of
+    `folds` contiguous blocks of a test story, each predicted from the others. `high_pass_seconds` is for parcellated
+    responses: what is slower is taken out of them and of features, story by story.
     """
 
     delays: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1, 2, 3, 4)
@@ -212,7 +233,7 @@ class Encoding(Section):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.25
     test_skip_rows: Annotated[int, Field(ge=0)] = 40
     ceiling_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    mask_from: Literal["test", "validation"] = "test"
+    mask_from: Literal["test", "validation", "train"] = "test"
     mask_by: Literal["ceiling", "false discovery rate"] = "ceiling"
     permutation_block_rows: Count = 10
     permutations: Count = 1000
@@ -250,11 +271,20 @@ class Preference(Section):
 
 
 class Probes(Section):
-    """Downstream tasks, and the folders of their corpora; a task without one uses synthesised speech."""
+    """Downstream tasks, and the folders of their corpora; a task without one uses synthesised speech.
+
+    With `stand_in_where_absent` so does one whose folder is not here, which is refused otherwise.
+    """
 
     tasks: tuple[TaskName, ...] = ()
     corpora: Mapping[TaskName, str] = Field(default_factory=dict)
+    stand_in_where_absent: bool = False
     seed: int = 0
+
+    def corpus(self, task: str) -> Path | None:
+        """Folder of the corpus that a task is measured on; None where that is synthesised speech."""
+        folder = REPOSITORY / self.corpora[task] if task in self.corpora else None
+        return None if folder and self.stand_in_where_absent and not folder.is_dir() else folder
 
 
 class Figures(Section):

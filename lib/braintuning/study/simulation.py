@@ -1,15 +1,28 @@
 """Section of a study file that describes simulated listeners, and what all sections are made of."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from braintuning.errors import InputError
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NUMBER, BY_NAME = "(a number)", "(by name)"
+NUMBER_OR_BY_NAME = Discriminator(lambda value: BY_NAME if isinstance(value, Mapping) else NUMBER)
+
+
+def tagged(kind: Any) -> Any:  # noqa: ANN401
+    """A type that stands for one number, or for numbers by name, in a union under `NUMBER_OR_BY_NAME`."""
+    return Annotated[kind, Tag(BY_NAME if getattr(kind, "__origin__", None) is Mapping else NUMBER)]
+
+
+TRs = Annotated[tagged(Positive) | tagged(Mapping[str, Positive]), NUMBER_OR_BY_NAME]
+"""One number of seconds, or one for each participant."""
+OfStory = Annotated[tagged(Seconds) | tagged(Mapping[str, Seconds]), NUMBER_OR_BY_NAME]
 Responding = Literal["primary_auditory", "early_auditory", "late_language"]
 """Groups of regions that respond to a story."""
 

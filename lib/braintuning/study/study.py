@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Self, get_args
+from typing import Literal, Self, get_args
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
@@ -13,8 +13,10 @@ from braintuning.results import REPOSITORY, fingerprint
 from braintuning.study import settings as sections
 from braintuning.study.by_name import names_in, own
 from braintuning.study.messages import explain
+from braintuning.study.recordings import GROUP
 from braintuning.study.run import Run
 from braintuning.study.settings import Changes, Condition, FolderName, Section, Stories, Tuning
+from braintuning.study.uses import require_stories
 
 TUNED_ON_ONE = ("brain-tuned", "random-brain-tuned", "brain-misaligned")
 """Conditions with a model for each participant; of the others a backbone has one model for all."""
@@ -37,6 +39,7 @@ class Study(Section):
     variants: Mapping[FolderName, sections.Variant] = Field(default_factory=dict)
     tuned_together: tuple[FolderName, ...] = ()
     joint_tuning: Changes = Field(default_factory=dict)
+    joint_responses: Literal["each", "mean"] = "each"
     controls: sections.Controls = Field(default_factory=sections.Controls)
     tuning: Tuning = Field(default_factory=Tuning)
     features: sections.Features = Field(default_factory=sections.Features)
@@ -60,7 +63,7 @@ class Study(Section):
         notebooks = [path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")]
         of_variants = chain(*(variant.tuning for variant in self.variants.values()))
         for what, names, valid, where in (
-            ("participant", self.lacks, self.participants, "lacks"),
+            ("participant", self.lacks, self.listeners, "lacks"),
             ("story", chain(*self.lacks.values()), self.stories.all, "lacks"),
             ("condition", self.conditions, all_conditions, "conditions"),
             ("condition", of_backbones, self.conditions, "backbones"),
@@ -68,6 +71,7 @@ class Study(Section):
             ("story", self.low_level.stories, self.stories.train, "low_level: stories` among those of `stories: train"),
             ("participant", self.dataset.voxels, self.participants, "voxels"),
             ("participant", names_in(self.dataset.tr), self.participants, "tr"),
+            ("participant", self.dataset.names, ("*", *self.participants), "recordings"),
             ("name", names_in(self.dataset.sound_starts), self.participants + self.stories.all, "sound_starts"),
             ("participant", self.figures.published_counts, self.participants, "published_counts"),
             ("notebook", self.figures.notebooks, notebooks, "figures"),
@@ -98,30 +102,7 @@ class Study(Section):
         for run in self.runs():
             if self.base(run.condition) == "bigslm-tuned" and not self.backbones[run.backbone].teacher:
                 raise InputError(f"backbone {run.backbone!r} has no `teacher`, expected a larger speech model")
-        return self
-
-    @model_validator(mode="after")
-    def _stories_suffice(self) -> Self:
-        tuned = any(self.base(condition) != "pretrained" for condition in self.conditions)
-        if tuned and not self.participants:
-            raise InputError("found no participant, expected at least 1 to tune models on")
-        needed = sorted({"test", self.encoding.mask_from, "validation" if tuned else "test"})
-        for participant in self.participants:
-            stories = self.stories_for(participant)
-            if tuned and (found := len(stories.train)) < 2:
-                raise InputError(f"found {found} training stories, expected at least 2 of {participant}")
-            if missing := [use for use in needed if not getattr(stories, use)]:
-                raise InputError(f"found no {missing[0]} story of {participant}, expected at least 1")
-            if "fig3" in self.figures.notebooks and not self.low_level_stories(participant)[0]:
-                raise InputError(f"found no story of `low_level: stories` that {participant} has, expected at least 1")
-        for run in self.tuned_runs():
-            shared, needed = self.stories_for(*self.tuned_on(run)), self._of_variant(run.condition, "n_stories") or 2
-            n_train = len(shared.train + shared.tuning_only)
-            if n_train < needed or not shared.validation:
-                found = f"found {n_train} training and {len(shared.validation)} validation stories"
-                raise InputError(f"{found} that all participants of {run.name} have, expected at least {needed} and 1")
-        if self.encoding.mask_from == "test" and (found := len(self.stories.test)) > 1:
-            raise InputError(f"found {found} test stories, expected 1, since the noise ceiling is that of one story")
+        require_stories(self)
         return self
 
     @property
@@ -147,7 +128,7 @@ class Study(Section):
         return REPOSITORY / self.dataset.root
 
     def stories_for(self, *participants: str) -> Stories:
-        """Stories that the study uses of these participants: all but those that one of them lacks."""
+        """Stories that the study uses of these participants or means: all but those that one of them lacks."""
         lacking = set(chain(*(self.lacks.get(participant, ()) for participant in participants)))
         return Stories(**{use: tuple(s for s in names if s not in lacking) for use, names in self.stories})
 
@@ -165,6 +146,21 @@ class Study(Section):
     def held_out(self) -> tuple[str, ...]:
         """Participants whom no joint model was tuned on."""
         return tuple(participant for participant in self.participants if participant not in self.tuned_together)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Means over people held out of a recording, which the steps treat like participants."""
+        return tuple(name for name in self.lacks if name.startswith(GROUP))
+
+    @property
+    def listeners(self) -> tuple[str, ...]:
+        """Participants, and means over them."""
+        return self.participants + self.groups
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """Listeners who have a test story."""
+        return tuple(listener for listener in self.listeners if self.stories_for(listener).test)
 
     @property
     def recordings(self) -> Path | None:
@@ -229,9 +225,10 @@ class Study(Section):
 
     def alignments(self, runs: Iterable[Run] | None = None) -> Iterator[tuple[str, Run]]:
         """Every participant with every model (of `runs`, if given) that is compared on that participant."""
+        tested = set(self.tested)
         for run in self.runs() if runs is None else runs:
-            for participant in (run.participant,) if run.participant else self.participants:
-                yield participant, run
+            people = (run.participant,) if run.participant else self.participants
+            yield from ((participant, run) for participant in people if participant in tested)
 
     def run(self, backbone: str, condition: str, participant: str | None = None) -> Run:
         """A run of this study, by its parts; `InputError` names the part that is not in the study."""

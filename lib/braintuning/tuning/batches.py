@@ -19,7 +19,7 @@ from braintuning.backbone.precision import activation_dtype, autocast
 from braintuning.errors import InputError
 from braintuning.results import require_space
 from braintuning.study.settings import Tuning
-from braintuning.tuning.model import Front, Model, SelfTunedModel, StoryTargets, TunedModel
+from braintuning.tuning.model import Front, Model, SelfTunedModel, StoryTargets, TunedModel, to_device
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,25 @@ def volumes_of(story: StoryTargets, last: int, settings: Tuning) -> range:
     return range(int(first), last + 1)
 
 
+def heard(story: StoryTargets, last: int, settings: Tuning) -> np.ndarray:
+    """Audio of the clip or span of a TR, which is its last; (samples,) float32."""
+    _, end, seconds = _span(story, last, settings)
+    return timing.windows(story.audio, [end], seconds)[0]
+
+
+def ends_within(story: StoryTargets, last: int, settings: Tuning) -> np.ndarray:
+    """Where the clip of each volume of a span ends, in seconds after the span's start; (volumes,) float."""
+    trs, end, seconds = _span(story, last, settings)
+    return story.times[trs.start : trs.stop] - end + seconds
+
+
+def _span(story: StoryTargets, last: int, settings: Tuning) -> tuple[range, float, float]:
+    """TRs, end and seconds of a clip or span; a span begins with its first volume's clip."""
+    trs, seconds = volumes_of(story, last, settings), max(settings.context_seconds, settings.clip_seconds)
+    end = max(story.times[trs[-1]], story.times[trs[0]] - settings.clip_seconds + seconds)
+    return trs, end, seconds
+
+
 def loader(
     model: Model,
     stories: Mapping[str, StoryTargets],
@@ -74,24 +93,16 @@ def loader(
     (clips, samples), with empty targets, (clips, 0). Spans have (spans, most volumes, targets), NaN where there are
     fewer; see `model.known`.
     """
-    seconds = max(settings.context_seconds, settings.clip_seconds)
-
-    def end(story: str, trs: range) -> float:
-        """Where a pass ends: with its last volume's clip, or later where a first span would begin in silence."""
-        times = stories[story].times
-        return max(times[trs[-1]], times[trs[0]] - settings.clip_seconds + seconds)
 
     def clips(samples: Samples) -> torch.Tensor:
-        ends = [end(s, volumes_of(stories[s], tr, settings)) for s, tr in samples]
-        found = [timing.windows(stories[s].audio, [at], seconds) for (s, _), at in zip(samples, ends, strict=True)]
-        return _to_device(torch.from_numpy(np.concatenate(found)), device)
+        return to_device(torch.from_numpy(np.stack([heard(stories[s], tr, settings) for s, tr in samples])), device)
 
     def of_volumes(samples: Samples, values: Callable[[str, range], np.ndarray]) -> torch.Tensor:
         found = [values(story, volumes_of(stories[story], tr, settings)) for story, tr in samples]
         padded = np.full((len(found), max(map(len, found)), *found[0].shape[1:]), np.nan, np.float32)
         for row, of_sample in zip(padded, found, strict=True):
             row[: len(of_sample)] = of_sample
-        return _to_device(torch.from_numpy(padded if settings.context_seconds else padded[:, 0]), device)
+        return to_device(torch.from_numpy(padded if settings.context_seconds else padded[:, 0]), device)
 
     def targets(samples: Samples) -> list[torch.Tensor]:
         n_participants = len(stories[samples[0][0]].of_each)
@@ -108,9 +119,13 @@ def loader(
         return lambda samples: (fronts(samples), targets(samples))
 
     def ends(story: str, trs: range) -> np.ndarray:
-        return stories[story].times[trs.start : trs.stop] - end(story, trs) + seconds
+        return ends_within(stories[story], trs[-1], settings)
 
-    return lambda samples: (dataclasses.replace(fronts(samples), ends=of_volumes(samples, ends)), targets(samples))
+    def spans(samples: Samples) -> Front:
+        counts = tuple(len(volumes_of(stories[story], tr, settings)) for story, tr in samples)
+        return dataclasses.replace(fronts(samples), ends=of_volumes(samples, ends), counts=counts)
+
+    return lambda samples: (spans(samples), targets(samples))
 
 
 def cached_fronts(
@@ -154,17 +169,12 @@ def cached_fronts(
     def fronts(wanted: Samples) -> Front:
         places = torch.tensor([place[sample] for sample in wanted])
         if on_device or device == "cpu":
-            return Front(kept[_to_device(places, device)], n_frames)
+            return Front(kept[to_device(places, device)], n_frames)
         pinned = torch.empty((len(places), *shape[1:]), dtype=dtype, pin_memory=True)
         hidden = torch.index_select(kept, 0, places, out=pinned).to(device, non_blocking=True)
         return Front(hidden, n_frames)
 
     return fronts
-
-
-def _to_device(tensor: torch.Tensor, device: str) -> torch.Tensor:
-    """The tensor on a device, copied there through pinned memory so that nobody waits for it."""
-    return tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def ahead(items: Iterable, load: Callable) -> Iterator[tuple]:
@@ -252,15 +262,16 @@ class CheckedLosses:
         if len(self._unchecked) == STEPS_BETWEEN_CHECKS[loss.device.type]:
             self._check()
 
-    def mean(self) -> float:
-        """Mean of the losses so far."""
+    def mean(self, weights: Sequence[float] | None = None) -> float:
+        """Mean of the losses so far, weighted or all alike."""
         self._check()
-        return float(np.mean(self._values))
+        return float(np.average(self._values, weights=weights))
 
     def _check(self) -> None:
-        for loss, batch, participant in self._unchecked:
-            self._values.append(loss.item())
-            if not math.isfinite(self._values[-1]):
+        found = torch.stack([loss for loss, _, _ in self._unchecked]).tolist() if self._unchecked else []
+        for value, (_, batch, participant) in zip(found, self._unchecked, strict=True):
+            self._values.append(value)
+            if not math.isfinite(value):
                 names = ", ".join(self._culprits(batch, participant))
                 found = f"loss {self._values[-1]} at {self._where} {len(self._values)} (story {names})"
                 raise InputError(f"tuning: {found}, expected a finite number")

@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.data import BatchSampler
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from braintuning import timing
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast
 from braintuning.backbone.weights import has_weights, quiet_transformers, require_weights
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
+from braintuning.study.settings import Tuning
+from braintuning.tuning.batches import ends_within, heard, samples_of
+from braintuning.tuning.heads import Pooling
+from braintuning.tuning.model import StoryTargets
 
 DRAWS = 1000
 CLIPS_AT_ONCE = 8
@@ -48,19 +52,26 @@ def permute_blocks(n_trs: int, block_trs: int, rng: np.random.Generator) -> np.n
 
 
 def speech_states(
-    larger: SpeechEncoder, audio: np.ndarray, times: np.ndarray, clip_seconds: float, device: str = "cpu"
+    larger: SpeechEncoder, audio: np.ndarray, times: np.ndarray, settings: Tuning, device: str = "cpu"
 ) -> np.ndarray:
     """States of every layer but the input of a larger speech model, averaged over the frames of each TR's clip.
 
-    The clips of the (samples,) audio end at `times`, (TRs,) seconds after its start; (TRs, layers * dim) float32.
+    It hears what the model hears that learns from it: clips of the (samples,) audio that end at `times`, (TRs,) seconds
+    after its start, or the spans that hold them. The states are (TRs, layers * dim) float32.
     """
-    pooled = []
-    with torch.no_grad(), autocast(device):
-        for start in range(0, len(times), CLIPS_AT_ONCE):
-            clips = timing.windows(audio, times[start : start + CLIPS_AT_ONCE], clip_seconds)
-            hidden = larger(torch.from_numpy(clips).to(device))[1:].float().mean(dim=2)
-            pooled.append(hidden.transpose(0, 1).flatten(1).cpu().numpy())
-    return np.concatenate(pooled)
+    story, pooled = StoryTargets(audio, times, ()), []
+    pooling = Pooling("mean", settings.clip_seconds, larger.frame_seconds).to(device)
+    with torch.no_grad():
+        for batch in BatchSampler(samples_of({"": story}, settings), CLIPS_AT_ONCE, drop_last=False):
+            lasts = [last for _, last in batch]
+            clips = torch.from_numpy(np.stack([heard(story, last, settings) for last in lasts]))
+            with autocast(device):
+                hidden = larger(clips.to(device))[1:]
+            for number, last in enumerate(lasts):
+                ends = torch.from_numpy(ends_within(story, last, settings)).to(device)
+                layers = [pooling(layer[number : number + 1].float(), ends[None])[0] for layer in hidden]
+                pooled.append(torch.cat(layers, dim=1).cpu().numpy())
+    return np.concatenate(pooled).astype(np.float32)
 
 
 def text_states(

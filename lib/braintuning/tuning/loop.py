@@ -16,6 +16,7 @@ from accelerate.utils import reduce
 from torch.utils.data import BatchSampler
 
 from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.fast import compile_blocks
 from braintuning.backbone.precision import autocast
 from braintuning.results import generator
 from braintuning.study.settings import Tuning
@@ -29,6 +30,7 @@ from braintuning.tuning.batches import (
     micro_batch_size,
     samples_of,
 )
+from braintuning.tuning.checkpoint import restore, saving
 from braintuning.tuning.components import find_components
 from braintuning.tuning.heads import RidgeHead, ridge_head
 from braintuning.tuning.model import (
@@ -42,8 +44,6 @@ from braintuning.tuning.model import (
     learnt,
     lowest_loss,
     make_optimiser,
-    restore,
-    saving,
     trainable_state,
     with_head,
 )
@@ -175,6 +175,7 @@ def one_epoch(
 ) -> float:
     """Go once through all samples, a step for each batch and participant; the mean loss."""
     model.train()
+    compile_blocks(model.encoder.model)
     for batch, (inputs, targets) in ahead(BatchSampler(order, batch_size, drop_last=False), load):
         for participant in range(len(targets)):
             losses.add(gradient(model, inputs, targets[participant], at_once), batch, participant)
@@ -202,13 +203,12 @@ def gradient(model: Model, inputs: torch.Tensor | Front, targets: torch.Tensor, 
     """
     moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
     processes, n_clips, total = PartialState(), len(targets), torch.zeros((), device=moved[0].device)
-    n_volumes = len(known(targets))
     rank, n_processes = processes.process_index, processes.num_processes
     first, last = n_clips * rank // n_processes, n_clips * (rank + 1) // n_processes
     model.zero_grad()
     for start in range(first, last, at_once):
         micro = slice(start, min(start + at_once, last))
-        loss = model.loss(inputs[micro], targets[micro]) * (len(known(targets[micro])) / n_volumes)
+        loss = model.loss(inputs[micro], targets[micro]) * (len(inputs[micro]) / len(inputs))
         loss.backward()
         total += loss.detach()
     if n_processes > 1:
@@ -222,16 +222,14 @@ def gradient(model: Model, inputs: torch.Tensor | Front, targets: torch.Tensor, 
 
 def validation_loss(model: Model, samples: Samples, load: Load, settings: Tuning, device: str, epoch: int = 0) -> float:
     """Mean loss over samples, and over participants."""
-    total, n_volumes = 0.0, 0
+    losses, n_volumes = CheckedLosses(model, load, f"epoch {epoch}, validation step"), []
     model.eval()
     with torch.no_grad(), _seeded(settings, device, "validation"):
-        for number, batch in enumerate(BatchSampler(samples, settings.batch_size, drop_last=False), 1):
-            inputs, targets = load(batch)
-            losses = CheckedLosses(model, load, f"epoch {epoch}, validation batch {number}, participant")
+        for batch, (inputs, targets) in ahead(BatchSampler(samples, settings.batch_size, drop_last=False), load):
             for participant in range(len(targets)):
                 losses.add(model.loss(inputs, targets[participant]), batch, participant)
-            total, n_volumes = total + losses.mean() * len(known(targets[0])), n_volumes + len(known(targets[0]))
-    return total / n_volumes
+                n_volumes.append(len(inputs))
+    return losses.mean(n_volumes)
 
 
 def fit_head(model: TunedModel, train: Samples, load: Load, held_out: Samples, load_validation: Load) -> RidgeHead:
@@ -245,7 +243,7 @@ def fit_head(model: TunedModel, train: Samples, load: Load, held_out: Samples, l
                 inputs, of_each = of_samples(batch)
                 pooled = model.pooled(inputs).float()
                 states += [pooled] * len(of_each)
-                targets += map(known, of_each)
+                targets += [known(of_one, inputs.counts) for of_one in of_each]
         materials += [torch.cat(states), torch.cat(targets)]
     return ridge_head(*materials)
 

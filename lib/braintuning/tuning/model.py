@@ -1,11 +1,9 @@
-"""Training material, the models that learn from it, their optimiser and their checkpoints."""
+"""Training material, the models that learn from it, and their optimiser."""
 
 import copy
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,13 +11,10 @@ import torch
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast
 from braintuning.errors import InputError
-from braintuning.results import atomic_path
 from braintuning.study.settings import Tuning
 from braintuning.tuning.heads import Pooling
 from braintuning.tuning.losses import LOSSES
 
-SHARE_OF_TIME = 0.1
-"""Most of the time that goes to checkpoints, where one takes longer than a second to write."""
 Optimiser, Schedule = torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR
 
 
@@ -85,14 +80,23 @@ class Front:
     ends : (clips, volumes) float, or None
         Where the clip of each volume ends, in seconds after a span's start, NaN where a span has fewer; None where each
         clip is one volume's own, from its first frame to its last.
+    counts : tuple of int, or None
+        How many volumes each span has, kept off the device so that nobody waits for it; None as for `ends`.
     """
 
     hidden: torch.Tensor
     n_frames: int
     ends: torch.Tensor | None = None
+    counts: tuple[int, ...] | None = None
 
     def __getitem__(self, clips: slice) -> "Front":
-        return Front(self.hidden[clips], self.n_frames, None if self.ends is None else self.ends[clips])
+        if self.ends is None:
+            return Front(self.hidden[clips], self.n_frames)
+        return Front(self.hidden[clips], self.n_frames, self.ends[clips], self.counts[clips])
+
+    def __len__(self) -> int:
+        """How many volumes are predicted."""
+        return len(self.hidden) if self.counts is None else sum(self.counts)
 
 
 class TunedModel(torch.nn.Module):
@@ -134,7 +138,7 @@ class TunedModel(torch.nn.Module):
     def pooled(self, inputs: torch.Tensor | Front) -> torch.Tensor:
         """Pooled states of the last layer, (volumes, dim)."""
         front = inputs if isinstance(inputs, Front) else self.front(inputs)
-        return self.pooling(self._states(self.encoder, front), front.ends)
+        return known(self.pooling(self._states(self.encoder, front), front.ends), front.counts)
 
     def front(self, audio: torch.Tensor) -> Front:
         """Output of the frozen front end for clips, (clips, samples) float32."""
@@ -148,8 +152,9 @@ class TunedModel(torch.nn.Module):
         with autocast(self.head.weight.device.type):
             front = inputs if isinstance(inputs, Front) else self.front(inputs)
             states = self._states(self.encoder, front)
-            predicted = self.head(self.pooling(states, front.ends)).float()
-            loss = predicted.square().mean() if self._forgets else self._loss(predicted, known(targets))
+            predicted = self.head(known(self.pooling(states, front.ends), front.counts)).float()
+            targets = known(targets, front.counts)
+            loss = predicted.square().mean() if self._forgets else self._loss(predicted, targets)
             if self._keep_weight and self.training:
                 loss = loss + self._keep_weight * self._distance(states, front)
             return loss
@@ -166,9 +171,21 @@ class TunedModel(torch.nn.Module):
         return encoder.trunk(front.hidden, front.n_frames, layers=[-1])[-1]
 
 
-def known(targets: torch.Tensor) -> torch.Tensor:
-    """Targets of all volumes, (volumes, targets): those of clips as they are, those of spans without padding."""
-    return targets if targets.ndim == 2 else targets[targets[..., 0].isfinite()]
+def known(padded: torch.Tensor, counts: Sequence[int] | None) -> torch.Tensor:
+    """Rows of all volumes, (volumes, columns): those of clips as they are, those of spans without padding.
+
+    Of spans, (spans, most volumes, columns), the first `counts` rows each. Nothing is asked of a GPU, as a mask would.
+    """
+    if counts is None:
+        return padded
+    rows = np.concatenate([np.arange(count) + span * padded.shape[1] for span, count in enumerate(counts)])
+    return padded.flatten(0, 1).index_select(0, to_device(torch.from_numpy(rows), padded.device))
+
+
+def to_device(tensor: torch.Tensor, device: str | torch.device) -> torch.Tensor:
+    """The tensor on a device, copied there through pinned memory so that nobody waits for it."""
+    on_cpu = torch.device(device).type == "cpu"
+    return tensor if on_cpu else tensor.pin_memory().to(device, non_blocking=True)
 
 
 class SelfTunedModel(torch.nn.Module):
@@ -254,39 +271,3 @@ def learnt(history: list[dict]) -> bool:
     """Whether tuning lowered the loss that epochs are compared by below that of the untuned model, epoch 0."""
     losses = compared(history)
     return min(losses) < losses[0]
-
-
-def saving(path: Path | None) -> Callable[..., None]:
-    """A function that writes checkpoints to a path, not so often that much time goes there; nothing without a path.
-
-    A checkpoint is one file, there whole or not at all: accelerate's is a folder of several, pickles among them.
-    """
-    written, took = -math.inf, 0.0
-
-    def save(model: Model, optimiser: Optimiser, schedule: Schedule, history: list[dict], best: State) -> None:
-        nonlocal written, took
-        start = time.monotonic()
-        if not path or (took > 1 and start - written < took / SHARE_OF_TIME):
-            return
-        state = {"optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            torch.save({**state, "model": trainable_state(model), "history": history, "best": best}, file)
-        written = time.monotonic()
-        took = written - start
-
-    return save
-
-
-def restore(path: Path, model: Model, optimiser: Optimiser, schedule: Schedule) -> tuple[list[dict], State]:
-    """Put model, optimiser and schedule where a checkpoint left them; give back history and best state."""
-    state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
-    found = {name: tensor.shape for name, tensor in state["model"].items()}
-    expected = {name: tensor.shape for name, tensor in trainable_state(model).items()}
-    if found != expected:
-        other = min(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-        family = model.encoder.family
-        raise InputError(f"{path}: holds another model's parameters (such as {other}), expected those of {family}")
-    model.load_state_dict(state["model"], strict=False)
-    optimiser.load_state_dict(state["optimiser"])
-    schedule.load_state_dict(state["schedule"])
-    return state["history"], state["best"]

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 from braintuning.alignment.ceiling import (
     ceiling_q,
-    group_mean_ceiling,
     leave_one_out_correlation,
     noise_above,
     noise_ceiling,
     null_ceilings,
+    shared_ceiling,
+    split_half_ceiling,
 )
 from braintuning.errors import InputError
 from scipy import stats
@@ -121,14 +122,29 @@ def test_leave_one_out_correlation_is_with_the_mean_of_the_others():
         np.testing.assert_allclose(found[one], expected)
 
 
-def test_group_mean_ceiling_is_the_correlation_of_the_mean_with_the_planted_signal():
+def test_who_has_no_response_counts_neither_for_themselves_nor_in_the_mean():
+    responses = np.random.default_rng(0).standard_normal((4, 30, 3)) + np.random.default_rng(1).standard_normal((30, 3))
+    gone = responses.copy()
+    gone[1, 20:] = np.nan
+    gone[2, :, 0] = np.nan
+    gone[3, :, 1] = 7
+    found = leave_one_out_correlation(gone)
+    for one, region, trs in ((0, 2, slice(None)), (1, 2, slice(20)), (0, 0, slice(None))):
+        others = np.nanmean([gone[i] for i in range(4) if i != one], axis=0)[trs, region]
+        assert found[one, region] == pytest.approx(stats.pearsonr(gone[one, trs, region], others)[0])
+    assert np.isnan(found[2, 0]) and np.isnan(found[3, 1]) and np.isfinite(found).sum() == 10
+    np.testing.assert_allclose(shared_ceiling(gone), np.nanmean(found, axis=0))
+    assert np.isnan(shared_ceiling(np.stack([np.arange(9.0), -np.arange(9.0)])[..., None])).all()
+
+
+def test_split_halves_give_the_correlation_of_the_mean_with_the_planted_signal():
     rng, amplitude = np.random.default_rng(0), np.array([0.3, 1.0, 2.0])
     signal = rng.standard_normal((50_000, 3)) * amplitude
     responses = signal + rng.standard_normal((6, 50_000, 3))
     truth = [stats.pearsonr(responses.mean(axis=0)[:, v], signal[:, v])[0] for v in range(3)]
-    np.testing.assert_allclose(group_mean_ceiling(responses), truth, atol=0.01)
+    np.testing.assert_allclose(split_half_ceiling(responses, rng, 10), truth, atol=0.01)
 
 
-def test_trap_group_mean_ceiling_without_agreement_is_masked():
+def test_trap_split_halves_without_agreement_are_masked():
     opposite = np.stack([np.arange(20.0), -np.arange(20.0)])[..., None]
-    assert np.isnan(group_mean_ceiling(opposite)).all()
+    assert np.isnan(split_half_ceiling(opposite, np.random.default_rng(0))).all()

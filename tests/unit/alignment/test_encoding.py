@@ -6,10 +6,11 @@ from braintuning.alignment.encoding import (
     EncodingModel,
     chunked_splits,
     correlation,
+    correlation_in_folds,
     on_device_if_it_fits,
     predict,
+    predict_folds,
     predict_layers,
-    score_blocks,
     standard_responses,
     zscore,
 )
@@ -88,22 +89,29 @@ def test_predict_uses_the_penalties_of_the_study():
 
 
 @pytest.mark.parametrize("gap", [0, 1, 5])
-def test_score_blocks_never_trains_within_the_gap(gap):
+def test_each_fold_is_predicted_once_and_never_trains_within_the_gap(gap):
     x, y = planted(90, 4, voxels=3)
     for border in (30, 60):
         y[border - 5 : border + 5] += 30 * np.random.default_rng(border).standard_normal((10, 3))
-    settings = Encoding(folds=3, n_alphas=1, validation_chunk_rows=10)
-    scores = {}
+    settings = Encoding(folds=3, n_alphas=1, validation_chunk_rows=10, delays=(0, 1))
+    lead = np.random.default_rng(1).standard_normal((1, 4)).astype(np.float32)
+    layers = np.stack([np.concatenate([lead, x]), np.concatenate([lead, 3 * x[::-1] + 5])])
+    by_gap = {}
     for rows_left_out in (gap, gap + 1):
-        r = []
-        for start in (0, 30, 60):
-            train = [row for row in range(90) if row < start - rows_left_out or row >= start + 30 + rows_left_out]
-            fit = x[start : start + 30] @ closed_form(x[train], y[train], 10)
-            r.append([stats.pearsonr(fit[:, v], y[start : start + 30, v])[0] for v in range(3)])
-        scores[rows_left_out] = np.mean(r, axis=0)
-    found = score_blocks(x, y, settings, np.random.default_rng(0), gap)
-    np.testing.assert_allclose(found, scores[gap], atol=1e-4)
-    assert np.abs(scores[gap] - scores[gap + 1]).max() > 1e-2
+        by_gap[rows_left_out] = expected = []
+        for layer in layers:
+            standard = (layer - layer[1:].mean(axis=0)) / layer[1:].std(axis=0)
+            design, truth = np.hstack([standard[1:], standard[:-1]]), (y - y.mean(axis=0)) / y.std(axis=0)
+            for start in (0, 30, 60):
+                train = [row for row in range(90) if row < start - rows_left_out or row >= start + 30 + rows_left_out]
+                fold = design[start : start + 30] @ closed_form(design[train], truth[train], 10)
+                expected.append((fold - fold.mean(axis=0)) / fold.std(axis=0))
+    found = list(predict_folds(layers.astype(np.float32), y.astype(np.float32), settings, gap))
+    by_hand = np.concatenate(by_gap[gap]).reshape(2, 90, 3)
+    np.testing.assert_allclose(found, by_hand, atol=5e-3)
+    assert np.abs(by_hand - np.concatenate(by_gap[gap + 1]).reshape(2, 90, 3)).max() > 2e-2
+    r = [[stats.pearsonr(found[1][fold, v], y[fold, v])[0] for v in range(3)] for fold in np.split(np.arange(90), 3)]
+    np.testing.assert_allclose(correlation_in_folds(found[1], y, 3), np.mean(r, axis=0), atol=1e-5)
 
 
 def material():

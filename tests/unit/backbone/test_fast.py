@@ -1,6 +1,11 @@
+import copy
+
+import numpy as np
 import pytest
 import torch
 from braintuning.backbone import fast
+from braintuning.backbone.encoder import SpeechEncoder
+from tiny import refused
 from torch.nn import functional
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
@@ -130,3 +135,35 @@ def test_nothing_is_kept_where_weights_may_change():
     with torch.no_grad():
         fast.positional_convolution(layer, hidden)
     assert not kernels
+
+
+@pytest.mark.parametrize("n", [1, 1024, 2500])
+def test_products_of_long_rows_are_those_of_numpy(n):
+    rows = torch.randn(3, n, 5, dtype=torch.float64)
+    expected = np.einsum("bni,bnj->bij", rows.numpy(), rows.numpy())
+    np.testing.assert_allclose(fast.products(rows), expected, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize("config", [HubertConfig(**POSITIONAL_SIZES), WavLMConfig(**POSITIONAL_SIZES)])
+def test_compiled_blocks_give_the_same_under_the_same_names(config, monkeypatch):
+    plain = torch.nn.Module.compile  # the code that a compiler would make of the graph takes a minute
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda block: plain(block, backend="aot_eager"))
+    encoder, audio, found = SpeechEncoder.from_config(config), torch.randn(2, 8000), []
+    names = list(encoder.state_dict())
+    for asked in ("", "0", "1"):
+        monkeypatch.setenv(fast.COMPILE, asked)
+        fast.compile_blocks(encoder.model)
+        hidden = encoder(audio)
+        hidden.square().mean().backward()
+        found.append([hidden.detach(), *(p.grad.clone() for p in encoder.trainable_parameters() if p.grad is not None)])
+        encoder.zero_grad()
+    for results in found[1:]:
+        for one, other in zip(found[0], results, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    assert encoder.model.encoder.layers[0]._compiled_call_impl is not None
+    assert list(encoder.state_dict()) == list(copy.deepcopy(encoder).state_dict()) == names
+
+
+def test_compilation_is_asked_for_by_0_or_1(monkeypatch):
+    monkeypatch.setenv(fast.COMPILE, "yes")
+    refused(lambda: fast.compile_blocks(HubertModel(HubertConfig(**POSITIONAL_SIZES))), fast.COMPILE, "'yes'", "0 or 1")

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import tiny
+import yaml
 from braintuning import datasets
-from braintuning.datasets.alice import AliceDataset
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.lebel import LebelDataset
+from braintuning.datasets.parcels import ParcelsDataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.pipeline import check as check_stage
@@ -62,17 +64,12 @@ def study(tmp_path, module, monkeypatch):
 
 def test_the_example_is_short_and_has_the_whole_interface(module):
     assert len(module.splitlines()) < 100
-    adapters = (__import__("my_listeners").Listeners, LebelDataset)
+    adapters = (__import__("my_listeners").Listeners, LebelDataset, ParcelsDataset)
     methods = [name for name in vars(Dataset) if not name.startswith("_")]
     assert len(methods) > 10
     for adapter in adapters:
         assert [name for name in methods if not hasattr(adapter, name)] == []
     assert all(f"`{name}" in README.read_text() for name in methods)
-
-
-def test_what_alice_has_of_the_interface_means_the_same():
-    absent = {name for name in vars(Dataset) if not name.startswith("_") and not hasattr(AliceDataset, name)}
-    assert absent == {"responses_file", "repeats", "n_repeats", "n_voxels", "cortex"}
 
 
 def test_a_study_runs_on_the_example(study):
@@ -92,3 +89,42 @@ def test_bad_input_to_the_example_is_one_sentence(study):
 def test_an_adapter_that_cannot_be_imported_is_named(study):
     dataset = study.dataset.model_copy(update={"kind": "nowhere:Listeners"})
     refused(lambda: datasets.open_dataset(study.model_copy(update={"dataset": dataset})), "nowhere", "PYTHONPATH")
+
+
+def test_ten_lines_of_nilearn_make_a_study_of_fmriprep(tmp_path, monkeypatch):
+    """The README's text on a tiny derivatives folder, and its study on what came out."""
+    monkeypatch.chdir(tmp_path)
+    rng, affine = np.random.default_rng(0), np.diag([4.0, 4.0, 4.0, 1.0])
+    labels = np.zeros((6, 6, 6), np.int16)
+    labels[:3, 1:5, 1:5], labels[3:, 1:5, 1:5] = 1, 2
+    nibabel.save(nibabel.Nifti1Image(labels, affine), "atlas.nii.gz")
+    shared = rng.standard_normal((2, 300))
+    for number in range(4):
+        folder = tmp_path / "derivatives" / f"sub-{number}" / "func"
+        folder.mkdir(parents=True)
+        courses = np.stack([np.zeros(300), *shared])[labels] + rng.standard_normal((*labels.shape, 300))
+        stem = folder / f"sub-{number}_task-mystory_space-MNI_desc-preproc_bold.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(1000 + courses, affine), stem)
+        names = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"] + ["csf", "white_matter"]
+        names += [f"{n}{end}" for n in names[:6] for end in ("_derivative1", "_derivative1_power2", "_power2")]
+        table = pd.DataFrame(rng.standard_normal((300, len(names))), columns=names)
+        table.to_csv(folder / f"sub-{number}_task-mystory_desc-confounds_timeseries.tsv", sep="\t", index=False)
+    (code,) = re.findall(r"```py\n(.*?)```", README.read_text(), re.S)
+    assert len([line for line in code.splitlines() if line]) == 10
+    exec(compile(code, str(README), "exec"), {})
+    root = tmp_path / "mystory"
+    (root / "regions.csv").write_text("name\nleft\nright\n")
+    soundfile.write(root / "story.wav", tiny.sound(0, 450), 16_000)
+    write_textgrid(root / "words.TextGrid", {"word": [Interval("and", 20.0, 21.0)]}, 450)
+    (text,) = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.S)
+    content = yaml.safe_load(text)
+    content["dataset"]["recordings"]["mystory"].pop("atlas")
+    content["dataset"]["root"] = str(tmp_path)
+    content |= {"name": "mine", "title": "Mine", "conditions": ["pretrained"], "figures": {"notebooks": []}}
+    content |= {"backbones": {"small": {"name": "x/y"}}}
+    study = load_study(tiny.write_yaml(tmp_path / "mine.yaml", content))
+    assert study.tuned_together == ("sub-0", "sub-2") and study.held_out == ("sub-1", "sub-3")
+    dataset = datasets.open_dataset(study)
+    dataset.check({participant: study.stories_for(participant).all for participant in study.participants})
+    everyone = dataset.everyone("sub-1", "begin")
+    assert everyone.shape == (2, 200, 2) and np.corrcoef(everyone[0, :, 0], everyone[1, :, 0])[0, 1] > 0.8

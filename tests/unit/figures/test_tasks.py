@@ -117,3 +117,11 @@ def test_the_figure_leaves_out_variants_and_names_conditions_row_by_row(study):
     (legend,) = figure.legends
     assert {text.get_text() for text in legend.get_texts()} == {*CONDITIONS, "commonest answer", "random features"}
     assert figure.axes[0].get_title(loc="left") == "a"
+
+
+@pytest.mark.parametrize(("corpus", "kind"), [("spoken sentences", "stand-in"), ("LibriSpeech", "real")])
+def test_a_panel_says_whether_its_corpus_is_real(study, corpus, kind):
+    shown = tasks.shown(study, planted(study).assign(corpus=corpus))
+    ax = Figure().subplots()
+    tasks.panel(ax, shown, study.tuned_backbones, CONDITIONS)
+    assert ax.get_title() == f"Speech recognition: {corpus} ({kind})"

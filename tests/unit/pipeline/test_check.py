@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import steps
 import tiny
+from braintuning.alignment.mask import used_voxels
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.datasets.textgrid import Interval
@@ -15,7 +16,6 @@ from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.pipeline import check as check_module
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.check import check, make_listeners
-from braintuning.pipeline.steps import used_voxels
 from braintuning.results import load_arrays
 from braintuning.study import Run
 from safetensors.torch import load_file
@@ -98,6 +98,13 @@ def test_a_corpus_without_anything_for_its_task_is_named_before_a_model_is_loade
     (folder / "alignments.jsonl").write_text(lines)
     tiny.forbid(monkeypatch, check_module, "_check_models")
     refused(lambda: check(study), "the corpus of 'asr'", folder, "found no utterance in the train part", "expected")
+
+
+def test_a_corpus_that_is_absent_is_a_note_where_the_study_allows_a_stand_in(make_study, tmp_path):
+    study, said = make_study({"probes.corpora": {"emotion": "nowhere"}, "probes.stand_in_where_absent": True}), []
+    with tiny.listening(said.append):
+        check(study)
+    assert "nowhere: not here, so 'emotion' is measured on synthesised speech" in said
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])

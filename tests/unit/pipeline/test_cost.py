@@ -82,7 +82,7 @@ def test_a_ledger_that_was_cut_off_is_none(study, ledger):
     assert expected(study) == before
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-full", "paper", "alice", "alice-joint", "dose", "paper-small"])
+@pytest.mark.parametrize("name", ["demo", "demo-full", "paper", "alice", "dose", "paper-small"])
 def test_every_study_has_an_estimate_that_grows_with_what_it_does(name, ledger):
     study = load_study(name)
     found = expected(study)
@@ -92,16 +92,11 @@ def test_every_study_has_an_estimate_that_grows_with_what_it_does(name, ledger):
     assert finer - cost.START == pytest.approx(2 * (found["extract"][0] - cost.START))
 
 
-def test_the_estimate_of_the_demo_goes_to_its_steps_as_its_time_did(ledger):
-    """Shares of the time, since the table's machine may have had other work beside it."""
-    table = pd.read_csv(REPOSITORY / "figures" / "demo" / "times.csv").set_index("step")
-    took, found = table["minutes"] * 60, expected(load_study("demo"))
-    total = pd.Series({step: found[step][0] * jobs for step, jobs in table["jobs"].items()})
-    assert 0.5 < total.sum() / took.sum() < 2
-    long = took[took > 0.05 * took.sum()].index
-    assert len(long) >= 4
-    for step in long:
-        assert 1 / 1.6 < total[step] / total.sum() / (took[step] / took.sum()) < 1.6, step
+def test_the_estimate_of_the_demo_is_near_what_it_took(ledger):
+    """The table is of whatever work there was beside it."""
+    table, found = pd.read_csv(REPOSITORY / "figures" / "demo" / "times.csv"), expected(load_study("demo"))
+    total = sum(found[step][0] * jobs for step, jobs in zip(table["step"], table["jobs"], strict=True))
+    assert 0.5 < total / (60 * table["minutes"].sum()) < 2
 
 
 def test_a_machine_is_compared_with_the_reference():

@@ -11,9 +11,10 @@ import steps
 import tiny
 from braintuning.alignment.encoding import correlation, predict_layers, scored_trs
 from braintuning.alignment.features import story_features
-from braintuning.datasets import open_dataset
+from braintuning.datasets import audio, open_dataset
 from braintuning.datasets.lebel import LebelDataset
-from braintuning.lowlevel.acoustic import power_spectrum_by_tr
+from braintuning.lowlevel import acoustic
+from braintuning.lowlevel.acoustic import power_spectrum, power_spectrum_by_tr
 from braintuning.lowlevel.features import low_level_features
 from braintuning.pipeline import extract as extract_step
 from braintuning.pipeline import recipes
@@ -189,7 +190,9 @@ def test_only_what_reads_a_persons_times_is_made_again_when_they_change(own):
 
 
 @pytest.mark.parametrize("participant", ["P1", "P2"])
-def test_a_response_to_the_sound_is_predicted_best_with_the_right_start_tr_and_row_offset(files, participant):
+def test_a_response_to_the_sound_is_predicted_best_with_the_right_start_tr_and_row_offset(
+    files, participant, monkeypatch
+):
     """Planted: loudness two TRs ago, one value a volume; features and encoding models are the pipeline's own."""
     rng, tr, right = np.random.default_rng(3), TR[participant], 7.3
     settings, half = Encoding(delays=(2,), test_skip_rows=0), round(tr * 8000)
@@ -201,6 +204,8 @@ def test_a_response_to_the_sound_is_predicted_best_with_the_right_start_tr_and_r
         loud = 20 * np.log10(gain)
         middles = [round(((volume + 0.5) * tr - right - 2 * tr) * 16_000) for volume in range(10, 150)]
         responses[story] = np.array([[loud[m - half : m + half].mean()] for m in middles], np.float32)
+    spectra = {story: power_spectrum(audio.read_audio(files.wav(story))) for story in STORIES}
+    monkeypatch.setattr(acoustic, "power_spectrum", spectra.get)
 
     def score(**wrong):
         options = {"tr": tr, "sound_starts": right, "row_offset": 0.5} | wrong
@@ -208,7 +213,7 @@ def test_a_response_to_the_sound_is_predicted_best_with_the_right_start_tr_and_r
         for story in STORIES:
             times = dataset.tr_times(participant, story)
             lead = times[0] + tr * np.arange(-max(settings.delays), 0)
-            sounds[story] = power_spectrum_by_tr(dataset.audio(story), np.concatenate([lead, times]), tr)[None]
+            sounds[story] = power_spectrum_by_tr(story, np.concatenate([lead, times]), tr)[None]
         (predicted,) = predict_layers(sounds, responses, STORIES[:3], STORIES[3:], settings)
         return correlation(predicted, scored_trs(responses, STORIES[3:], settings))[0]
 

@@ -15,7 +15,14 @@ from braintuning.results import REPOSITORY, fingerprint
 from braintuning.study import Run, Study, load_study
 from braintuning.study.settings import Section
 
-OF_FILES = {"dataset.kind", "dataset.root", "dataset.simulation", "dataset.voxels", "probes.corpora"}
+OF_FILES = {
+    "dataset.kind",
+    "dataset.root",
+    "dataset.simulation",
+    "dataset.voxels",
+    "dataset.recordings",
+    "probes.corpora",
+}
 """Settings that say which files are read: steps know these by their content, the workflow by name."""
 
 CHANGES = {
@@ -28,6 +35,7 @@ CHANGES = {
     "lacks": {"P1": ["spare"]},
     "tuned_together": ["P2", "P1"],
     "joint_tuning": {"lora_rank": 3},
+    "joint_responses": "mean",
     "dataset.tr": 1.9,
     "dataset.row_offset": 0.25,
     "dataset.unstored_volumes": 9,
@@ -85,6 +93,7 @@ CHANGES = {
     "preference.seed": 2,
     "probes.tasks": ["mfcc"],
     "probes.seed": 1,
+    "probes.stand_in_where_absent": True,
     "figures.notebooks": ["fig2"],
     "figures.layer": 1,
     "figures.backbone": "small",
@@ -192,7 +201,7 @@ def fields(section=Study, prefix=""):
     for name, field in section.model_fields.items():
         kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
         inner = [kind for kind in kinds if issubclass(kind, Section)]
-        if inner and name not in ("simulation", "backbones", "variants"):
+        if inner and name not in ("simulation", "backbones", "variants", "recordings"):
             yield from fields(inner[0], f"{name}.")
         else:
             yield prefix + name

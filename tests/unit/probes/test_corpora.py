@@ -7,13 +7,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import soundfile
-from braintuning.probes.corpora import CORPORA, aligned, crema_d, open_corpus, slurp, speech_commands, timit
+from braintuning.probes import utterance as utterance_module
+from braintuning.probes.corpora import (
+    CORPORA,
+    aligned,
+    crema_d,
+    librispeech,
+    open_corpus,
+    ravdess,
+    slurp,
+    speech_commands,
+    timit,
+)
 from braintuning.probes.tasks import TASKS, material
 from braintuning.probes.utterance import PARTS, divide, require_disjoint
 from corpus_files import (
     tone,
     write_aligned,
     write_crema_d,
+    write_librispeech,
+    write_ravdess,
     write_slurp,
     write_sound,
     write_speech_commands,
@@ -25,7 +38,9 @@ WRITERS = {
     "TIMIT": write_timit,
     "Speech Commands": write_speech_commands,
     "CREMA-D": write_crema_d,
+    "RAVDESS": write_ravdess,
     "SLURP": write_slurp,
+    "LibriSpeech": write_librispeech,
     "aligned speech": write_aligned,
 }
 
@@ -35,14 +50,18 @@ def written(tmp_path_factory):
     return {name: write(tmp_path_factory.mktemp(name.replace(" ", "_"))) for name, write in WRITERS.items()}
 
 
-@pytest.mark.parametrize(("task", "name"), [(task, name) for task in TASKS for name in TASKS[task].corpora])
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [(t, name) for t in TASKS for name in TASKS[t].corpora if name != "LibriSpeech" or t != "phonemes"],
+)
 def test_every_task_divides_every_corpus_that_it_takes(written, task, name):
     found, parts = material(task, written[name])
     assert found == name and all(parts[part] for part in PARTS)
     for what in ("speaker", "prompt"):
         if what == "speaker" or task != "word_identity":
             names = [{getattr(u, what) for u in parts[part]} - TASKS[task].said_by_all for part in PARTS]
-            assert not (names[0] & names[1] or names[0] & names[2] or names[1] & names[2])
+            assert not (names[0] | names[1]) & names[2]
+            assert not names[0] & names[1] or (what == "prompt" and name == "RAVDESS")
     if name == "TIMIT":
         labels = {u.label for u in parts["train"]}
         assert labels == ({"SA", "SX", "SI"} if task == "sentence_type" else {"SX", "SI"})
@@ -162,6 +181,138 @@ def test_speech_commands_keeps_to_its_lists(written):
     assert {(u.speaker, u.part) for u in utterances} == {("aaa", "train"), ("bbb", "validation"), ("ccc", "test")}
 
 
+@pytest.mark.parametrize("ending", [".wav", ".flac"])
+@pytest.mark.parametrize(("version", "words"), [(1, 30), (2, 35)])
+def test_either_version_of_speech_commands_is_read_in_wav_and_flac(tmp_path, ending, version, words):
+    folder = write_speech_commands(tmp_path)
+    for word in speech_commands.ADDED if version == 1 else ():
+        shutil.rmtree(folder / word)
+    for name in speech_commands.LISTS.values():
+        lines = (folder / name).read_text().split()
+        kept = [line for line in lines if version == 2 or line.split("/")[0] not in speech_commands.ADDED]
+        (folder / name).write_text("\n".join(kept))
+    for path in folder.glob("*/*.wav"):
+        samples, rate = soundfile.read(path)
+        path.unlink()
+        soundfile.write(path.with_suffix(ending), samples, rate)
+    write_sound(folder / "_background_noise_" / "pink_noise.wav")
+    utterances = open_corpus(folder, ("Speech Commands",))[1]
+    assert len({u.label for u in utterances}) == words and len(utterances) == 3 * words
+    assert {(u.speaker, u.part) for u in utterances} == {("aaa", "train"), ("bbb", "validation"), ("ccc", "test")}
+    shutil.rmtree(folder / "bird")
+    refused(lambda: speech_commands.read(folder), "'bird'", f"all {words} words", f"version {version}")
+
+
+def test_without_lists_speakers_are_drawn_until_every_word_is_learnt_and_tested(tmp_path, monkeypatch):
+    folder, said = write_speech_commands(tmp_path), []
+    for name in speech_commands.LISTS.values():
+        (folder / name).unlink()
+    for path in folder.glob("*/*.wav"):
+        path.unlink()
+    for number, word in enumerate(speech_commands.WORDS):
+        for speaker in range(9):
+            if speaker < 5 or (number + speaker) % 4 == 0:
+                write_sound(folder / word / f"s{speaker}_nohash_0.wav", tone(0.01))
+    with listening(said.append):
+        _, utterances = open_corpus(folder, ("Speech Commands",))
+    one_sentence(*said, folder, "4 of 9 speakers lack some of 35 classes", "such as s8, without 'bed'")
+
+    def well_divided(seed):
+        parts = divide(utterances, np.random.default_rng(seed))
+        counts = {(u.label, part): 0 for u in utterances for part in PARTS}
+        for part in PARTS:
+            for utterance in parts[part]:
+                counts[utterance.label, part] += 1
+        return all(counts[w, "train"] >= 2 and counts[w, "test"] for w in speech_commands.WORDS)
+
+    assert all(well_divided(seed) for seed in range(20))
+    monkeypatch.setattr(utterance_module, "DRAWS", 1)
+    assert not all(well_divided(seed) for seed in range(20))
+
+
+def test_ravdess_is_read_from_folders_of_actors_or_from_one_folder(tmp_path, written):
+    nested = ravdess.read(written["RAVDESS"])
+    flat = open_corpus(write_ravdess(tmp_path / "flat", folders=""), ("RAVDESS",))[1]
+    outer = open_corpus(write_ravdess(tmp_path / "o", folders="Audio_Speech_Actors_01-24/Actor_{:02d}"), ("RAVDESS",))[
+        1
+    ]
+    assert len(nested) == len(flat) == len(outer) == 12 * 6 * 2
+    for found in (flat, outer):
+        assert sorted(replace(u, file=None).__repr__() for u in found) == sorted(
+            replace(u, file=None).__repr__() for u in nested
+        )
+    one = next(u for u in nested if u.file.stem == "03-01-05-01-02-01-07")
+    assert (one.speaker, one.prompt, one.label, one.text) == ("07", "02", "anger", "Dogs are sitting by the door")
+    copy = tmp_path / "flat" / "audio_speech_actors_01-24" / "Actor_01"
+    shutil.copytree(written["RAVDESS"] / "Actor_01", copy)
+    assert len(ravdess.read(tmp_path / "flat")) == len(flat)
+
+
+def test_songs_video_and_further_emotions_of_ravdess_are_left_out_and_counted(tmp_path):
+    folder, said = write_ravdess(tmp_path), []
+    for name in ("03-02-05-01-01-01-04.wav", "03-02-03-02-02-01-04.wav", "01-01-05-01-01-01-04.wav"):
+        write_sound(folder / "Actor_04" / name)
+    (folder / "Actor_04" / "02-01-05-01-01-01-04.mp4").write_bytes(b"moving pictures")
+    (folder / "README.md").write_text("notes")
+    with listening(said.append):
+        utterances = open_corpus(folder, ("RAVDESS",))[1]
+    assert len(utterances) == 144 and {u.label for u in utterances} == set(ravdess.EMOTIONS.values())
+    counted = "24 of calm, 2 of song, 24 of surprise, 2 of video"
+    one_sentence(*said, folder, f"left out 52 of 196 recordings: {counted}")
+
+
+@pytest.mark.parametrize("name", ["03-02-05-01-01-01-04.wav", "01-01-05-01-01-01-04.wav", "02-01-05-01-01-01-04.mp4"])
+def test_ravdess_of_nothing_but_song_or_video_is_refused(tmp_path, name):
+    write_sound(tmp_path / "Actor_04" / name) if name.endswith("wav") else write_ravdess(tmp_path, actors=[])
+    (tmp_path / "Actor_04").mkdir(exist_ok=True)
+    (tmp_path / "Actor_04" / name).write_bytes(b"moving pictures")
+    kind = "song" if name.startswith("03-02") else "video"
+    refused(lambda: open_corpus(tmp_path, ("RAVDESS",)), f"(1 of {kind})", "expected spoken audio of RAVDESS")
+
+
+@pytest.mark.parametrize(
+    "name", ["happy.wav", "03-01-09-01-01-01-04.wav", "03-01-05-01-01-01.flac", "03-01-05-01-01-01-x.wav"]
+)
+def test_a_sound_with_another_name_than_those_of_ravdess_is_named(tmp_path, name):
+    file = write_sound(write_ravdess(tmp_path, actors=[4]) / "Actor_04" / name)
+    refused(lambda: ravdess.read(tmp_path), file, "expected a name of RAVDESS")
+
+
+def test_an_actor_without_an_emotion_is_a_note_and_stays(tmp_path):
+    folder, said = write_ravdess(tmp_path), []
+    for file in folder.glob("Actor_05/03-01-0[258]-*"):
+        file.unlink()
+    with listening(said.append):
+        utterances = ravdess.read(folder)
+    assert len(utterances) == 142
+    one_sentence(said[-1], folder, "1 of 12 speakers lack some of 6 classes", "such as 05, without 'anger'")
+    assert all(divide(utterances, np.random.default_rng(0), by_prompt=True).values())
+
+
+def test_two_sentences_leave_one_to_test_and_one_to_train_and_validate_on(written):
+    utterances = ravdess.read(written["RAVDESS"])
+    for seed in range(4):
+        parts = divide(utterances, np.random.default_rng(seed), by_prompt=True)
+        prompts = {part: {u.prompt for u in parts[part]} for part in PARTS}
+        assert prompts["train"] == prompts["validation"] and len(prompts["train"] | prompts["test"]) == 2
+        assert not prompts["train"] & prompts["test"]
+        speakers = [{u.speaker for u in parts[part]} for part in PARTS]
+        assert [len(some) for some in speakers] == [7, 2, 3] and len(set().union(*speakers)) == 12
+    mixed = {**parts, "test": tuple(u for u in utterances if u.speaker in speakers[2])}
+    refused(lambda: require_disjoint(mixed, by_prompt=True), "prompt", "and in test")
+
+
+def test_librispeech_has_texts_in_its_official_layout_and_phones_where_they_lie_beside(tmp_path, written):
+    utterances = librispeech.read(written["LibriSpeech"])
+    assert len(utterances) == 24 and {u.part for u in utterances} == {None} and not any(u.phones for u in utterances)
+    one = next(u for u in utterances if u.file.name == "100-1240-0001.flac")
+    assert (one.speaker, one.text, one.prompt) == ("100", "SO LONG AND 1 THANKS 100", one.text)
+    refused(lambda: material("phonemes", written["LibriSpeech"]), written["LibriSpeech"], "no utterance", "expected")
+    folder = shutil.copytree(written["LibriSpeech"], tmp_path / "both")
+    write_aligned(folder)
+    assert [u.speaker for u in open_corpus(folder, ("TIMIT", "LibriSpeech"))[1]] == [f"s{n}" for n in range(12)]
+
+
 def test_crema_d_reads_actor_sentence_and_emotion_from_the_name(written):
     utterances = crema_d.read(written["CREMA-D"])
     assert (utterances[0].speaker, utterances[0].prompt, utterances[0].label) == ("1001", "DFA", "anger")
@@ -198,6 +349,15 @@ def test_slurp_has_every_part_although_all_its_speakers_are_in_all_parts(written
         ("Speech Commands", "validation_list.txt", "validation_list.txt"),
         ("Speech Commands", "testing_list.txt", "testing_list.txt"),
         ("Speech Commands", "marvin", "'marvin'"),
+        ("Speech Commands", "yes", "yes"),
+        ("RAVDESS", "Actor_*", "Actor_"),
+        ("RAVDESS", "Actor_*/*", "found no recording"),
+        ("RAVDESS", "Actor_*/03-01-05-*", "'anger'"),
+        ("RAVDESS", "Actor_*/03-01-*-*-02-*", "'Dogs are sitting by the door'"),
+        ("LibriSpeech", "SPEAKERS.TXT", "SPEAKERS.TXT"),
+        ("LibriSpeech", "*/*/*/*.trans.txt", ".trans.txt"),
+        ("LibriSpeech", "*/101/*/*.trans.txt", "101-1240-0000.flac"),
+        ("LibriSpeech", "*/101/*/101-1240-0001.flac", "101-1240-0001"),
         ("CREMA-D", "AudioWAV", "AudioWAV"),
         ("CREMA-D", "AudioWAV/*", "found no .wav file"),
         ("SLURP", "dataset/slurp/metadata.json", "metadata.json"),
@@ -216,7 +376,8 @@ def test_a_missing_piece_is_named_and_where_the_corpus_is_obtained(tmp_path, nam
 
 @pytest.mark.parametrize("name", list(CORPORA))
 def test_an_empty_folder_says_what_is_expected_and_where_it_is_obtained(tmp_path, name):
-    refused(lambda: open_corpus(tmp_path, (name,)), CORPORA[name].MARKS[0], name, CORPORA[name].SOURCE)
+    mark = CORPORA[name].MARKS[0].split("|")[0]
+    refused(lambda: open_corpus(tmp_path, (name,)), mark, name, CORPORA[name].SOURCE)
     refused(lambda: open_corpus(tmp_path / "nowhere", (name,)), "no such folder", CORPORA[name].SOURCE)
 
 
@@ -363,6 +524,31 @@ def test_phones_outside_the_39_are_left_out_of_utterances_and_counted(tmp_path):
         found = aligned.read(tmp_path)
     assert [[phone.label for phone in u.phones] for u in found] == [["SIL", "AH", "T"], ["S"], []]
     one_sentence(said[0], path, "left out 3 of 6 phones", "(H 3)")
+
+
+REAL = {
+    "phonemes": ("librispeech", "LibriSpeech", 300, 64),
+    "asr": ("librispeech", "LibriSpeech", 300, 64),
+    "mfcc": ("librispeech", "LibriSpeech", 300, 64),
+    "emotion": ("ravdess", "RAVDESS", 120, 5),
+    "word_identity": ("speech_commands", "Speech Commands", 300, 10),
+}
+
+
+@pytest.mark.parametrize("task", REAL)
+def test_real_corpora_are_divided_by_speaker_and_prompt(shared, task):
+    folder, name, n_utterances, n_test_speakers = REAL[task]
+    corpus, parts = material(task, shared / "data" / folder)
+    assert corpus == name and sum(map(len, parts.values())) == n_utterances
+    speakers = [{u.speaker for u in parts[part]} for part in PARTS]
+    assert len(speakers[2]) == n_test_speakers
+    assert not (speakers[0] & speakers[1] or speakers[0] & speakers[2] or speakers[1] & speakers[2])
+    if task != "word_identity":
+        assert not {u.prompt for p in PARTS[:2] for u in parts[p]} & {u.prompt for u in parts["test"]}
+    if task in ("emotion", "word_identity"):
+        assert {u.label for u in parts["train"]} == {u.label for u in parts["test"]}
+        assert len({u.label for u in parts["train"]}) == (6 if task == "emotion" else 30)
+    assert all(0.2 < len(u.audio()) / 16_000 < 40 for u in parts["test"][:3])
 
 
 def test_real_speech_is_read_and_divided(shared):

@@ -22,7 +22,7 @@ def labelled(*labels):
         ("emotion", ("a", "a", "b"), "class 'b' with fewer than two"),
         ("intent", ("a", "a"), "1 class"),
         ("intent", ("a", "a", "b"), "class 'b' with fewer than two"),
-        ("word_identity", ("yes", "yes", "no", "no"), "class 'backward' with fewer than two"),
+        ("word_identity", ("yes", "yes", "no"), "class 'no' with fewer than two"),
     ],
 )
 def test_a_class_with_one_example_is_refused_before_the_model_hears_anything(task, labels, said):

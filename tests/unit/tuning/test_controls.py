@@ -9,6 +9,7 @@ from braintuning import timing
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.study import load_study
+from braintuning.study.settings import Tuning
 from braintuning.tuning import controls
 from braintuning.tuning.controls import permute_blocks
 from tiny import refused
@@ -83,7 +84,7 @@ def test_speech_states_are_the_mean_of_each_layer_over_the_clip(monkeypatch):
     monkeypatch.setattr(controls, "CLIPS_AT_ONCE", 2)
     larger, times = tiny.encoder("hubert"), np.array([3.0, 4.5, 20.0])
     audio = tiny.sound(0, 30).astype(np.float32)
-    states = controls.speech_states(larger, audio, times, 2.0)
+    states = controls.speech_states(larger, audio, times, Tuning(clip_seconds=2.0))
     assert states.shape == (3, 2 * 16)
     for row, time in enumerate(times):
         clip = audio[round((time - 2) * 16_000) : round(time * 16_000)]
@@ -92,6 +93,21 @@ def test_speech_states_are_the_mean_of_each_layer_over_the_clip(monkeypatch):
                 torch.from_numpy((clip - clip.mean()) / np.sqrt(clip.var() + 1e-7))[None], output_hidden_states=True
             ).hidden_states
         by_hand = np.concatenate([hidden[layer][0].mean(dim=0).numpy() for layer in (1, 2)])
+        np.testing.assert_allclose(states[row], by_hand, rtol=1e-3, atol=1e-4)
+
+
+def test_a_larger_model_hears_the_spans_that_the_tuned_one_hears(monkeypatch):
+    monkeypatch.setattr(controls, "CLIPS_AT_ONCE", 2)
+    larger, times = tiny.encoder("hubert"), np.arange(2.0, 24.0, 1.5)
+    audio = tiny.sound(0, 30).astype(np.float32)
+    states = controls.speech_states(larger, audio, times, Tuning(clip_seconds=2.0, context_seconds=6.0))
+    assert states.shape == (len(times), 2 * 16)
+    with torch.no_grad():
+        hidden = larger(torch.from_numpy(audio[18 * 16_000 : 24 * 16_000])[None])[1:, 0]
+    centres = 18 + (np.arange(hidden.shape[1]) + 0.5) * larger.frame_seconds
+    for row, time in [(len(times) - 1, 23.0), (len(times) - 2, 21.5)]:
+        inside = torch.from_numpy((centres > time - 2) & (centres <= time))
+        by_hand = hidden[:, inside].mean(dim=1).ravel()
         np.testing.assert_allclose(states[row], by_hand, rtol=1e-3, atol=1e-4)
 
 
@@ -224,9 +240,11 @@ def test_the_larger_model_is_given_the_clips_of_the_tuned_one():
     given = []
 
     class Larger(torch.nn.Module):
+        frame_seconds = 0.7
+
         def forward(self, clips):
             given.append(clips.numpy())
             return torch.zeros(2, len(clips), 3, 4)
 
-    controls.speech_states(Larger(), audio, times, 2.0)
+    controls.speech_states(Larger(), audio, times, Tuning(clip_seconds=2.0))
     np.testing.assert_array_equal(given[0], timing.windows(audio, times, 2.0))

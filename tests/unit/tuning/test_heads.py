@@ -18,8 +18,9 @@ def material(seed=0, n_clips=40, dim=7, n_targets=3):
     return [torch.tensor(part, dtype=torch.float32) for part in parts]
 
 
-def test_the_head_is_the_best_of_all_ridge_regressions_on_the_validation_clips():
-    x, y, held_out, truth = material()
+@pytest.mark.parametrize("n_clips", [40, 5])
+def test_the_head_is_the_best_of_all_ridge_regressions_on_the_validation_clips(n_clips):
+    x, y, held_out, truth = material(n_clips=n_clips)
     found = ridge_head(x, y, held_out, truth)
     largest = np.linalg.norm((x - x.mean(dim=0)).numpy(), ord=2)
     penalties = largest * np.logspace(np.log10(SMALLEST), np.log10(LARGEST), N_PENALTIES)
@@ -60,7 +61,7 @@ def test_each_volume_is_pooled_over_its_own_clip(kind):
     pooling = Pooling(kind, 4.0, 0.2)
     if kind == "learned":
         torch.nn.init.normal_(pooling.kernel)
-    found = pooling(states, torch.tensor(ends, dtype=torch.float32)).detach()
+    found = pooling(states, torch.tensor(ends, dtype=torch.float32)).detach()[np.isfinite(ends)]
     expected = pooled_by_hand(kind, states, ends, 4.0, 0.2, pooling.kernel.detach().numpy())
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -1,5 +1,8 @@
 """Spans: one pass over a longer stretch of audio predicts every volume whose clip lies in it."""
 
+from contextlib import contextmanager
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
@@ -7,7 +10,9 @@ import torch
 from braintuning import timing
 from braintuning.study.settings import Tuning
 from braintuning.tuning.batches import loader, samples_of, volumes_of
+from braintuning.tuning.loop import gradient
 from braintuning.tuning.model import StoryTargets, TunedModel, known
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 
 def story(n_trs, seed=0, tr=0.6):
@@ -58,7 +63,7 @@ def test_predictions_of_a_span_are_those_of_its_frames_by_hand(family):
             inside = (centres <= end) & (centres > end - 0.5)
             expected = model.head(states[inside].mean(dim=0)).detach()
             torch.testing.assert_close(predicted[row], expected, atol=1e-4, rtol=1e-3)
-            np.testing.assert_array_equal(known(targets)[row], STORIES[name].targets[tr])
+            np.testing.assert_array_equal(known(targets, inputs.counts)[row], STORIES[name].targets[tr])
             row += 1
     assert row == len(predicted) == 15
 
@@ -72,6 +77,41 @@ def test_spans_of_one_volume_are_clips():
         inputs, (targets,) = loader(model, STORIES, chosen)(samples_of(STORIES, chosen))
         found.append(float(model.loss(inputs, targets).detach()))
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("context", [0.0, 2.0])
+def test_no_step_needs_to_know_a_number_that_only_the_device_has(context):
+    """Tensors without content refuse what a GPU would have to be waited for: masks, `item`, comparisons."""
+    chosen, mode = settings(context_seconds=context), FakeTensorMode(allow_non_fake_inputs=True)
+    model = TunedModel(tiny.encoder(), 3, chosen).train()
+    inputs, (targets,) = loader(model, STORIES, chosen)(samples_of(STORIES, chosen))
+    with mode, pytest.raises(DynamicOutputShapeException):
+        mask = mode.from_tensor(targets).isfinite()
+        mode.from_tensor(targets)[mask]
+    with mode:
+        on_device = {name: mode.from_tensor(p.detach()).requires_grad_() for name, p in model.named_parameters()}
+        ends = None if inputs.ends is None else mode.from_tensor(inputs.ends)
+        given = replace(inputs, hidden=mode.from_tensor(inputs.hidden), ends=ends)
+        with parametrised(model, on_device):
+            loss = gradient(model, given, mode.from_tensor(targets), 2)
+    assert loss.shape == () and type(loss).__name__ == "FakeTensor"
+    assert all(p.grad is not None for name, p in on_device.items() if name.startswith("head"))
+
+
+@contextmanager
+def parametrised(model, parameters):
+    """The model with other parameters."""
+    kept = {}
+    for name, parameter in parameters.items():
+        owner, _, last = name.rpartition(".")
+        module = model.get_submodule(owner)
+        kept[name] = module._parameters[last]
+        module._parameters[last] = torch.nn.Parameter(parameter, requires_grad=kept[name].requires_grad)
+        parameters[name] = module._parameters[last]
+    yield
+    for name, parameter in kept.items():
+        owner, _, last = name.rpartition(".")
+        model.get_submodule(owner)._parameters[last] = parameter
 
 
 def test_the_distance_from_the_untuned_model_is_a_share_of_its_variance():

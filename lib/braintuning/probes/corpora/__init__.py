@@ -1,14 +1,15 @@
 """Loaders of corpora in their official layouts.
 
-Each module has a reader, `MARKS` (paths by which a folder of the corpus is recognised) and `SOURCE` (where it is
-obtained).
+Each module has a reader, `MARKS` (paths by which a folder of the corpus is recognised; patterns, with `|` between
+those of which one is enough) and `SOURCE` (where it is obtained).
 """
 
+from fnmatch import fnmatch
 from pathlib import Path
 
 from braintuning.datasets.audio import require_audio
 from braintuning.errors import InputError
-from braintuning.probes.corpora import aligned, crema_d, slurp, speech_commands, timit
+from braintuning.probes.corpora import aligned, crema_d, librispeech, ravdess, slurp, speech_commands, timit
 from braintuning.probes.utterance import Utterance
 from braintuning.results import listed
 
@@ -16,7 +17,9 @@ CORPORA = {
     "TIMIT": timit,
     "Speech Commands": speech_commands,
     "CREMA-D": crema_d,
+    "RAVDESS": ravdess,
     "SLURP": slurp,
+    "LibriSpeech": librispeech,
     "aligned speech": aligned,
 }
 
@@ -47,8 +50,9 @@ def open_corpus(folder: Path, expected: tuple[str, ...]) -> tuple[str, list[Utte
     if found:
         raise InputError(f"{folder}: holds {found[0]}, expected {wanted}")
     missing = [mark for name in expected for mark in CORPORA[name].MARKS if not _has(folder, mark)]
-    raise InputError(f"{folder}: found no {missing[0]}, expected {wanted}")
+    raise InputError(f"{folder}: found no {missing[0].partition('|')[0]}, expected {wanted}")
 
 
 def _has(folder: Path, mark: str) -> bool:
-    return (folder / mark).exists() or any(path.name.lower() == mark.lower() for path in listed(folder))
+    patterns = mark.lower().split("|")
+    return (folder / mark).exists() or any(fnmatch(p.name.lower(), one) for p in listed(folder) for one in patterns)

@@ -1,0 +1,241 @@
+"""Reader of parcellated responses: regions of people who listened to one recording or several, or parts of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from braintuning import timing
+from braintuning.alignment.encoding import zscore
+from braintuning.cortex.subject import Cortex
+from braintuning.datasets import audio, labels, textgrid
+from braintuning.datasets.recording import StoredRecording, filtered
+from braintuning.datasets.responses import invalid_columns
+from braintuning.errors import InputError
+from braintuning.study.recordings import GROUP, Filter, Recording
+
+
+def mean_over_people(responses: np.ndarray) -> np.ndarray:
+    """Mean over those who have a number, (TRs, regions), of (people, TRs, regions); 0 where nobody has."""
+    known = np.isfinite(responses)
+    return np.where(known, responses, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+
+
+class ParcelsDataset:
+    """Participants' time courses by region, for each recording a folder; see `datasets/README.md`.
+
+    The mean over people of a recording who are held out, `group-<recording>`, is a participant as well.
+
+    Parameters
+    ----------
+    root
+        Folder of the recordings' folders.
+    recordings
+        By name, as in a study.
+    row_offset
+        Where in a volume it is read, in TRs after its start.
+    high_pass_seconds
+        Responses, and features with them, lose what is slower, story by story; None: nothing.
+    participants, tuned_together
+        Names as in a study, patterns replaced; None: everyone who is here.
+
+    Raises
+    ------
+    InputError
+        A recording has no file of responses.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        recordings: Mapping[str, Recording],
+        row_offset: float = 0.5,
+        high_pass_seconds: float | None = None,
+        participants: Sequence[str] | None = None,
+        tuned_together: Sequence[str] = (),
+    ) -> None:
+        self.root, self.row_offset, self._tuned = Path(root), row_offset, tuned_together
+        self._high_pass = high_pass_seconds and Filter(high_pass=1 / high_pass_seconds, by="cosine")
+        self._stored = {n: StoredRecording(self.root, r, participants) for n, r in recordings.items()}
+        self._names = {story: name for name, recording in recordings.items() for story in recording.stories(name)}
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Participants whose responses are here."""
+        return tuple(sorted({person for stored in self._stored.values() for person in stored.files}))
+
+    def _of(self, story: str) -> StoredRecording:
+        if story not in self._names:
+            raise InputError(f"{self.root}: no story {story!r}, expected one of {', '.join(self._names)}")
+        return self._stored[self._names[story]]
+
+    def stories(self, participant: str) -> tuple[str, ...]:
+        """Stories of the recordings that a participant heard."""
+        found = [s for s, n in self._names.items() if participant in (*self._stored[n].files, f"{GROUP}{n}")]
+        if not found:
+            raise InputError(f"{self.root}: no responses of {participant}, expected {', '.join(self.participants)}")
+        return tuple(found)
+
+    def audio_file(self, story: str) -> Path:
+        """Audio file of a story's recording."""
+        return self._of(story).audio_file
+
+    def audio(self, story: str) -> np.ndarray:
+        """Audio of a story's whole recording: (samples,) float32, mono, 16 kHz."""
+        return audio.read_audio(self.audio_file(story))
+
+    def words(self, story: str) -> list[labels.Word]:
+        """Words of a story's whole recording, in seconds after the start of its audio."""
+        return self._of(story).words()
+
+    def phones(self, story: str) -> list[textgrid.Interval]:
+        """Phones of a story's whole recording; `MissingTier` where it has none."""
+        return self._of(story).phones()
+
+    def people(self, participant: str, story: str) -> tuple[str, ...]:
+        """The participant and all others who heard the story and are held out as well, or tuned on as well.
+
+        Of a mean those that it is the mean of.
+        """
+        tuned = participant in self._tuned
+        others = [p for p in self._of(story).files if (p in self._tuned) == tuned and p != participant]
+        return tuple(others) if participant.startswith(GROUP) else (participant, *others)
+
+    def _first(self, participant: str, story: str) -> str:
+        """Whose file and times are a participant's own, which of a mean are its first person's."""
+        if not participant.startswith(GROUP):
+            return participant
+        people = self.people(participant, story)
+        if not people:
+            raise InputError(f"{self._of(story).folder}: nobody is held out, expected somebody for {participant}")
+        return people[0]
+
+    def responses_file(self, participant: str, story: str) -> Path:
+        """File of a participant's time courses; of a mean its first person's."""
+        return self._of(story).responses_file(self._first(participant, story))
+
+    def files(self, participant: str, story: str) -> list[Path]:
+        """Files that decide a participant's responses to a story."""
+        people = self.people(participant, story) if participant.startswith(GROUP) else (participant,)
+        return [self._of(story).responses_file(person) for person in people]
+
+    def _rows(self, participant: str, story: str) -> slice:
+        """Volumes of a participant's file that are a story's."""
+        stored, first = self._of(story), self._first(participant, story)
+        times, part = stored.times(first, self.row_offset), stored.settings.parts.get(story)
+        if part is None:
+            return slice(0, len(times))
+        rows = slice(*np.searchsorted(times, part).tolist())
+        if rows.stop - rows.start < 2:
+            found = f"volumes are read from {times[0]:.1f} to {times[-1]:.1f} s"
+            expected = f"expected some within {part[0]:g} to {part[1]:g} s, part {story!r}"
+            raise InputError(f"{stored.responses_file(first)}: {found}, {expected}")
+        return rows
+
+    def tr_times(self, participant: str, story: str) -> np.ndarray:
+        """When each volume of a participant's that is a story's is read, in seconds of the audio; (TRs,) float64."""
+        whole = self._of(story).times(self._first(participant, story), self.row_offset)
+        return whole[self._rows(participant, story)]
+
+    def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
+        """Time courses, z-scored; (TRs, regions) float32, NaN where a region has a NaN, and constant where it is.
+
+        Where the study has a high pass, without what is slower. A mean is that of people's, z-scored.
+        """
+        if participant.startswith(GROUP):
+            courses = zscore(mean_over_people(self.everyone(participant, story)))
+        else:
+            rows = self._rows(participant, story)
+            courses = self._of(story).courses(participant)[rows]
+            invalid = invalid_columns(courses)
+            courses = zscore(self._high_passed(np.where(invalid, 0.0, courses), participant, story)).astype(np.float32)
+            courses[:, invalid] = np.nan
+        return courses if voxels is None else courses[:, voxels]
+
+    def _high_passed(self, columns: np.ndarray, participant: str, story: str) -> np.ndarray:
+        tr = timing.spacing(self.tr_times(participant, story))
+        return filtered(columns, tr, self._high_pass) if self._high_pass else columns
+
+    def everyone(self, participant: str, story: str) -> np.ndarray:
+        """Responses of `people` at a participant's times; (people, TRs, regions) float32.
+
+        Those of people with other times are interpolated linearly, and NaN where they have none; NaN also stands for
+        regions without signal.
+        """
+        times, found = self.tr_times(participant, story), []
+        for person in self.people(participant, story):
+            courses, own_times = self.responses(person, story), self.tr_times(person, story)
+            if not np.array_equal(own_times, times):
+                gone = {"left": np.nan, "right": np.nan}
+                courses = np.stack([np.interp(times, own_times, column, **gone) for column in courses.T], axis=1)
+            found.append(courses.astype(np.float32))
+        return np.stack(found)
+
+    def n_repeats(self, participant: str, story: str) -> int:
+        """One presentation: ceilings are measured between people, see `everyone`."""
+        return 1
+
+    def repeats(self, participant: str, story: str) -> np.ndarray:
+        """The one presentation's responses; (1, TRs, regions) float32."""
+        return self.responses(participant, story)[None]
+
+    def n_voxels(self, participant: str) -> int:
+        """Number of a participant's regions."""
+        return len(self.region_names(participant))
+
+    def region_names(self, participant: str) -> tuple[str, ...]:
+        """Names of a participant's regions; `InputError` where their recordings differ in them."""
+        of_each = {tuple(self._of(story).regions["name"]) for story in self.stories(participant)}
+        if len(of_each) > 1:
+            found = f"recordings of {participant} have other regions than each other"
+            raise InputError(f"{self.root}: {found}, expected the same in all of one person; give one another name")
+        return of_each.pop()
+
+    def cortex(self, participant: str) -> Cortex:
+        """Where the regions lie; without atlas or centroids nowhere on the surface, and in no group of regions."""
+        return self._of(self.stories(participant)[0]).cortex()
+
+    def filtering(
+        self, participant: str, story: str, times: np.ndarray
+    ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+        """How features at some times, (lead + TRs,), get the filters that a participant's responses to a story had.
+
+        Returns
+        -------
+        read : (n,) float64
+            When features are to be computed: throughout the recording, since that is what was filtered.
+        same : callable
+            Takes features at these, (..., n, dim), and returns filtered ones at `times`, in their dtype.
+        """
+        stored, first = self._of(story), self._first(participant, story)
+        whole, how = stored.times(first, self.row_offset), stored.settings.filter
+        tr, begins = timing.spacing(whole), self._rows(participant, story).start
+        lead = len(times) - len(self.tr_times(participant, story))
+        first_row = min(begins - lead, 0)
+        read = whole[0] + tr * np.arange(first_row, len(whole)) if how else times
+        chosen = slice(begins - lead - first_row, begins - lead - first_row + len(times)) if how else slice(None)
+
+        def same(features: np.ndarray) -> np.ndarray:
+            columns = np.moveaxis(features, -2, 0).reshape(len(read), -1).astype(np.float64)
+            columns = filtered(columns, tr, how)[chosen] if how else columns
+            columns = self._high_passed(columns, participant, story)
+            ahead = np.moveaxis(features, -2, 0).shape[1:]
+            return np.moveaxis(columns.reshape(len(times), *ahead), 0, -2).astype(features.dtype)
+
+        return read, same
+
+    def reach(self, story: str) -> float:
+        """Seconds over which the low-pass that responses to a story had spreads them: a period of its cut-off."""
+        how = self._of(story).settings.filter
+        return 1 / how.low_pass if how and how.low_pass else 0.0
+
+    def check(self, stories: Mapping[str, Sequence[str]]) -> list[str]:
+        """Read what a study needs of {participant: stories}; a line for each file usable in part."""
+        last: dict[str, dict[str, float]] = {}
+        for participant, names in stories.items():
+            self.region_names(participant)
+            for story in names:
+                of_recording = last.setdefault(self._names[story], {})
+                ends = self.tr_times(participant, story)[-1]
+                of_recording[participant] = max(of_recording.get(participant, ends), ends)
+        return [note for name, of_recording in last.items() for note in self._stored[name].check(of_recording)]

@@ -1,0 +1,145 @@
+"""Readers of what people have of parcellated responses: arrays of volumes x regions, tables of regions and of words."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from braintuning.datasets.labels import Word, word_of
+from braintuning.datasets.textgrid import is_silence
+from braintuning.errors import InputError
+from braintuning.results import require_file
+
+HDF5 = (".h5", ".hf5", ".hdf5")
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+LABELS, STARTS, ENDS = ("word", "label", "text", "value", "trial_type"), ("start", "onset"), ("end", "offset", "stop")
+"""Names that columns of a table of words may have, the first that is there being taken."""
+
+
+def read_courses(path: Path) -> np.ndarray:
+    """Time courses of regions, (volumes, regions) float64, NaN where there is none.
+
+    From NumPy's format, from HDF5 with one array or one called `data`, or from text: `.csv` with commas, `.tsv` with
+    tabs, another suffix with spaces; a first row of names and, with it, a first column without a name are left out.
+
+    Raises
+    ------
+    InputError
+        The file is missing, cannot be read, or holds no table of finite numbers.
+    """
+    path, expected = require_file(path), "expected numbers, volumes x regions"
+    try:
+        if path.suffix == ".npy":
+            found = np.load(path, allow_pickle=False)
+        elif path.suffix in HDF5:
+            found = _read_hdf5(path)
+        else:
+            found = _read_text(path)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())}), {expected}") from None
+    if found.ndim != 2 or found.dtype.kind not in "fiu" or min(found.shape) < 1:
+        raise InputError(f"{path}: found {found.dtype} of shape {found.shape}, {expected}")
+    courses = found.astype(np.float64)
+    if infinite := int(np.isinf(courses).any(axis=0).sum()):
+        raise InputError(f"{path}: infinite values in {infinite} of {courses.shape[1]} regions, expected none")
+    return courses
+
+
+def _read_hdf5(path: Path) -> np.ndarray:
+    with h5py.File(path) as file:
+        names = list(file)
+        name = "data" if "data" in names else names[0] if len(names) == 1 else None
+        if name is None or not isinstance(file[name], h5py.Dataset):
+            raise ValueError(f"found {', '.join(names) or 'nothing'}, expected one array, or one called data")
+        return file[name][()]
+
+
+def _read_text(path: Path) -> np.ndarray:
+    separator = SEPARATORS.get(path.suffix, r"\s+")
+    first = pd.read_csv(path, sep=separator, header=None, nrows=1, encoding="utf-8-sig", comment="#")
+    named = first.map(lambda cell: isinstance(cell, str)).to_numpy().any()
+    table = pd.read_csv(path, sep=separator, header=0 if named else None, encoding="utf-8-sig", comment="#")
+    if named and str(table.columns[0]).startswith("Unnamed"):
+        table = table.iloc[:, 1:]
+    return table.to_numpy()
+
+
+def read_regions(path: Path, n_columns: int) -> pd.DataFrame:
+    """Regions of a table: `name`, `number` in an atlas, `column` in responses, and `x`, `y`, `z` (MNI, mm) if known.
+
+    A region is named by the column `name`, `region`, `label`, `parcel` or `number`, and has the number of `number` or
+    `parcel`, else that of its row, from 1. Without `column` regions are those of all `n_columns`, in their order.
+
+    Raises
+    ------
+    InputError
+        The table has no names, one twice, or other columns than the responses.
+    """
+    path = require_file(path)
+    try:
+        table = pd.read_csv(path, sep=SEPARATORS.get(path.suffix, ","), encoding="utf-8-sig")
+    except ValueError as error:
+        raise InputError(f"{path}: not a table ({' '.join(str(error).split())}), expected one of regions") from None
+    table.columns = [str(name).strip().lower() for name in table.columns]
+    named = _first(table.columns, ("name", "region", "label", "parcel", "number"))
+    if named is None:
+        raise InputError(f"{path}: found columns {', '.join(table.columns)}, expected one called name, label or parcel")
+    if "column" not in table and len(table) != n_columns:
+        raise InputError(f"{path}: found {len(table)} regions, expected {n_columns}, as many as responses have")
+    numbered = _first(table.columns, ("number", "parcel"))
+    regions = pd.DataFrame({"name": table[named].astype(str).str.strip()})
+    regions["number"] = table[numbered] if numbered else range(1, len(table) + 1)
+    regions["column"] = table["column"] if "column" in table else range(len(table))
+    for key in ("x", "y", "z"):
+        if key in table:
+            regions[key] = table[key]
+    numeric = regions.columns.drop("name")
+    wrong = regions[numeric].apply(pd.to_numeric, errors="coerce").isna().any(axis=1)
+    if wrong.any() or not regions["column"].between(0, n_columns - 1).all():
+        bad = regions["name"][wrong | ~pd.to_numeric(regions["column"], errors="coerce").between(0, n_columns - 1)]
+        expected = f"expected numbers, and a column from 0 to {n_columns - 1}"
+        raise InputError(f"{path}: region {bad.iloc[0]} has no place in the responses, {expected}")
+    for key in ("name", "column"):
+        if (twice := regions[key].duplicated()).any():
+            raise InputError(f"{path}: {key} {regions[key][twice].iloc[0]} stands there twice, expected each once")
+    return regions.astype({"column": int, "number": int})
+
+
+def read_word_table(path: Path, first_volume: float = 0.0) -> list[Word]:
+    """Words of a table, `.csv` with commas or `.tsv` with tabs, in the order of their start.
+
+    Columns are called as in `LABELS`, `STARTS` and `ENDS`, or have a `duration` in place of an end; rows without a word
+    are left out. In a file whose name ends with `events.tsv` times are seconds after the first volume, as in BIDS,
+    which came `first_volume` seconds after the start of the audio; elsewhere after the start of the audio.
+
+    Raises
+    ------
+    InputError
+        No such columns, a time that is no number, or a word that ends before it starts.
+    """
+    path = require_file(path)
+    table = pd.read_csv(path, sep=SEPARATORS[path.suffix], encoding="utf-8-sig", dtype=str, keep_default_na=False)
+    table.columns = [str(name).strip().lower() for name in table.columns]
+    label, start, end = (_first(table.columns, names) for names in (LABELS, STARTS, (*ENDS, "duration")))
+    if not (label and start and end):
+        found = f"found columns {', '.join(table.columns)}"
+        raise InputError(f"{path}: {found}, expected a word, its start or onset, and its end or duration")
+    moved, words = first_volume if path.name.endswith("events.tsv") else 0.0, []
+    for number, row in enumerate(table[[label, start, end]].itertuples(index=False), 2):
+        if row[0].strip() in ("", "n/a") or is_silence(row[0]):
+            continue
+        try:
+            begins, ends = float(row[1]) + moved, float(row[2]) + moved
+        except ValueError:
+            raise InputError(f"{path}, line {number}: found {row[1]!r} and {row[2]!r}, expected seconds") from None
+        ends = begins + ends - moved if end == "duration" else ends
+        if not begins <= ends < np.inf:
+            raise InputError(f"{path}, line {number}: {row[0]!r} lasts from {begins} to {ends} s, expected start first")
+        words.append(Word(word_of(row[0]), begins, ends, row[0]))
+    return sorted(words, key=lambda word: word.start)
+
+
+def _first(columns: Collection[str], names: Collection[str]) -> str | None:
+    return next((name for name in names if name in columns), None)

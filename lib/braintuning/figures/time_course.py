@@ -1,0 +1,180 @@
+"""Real brains: the time course of a region, measured and predicted, over the words that were spoken."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from braintuning.alignment.encoding import correlation, zscore
+from braintuning.datasets.base import Dataset
+from braintuning.datasets.textgrid import Interval
+from braintuning.errors import InputError
+from braintuning.figures.real_brains import region_names
+from braintuning.figures.style import looks_of, small_print_below
+from braintuning.figures.tables import used_voxels
+from braintuning.results import load_arrays
+from braintuning.study import Study
+
+MEASURED, SPOKEN = "black", "#fff2a8"
+WIDTH, WORD_POINTS, LETTER = 7.2, 6.0, 0.54
+"""Inches of the figure, size of words, and mean width of a letter as a share of it."""
+PAUSE, LONGEST_PHRASE = 0.25, 6
+LONGEST_PAUSE = 0.2
+"""Of a stretch of the story that is shown, as a share of it."""
+
+
+def course(
+    study: Study,
+    dataset: Dataset,
+    backbone: str,
+    condition: str,
+    regions: Collection[str],
+    participants: Sequence[str],
+) -> pd.DataFrame:
+    """Measured and predicted time course of a region, or the mean of some, over participants who heard one story.
+
+    The prediction is that of a condition's model, each participant's own where there is one. Courses are z-scored in
+    each participant. Those in whom no region is in use are left out.
+
+    Returns
+    -------
+    DataFrame
+        time (s after the start of the audio), measured (mean over participants), predicted (likewise, scaled to the
+        standard deviation of the measured one: a correlation leaves it open), low and high (95 % interval of the
+        measured mean over participants, NaN for one), n_participants.
+
+    Raises
+    ------
+    InputError
+        Participants whose TRs lie at other times, or a region in use in none.
+    """
+    measured, predicted, times = [], [], None
+    for participant in participants:
+        (story,), used = study.stories_for(participant).test, used_voxels(study, participant)
+        chosen = np.isin(region_names(dataset, participant), list(regions)) & used
+        if not chosen.any():
+            continue
+        skipped = study.encoding.test_skip_rows
+        own_times = dataset.tr_times(participant, story)[skipped:]
+        if times is not None and (len(times) != len(own_times) or np.abs(times - own_times).max() > 1e-3):
+            found = f"found TRs of {participant} at other times than those of others"
+            raise InputError(f"time course: {found}, expected participants of one story")
+        times, truth = own_times, dataset.responses(participant, story, chosen)[skipped:]
+        run = study.run(backbone, condition, participant)
+        kept = load_arrays(study.scores_file(participant, run))["predicted"][:, chosen[used]]
+        measured.append(zscore(np.asarray(truth, np.float64).mean(axis=1, keepdims=True))[:, 0])
+        predicted.append(zscore(kept.astype(np.float64).mean(axis=1, keepdims=True))[:, 0])
+    if times is None:
+        raise InputError(f"time course: region {', '.join(regions)} is in use in nobody, expected in somebody")
+    mean, n_people = np.mean(measured, axis=0), len(measured)
+    half = 1.96 * np.std(measured, axis=0, ddof=1) / np.sqrt(n_people) if n_people > 1 else np.full(len(mean), np.nan)
+    expected = np.mean(predicted, axis=0)
+    columns = {"time": times, "measured": mean, "predicted": expected * mean.std() / expected.std()}
+    return pd.DataFrame(columns | {"low": mean - half, "high": mean + half, "n_participants": n_people})
+
+
+def agreement(found: pd.DataFrame) -> float:
+    """Correlation of the measured and the predicted column of a `course`, or of a part of one."""
+    return float(correlation(found[["measured"]].to_numpy(), found[["predicted"]].to_numpy())[0])
+
+
+def typical_window(found: pd.DataFrame, words: Sequence[Interval], seconds: float = 30.0) -> tuple[float, float]:
+    """Start and end of a stretch of a `course` that is predicted as well as the whole, and so no pick of the best.
+
+    Of all stretches of so many seconds without a pause longer than a fifth of it, that whose correlation is nearest to
+    that of the whole course.
+    """
+    times, spoken = found["time"].to_numpy(), np.sort([word.start for word in words])
+    overall = agreement(found)
+    best, chosen = np.inf, (times[0], times[0] + seconds)
+    for start in times[times <= times[-1] - seconds]:
+        inside = (times >= start) & (times <= start + seconds)
+        heard = spoken[(spoken >= start) & (spoken <= start + seconds)]
+        pauses = np.diff([start, *heard, start + seconds])
+        r = agreement(found[inside])
+        if pauses.max() <= LONGEST_PAUSE * seconds and abs(r - overall) < best:
+            best, chosen = abs(r - overall), (float(start), float(start + seconds))
+    return chosen
+
+
+def phrases(words: Sequence[Interval]) -> list[Interval]:
+    """Words in a row as one label, up to a pause longer than `PAUSE` s or `LONGEST_PHRASE` words."""
+    together: list[list[Interval]] = []
+    for word in words:
+        last = together[-1] if together else []
+        if last and word.start - last[-1].end <= PAUSE and len(last) < LONGEST_PHRASE:
+            last.append(word)
+        else:
+            together.append([word])
+    return [Interval(" ".join(w.label for w in some), some[0].start, some[-1].end) for some in together]
+
+
+def lanes(starts: Sequence[float], widths: Sequence[float]) -> list[int]:
+    """Row of each text, from 0, the first in which it does not begin before another ends; starts ascend."""
+    ends, found = [], []
+    for start, width in zip(starts, widths, strict=True):
+        lane = next((number for number, end in enumerate(ends) if end <= start), len(ends))
+        ends[lane : lane + 1] = [start + width]
+        found.append(lane)
+    return found
+
+
+def draw_course(
+    found: pd.DataFrame,
+    words: Sequence[Interval],
+    title: str,
+    note: str,
+    condition: str = "brain-tuned",
+    window: tuple[float, float] | None = None,
+) -> Figure:
+    """Measured and predicted course of a region: all of it, and a part of it over the words that were spoken.
+
+    Parameters
+    ----------
+    found
+        From `course`.
+    words
+        Of the story, in the order of their start.
+    title, note
+        What is shown, and small print.
+    condition
+        Whose prediction it is.
+    window
+        Seconds of the part; by default `typical_window`.
+    """
+    start, end = window or typical_window(found, words)
+    spoken = phrases([word for word in words if start <= word.start < end])
+    seconds_per_letter = WORD_POINTS * LETTER / 72 * (end - start) / (WIDTH - 0.6)
+    widths = [seconds_per_letter * (len(phrase.label) + 2) for phrase in spoken]
+    rows = lanes([phrase.start for phrase in spoken], widths)
+    heights = [0.9, 1.9, 0.12 * (max(rows, default=0) + 2)]
+    fig = Figure(figsize=(WIDTH, sum(heights) + 1.0), layout="constrained")
+    whole, part, below = fig.subplots(3, 1, height_ratios=heights)
+    look = looks_of([condition])[condition]
+    for ax, width in ((whole, 0.8), (part, 1.6)):
+        ax.fill_between(found["time"], found["low"], found["high"], color="0.85", lw=0, zorder=1)
+        ax.plot(found["time"], found["measured"], color=MEASURED, lw=width, zorder=3)
+        ax.plot(found["time"], found["predicted"], color=look.colour, lw=width, zorder=4)
+        ax.axhline(0, color="0.6", lw=0.5, zorder=0)
+        ax.set_ylabel("response (z)")
+    whole.axvspan(start, end, color=SPOKEN, zorder=0)
+    whole.set_title(f"{title} (r = {agreement(found):.2f} over all of it)")
+    whole.set_xlim(found["time"].iloc[0], found["time"].iloc[-1])
+    drawn = found.loc[found["time"].between(start - 3, end + 3), ["low", "high", "predicted", "measured"]].to_numpy()
+    margin = 0.1 * (np.nanmax(drawn) - np.nanmin(drawn))
+    part.set(xlim=(start, end), ylim=(np.nanmin(drawn) - margin, np.nanmax(drawn) + 2 * margin))
+    part.set_xlabel("seconds, and what is heard then", labelpad=1)
+    people = f"measured, mean of {found['n_participants'].iloc[0]} people"
+    lines = [Line2D([], [], color=colour, lw=1.6) for colour in (MEASURED, look.colour)]
+    part.legend(lines, [people, f"predicted from sound ({condition})"], loc="upper right", ncols=2)
+    below.set(xlim=(start, end), ylim=(-max(rows, default=0) - 1, 0.6))
+    below.set_axis_off()
+    for phrase, row in zip(spoken, rows, strict=True):
+        below.plot([phrase.start, phrase.start], [0.6, -row - 0.4], color="0.8", lw=0.5, zorder=0)
+        below.text(phrase.start, -row, f" {phrase.label}", fontsize=WORD_POINTS, va="center", clip_on=True)
+    lag = "A response follows the words by about five seconds. Grey: 95 % interval of the mean over people"
+    chosen = "" if window else ", a stretch that is predicted as well as the whole"
+    small_print_below(fig, f"{lag}. Lower: {start:.0f} to {end:.0f} s of the story{chosen}. {note}")
+    return fig

@@ -1,0 +1,169 @@
+"""Drawn tables, and results as the steps leave them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from braintuning.alignment import stats
+from braintuning.cortex import parcels
+from braintuning.cortex.regions import GROUPS
+from braintuning.figures import real_brains
+from braintuning.results import save_arrays
+from braintuning.study import load_study
+from matplotlib.figure import Figure
+
+CONDITIONS = ("pretrained", "brain-tuned", "random-brain-tuned")
+GAIN = {"pretrained": 0.0, "brain-tuned": 0.03, "random-brain-tuned": -0.002}
+N_PEOPLE = 12
+
+
+def drawn_table(stories=("pie", "tea")):
+    """Late language gains by .03 in the first story's people; nobody's primary auditory region does."""
+    rng, rows = np.random.default_rng(5), []
+    for story in stories:
+        for person in range(N_PEOPLE):
+            for region, level in (("primary_auditory", 0.15), ("late_language", 0.1)):
+                own = rng.normal(0, 0.05)
+                for condition in CONDITIONS:
+                    gain = GAIN[condition] if region == "late_language" and story == "pie" else 0.0
+                    score = level + own + gain + rng.normal(0, 0.01)
+                    who = (f"{story}{person}", "held out", story, condition, "small", 2, region)
+                    rows.append((*who, score, level - 0.05 + own, 2 * level))
+    return pd.DataFrame(rows, columns=real_brains.COLUMNS)
+
+
+def test_conditions_are_compared_over_people_story_by_story():
+    table = drawn_table()
+    found = real_brains.compare(table)
+    assert len(found) == 2 * 2 * (3 + 3 + 2) and set(found["n_participants"]) == {N_PEOPLE}
+    one = found[
+        (found["story"] == "pie") & (found["region"] == "late_language") & (found["condition"] == "brain-tuned")
+    ]
+    wide = table[(table["story"] == "pie") & (table["region"] == "late_language")].pivot(
+        index="participant", columns="condition", values="score"
+    )
+    expected = wide["brain-tuned"] - wide["pretrained"]
+    row = one[one["reference"] == "pretrained"].iloc[0]
+    assert row["difference"] == pytest.approx(expected.mean()) and row["p"] == stats.signed_rank_p(expected.to_numpy())
+    family = found[(found["story"] == "pie") & (found["reference"] == "pretrained")]
+    np.testing.assert_allclose(family["q"], stats.false_discovery_q(family["p"].to_numpy()))
+    starred = found.loc[found["star"], ["story", "region", "condition"]].to_numpy().tolist()
+    assert starred == [["pie", "late_language", "brain-tuned"]]
+    nuisance = one[one["reference"] == "nuisance"].iloc[0]
+    assert nuisance["difference"] == pytest.approx(0.08, abs=0.01) and not nuisance["star"]
+
+
+def test_regions_are_averaged_by_the_groups_they_lie_in():
+    table = drawn_table(("pie",)).query("region == 'late_language'").drop(columns="region")
+    regions = [
+        table.assign(region=name, score=table["score"] + more) for name, more in (("7", 0.0), ("8", 0.2), ("9", 5))
+    ]
+    where = pd.DataFrame({"story": "pie", "region": ["7", "8", "9"], "label": ["PGi", "A5", ""]})
+    found = real_brains.by_group(pd.concat(regions), where)
+    assert set(found["region"]) == {"late_language", "all regions"} and tuple(found.columns) == real_brains.COLUMNS
+    whole = found[found["region"] == "all regions"].merge(table, on=["participant", "condition"])
+    np.testing.assert_allclose(whole["score_x"], whole["score_y"] + 5.2 / 3)
+    alone = real_brains.by_group(pd.concat(regions), where.assign(label=""))
+    assert set(alone["region"]) == {"7", "8", "9", "all regions"}
+    merged = found[found["region"] == "late_language"].merge(
+        table, on=["participant", "condition"], suffixes=("", "_of_one")
+    )
+    np.testing.assert_allclose(merged["score"], merged["score_of_one"] + 0.1)
+
+
+def test_every_person_is_a_point_of_every_bar_and_stars_are_those_that_were_earned():
+    table = drawn_table()
+    table = table[(table["story"] == "pie") | (table["region"] == "late_language")]
+    fig = real_brains.draw(table, real_brains.compare(table), CONDITIONS, "Drawn")
+    assert [ax.get_title() for ax in fig.axes] == ["Primary auditory cortex", *["Late language regions"] * 2]
+    assert [ax.get_ylabel() for ax in fig.axes] == ["pie\n12 people held out\nr", "", "tea\n12 people held out\nr"]
+    for ax, stars in zip(fig.axes, ([], ["*"], []), strict=True):
+        assert len(ax.patches) == 3 and [text.get_text() for text in ax.texts] == stars
+        points = [line for line in ax.lines if line.get_marker() == "o"]
+        assert [len(line.get_ydata()) for line in points] == [3] * N_PEOPLE
+        assert any(line.get_linestyle() == ":" for line in ax.lines)
+
+
+def test_people_who_were_tuned_on_and_variants_are_families_of_their_own():
+    table = drawn_table(("pie",))
+    tuned = table.assign(participant="t" + table["participant"], people="tuned on")
+    found = real_brains.compare(pd.concat([table, tuned]), apart=("random-brain-tuned",))
+    against = found[found["reference"] == "pretrained"]
+    assert against["family"].nunique() == 4 and against["people"].value_counts().tolist() == [4, 4]
+    assert {"pie held out: variants against pretrained", "pie tuned on: conditions against pretrained"} <= set(
+        against["family"]
+    )
+    one = against[(against["people"] == "held out") & (against["condition"] == "brain-tuned")]
+    np.testing.assert_allclose(one["q"], stats.false_discovery_q(one["p"].to_numpy()))
+    assert real_brains.people_of(pd.concat([tuned, table]), "pie") == [f"pie{n}" for n in range(N_PEOPLE)]
+    assert real_brains.people_of(tuned, "pie") == [f"tpie{n}" for n in range(N_PEOPLE)]
+
+
+def test_a_map_outlines_parcels_and_the_groups_that_they_belong_to():
+    atlas = parcels.sphere_atlas([(-58, -20, 4), (-46, 18, 14), (46, 18, 14)])
+    fig = real_brains.draw_map(parcels.parcel_cortex(atlas), np.array([0.1, 0.3, np.nan]), "r", "Drawn", threshold=0.05)
+    assert isinstance(fig, Figure)
+    legend = [text.get_text() for ax in fig.axes if ax.get_legend() for text in ax.get_legend().get_texts()]
+    assert "late language" in legend and "primary auditory" not in legend
+    nowhere = tiny.cortex()
+    nowhere = parcels.Cortex(
+        parcels.fs_lr(), parcels.hcp_mmp_labels(), np.array([""]), parcels.csr_matrix((parcels.fs_lr().n_vertices, 1))
+    )
+    tiny.refused(lambda: real_brains.draw_map(nowhere, np.array([1.0]), "r", ""), "none on the cortex", "centroids")
+
+
+class Regions:
+    """Three regions that people have in common."""
+
+    @staticmethod
+    def region_names(participant):
+        return ("7", "8", "9")
+
+    @staticmethod
+    def cortex(participant):
+        return parcels.parcel_cortex(parcels.sphere_atlas([(-58, -20, 4), (-46, 18, 14), (46, 18, 14)]))
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "results"))
+    tiny.encoder("hubert").save_pretrained(tmp_path / "backbone")
+    content = tiny.study_content(tmp_path, tmp_path / "backbone") | {"conditions": ["pretrained", "brain-tuned"]}
+    return load_study(tiny.write_yaml(tmp_path / "tiny.yaml", content))
+
+
+def test_scores_of_the_steps_become_one_tidy_table(study):
+    for participant, run in study.alignments():
+        r = np.arange(9.0).reshape(3, 3) / 10 + (run.condition == "brain-tuned")
+        r[:, 1] = np.nan
+        save_arrays(study.scores_file(participant, run), {"r": r, "ceiling": np.array([0.4, 0.1, 0.5])}, {})
+        save_arrays(study.nuisance_file(participant), {"r": np.array([0.2, np.nan, 0.3])}, {})
+    table = real_brains.gather(study, Regions)
+    assert tuple(table.columns) == real_brains.COLUMNS and set(table["layer"]) == {2}
+    assert len(table) == 2 * len(study.participants) * 2 and set(table["region"]) == {"7", "9"}
+    row = table[(table["condition"] == "brain-tuned") & (table["region"] == "9")].iloc[0]
+    assert row["score"] == pytest.approx(1.8) and (row["nuisance_score"], row["ceiling"]) == (0.3, 0.5)
+    assert set(table["story"]) == set(study.stories.test)
+
+
+def test_maps_are_means_over_people_and_of_what_tuning_changed(study):
+    rows = [
+        (person, "", study.stories.test[0], condition, "small", 2, region, score, 0.0, 0.5)
+        for person, own in (("P1", 0.0), ("P2", 0.2))
+        for condition, gain in (("pretrained", 0.0), ("brain-tuned", 0.1))
+        for region, score in (("7", own + gain), ("9", own + 3 * gain))
+    ]
+    found = real_brains.maps(study, Regions, pd.DataFrame(rows, columns=real_brains.COLUMNS))
+    ((story, (values, change, cortex)),) = found.items()
+    assert story == study.stories.test[0] and cortex.n_voxels == 3
+    np.testing.assert_allclose(values, [0.2, np.nan, 0.4])
+    np.testing.assert_allclose(change, [0.1, np.nan, 0.3])
+    assert real_brains.tuned_condition(study) == "brain-tuned"
+
+
+def test_where_regions_lie_has_a_row_a_region_with_its_group_and_shares(study):
+    where = real_brains.where_regions_lie(study, Regions)
+    assert where["region"].tolist() == ["7", "8", "9"] and set(where["story"]) == set(study.stories.test)
+    assert where["groups"].tolist() == ["early_auditory", "late_language", "late_language"]
+    assert where["label"].isin(GROUPS["late_language"]).tolist() == [False, True, True]
+    assert where["vertices"].gt(30).all() and where["late_language"].between(0, 1).all()

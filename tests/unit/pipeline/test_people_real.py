@@ -1,0 +1,122 @@
+"""Real people: the reference figures of the data's READMEs, and pairs of what was never heard together."""
+
+import numpy as np
+import pytest
+from braintuning.alignment.ceiling import leave_one_out_correlation, split_half_ceiling
+from braintuning.alignment.encoding import correlation_in_folds, predict_folds
+from braintuning.alignment.features import at_trs, tokens
+from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.datasets.parcels import ParcelsDataset
+from braintuning.study.recordings import Filter, Recording
+from braintuning.study.settings import Encoding, Features
+
+PARCELS = ("61", "63", "191", "65", "197", "183", "64", "180", "163", "16", "192", "156")
+SHARED = (0.36, 0.33, 0.33, 0.31, 0.30, 0.28, 0.27, 0.27, 0.25, 0.25, 0.24, 0.21)
+WORD_RATE = (0.43, 0.26, 0.33, 0.12, 0.38, 0.14, 0.30, 0.35, 0.41, 0.19, 0.16, 0.13)
+WHISPER_3 = (0.47, 0.51, 0.42, 0.21, 0.49, 0.19, 0.13, 0.33, 0.37, 0.20, 0.30, 0.30)
+LAYERS = (0.27, 0.27, 0.29, 0.33, 0.28)
+SETTINGS = Encoding(delays=(2, 3, 4, 5, 6), log10_alpha_min=-1.0, n_alphas=25, folds=6, test_skip_rows=0)
+ALICE = Encoding(**{**SETTINGS.model_dump(), "delays": (1, 2, 3, 4, 5)})
+GAP = 12
+
+
+@pytest.fixture(scope="module")
+def pieman(shared):
+    """48 people, in the volumes of speech."""
+    how = Filter(high_pass=0.01, low_pass=0.12)
+    parts = {"speech": (18.0, 430.0)}
+    recording = Recording(folder="pieman", tr=1.5, regions="parcels.csv", filter=how, parts=parts)
+    return ParcelsDataset(shared / "data", {"pieman": recording})
+
+
+@pytest.fixture(scope="module")
+def alice(shared):
+    """17 people and six regions."""
+    recording = Recording(folder="alice", tr=2.0, unstored_volumes=10)
+    people = [f"s{n}" for n in (18, 23, 24, 28, 30, 35, 37, 38, 40, 41, 43, 44, 46, 47, 49, 51, 52)]
+    return ParcelsDataset(shared / "data", {"alice": recording}, 0.0, 128.0, people)
+
+
+@pytest.fixture(scope="module")
+def group(pieman):
+    """Mean response of everyone in the parcels of the README; (TRs, 12)."""
+    names = list(pieman.region_names("sub-007"))
+    return pieman.responses("group-pieman", "speech")[:, [names.index(parcel) for parcel in PARCELS]]
+
+
+def with_lead(dataset, participant, story, lead=6):
+    times = dataset.tr_times(participant, story)
+    tr = (times[-1] - times[0]) / (len(times) - 1)
+    return np.concatenate([times[0] - tr * np.arange(lead, 0, -1), times]), tr
+
+
+def rate(dataset, story, times, tr):
+    """Words that started during each volume."""
+    edges = np.append(times, times[-1] + tr) - tr * dataset.row_offset
+    return np.histogram([word.start for word in dataset.words(story)], edges)[0].astype(np.float32)[:, None]
+
+
+def scores(features, responses, settings=SETTINGS, gap=GAP):
+    """Correlation of every layer with every column, mean over folds."""
+    return np.array(
+        [
+            correlation_in_folds(predicted, responses, settings.folds)
+            for predicted in predict_folds(features, responses, settings, gap)
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def whisper(pieman):
+    """Whisper tiny.en at the volumes of speech and six before; (5, 6 + TRs, 384), filtered as the responses were."""
+    encoder = SpeechEncoder.from_pretrained("openai/whisper-tiny.en", pad_to_30s=False)
+    ((layers,), token_times) = next(tokens([encoder], [pieman.audio("speech")], Features(hop_seconds=3.0)))
+    times, tr = with_lead(pieman, "sub-007", "speech")
+    read, same = pieman.filtering("sub-007", "speech", times)
+    return same(at_trs(layers, token_times, read, tr))
+
+
+def test_what_people_share_is_what_the_readmes_say(pieman, alice):
+    names = list(pieman.region_names("sub-007"))
+    whole = ParcelsDataset(pieman.root, {"pieman": Recording(folder="pieman", tr=1.5, regions="parcels.csv")})
+    columns = [names.index(parcel) for parcel in PARCELS]
+    everyone = whole.everyone("sub-007", "pieman")[:, :, columns]
+    found = leave_one_out_correlation(everyone).mean(axis=0)
+    np.testing.assert_allclose(found, SHARED, atol=0.035)  # of 48 people, where the README has 68
+    assert (split_half_ceiling(everyone, np.random.default_rng(0)) > 0.8).all()
+    found = leave_one_out_correlation(alice.everyone("s18", "alice"))
+    lower = np.array([0.25, 0.20, 0.38, 0.23, 0.22, 0.18]) - found.mean(axis=0)
+    assert (lower > 0).all() and (lower < 0.1).all(), "17 of the 27, whose mean is noisier, correlate a little less"
+    assert (found > 0).mean() > 0.9
+
+
+def test_word_rate_predicts_the_group_as_the_readmes_say(pieman, alice, group):
+    times, tr = with_lead(pieman, "sub-007", "speech")
+    unfiltered = scores(rate(pieman, "speech", times, tr)[None], group, gap=6)[0]
+    apart = np.abs(unfiltered - WORD_RATE)
+    assert np.median(apart) < 0.03 and (apart < 0.05).sum() >= 11 and apart.max() < 0.1
+    read, same = pieman.filtering("sub-007", "speech", times)
+    found = scores(same(rate(pieman, "speech", read, tr)[None]), group)[0]
+    assert np.abs(found - WORD_RATE).mean() < 0.06
+    times, tr = with_lead(alice, "s18", "alice", lead=5)
+    _, same = alice.filtering("s18", "alice", times)
+    everyone = alice.responses("group-alice", "alice")
+    found = scores(same(rate(alice, "alice", times, tr)[None]), everyone, ALICE, 5)[0]
+    assert 0.15 < found.min() < found.max() < 0.55 and found.mean() == pytest.approx(0.4, abs=0.08)
+
+
+def test_whisper_predicts_the_group_as_the_readme_says(whisper, group):
+    found = scores(whisper, group)
+    np.testing.assert_allclose(found.mean(axis=1), LAYERS, atol=0.06)
+    apart = np.abs(found[3] - WHISPER_3)
+    assert np.median(apart) < 0.05 and apart.mean() < 0.07
+
+
+def test_negative_controls_are_at_chance(whisper, alice, group):
+    """Time-reversed features, and the other story's responses, beside the right ones."""
+    right = scores(whisper[2:4], group).mean()
+    backwards = scores(whisper[2:4, ::-1], group).mean()
+    others = alice.responses("group-alice", "alice")[: len(group)]
+    other_story = scores(whisper[2:4], others).mean()
+    assert right > 0.27
+    assert abs(backwards) < 0.1 and abs(other_story) < 0.1
