@@ -9,10 +9,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 from braintuning.errors import InputError
+from braintuning.pipeline.cost import COSTS, costs, learn
+from braintuning.pipeline.worker import listening
 from braintuning.results import CACHE, REPOSITORY
 from braintuning.study import Study
 
@@ -57,7 +61,7 @@ def run_workflow(
     max_memory
         GiB that a step of tuning may take, about.
     dry_run
-        List the jobs and run none.
+        List the jobs and what they will take, and run none.
 
     Returns
     -------
@@ -73,9 +77,10 @@ def run_workflow(
     for folder in (study.results, study.figures_folder, CACHE):
         if {"{", "}"} & set(str(folder)):
             raise InputError(f"{folder}: found a brace in this path, expected none, which Snakemake and pycortex read")
+    cores = cores or os.cpu_count()
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
-    command += ["--cores", cores or os.cpu_count(), "--resources", f"gpu={gpu_jobs}", f"mem_mb={memory_mb()}"]
-    command += ["--logger", "braintuning", "--nolock", "--keep-going", "--rerun-incomplete"]
+    command += ["--cores", cores, "--resources", f"gpu={gpu_jobs}", f"mem_mb={memory_mb()}"]
+    command += ["--scheduler", "greedy", "--logger", "braintuning", "--nolock", "--keep-going", "--rerun-incomplete"]
     command += ["--rerun-triggers", "mtime", "params", *(["--dry-run"] if dry_run else [])]
     file, root = study.source
     # Snakemake strips quotes and reads the rest as YAML, where ` #` and `: ` mean something: lists keep paths whole.
@@ -89,9 +94,14 @@ def run_workflow(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"study {study.name}: another run of it is going on; wait for it or stop it") from None
+        began, expected = time.time(), costs(study, device, cores, gpu_jobs, calibrated=dry_run)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         environment = {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}
-        return subprocess.run(list(map(str, command)), env=environment, pass_fds=(lock.fileno(),)).returncode
+        environment[COSTS] = json.dumps(expected)
+        with nullcontext((environment, ())) if dry_run else listening(environment) as (environment, held):
+            run = subprocess.run(list(map(str, command)), env=environment, pass_fds=(lock.fileno(), *held))
+        learn(study, device, began)
+        return run.returncode
 
 
 def memory_mb() -> int:

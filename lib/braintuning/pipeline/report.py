@@ -44,20 +44,23 @@ def write_report(study: Study) -> Path:
 
 
 def times_of_steps(folder: Path) -> pd.DataFrame:
-    """What each step took, from the files that the workflow left: step, jobs, minutes, longest (minutes), peak_gib."""
+    """What each step took, from files that its jobs left: step, jobs, minutes, cpu_minutes, longest, peak_gib."""
     jobs = [
         pd.read_csv(path, sep="\t", na_values="-").assign(step=path.relative_to(folder).parts[0])
         for path in sorted(folder.rglob("*.tsv"))
     ]
     if not jobs:
-        return pd.DataFrame(columns=["step", "jobs", "minutes", "longest", "peak_gib"])
-    table = (
-        pd.concat(jobs)
-        .groupby("step")
-        .agg(jobs=("s", "size"), minutes=("s", "sum"), longest=("s", "max"), peak_gib=("max_rss", "max"))
+        return pd.DataFrame(columns=["step", "jobs", "minutes", "cpu_minutes", "longest", "peak_gib"])
+    grouped = pd.concat(jobs).groupby("step")
+    table = pd.DataFrame(
+        {
+            "jobs": grouped.size(),
+            "minutes": grouped["s"].sum() / 60,
+            "cpu_minutes": grouped["cpu_time"].sum() / 60,
+            "longest": grouped["s"].max() / 60,
+            "peak_gib": grouped["max_rss"].max() / 1024,
+        }
     )
-    table[["minutes", "longest"]] /= 60
-    table["peak_gib"] /= 1024
     return table.sort_values("minutes", ascending=False).reset_index()
 
 
