@@ -21,6 +21,7 @@ from braintuning.results import generator, load_arrays
 from braintuning.study import Study
 
 COLUMNS = ("participant", "story", "condition", "backbone", "layer", "region", "score", "nuisance_score", "ceiling")
+ALL = "all regions"
 CEILING_LINE: dict[str, object] = {"color": "0.25", "lw": 0.9, "ls": ":"}
 
 
@@ -94,19 +95,22 @@ def where_regions_lie(study: Study, dataset: Dataset) -> pd.DataFrame:
 def by_group(table: pd.DataFrame, where: pd.DataFrame, groups: Sequence[str] = GROUPED) -> pd.DataFrame:
     """A table of `COLUMNS` with groups of regions in place of regions: means over those of them that it has.
 
-    `where` has story, region and label, as from `where_regions_lie`. A group that no region belongs to has no row.
+    `where` has story, region and label, as from `where_regions_lie`. A group that no region belongs to has no row; of a
+    story whose regions belong to none, because nobody knows where they lie, there is the mean over `ALL` of them.
     """
     labelled = table.merge(where[["story", "region", "label"]], on=["story", "region"], validate="many_to_one")
     keys = ["participant", "story", "condition", "backbone", "layer"]
+    inside = {group: labelled["label"].isin(GROUPS[group]) for group in groups}
+    placed = labelled["story"].isin(labelled.loc[np.any([*inside.values()], axis=0), "story"])
     means = [
-        labelled[labelled["label"].isin(GROUPS[group])]
+        labelled[chosen]
         .groupby(keys, sort=False)[["score", "nuisance_score", "ceiling"]]
         .mean()
         .reset_index()
         .assign(region=group)
-        for group in groups
+        for group, chosen in {**inside, ALL: ~placed}.items()
     ]
-    return pd.concat(means, ignore_index=True)[list(COLUMNS)]
+    return pd.concat([mean for mean in means if len(mean)], ignore_index=True)[list(COLUMNS)]
 
 
 def compare(table: pd.DataFrame, reference: str = "pretrained") -> pd.DataFrame:
@@ -178,7 +182,8 @@ def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str
         condition_bars(ax, shown, "score", backbones, conditions, label, marked, "nuisance_score")
         ax.axhline(shown.groupby("participant")["ceiling"].first().mean(), zorder=1.5, **CEILING_LINE)
         n_people = shown["participant"].nunique()
-        ax.set_title(f"{ROI_TITLES.get(region, f'Region {region}')}, {n_people} people")
+        title = ROI_TITLES.get(region, region.capitalize() if region == ALL else f"Region {region}")
+        ax.set_title(f"{title}, {n_people} people")
     baseline = "nuisance (word rate, envelope, position)"
     return legend_and_small_print(fig, conditions, f"{note}. Dotted: noise ceiling", baseline=baseline)
 
