@@ -127,4 +127,4 @@ def test_ten_lines_of_nilearn_make_a_study_of_fmriprep(tmp_path, monkeypatch):
     dataset = datasets.open_dataset(study)
     dataset.check({participant: study.stories_for(participant).all for participant in study.participants})
     everyone = dataset.everyone("sub-1", "begin")
-    assert everyone.shape == (2, 200, 2) and np.corrcoef(everyone[0, :, 0], everyone[1, :, 0])[0, 1] > 0.8
+    assert everyone.shape == (2, 200, 2) and np.corrcoef(everyone[0, :, 0], everyone[1, :, 0])[0, 1] > 0.5
