@@ -5,9 +5,12 @@ import os
 import shlex
 from pathlib import Path
 
-from braintuning.pipeline import recipes
+from braintuning.pipeline import cost, recipes
 from braintuning.pipeline.engine import INSIDE_A_JOB
+from braintuning.pipeline.times import TIMES as TIMES_FILE
+from braintuning.pipeline.worker import SOCKET
 from braintuning.study import Run, load_study
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 os.environ[INSIDE_A_JOB] = "1"
 config = {key: value[0] if isinstance(value, list) else value for key, value in config.items()}  # see engine.py
@@ -16,7 +19,9 @@ STUDY = load_study(config.get("study", "demo"), config.get("root") or None)
 GIVEN = ["--study", str(config.get("study", "demo")), "--device", DEVICE]
 GIVEN += ["--root", str(config["root"])] if config.get("root") else []
 GIVEN = " ".join(shlex.quote(word) for word in GIVEN).replace("{", "{{").replace("}", "}}")
-BRAINTUNING = "python -m braintuning"
+# A fork of the run's worker, where it has one; what a job took goes into its log.
+CLIENT = "python -I -S lib/braintuning/pipeline/client.py" if SOCKET in os.environ else "python -m"
+BRAINTUNING = f"{TIMES_FILE}={{log:q}} {CLIENT} braintuning"
 CORES = int(config.get("cores") or workflow.cores or 1)
 GPUS = int(DEVICE == "cuda")
 MAX_MEMORY = f" --max-memory {config['max_memory']}" if config.get("max_memory") else ""
@@ -41,14 +46,7 @@ SHOWN = next((run for run in TUNED.values() if run.backbone == STUDY.figure_back
 VIEWED = STUDY.dataset.simulation and "fig2" in STUDY.figures.notebooks
 VIEWED = VIEWED and "brain-tuned" in STUDY.conditions_of(STUDY.figure_backbone)
 
-# Beside what grows with the data, a third more than a job of the demo took at most on one thread (data/results/demo/times).
-SIMULATION = STUDY.dataset.simulation
-ROWS_A_STORY, REPEATS = (150, 5) if SIMULATION and not SIMULATION.textgrids else (400, 10)
-VOXELS = 2 * (SIMULATION.points_per_hemisphere or 30_000) if SIMULATION else 500 if STUDY.dataset.recordings else 110_000
-ROWS = ROWS_A_STORY * len(STUDY.stories.all)
-RESPONSES = 4 * ROWS * VOXELS // 10**6
-MEGABYTES = {"dataset": 1500 + 10 * REPEATS * ROWS_A_STORY * VOXELS // 10**6, "tune": 4000, "extract": 1500}
-MEGABYTES |= {"align": 1500 + 2 * RESPONSES, "low_level": 2500 + 2 * RESPONSES, "preference": 2000, "probe": 2000}
+MEGABYTES = cost.megabytes(STUDY)
 SIZE = max(1, len(STUDY.stories.all) // 6)
 LAYERS = len(STUDY.low_level.layers) or 13
 MINUTES = {"tune": 10 * SIZE * STUDY.tuning.epochs // 2, "preference": 10, "probe": 15, "dataset": 5 * SIZE}
@@ -78,11 +76,8 @@ def memory(step):
 
 
 def memory_to_tune(wildcards, attempt):
-    """With what the front end makes of a run's clips, or of spans, of each of which a TR takes its share."""
-    run = TUNED[wildcards.run]
-    stories, settings = STUDY.tuning_stories(run), STUDY.tuning_of(run.condition)
-    seconds = max(settings.clip_seconds, settings.context_seconds)
-    passes = ROWS_A_STORY * len(stories.train + stories.validation) / (1 + (seconds - settings.clip_seconds) // 2)
+    """With what the front end makes of a run's clips or spans."""
+    passes, seconds = cost.tuning_passes(STUDY, TUNED[wildcards.run])
     return attempt * (MEGABYTES["tune"] + int(4 * passes * 50 * seconds * 512) // 10**6)
 
 
@@ -127,6 +122,17 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "none"
 
 
+def counted(self, jobs, select=JobScheduler.job_selector):
+    """Jobs to start now; Snakemake 9.15 does not count what one takes that is the only one ready, but frees it later."""
+    before, selected = dict(self.resources), select(self, jobs)
+    if len(jobs) == 1 and self.resources["_cores"] == before["_cores"]:
+        self.update_available_resources(selected)
+    return selected
+
+
+JobScheduler.job_selector = counted
+
+# Priorities have the first figures drawn early: of noise ceilings, then of what tuning did to alignment.
 wildcard_constraints:
     run=one_of(RUNS),
     participant=one_of(STUDY.participants),
@@ -151,6 +157,8 @@ rule all:
 rule dataset:
     message: "read and check the dataset"
     output: RESULTS / "dataset.json",
+    log: TIMES / "dataset" / "dataset.tsv"
+    priority: 90
     params:
         recipe=recipe_of(RESULTS / "dataset.json"),
     resources:
@@ -163,7 +171,8 @@ rule ceiling:
     message: "noise ceiling of {wildcards.participant}"
     input: ancient(RESULTS / "dataset.json"),
     output: STUDY.ceiling_file("{participant}"),
-    benchmark: TIMES / "ceiling" / "{participant}.tsv"
+    log: TIMES / "ceiling" / "{participant}.tsv"
+    priority: 90
     params:
         recipe=recipe_of(STUDY.ceiling_file("{participant}")),
         participant=lambda w: w.participant,
@@ -178,7 +187,7 @@ rule ceiling:
 use rule ceiling as ceilings_of_tuned with:
     message: "noise ceilings of people who tune together"
     output: [STUDY.ceiling_file(participant) for participant in TUNED_ON] or NOBODY / "tuned.h5",
-    benchmark: TIMES / "ceiling" / "tuned.tsv"
+    log: TIMES / "ceiling" / "tuned.tsv"
     params:
         recipe=recipes_of([STUDY.ceiling_file(participant) for participant in TUNED_ON]),
         participant="tuned",
@@ -187,7 +196,7 @@ use rule ceiling as ceilings_of_tuned with:
 use rule ceiling as ceilings_of_held_out with:
     message: "noise ceilings of people who are held out"
     output: [STUDY.ceiling_file(participant) for participant in HELD_OUT] or NOBODY / "held-out.h5",
-    benchmark: TIMES / "ceiling" / "held-out.tsv"
+    log: TIMES / "ceiling" / "held-out.tsv"
     params:
         recipe=recipes_of([STUDY.ceiling_file(participant) for participant in HELD_OUT]),
         participant="held-out",
@@ -199,7 +208,8 @@ rule tune:
         ancient(RESULTS / "dataset.json"),
         tuned_from,
     output: RESULTS / "models" / "{run}" / "provenance.json",
-    benchmark: TIMES / "tune" / "{run}.tsv"
+    log: TIMES / "tune" / "{run}.tsv"
+    priority: 50
     params:
         recipe=recipe_of(RESULTS / "models" / "{run}" / "provenance.json"),
         options=lambda w: options_of(TUNED[w.run]),
@@ -217,7 +227,8 @@ rule extract:
         ancient(RESULTS / "dataset.json"),
         model_of,
     output: RESULTS / "features" / "{run}.h5",
-    benchmark: TIMES / "extract" / "{run}.tsv"
+    log: TIMES / "extract" / "{run}.tsv"
+    priority: 45
     params:
         recipe=recipe_of(RESULTS / "features" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run]),
@@ -237,7 +248,8 @@ rule align:
     output:
         scores=RESULTS / "alignment" / "{participant}" / "{run}.h5",
         table=RESULTS / "alignment" / "{participant}" / "{run}.csv",
-    benchmark: TIMES / "align" / "{participant}" / "{run}.tsv"
+    log: TIMES / "align" / "{participant}" / "{run}.tsv"
+    priority: 40
     params:
         recipe=recipe_of(RESULTS / "alignment" / "{participant}" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
@@ -259,7 +271,7 @@ use rule align as align_everyone with:
     output:
         scores=scores_of_people(".h5") or NOBODY / "{run}.h5",
         table=scores_of_people(".csv") or NOBODY / "{run}.csv",
-    benchmark: TIMES / "align" / "everyone" / "{run}.tsv"
+    log: TIMES / "align" / "everyone" / "{run}.tsv"
     params:
         recipe=recipes_of(scores_of_people(".h5")),
         options=lambda w: options_of(RUNS[w.run], participant="everyone"),
@@ -272,7 +284,7 @@ use rule align as align_first with:
     output:
         scores=RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.h5",
         table=RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.csv",
-    benchmark: TIMES / "align" / "{participant}" / "{run}.first-{first}.tsv"
+    log: TIMES / "align" / "{participant}" / "{run}.first-{first}.tsv"
     params:
         recipe=recipe_of(RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant, first=w.first),
@@ -284,7 +296,8 @@ rule nuisance:
     output:
         scores=STUDY.nuisance_file("{participant}"),
         table=STUDY.nuisance_file("{participant}").with_suffix(".csv"),
-    benchmark: TIMES / "nuisance" / "{participant}.tsv"
+    log: TIMES / "nuisance" / "{participant}.tsv"
+    priority: 40
     params:
         recipe=recipe_of(STUDY.nuisance_file("{participant}")),
         participant=lambda w: w.participant,
@@ -304,7 +317,7 @@ use rule nuisance as nuisance_of_everyone with:
     output:
         scores=[STUDY.nuisance_file(participant) for participant in TESTED] or NOBODY / "nuisance.h5",
         table=[STUDY.nuisance_file(participant).with_suffix(".csv") for participant in TESTED] or NOBODY / "nuisance.csv",
-    benchmark: TIMES / "nuisance" / "everyone.tsv"
+    log: TIMES / "nuisance" / "everyone.tsv"
     params:
         recipe=recipes_of([STUDY.nuisance_file(participant) for participant in TESTED]),
         participant="everyone",
@@ -316,6 +329,7 @@ rule card:
         RESULTS / "models" / "{run}" / "provenance.json",
         scores_of,
     output: RESULTS / "models" / "{run}" / "README.md",
+    log: TIMES / "card" / "{run}.tsv"
     params:
         recipe=recipes.figure(STUDY, "fig2").fingerprint,
         options=lambda w: options_of(TUNED[w.run]),
@@ -326,7 +340,7 @@ rule low_level_features:
     message: "low-level features"
     input: ancient(RESULTS / "dataset.json"),
     output: RESULTS / "low_level" / "features_{stories}.h5",
-    benchmark: TIMES / "low_level_features" / "{stories}.tsv"
+    log: TIMES / "low_level_features" / "{stories}.tsv"
     params:
         recipe=recipe_of(RESULTS / "low_level" / "features_{stories}.h5"),
         participant=lambda w, output: next(
@@ -344,7 +358,7 @@ rule low_level_alone:
         lambda w: STUDY.low_level_features_file(w.participant),
         STUDY.ceiling_file("{participant}"),
     output: STUDY.low_level_alone_file("{participant}"),
-    benchmark: TIMES / "low_level_alone" / "{participant}.tsv"
+    log: TIMES / "low_level_alone" / "{participant}.tsv"
     params:
         recipe=recipe_of(STUDY.low_level_alone_file("{participant}")),
     resources:
@@ -364,7 +378,7 @@ rule low_level:
     output:
         scores=RESULTS / "low_level" / "{participant}" / "{run}.h5",
         table=RESULTS / "low_level" / "{participant}" / "{run}.csv",
-    benchmark: TIMES / "low_level" / "{participant}" / "{run}.tsv"
+    log: TIMES / "low_level" / "{participant}" / "{run}.tsv"
     params:
         recipe=recipe_of(RESULTS / "low_level" / "{participant}" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
@@ -379,7 +393,8 @@ rule low_level:
 rule words:
     message: "synthesise words"
     output: STUDY.words_file,
-    benchmark: TIMES / "words" / "words.tsv"
+    log: TIMES / "words" / "words.tsv"
+    priority: 10
     params:
         recipe=recipe_of(STUDY.words_file),
     resources:
@@ -396,7 +411,7 @@ rule preference:
     output:
         similarities=RESULTS / "preference" / "{run}{recorded}.h5",
         table=RESULTS / "preference" / "{run}{recorded}.csv",
-    benchmark: TIMES / "preference" / "{run}{recorded}.tsv"
+    log: TIMES / "preference" / "{run}{recorded}.tsv"
     params:
         recipe=recipe_of(RESULTS / "preference" / "{run}{recorded}.h5"),
         options=lambda w: options_of(RUNS[w.run]) + (" --recordings" if w.recorded else ""),
@@ -414,7 +429,8 @@ rule probe:
     output:
         scores=[RESULTS / "probes" / task / "{run}.h5" for task in STUDY.probes.tasks],
         tables=[RESULTS / "probes" / task / "{run}.csv" for task in STUDY.probes.tasks],
-    benchmark: TIMES / "probe" / "{run}.tsv"
+    log: TIMES / "probe" / "{run}.tsv"
+    priority: 5
     params:
         recipe=lambda w: [RECIPES[str(STUDY.probe_file(task, RUNS[w.run]))] for task in STUDY.probes.tasks],
         options=lambda w: options_of(RUNS[w.run]),
@@ -430,7 +446,7 @@ rule leaks:
     message: "leaks between speakers and prompts"
     input: weights_of(Run(STUDY.figure_backbone, "pretrained")),
     output: STUDY.leaks_file, STUDY.leaks_file.with_suffix(".csv"),
-    benchmark: TIMES / "leaks" / "leaks.tsv"
+    log: TIMES / "leaks" / "leaks.tsv"
     params:
         recipe=recipe_of(STUDY.leaks_file),
     threads: THREADS
@@ -447,6 +463,7 @@ rule notebook_on_dataset:
         recipes.inputs_of(STUDY, "01_dataset"),
         "notebooks/01_dataset.ipynb",
     output: FIGURES / "notebooks" / "01_dataset.ipynb",
+    log: TIMES / "figure" / "01_dataset.tsv"
     params:
         recipe=recipes.figure(STUDY, "01_dataset").fingerprint,
     shell: BRAINTUNING + " notebook 01_dataset " + GIVEN + " --out {output:q}"
@@ -459,6 +476,7 @@ rule notebook_on_tuning:
         [STUDY.ceiling_file(participant) for participant in STUDY.tuned_on(SHOWN) or STUDY.participants[:1]] if SHOWN else [],
         "notebooks/02_brain_tune.ipynb",
     output: FIGURES / "notebooks" / "02_brain_tune.ipynb",
+    log: TIMES / "figure" / "02_brain_tune.tsv"
     params:
         recipe=recipes.figure(STUDY, "02_brain_tune").fingerprint,
         options=options_of(SHOWN) if SHOWN else "",
@@ -471,6 +489,7 @@ rule notebook_on_alignment:
         [STUDY.features_file(SHOWN), STUDY.scores_file(STUDY.participants[0], SHOWN)] if SHOWN else [],
         "notebooks/03_brain_alignment.ipynb",
     output: FIGURES / "notebooks" / "03_brain_alignment.ipynb",
+    log: TIMES / "figure" / "03_brain_alignment.tsv"
     params:
         recipe=recipes.figure(STUDY, "03_brain_alignment").fingerprint,
         options=options_of(SHOWN, participant=STUDY.participants[0]) if SHOWN else "",
@@ -486,7 +505,8 @@ rule figure:
         notebook=FIGURES / "notebooks" / "{figure}.ipynb",
         png=FIGURES / "{figure}.png",
         pdf=FIGURES / "{figure}.pdf",
-    benchmark: TIMES / "figure" / "{figure}.tsv"
+    log: TIMES / "figure" / "{figure}.tsv"
+    priority: 100
     params:
         recipe=lambda w: recipes.figure(STUDY, w.figure).fingerprint,
     shell: BRAINTUNING + " notebook {wildcards.figure} " + GIVEN + " --out {output.notebook:q}"
@@ -496,6 +516,7 @@ rule viewer:
     message: "viewer"
     input: [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
     output: FIGURES / "viewer" / "index.html",
+    log: TIMES / "viewer" / "viewer.tsv"
     params:
         recipe=recipes.figure(STUDY, "fig2").fingerprint,
     shell: BRAINTUNING + " viewer --write " + GIVEN
@@ -509,4 +530,5 @@ rule report:
         [FIGURES / "notebooks" / f"{figure}.ipynb" for figure in STUDY.figures.notebooks],
         [FIGURES / f"{figure}.png" for figure in STUDY.figures.notebooks],
     output: FIGURES / "report.html",
+    log: TIMES / "report" / "report.tsv"
     shell: BRAINTUNING + " report " + GIVEN

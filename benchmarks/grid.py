@@ -3,7 +3,8 @@
     python benchmarks/grid.py --device cuda --packed benchmarks/carried
 
 Writes a row a model into `<device>-grid.csv` as soon as it is done, and into `<device>-grid.h5` the alignment of every
-layer and voxel in half precision and the losses of every epoch. A run that is started again goes on.
+layer and voxel in half precision and the losses of every epoch. Started again by the same code on the same packed
+study and device it goes on, else it begins anew.
 """
 
 import argparse
@@ -15,9 +16,9 @@ import h5py
 import measuring
 import numpy as np
 import pandas as pd
-from braintuning.results import REPOSITORY, save_table
+from braintuning.results import REPOSITORY, git_commit, inputs_fingerprint, save_table
 from in_memory import Job, aligned, tuned
-from packed import jobs, listener, open_packed
+from packed import FILE, jobs, listener, open_packed
 
 
 def done(job: Job, of_listener: str, packed: h5py.File, folder: Path, device: str) -> tuple[dict, np.ndarray, list]:
@@ -51,7 +52,10 @@ def main() -> None:
     parser.add_argument("--packed", type=Path, required=True, help="folder with the packed study")
     given = parser.parse_args()
     table, arrays = given.out / f"{given.device}-grid.csv", given.out / f"{given.device}-grid.h5"
-    rows = pd.read_csv(table).to_dict("records") if table.is_file() else []
+    source = {"git_commit": git_commit(), "packed": inputs_fingerprint([given.packed / FILE], given.packed)}
+    source |= {"device": measuring.machine(given.device)}
+    rows = pd.read_csv(table, dtype=str).to_dict("records") if table.is_file() else []
+    rows = [row for row in rows if {key: row.get(key) for key in source} == source]
     given.out.mkdir(parents=True, exist_ok=True)
     known = {row["run"] for row in rows}
     with open_packed(given.packed) as packed:
@@ -62,7 +66,7 @@ def main() -> None:
             if not (REPOSITORY / job.backbone).is_dir():
                 job = replace(job, backbone=str(carried))
             row, scores, history = done(job, of_listener, packed, given.packed, given.device)
-            rows.append({**row, "device": measuring.machine(given.device)})
+            rows.append({**row, **source})
             with h5py.File(arrays, "a") as file:
                 file.pop(job.name, None)
                 file.create_dataset(job.name, data=scores.astype(np.float16)).attrs["history"] = json.dumps(history)

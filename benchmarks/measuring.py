@@ -9,13 +9,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import torch
 from braintuning.backbone.precision import precision
 from braintuning.results import atomic_path
-from transformers import Wav2Vec2Config
+
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Config
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -126,19 +128,19 @@ def peak() -> int:
     return 1024 * (found[0] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
-def block_flops(config: Wav2Vec2Config, frames: int, asked: int) -> float:
+def block_flops(config: "Wav2Vec2Config", frames: int, asked: int) -> float:
     """Arithmetic of a transformer block that sees so many frames and gives so many of them back."""
     dim, inner = config.hidden_size, config.intermediate_size
     return 4 * frames * dim**2 + asked * (4 * dim**2 + 4 * dim * inner + 4 * frames * dim)
 
 
-def trunk_flops(config: Wav2Vec2Config, frames: int, asked: int) -> float:
+def trunk_flops(config: "Wav2Vec2Config", frames: int, asked: int) -> float:
     """Arithmetic of all blocks and the feature projection where so many frames of the last one are asked for."""
     whole = (config.num_hidden_layers - 1) * block_flops(config, frames, frames)
     return whole + block_flops(config, frames, asked) + 2 * frames * config.conv_dim[-1] * config.hidden_size
 
 
-def front_flops(config: Wav2Vec2Config, samples: int) -> float:
+def front_flops(config: "Wav2Vec2Config", samples: int) -> float:
     """Arithmetic of the front end's convolutions."""
     total, length, channels = 0.0, samples, 1
     for out, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):

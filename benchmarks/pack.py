@@ -1,10 +1,10 @@
 """Pack as much of a study as fits for `benchmarks/gpu.sh`: what its models learn from and are aligned with.
 
-    python -m braintuning ... (until the noise ceilings stand)
     python benchmarks/pack.py --study demo-full --most 30
 
-Condition by condition and backbone by backbone; a run that would no longer fit is left out and named. Models that do
-not lie in the repository come along in half precision, and what is learnt from other models as their states.
+Simulated listeners and noise ceilings are made where they are missing. Condition by condition and backbone by backbone;
+a run that would no longer fit is left out and named. Models that do not lie in the repository come along in half
+precision, and what is learnt from other models as their states.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import h5py
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.errors import InputError
 from braintuning.pipeline import recipes
+from braintuning.pipeline.ceiling import measure_ceiling
+from braintuning.pipeline.check import make_listeners
 from braintuning.pipeline.steps import grids, pretrained, used_voxels
 from braintuning.pipeline.tune import learning_material
 from braintuning.results import REPOSITORY, atomic_path, load_arrays
@@ -123,10 +125,15 @@ def main() -> None:
     """Pack and say what is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--study", required=True)
+    parser.add_argument("--root", help="folder of the dataset, instead of the one that the study names")
     parser.add_argument("--most", type=float, default=30.0, help="MiB of models, sounds and responses")
     parser.add_argument("--out", type=Path, default=CARRIED, help="folder that is carried")
     given = parser.parse_args()
-    there, left = pack(load_study(given.study), given.out, given.most * 2**20)
+    study = load_study(given.study, given.root)
+    make_listeners(study)
+    for participant in study.participants:
+        measure_ceiling(study, participant)
+    there, left = pack(study, given.out, given.most * 2**20)
     print(f"{len(there)} runs in {size_of(given.out) / 2**20:.1f} MiB: {', '.join(there)}")
     print(f"{len(left)} left out: {', '.join(left) or 'none'}")
 

@@ -1,6 +1,6 @@
 """The expensive steps as the published code does them: plain float32, everything computed anew every time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -30,7 +30,11 @@ def features(model: Wav2Vec2Model, windows: torch.Tensor) -> list[np.ndarray]:
 
 
 def ridge(
-    x: np.ndarray, y: np.ndarray, alphas: np.ndarray, splits: Sequence[tuple[np.ndarray, np.ndarray]]
+    x: np.ndarray,
+    y: np.ndarray,
+    alphas: np.ndarray,
+    splits: Sequence[tuple[np.ndarray, np.ndarray]],
+    decompose: Callable = np.linalg.svd,
 ) -> np.ndarray:
     """Weights (features, voxels) of ridge regression with a penalty a voxel, by singular values and correlations.
 
@@ -39,14 +43,14 @@ def ridge(
     """
     scores = np.zeros((len(alphas), y.shape[1]))
     for train, validation in splits:
-        u, s, vt = np.linalg.svd(x[train], full_matrices=False)
+        u, s, vt = decompose(x[train], full_matrices=False)
         projected, unseen, truth = u.T @ y[train], x[validation] @ vt.T, y[validation]
         z = (truth - truth.mean(0)) / truth.std(0)
         for k, alpha in enumerate(alphas):
             predicted = (unseen * (s / (s**2 + alpha**2))) @ projected
             scores[k] += (z * ((predicted - predicted.mean(0)) / predicted.std(0))).mean(0)
     best, weights = scores.argmax(axis=0), np.zeros((x.shape[1], y.shape[1]), x.dtype)
-    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    u, s, vt = decompose(x, full_matrices=False)
     projected = u.T @ y
     for k in np.unique(best):
         voxels = best == k

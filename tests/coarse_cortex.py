@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from braintuning.cortex.regions import hcp_mmp_labels
 from braintuning.cortex.surface import Surface, fs_lr
 from braintuning.demo import dataset as simulated
 from braintuning.demo import listeners, noise, stories
+from braintuning.demo.voices import speak
 from scipy.spatial import ConvexHull, cKDTree
 
 VERTICES_PER_HEMISPHERE, DEGREES = 700, 8.0
@@ -39,15 +41,22 @@ def coarse_surface():
     return surface, np.concatenate(labels)
 
 
+spoken_once = cache(speak)
+
+
 @contextmanager
 def simulated_on_it() -> Iterator[Surface]:
-    """The simulation on a surface of 1,400 vertices and borders that move by more than a vertex."""
+    """The simulation on a surface of 1,400 vertices and borders that move by more than a vertex.
+
+    A story is spoken once by a voice, however many listeners hear it.
+    """
     surface, labels = coarse_surface()
     with pytest.MonkeyPatch.context() as patch:
         for module in (listeners, noise, simulated, cortex):
             patch.setattr(module, "fs_lr", lambda: surface)
         for module in (listeners, cortex):
             patch.setattr(module, "hcp_mmp_labels", lambda: labels)
+        patch.setattr(simulated, "speak", spoken_once)
         patch.setattr(noise, "middle_surface", surface.inflated.__getitem__)
         patch.setattr(listeners, "BORDER_SHIFT_DEGREES", DEGREES)
         caches = listeners._neighbour_average, stories.word_vectors, cortex.fs_lr_cortex_of_vertices

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import yaml
 
-STUDIES = Path(__file__).parent / "e2e"
+STUDY = Path(__file__).parent / "e2e" / "smoke.yaml"
 
 
 class Workflow:
-    """A study of `tests/e2e`, run by the command of the command line in a folder of its own."""
+    """The study `tests/e2e/smoke.yaml`, run by the command of the command line in a folder of its own."""
 
-    def __init__(self, folder: Path, study: str = "smoke.yaml") -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.study = folder / study
-        content = yaml.safe_load((STUDIES / study).read_text())
+        self.study = folder / STUDY.name
+        content = yaml.safe_load(STUDY.read_text())
         content["dataset"]["root"] = str(folder / "dataset")
         self.study.write_text(yaml.safe_dump(content))
         self.results, self.figures = folder / "results" / content["name"], folder / "figures" / content["name"]
@@ -27,13 +27,13 @@ class Workflow:
             "HF_HUB_OFFLINE": "1",
         }
 
-    def start(self) -> subprocess.Popen:
-        command = [sys.executable, "-m", "braintuning", "figures", "--study", self.study, "--cores", "2"]
+    def start(self, *options: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "braintuning", "figures", "--study", self.study, "--cores", "2", *options]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, env=self.environment, start_new_session=True, **pipes)
 
-    def run(self) -> str:
-        process = self.start()
+    def run(self, *options: str) -> str:
+        process = self.start(*options)
         output, _ = process.communicate(timeout=1200)
         assert process.returncode == 0, output
         return output

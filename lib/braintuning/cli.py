@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from braintuning.errors import InputError
+from braintuning.pipeline.times import write_own_times
 from braintuning.results import atomic_path
 from braintuning.study import Study, load_study
 
@@ -32,13 +34,16 @@ Folder = Annotated[Path | None, typer.Option(help="the dataset's folder; the stu
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it succeeded, 1 with one sentence on standard error when its input cannot be used."""
+    began = time.monotonic()
     try:
         app(_repeated(sys.argv[1:] if arguments is None else arguments), prog_name="python -m braintuning")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except SystemExit as end:
-        return end.code or 0
+        if end.code:
+            return end.code
+    write_own_times(time.monotonic() - began)
     return 0
 
 

@@ -233,6 +233,13 @@ def provenance_of(path: Path) -> dict[str, Any] | None:
     return found if "recipe" in found else None
 
 
+def made_result(path: Path) -> dict[str, Any]:
+    """Provenance of an earlier step's result; `InputError` where that is not there."""
+    if (made := provenance_of(path)) is None:
+        raise InputError(f"{path}: not there, expected the result of an earlier step; `make figures` makes it")
+    return made
+
+
 def is_done(path: Path, recipe: Recipe) -> bool:
     """Whether a whole result made by this recipe lies at `path`."""
     found = provenance_of(path)

@@ -15,10 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import steps
 import tiny
 import tiny_subject
+from braintuning.cli import main
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo.textgrid_writer import write_textgrid
+from braintuning.study import load_study
 from bucket import Bucket, write_manifest
 
 TR = 2.0045
@@ -142,12 +145,14 @@ def test_missing_data_stop_the_workflow_with_the_command_that_brings_them(fetche
     assert not (fetched.folder / "results" / "standin" / "dataset.json").exists()
 
 
-def test_the_papers_jobs_are_listed_without_any_data(standin):
-    listed = standin.run("figures", "--study", "paper", "--root", standin.folder / "nothing", "--dry-run")
+def test_the_papers_jobs_are_listed_without_any_data(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "results"))
+    assert main(["figures", "--study", "paper", "--root", str(tmp_path / "nothing"), "--dry-run"]) == 0
+    listed = capfd.readouterr().out
     for job in ("tune hubert-base-ls960_brain-tuned_UTS04", "align whisper-small_multi-brain-tuned with UTS08"):
         assert job in listed
     assert "844 jobs to do" in listed
-    assert not (standin.folder / "nothing").exists()
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_links_without_content_are_named_and_then_replaced(fetched):
@@ -170,8 +175,15 @@ def test_what_was_fetched_is_what_the_bucket_has_of_what_is_needed(fetched):
 
 @pytest.fixture(scope="module")
 def finished(fetched) -> StandIn:
-    fetched.output = fetched.run("figures", "--study", fetched.study, "--cores", "2")
-    return fetched
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RESULTS", "FIGURES"):
+            patch.setenv(f"BRAINTUNING_{name}", str(fetched.folder / name.lower()))
+        steps.whole(load_study(fetched.study))
+        yield fetched
+
+
+def test_the_workflow_finds_nothing_left_to_do(finished, capfd):
+    assert steps.is_up_to_date(load_study(finished.study), capfd)
 
 
 def test_figure_a1_counts_the_voxels_above_the_ceiling(finished):

@@ -64,6 +64,25 @@ def test_every_job_says_one_line_with_time_and_what_is_left(finished):
     assert len(done) <= N_JOBS
 
 
+def test_no_more_jobs_run_side_by_side_than_there_are_cores(finished):
+    running, most = 0, 0
+    for line in finished.output.splitlines():
+        running += bool(re.search(r"\] start ", line)) - bool(re.search(r"\] done ", line))
+        most = max(most, running)
+    assert most == 2 and running == 0
+
+
+def test_every_figure_is_named_when_it_is_drawn(finished):
+    drawn = [line.split()[-1] for line in finished.output.splitlines() if "] drawn" in line]
+    assert [Path(path).resolve() for path in drawn] == [finished.figures / "fig2.png"]
+
+
+def test_what_jobs_took_is_written_down(finished):
+    table = pd.read_csv(finished.figures / "times.csv").set_index("step")
+    assert {"tune", "extract", "align", "figure", "card"} <= set(table.index)
+    assert (table["cpu_minutes"] > 0).all() and (table["peak_gib"] > 0.1).all()
+
+
 def test_the_table_of_the_figure_is_complete(finished):
     table = pd.read_csv(finished.figures / "fig2.csv")
     assert set(table["condition"]) == {"pretrained", "brain-tuned", "random-brain-tuned"}

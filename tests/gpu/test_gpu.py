@@ -164,7 +164,7 @@ def test_compiled_blocks_tune_to_the_same(device, monkeypatch):
     for asked in ("0", "1"):
         monkeypatch.setenv(fast.COMPILE, asked)
         model, history = brain_tune(
-            encoder("wav2vec2").to(device), TRAIN, VALIDATION, settings(epochs=1), device=device
+            encoder("wav2vec2").to(device), TRAIN, VALIDATION, settings(epochs=1, batch_size=21), device=device
         )
         curves.append([row["validation_loss"] for row in history])
         compiled = [block._compiled_call_impl is not None for block in model.encoder.model.encoder.layers]

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import h5py
 import numpy as np
@@ -317,6 +318,18 @@ def test_git_commit_marks_code_that_differs_from_it(tmp_path, monkeypatch):
 def test_versions_of_what_numbers_depend_on():
     assert package_versions()["numpy"] == np.__version__
     assert {"torch", "transformers", "himalaya"} <= set(package_versions())
+
+
+def test_versions_are_told_where_himalaya_is_not_installed(monkeypatch):
+    plain = results.version
+
+    def without(name):
+        if name == "himalaya":
+            raise PackageNotFoundError(name)
+        return plain(name)
+
+    monkeypatch.setattr(results, "version", without)
+    assert set(package_versions()) == {"numpy", "scipy", "torch", "transformers"}
 
 
 def test_same_purpose_same_numbers_whatever_ran_before():

@@ -78,13 +78,15 @@ def compile_blocks(model: PreTrainedModel) -> None:
     """Compile each transformer block by `torch.compile` where the environment's `BRAINTUNING_COMPILE` is 1.
 
     One compilation serves all blocks of a model; it takes up to a minute, again where gradients are off and at the
-    second number of clips or frames. Parameters keep their names. Raises InputError for another value than 0 or 1.
+    second number of clips or frames. Parameters keep their names; a compiled block stays as it is. Raises InputError
+    for another value than 0 or 1.
     """
     asked = os.environ.get(COMPILE) or "0"
     if asked not in ("0", "1"):
         raise InputError(f"{COMPILE}: found {asked!r}, expected 0 or 1")
     for block in model.encoder.layers if asked == "1" else ():
-        block.compile()
+        if block._compiled_call_impl is None:
+            block.compile()
 
 
 @contextmanager

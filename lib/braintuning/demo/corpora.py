@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 import yaml
+from filelock import FileLock
 
 from braintuning.demo.stories import STORY_TEXTS, story_text
 from braintuning.demo.voices import RATE, Voice, speak
@@ -202,7 +203,7 @@ def in_noise(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def stand_in_corpus(name: str, seed: int = 0) -> Path:
-    """Folder of one of `STAND_INS`, synthesised once and kept in the project's cache.
+    """Folder of one of `STAND_INS`, synthesised once, by one process, and kept in the project's cache.
 
     `seed` draws speakers, sentences and audio. Raises `InputError` for an unknown name.
     """
@@ -211,13 +212,15 @@ def stand_in_corpus(name: str, seed: int = 0) -> Path:
     lines = list(STAND_INS[name](seed))
     key = fingerprint([VERSION, seed, [asdict(line) for line in lines]])
     folder = CACHE / "probes" / f"{name.replace(' ', '_')}_{key}"
-    if not folder.is_dir():
-        log.info(f"synthesising the stand-in corpus {name!r}, {len(lines)} utterances")
-        with atomic_path(folder) as temporary:
-            temporary.mkdir(parents=True)
-            entries = [_write(temporary, number, line, seed) for number, line in enumerate(lines)]
-            text = "\n".join(map(json.dumps, entries)) + "\n"
-            (temporary / "alignments.jsonl").write_text(text, encoding="utf-8")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".lock-{folder.name}")):
+        if not folder.is_dir():
+            log.info(f"synthesising the stand-in corpus {name!r}, {len(lines)} utterances")
+            with atomic_path(folder) as temporary:
+                temporary.mkdir(parents=True)
+                entries = [_write(temporary, number, line, seed) for number, line in enumerate(lines)]
+                text = "\n".join(map(json.dumps, entries)) + "\n"
+                (temporary / "alignments.jsonl").write_text(text, encoding="utf-8")
     return folder
 
 

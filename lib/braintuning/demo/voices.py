@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import onnx
-import onnxruntime
 import soxr
 from hibari import dsp
 from hibari.voices import voice_path
@@ -96,7 +94,10 @@ class Timeline:
 
 
 @cache
-def _network() -> onnxruntime.InferenceSession:
+def _network() -> object:
+    import onnx
+    import onnxruntime  # which starts a thread: not where a process may still fork
+
     graph = onnx.load(voice_path("heart"))
     graph.graph.output.append(onnx.helper.make_tensor_value_info(_DURATIONS, onnx.TensorProto.FLOAT, None))
     options = onnxruntime.SessionOptions()

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from braintuning.alignment import stats
+from braintuning.alignment.mask import used_voxels
 from braintuning.cortex.regions import members
 from braintuning.datasets.base import Dataset
-from braintuning.figures.tables import used_voxels
 from braintuning.results import generator, load_arrays
 from braintuning.study import Study
 

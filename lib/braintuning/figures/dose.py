@@ -15,7 +15,7 @@ from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
 from braintuning.figures.compare import within_participant
 from braintuning.figures.gain import GainLaw, fit_gain
-from braintuning.figures.style import CONDITION_LOOKS, VARIANT_LOOKS, row_by_row, small_print_below
+from braintuning.figures.style import CONDITION_LOOKS, VARIANT_LOOKS, marked_line, row_by_row, small_print_below
 from braintuning.results import generator, load_arrays, provenance_columns, provenance_of
 from braintuning.study import Run, Study
 from braintuning.study.settings import Tuning
@@ -67,6 +67,8 @@ def region_ceiling(study: Study, dataset: Dataset, participant: str) -> float:
 def gather(study: Study, dataset: Dataset) -> tuple[pd.DataFrame, np.ndarray]:
     """Gains in late language regions of every participant whom a model was tuned on, at the figure's layer.
 
+    `InputError` where the study tunes no model that has a dose.
+
     Returns
     -------
     table : DataFrame
@@ -76,11 +78,6 @@ def gather(study: Study, dataset: Dataset) -> tuple[pd.DataFrame, np.ndarray]:
         over blocks of TRs), p, block_rows, and provenance.
     values : (rows, TRs) float64
         `stats.tr_values` of each gain, of as many TRs of the test story as everybody has.
-
-    Raises
-    ------
-    InputError
-        The study varies no dose.
     """
     rows, values = [], []
     ceilings = {participant: region_ceiling(study, dataset, participant) for participant in study.participants}
@@ -203,7 +200,7 @@ def _curves(ax: Axes, rows: pd.DataFrame, look: tuple) -> None:
         ax.plot(own["minutes"], own["gain"], ":" if own["noise"].iloc[0] > 1 else "-", **style)
         ax.vlines(own["minutes"], own["low"], own["high"], **style)
     mean = rows.groupby("n_stories")[["minutes", "gain"]].mean()
-    ax.plot(mean["minutes"], mean["gain"], **_line(look))
+    ax.plot(mean["minutes"], mean["gain"], **marked_line(look))
     _log_axis(ax)
 
 
@@ -229,14 +226,10 @@ def _log_axis(ax: Axes) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _line(look: tuple) -> dict[str, object]:
-    return {"color": look.colour, "marker": look.marker, "ms": 3.6, "mec": "white", "mew": 0.4, "lw": 1.4}
-
-
 def _finish(fig: Figure, looks: dict, of_joint: dict, table: pd.DataFrame, note: str) -> None:
-    handles = [Line2D([], [], label=way, **_line(look)) for way, look in looks.items()]
+    handles = [Line2D([], [], label=way, **marked_line(look)) for way, look in looks.items()]
     joint = {f"the same, {n} listeners jointly": look for n, look in of_joint.items() if n > 1}
-    handles += [Line2D([], [], label=label, **_line(look)) for label, look in joint.items()]
+    handles += [Line2D([], [], label=label, **marked_line(look)) for label, look in joint.items()]
     if (table["noise"] > 1).any():
         label = "noisier listener (dotted, hollow)"
         handles.append(Line2D([], [], color="black", ls=":", lw=0.8, marker="o", ms=3, mfc="white", label=label))

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from braintuning.figures.style import REGIONS, ROI_TITLES, condition_bars, condition_legend
+from braintuning.figures.style import REGIONS, ROI_TITLES, condition_bars, condition_legend, legend_rows
 from braintuning.figures.tables import baseline_label
 
 MOST_BARS_BESIDE = 8
+LEGEND_ROW = 0.18
+"""Inches of each row of the legend beyond those that there is room for."""
 
 
 def room_above(fig: Figure, inches: float) -> float:
@@ -41,10 +43,12 @@ def bars_above(
     axis, and `stars` has roi, backbone and condition of the bars with a star.
     """
     beside = len(backbones) * len(conditions) <= MOST_BARS_BESIDE
-    inches = 2.3 if beside else 4.2
+    line, of_bars = baseline_label(table), 2.3 if beside else 4.2
+    more_rows = legend_rows(len(conditions) + bool(line)) - (1 if beside else 2)
+    inches = of_bars + LEGEND_ROW * max(more_rows, 0)
     bottom = room_above(fig, inches)
     for place, roi in enumerate(REGIONS):
-        left, low = (0.08 + 0.49 * place, 0.42) if beside else (0.08, inches - 1.95 - 1.85 * place)
+        left, low = (0.08 + 0.49 * place, 0.42) if beside else (0.08, of_bars - 1.95 - 1.85 * place)
         width, height = (0.41, 1.4) if beside else (0.9, 1.35)
         unit = (1 - bottom) / inches
         ax = fig.add_axes((left, bottom + low * unit, width, height * unit))
@@ -52,4 +56,4 @@ def bars_above(
         ylabel = "" if beside and place else label
         condition_bars(ax, table[table["roi"] == roi], value, backbones, conditions, ylabel, earned, baseline)
         ax.set_title(ROI_TITLES[roi])
-    condition_legend(fig, conditions, baseline=baseline_label(table), loc="upper center", bbox_to_anchor=(0.5, 1.0))
+    condition_legend(fig, conditions, baseline=line, loc="upper center", bbox_to_anchor=(0.5, 1.0))

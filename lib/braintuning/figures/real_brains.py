@@ -1,11 +1,11 @@
 """Real brains: alignment of people's regions, and where it lies."""
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec
 
 from braintuning.alignment.stats import false_discovery_q
 from braintuning.cortex.figure import cortex_figure
@@ -20,8 +20,14 @@ from braintuning.pipeline.recipes import of_means
 from braintuning.results import generator, load_arrays
 from braintuning.study import Study
 
-COLUMNS = ("participant", "story", "condition", "backbone", "layer", "region", "score", "nuisance_score", "ceiling")
+COLUMNS = (
+    *("participant", "people", "story", "condition", "backbone", "layer"),
+    *("region", "score", "nuisance_score", "ceiling"),
+)
+TUNED_ON, HELD_OUT = "tuned on", "held out"
+"""Whether a joint model learnt from a participant's responses; '' in a study without such models."""
 ALL = "all regions"
+WIDTH = 7.2
 CEILING_LINE: dict[str, object] = {"color": "0.25", "lw": 0.9, "ls": ":"}
 
 
@@ -32,24 +38,17 @@ def region_names(dataset: Dataset, participant: str) -> list[str]:
     return list(map(str, range(dataset.n_voxels(participant))))
 
 
-def listeners(study: Study) -> tuple[str, ...]:
-    """Participants whom the figure shows: those whom no joint model was tuned on; all where there is none."""
-    return study.held_out if study.tuned_together else study.participants
-
-
 def gather(study: Study, dataset: Dataset) -> pd.DataFrame:
-    """Score of every model in every one of the `listeners` and every region in use, at the figure's layer.
+    """Score of every model in every participant and region in use, at the figure's layer.
 
     Returns
     -------
     DataFrame
-        `COLUMNS`: `score` is the correlation r with the test story's responses, `nuisance_score` that of word rate,
-        envelope and position alone, `ceiling` the region's noise ceiling.
+        `COLUMNS`: `people` is `TUNED_ON` or `HELD_OUT`, `score` the correlation r with the test story's responses,
+        `nuisance_score` that of word rate, envelope and position alone, `ceiling` the region's noise ceiling.
     """
     found = []
     for participant, run in study.alignments():
-        if participant not in listeners(study):
-            continue
         kept = load_arrays(study.scores_file(participant, run))
         layer = study.figures.layer % len(kept["r"])
         (story,) = study.stories_for(participant).test
@@ -61,8 +60,10 @@ def gather(study: Study, dataset: Dataset) -> pd.DataFrame:
                 "ceiling": kept["ceiling"].astype(float),
             }
         )
-        who = {"participant": participant, "story": story, "condition": run.condition, "backbone": run.backbone}
-        found.append(rows[rows["score"].notna()].assign(**who, layer=layer))
+        people = (TUNED_ON if participant in study.tuned_together else HELD_OUT) if study.tuned_together else ""
+        who = {"participant": participant, "people": people, "story": story}
+        model = {"condition": run.condition, "backbone": run.backbone, "layer": layer}
+        found.append(rows[rows["score"].notna()].assign(**who, **model))
     return pd.concat(found, ignore_index=True)[list(COLUMNS)]
 
 
@@ -71,7 +72,8 @@ def gather_means(study: Study, dataset: Dataset) -> pd.DataFrame:
     found = []
     for participant, run in of_means(study):
         kept, beside = load_arrays(study.scores_file(participant, run)), load_arrays(study.nuisance_file(participant))
-        who = {"participant": participant, "story": ", ".join(study.stories_for(participant).test)}
+        people = HELD_OUT if study.tuned_together else ""
+        who = {"participant": participant, "people": people, "story": ", ".join(study.stories_for(participant).test)}
         who |= {"condition": run.condition, "backbone": run.backbone, "region": region_names(dataset, participant)}
         for layer, r in enumerate(kept["r"].astype(float)):
             rows = {**who, "layer": layer, "score": r, "nuisance_score": beside["r"], "ceiling": kept["ceiling"]}
@@ -82,7 +84,7 @@ def gather_means(study: Study, dataset: Dataset) -> pd.DataFrame:
 def where_regions_lie(study: Study, dataset: Dataset) -> pd.DataFrame:
     """Which groups the regions of each test story belong to, and why: `story`, `region` and `parcels.parcel_table`."""
     found = {}
-    for participant in listeners(study):
+    for participant in study.participants:
         (story,) = study.stories_for(participant).test
         if story not in found:
             names, cortex = region_names(dataset, participant), dataset.cortex(participant)
@@ -93,31 +95,27 @@ def where_regions_lie(study: Study, dataset: Dataset) -> pd.DataFrame:
 
 
 def by_group(table: pd.DataFrame, where: pd.DataFrame, groups: Sequence[str] = GROUPED) -> pd.DataFrame:
-    """A table of `COLUMNS` with groups of regions in place of regions: means over those of them that it has.
+    """A table of `COLUMNS` with means over groups of regions, and over `ALL` that it has, in place of regions.
 
-    `where` has story, region and label, as from `where_regions_lie`. A group that no region belongs to has no row; of a
-    story whose regions belong to none, because nobody knows where they lie, there is the mean over `ALL` of them.
+    `where` has story, region and label, as from `where_regions_lie`. A group that no region belongs to has no row. A
+    story none of whose regions belongs to a group keeps its regions.
     """
+    keys = ["participant", "people", "story", "condition", "backbone", "layer"]
     labelled = table.merge(where[["story", "region", "label"]], on=["story", "region"], validate="many_to_one")
-    keys = ["participant", "story", "condition", "backbone", "layer"]
-    inside = {group: labelled["label"].isin(GROUPS[group]) for group in groups}
-    placed = labelled["story"].isin(labelled.loc[np.any([*inside.values()], axis=0), "story"])
-    means = [
-        labelled[chosen]
-        .groupby(keys, sort=False)[["score", "nuisance_score", "ceiling"]]
-        .mean()
-        .reset_index()
-        .assign(region=group)
-        for group, chosen in {**inside, ALL: ~placed}.items()
-    ]
-    return pd.concat([mean for mean in means if len(mean)], ignore_index=True)[list(COLUMNS)]
+    known = {group: labelled["label"].isin(GROUPS[group]) for group in groups}
+    with_groups = labelled.loc[np.any(list(known.values()), axis=0), "story"].unique()
+    found = [table[~table["story"].isin(with_groups)]]
+    for name, chosen in {**known, ALL: labelled["label"].notna()}.items():
+        means = labelled[chosen].groupby(keys, sort=False)[["score", "nuisance_score", "ceiling"]].mean()
+        found.append(means.reset_index().assign(region=name))
+    return pd.concat(found, ignore_index=True)[list(COLUMNS)]
 
 
-def compare(table: pd.DataFrame, reference: str = "pretrained") -> pd.DataFrame:
+def compare(table: pd.DataFrame, reference: str = "pretrained", apart: Collection[str] = ()) -> pd.DataFrame:
     """Each condition over participants against a reference, against chance and against the nuisance score.
 
-    Tests are Wilcoxon's signed-rank test from six participants on. The false discovery rate is controlled within each
-    story and reference, over all backbones, conditions and regions.
+    Tests are Wilcoxon's signed-rank test from six participants on. The false discovery rate is controlled within
+    families: a story, whether its people were tuned on, and a reference; over all backbones, conditions and regions.
 
     Parameters
     ----------
@@ -125,34 +123,38 @@ def compare(table: pd.DataFrame, reference: str = "pretrained") -> pd.DataFrame:
         `COLUMNS`, one layer.
     reference
         A condition.
+    apart
+        Conditions that are families of their own, such as variants, which are not in the figure.
 
     Returns
     -------
     DataFrame
-        story, backbone, condition, reference ('chance': the score itself; 'nuisance'), region, participant ('all'),
-        n_participants, difference, low, high (95 % interval), p, q, star.
+        story, people, backbone, condition, reference ('chance': the score itself; 'nuisance'), region, participant
+        ('all'), n_participants, difference, low, high (95 % interval), p, family, q, star.
     """
-    keys, rows = ["story", "backbone", "condition", "region"], []
+    keys, rows = ["story", "people", "backbone", "condition", "region"], []
     scores = {key: one.set_index("participant") for key, one in table.groupby(keys, sort=False)}
-    for (story, backbone, condition, region), own in scores.items():
+    for key, own in scores.items():
+        story, people, backbone, condition, region = key
         others = {CHANCE: 0.0, NUISANCE: own["nuisance_score"]}
-        if condition != reference and (story, backbone, reference, region) in scores:
-            others[reference] = scores[story, backbone, reference, region]["score"]
+        if condition != reference and (story, people, backbone, reference, region) in scores:
+            others[reference] = scores[story, people, backbone, reference, region]["score"]
         for against, other in others.items():
             differences = (own["score"] - other).dropna()
-            row = {"story": story, "backbone": backbone, "condition": condition, "reference": against}
-            row |= {"region": region, "participant": EVERYONE, "n_participants": len(differences)}
-            rng = generator(0, "real brains", story, backbone, condition, region, against)
-            rows.append(row | over_participants(differences, rng))
+            row = {**dict(zip(keys, key, strict=True)), "reference": against, "participant": EVERYONE}
+            rng = generator(0, "real brains", *key, against)
+            row |= {"n_participants": len(differences)} | over_participants(differences, rng)
+            of = "variants" if condition in apart else "conditions"
+            rows.append(row | {"family": f"{story} {people}".strip() + f": {of} against {against}"})
     found = pd.DataFrame(rows)
-    found["q"] = found.groupby(["story", "reference"])["p"].transform(lambda p: false_discovery_q(p.to_numpy()))
+    found["q"] = found.groupby("family")["p"].transform(lambda p: false_discovery_q(p.to_numpy()))
     return found.assign(star=found.index.isin(starred(found).index))
 
 
 def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str], note: str) -> Figure:
-    """Bars of every backbone and condition, a row a story and a column a region; every person is a point.
+    """Bars of every backbone and condition, a row a story and kind of people and a panel a region.
 
-    Dashed across a bar: the nuisance score; dotted across a panel: the regions' mean noise ceiling. A star is for a
+    Every person is a point. Dashed across bars: the nuisance score; dotted: the mean noise ceiling. A star is for a
     condition that differs from the reference over participants.
 
     Parameters
@@ -164,26 +166,25 @@ def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str
     note
         Small print.
     """
-    stories, regions = (list(table[key].unique()) for key in ("story", "region"))
-    fig = Figure(figsize=(7.2, 0.9 + 1.9 * len(stories)), layout="constrained")
-    axes = fig.subplots(len(stories), len(regions), squeeze=False, sharey="row")
-    stars = starred(statistics)
-    for (row, story), (column, region) in product(enumerate(stories), enumerate(regions)):
-        ax, shown = axes[row, column], table[(table["story"] == story) & (table["region"] == region)]
-        if shown.empty:
-            ax.text(0.5, 0.5, "no region", transform=ax.transAxes, ha="center", color="0.4")
-            ax.set_axis_off()
-            continue
-        earned = stars[(stars["story"] == story) & (stars["region"] == region)]
-        marked = set(earned[["backbone", "condition"]].itertuples(index=False, name=None))
-        backbones = list(shown["backbone"].unique())
-        label = f"{story}\nr" if not any(other.get_ylabel() for other in axes[row]) else ""
-        ax.tick_params(labelleft=bool(label))
-        condition_bars(ax, shown, "score", backbones, conditions, label, marked, "nuisance_score")
-        ax.axhline(shown.groupby("participant")["ceiling"].first().mean(), zorder=1.5, **CEILING_LINE)
-        n_people = shown["participant"].nunique()
-        title = ROI_TITLES.get(region, region.capitalize() if region == ALL else f"Region {region}")
-        ax.set_title(f"{title}, {n_people} people")
+    rows = list(table.groupby(["story", "people"], sort=False))
+    fig, stars = Figure(figsize=(WIDTH, 0.9 + 1.9 * len(rows)), layout="constrained"), starred(statistics)
+    grid = GridSpec(len(rows), 1, figure=fig)
+    for place, ((story, people), of_row) in enumerate(rows):
+        regions, first = list(of_row["region"].unique()), None
+        for column, cell in enumerate(GridSpecFromSubplotSpec(1, len(regions), grid[place])):
+            ax = fig.add_subplot(cell, sharey=first)
+            shown = of_row[of_row["region"] == regions[column]]
+            earned = stars[(stars[["story", "people", "region"]] == (story, people, regions[column])).all(axis=1)]
+            marked = set(earned[["backbone", "condition"]].itertuples(index=False, name=None))
+            backbones = list(shown["backbone"].unique())
+            condition_bars(ax, shown, "score", backbones, conditions, "", marked, "nuisance_score")
+            ax.axhline(shown.groupby("participant")["ceiling"].first().mean(), zorder=1.5, **CEILING_LINE)
+            ax.set_title(ROI_TITLES.get(regions[column], regions[column][:1].upper() + regions[column][1:]))
+            if first is None:
+                who = f"{shown['participant'].nunique()} people {people}".strip()
+                first, _ = ax, ax.set_ylabel(f"{story}\n{who}\nr")
+            else:
+                ax.tick_params(labelleft=False)
     baseline = "nuisance (word rate, envelope, position)"
     return legend_and_small_print(fig, conditions, f"{note}. Dotted: noise ceiling", baseline=baseline)
 
@@ -195,8 +196,10 @@ def tuned_condition(study: Study) -> str:
 
 
 def people_of(table: pd.DataFrame, story: str) -> list[str]:
-    """Participants of a table who heard a story."""
-    return list(table.loc[table["story"] == story, "participant"].unique())
+    """Participants of a table who heard a story: those whom no model was tuned on, where there are such."""
+    heard = table[table["story"] == story]
+    unseen = heard[heard["people"] != TUNED_ON]
+    return list((unseen if len(unseen) else heard)["participant"].unique())
 
 
 def maps(
@@ -210,9 +213,11 @@ def maps(
     condition, found = tuned_condition(study), {}
     shown = table[table["backbone"] == study.figure_backbone]
     for story, rows in shown.groupby("story", sort=False):
-        participant = people_of(rows, story)[0]
-        cortex, names = dataset.cortex(participant), region_names(dataset, participant)
-        wide = rows.pivot(index=["participant", "region"], columns="condition", values="score")
+        people = people_of(rows, story)
+        cortex, names = dataset.cortex(people[0]), region_names(dataset, people[0])
+        wide = rows[rows["participant"].isin(people)].pivot(
+            index=["participant", "region"], columns="condition", values="score"
+        )
         means = wide.groupby("region").mean().reindex(names)
         both = condition != "pretrained" and "pretrained" in means
         change = (means[condition] - means["pretrained"]).to_numpy() if both else None

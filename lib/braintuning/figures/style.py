@@ -1,9 +1,10 @@
 """Style of all figures; bars, curves and legends."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
@@ -60,26 +61,12 @@ ROI_TITLES = {
     "lateral_temporal": "Lateral temporal",
     "inferior_middle_frontal": "Inferior and middle frontal",
 }
-STYLE: Mapping[str, object] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "hatch.linewidth": 0.45,
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "braintuning",
-}
+STYLE = Path(__file__).with_name("braintuning.mplstyle")
 
 
 def use_style() -> None:
     """Draw every following figure in this style."""
-    mpl.rcParams.update(STYLE)
+    matplotlib.style.use(STYLE)
 
 
 def looks_of(conditions: Sequence[str]) -> dict[str, Look]:
@@ -163,16 +150,20 @@ def condition_legend(
     """
     looks = looks_of(conditions)
     if lines:
-        handles = [Line2D([], [], color=k.colour, label=c, **_marked(k)) for c, k in looks.items()]
+        handles = [Line2D([], [], label=c, **marked_line(k)) for c, k in looks.items()]
     else:
         bar = dict(edgecolor="black", linewidth=0.3)
         handles = [Patch(facecolor=k.colour, hatch=k.hatch, label=c, **bar) for c, k in looks.items()]
     if baseline:
         handles.append(Line2D([], [], label=baseline, **BASELINE_LINE))
-    n_rows = -(-len(handles) // MOST_COLUMNS)
-    n_columns = -(-len(handles) // n_rows)
+    n_columns = -(-len(handles) // legend_rows(len(handles)))
     style = dict(ncols=n_columns, handlelength=2.0, handleheight=1.0, columnspacing=1.4)
     return fig.legend(handles=list(row_by_row(handles, n_columns)), **style, **place)
+
+
+def legend_rows(n_handles: int) -> int:
+    """Rows of a legend of conditions."""
+    return -(-n_handles // MOST_COLUMNS)
 
 
 def row_by_row(handles: Sequence[Artist], n_columns: int) -> Iterator[Artist]:
@@ -181,8 +172,9 @@ def row_by_row(handles: Sequence[Artist], n_columns: int) -> Iterator[Artist]:
         yield from handles[column::n_columns]
 
 
-def _marked(look: Look) -> dict[str, object]:
-    return dict(marker=look.marker, ms=3.6, mec="white", mew=0.4, lw=1.4)
+def marked_line(look: Look) -> dict[str, object]:
+    """Options of a condition's line with its marker."""
+    return dict(color=look.colour, marker=look.marker, ms=3.6, mec="white", mew=0.4, lw=1.4)
 
 
 def participant_bars(
@@ -220,14 +212,9 @@ def layer_curves(
 ) -> Axes:
     """Draw the mean over participants of each condition over layers, brain-tuned in front; participants are thin lines.
 
-    Parameters
-    ----------
-    table : DataFrame
-        participant, condition, layer and `value`.
-    interval : tuple of str, optional
-        Columns with the ends of each value's interval, whose means over participants an upright line joins.
-    baseline : str, optional
-        Column, the same in all conditions and layers, whose mean over participants is a level line.
+    `table` has the columns participant, condition, layer and `value`; `interval` names those with the ends of each
+    value's interval, whose means over participants an upright line joins, and `baseline` one, the same in all
+    conditions and layers, whose mean over participants is a level line.
     """
     for k, (condition, look) in enumerate(looks_of(conditions).items()):
         rows, front = table[table["condition"] == condition], 1 if condition == BRAIN_TUNED else 0
@@ -238,7 +225,7 @@ def layer_curves(
         if interval:
             ends = rows.groupby("layer")[list(interval)].mean().reindex(wide.index)
             ax.vlines(places, ends[interval[0]], ends[interval[1]], color=look.colour, lw=0.8, zorder=2 + front)
-        ax.plot(places, wide.mean(axis=1), color=look.colour, label=condition, zorder=4 + front, **_marked(look))
+        ax.plot(places, wide.mean(axis=1), label=condition, zorder=4 + front, **marked_line(look))
     layers = sorted(table["layer"].unique())
     if baseline:
         middle, width = np.array([(layers[0] + layers[-1]) / 2]), layers[-1] - layers[0] + 0.5

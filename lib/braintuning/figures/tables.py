@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from braintuning.alignment.mask import voxels_in_use
 from braintuning.cortex.colours import Reliability, group_average
 from braintuning.cortex.figure import cortex_figure
 from braintuning.cortex.page import NOTE_LINE, NOTE_POINTS, n_lines, wrap
@@ -29,12 +28,9 @@ MODEL = ["backbone", "condition", "participant"]
 
 
 def read_tables(results: Iterable[Path], **options: object) -> pd.DataFrame:
-    """Tables that lie beside results, one below the other; `options` are those of `pandas.read_csv`.
+    """Tables that lie beside results, one below the other; `InputError` where one is not there.
 
-    Raises
-    ------
-    InputError
-        A result has not been made.
+    `options` are those of `pandas.read_csv`.
     """
     paths = [path.with_suffix(".csv") for path in results]
     for path in paths:
@@ -59,20 +55,11 @@ def gather(
 
 
 def beside_baseline(study: Study, table: pd.DataFrame, score: str) -> pd.DataFrame:
-    """A table with the score of an encoding model of word rate, envelope and position alone beside each row's.
+    """A table by participant and roi with two more columns, on an encoding model of the nuisance features alone.
 
-    Parameters
-    ----------
-    table : DataFrame
-        participant and roi.
-    score : str
-        Column of the tables beside `Study.nuisance_file`: `alignment`, or `low_level_alignment`, fitted to the stories
-        of low-level impact.
-
-    Returns
-    -------
-    DataFrame
-        With the columns `nuisance`, that score, and `nuisance_features`, which of the three the dataset has.
+    `nuisance` is its `score`, a column of the tables beside `Study.nuisance_file`: `alignment`, or
+    `low_level_alignment`, fitted to the stories of low-level impact. `nuisance_features` says which of word rate,
+    envelope and position the dataset has.
     """
     tested = (participant for participant in study.participants if participant in study.tested)
     found = read_tables(map(study.nuisance_file, tested))
@@ -153,11 +140,6 @@ def unlearnt(study: Study, runs: Iterable[Run]) -> list[str]:
 def noise_ceiling_of(study: Study, participant: str) -> np.ndarray:
     """Noise ceiling of each voxel; (voxels,) float64, NaN where there is none."""
     return load_arrays(study.ceiling_file(participant))["ceiling"]
-
-
-def used_voxels(study: Study, participant: str) -> np.ndarray:
-    """Whether each voxel is tuned to and scored, see `voxels_in_use`; (voxels,) bool."""
-    return voxels_in_use(load_arrays(study.ceiling_file(participant)), study.encoding)
 
 
 def on_the_map(study: Study, dataset: Dataset) -> tuple[str, ...]:

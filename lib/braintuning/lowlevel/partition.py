@@ -52,16 +52,12 @@ def banded_predict(
         "alphas": backend.asarray(np.logspace(-2, 5, settings.n_alphas), dtype="float32"),
     }
     options = {"local_alpha": True, "return_weights": None, "n_targets_batch": 2000, "progress_bar": False}
-    options |= {"score_func": _negative_error, "cv": splits}
+    # minus the mean squared error; truth (TRs, voxels), predicted (penalties, TRs, voxels)
+    options |= {"score_func": lambda truth, predicted: -(predicted - truth).square_().mean(dim=1), "cv": splits}
     deltas = solve_multiple_kernel_ridge_random_search(kernels, y, **searched, **options)[0]
     unseen = [backend.asarray(test, dtype="float32") for _, test in spaces]
     test_kernels = backend.stack([new @ x.T / scale for new, x, scale in zip(unseen, xs, scales, strict=True)])
     return _predict(kernels.double(), test_kernels.double(), y.double(), deltas.double()).float().cpu().numpy()
-
-
-def _negative_error(truth: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-    """Minus the mean squared error; truth (TRs, voxels), predicted (penalties, TRs, voxels)."""
-    return -(predicted - truth).square_().mean(dim=1)
 
 
 def _predict(kernels: torch.Tensor, test_kernels: torch.Tensor, y: torch.Tensor, deltas: torch.Tensor) -> torch.Tensor:

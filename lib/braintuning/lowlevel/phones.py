@@ -10,6 +10,7 @@ No two phones have the same features. Words are pronounced by misaki's dictionar
 that it lacks by hibari-tts's network, which learnt espeak-ng's readings.
 """
 
+import csv
 import json
 import re
 import unicodedata
@@ -34,64 +35,13 @@ FEATURES = (
     *("front", "central", "back"),
 )
 
-_DESCRIPTIONS = {
-    "P": "unvoiced bilabial plosive",
-    "B": "voiced bilabial plosive",
-    "T": "unvoiced alveolar plosive",
-    "D": "voiced alveolar plosive",
-    "K": "unvoiced velar plosive",
-    "G": "voiced velar plosive",
-    "CH": "unvoiced postalveolar affricate",
-    "JH": "voiced postalveolar affricate",
-    "F": "unvoiced labiodental fricative",
-    "V": "voiced labiodental fricative",
-    "TH": "unvoiced dental fricative",
-    "DH": "voiced dental fricative",
-    "S": "unvoiced alveolar fricative",
-    "Z": "voiced alveolar fricative",
-    "SH": "unvoiced postalveolar fricative",
-    "ZH": "voiced postalveolar fricative",
-    "HH": "unvoiced glottal fricative",
-    "M": "voiced bilabial nasal",
-    "N": "voiced alveolar nasal",
-    "NG": "voiced velar nasal",
-    "L": "voiced alveolar lateral approximant",
-    "R": "voiced alveolar approximant",
-    "W": "voiced bilabial velar approximant",
-    "Y": "voiced palatal approximant",
-    "IY": "voiced high front",
-    "IH": "voiced high front central",
-    "EH": "voiced mid front",
-    "AE": "voiced low front",
-    "AH": "voiced mid central",
-    "ER": "voiced mid central approximant",
-    "AA": "voiced low back",
-    "AO": "voiced mid back",
-    "UH": "voiced high central back",
-    "UW": "voiced high back",
-    "EY": "voiced mid high front",
-    "AY": "voiced low high central front",
-    "OY": "voiced mid high back front",
-    "AW": "voiced low high central back",
-    "OW": "voiced mid high back",
-}
-
-VOWEL_SYMBOLS = {
-    **{"A": "EY", "I": "AY", "O": "OW", "W": "AW", "Y": "OY", "a": "AE", "æ": "AE", "ɑ": "AA", "ɒ": "AA", "ɔ": "AO"},
-    **{"ə": "AH", "ɐ": "AH", "ʌ": "AH", "ᵊ": "AH", "ɜ": "ER", "ɛ": "EH", "e": "EH", "ɪ": "IH", "ᵻ": "IH", "i": "IY"},
-    **{"o": "OW", "u": "UW", "y": "UW", "ʊ": "UH"},
-}
-CONSONANT_SYMBOLS = {
-    **{"b": "B", "d": "D", "f": "F", "h": "HH", "j": "Y", "k": "K", "l": "L", "m": "M", "n": "N", "p": "P", "s": "S"},
-    **{"t": "T", "v": "V", "w": "W", "z": "Z", "ð": "DH", "ŋ": "NG", "ɡ": "G", "ɹ": "R", "ɾ": "T", "T": "T", "ʔ": "T"},
-    **{"ʃ": "SH", "ʒ": "ZH", "ʤ": "JH", "ʧ": "CH", "θ": "TH", "x": "K"},
-}
-PHONE_OF_SYMBOL = VOWEL_SYMBOLS | CONSONANT_SYMBOLS
-"""Phones of the symbols in which misaki, the dictionary of the Kokoro and hibari voices, writes American English."""
-
-_TABLE = {
-    phone: np.array([feature in _DESCRIPTIONS[phone].split() for feature in FEATURES], np.float32) for phone in PHONES
-}
+with open(Path(__file__).with_name("phones.csv"), encoding="utf-8", newline="") as _file:
+    _ROWS = {row["phone"]: row for row in csv.DictReader(_file)}
+"""Articulation of each phone, and its symbols in misaki, the dictionary of the Kokoro and hibari voices."""
+_ARTICULATION = {phone: set(_ROWS[phone]["articulation"].split()) for phone in PHONES}
+_TABLE = {phone: np.array([f in own for f in FEATURES], np.float32) for phone, own in _ARTICULATION.items()}
+PHONE_OF_SYMBOL = {symbol: phone for phone in PHONES for symbol in _ROWS[phone]["symbols"].split()}
+VOWEL_SYMBOLS = {symbol for symbol, phone in PHONE_OF_SYMBOL.items() if {"low", "mid", "high"} & _ARTICULATION[phone]}
 
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*|[^\W\d_]{1,2}(?:\.[^\W\d_]{1,2})+")
 _PUNCTUATION = "\"'.,;:!?()[]“”‘’…—"

@@ -11,6 +11,7 @@ import pandas as pd
 
 from braintuning import timing
 from braintuning.alignment.encoding import correlation_in_folds, predict_folds, predict_layers, scored_trs
+from braintuning.alignment.mask import used_voxels
 from braintuning.cortex.regions import region_table
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel.nuisance import nuisance_features, spoken_words
@@ -23,7 +24,6 @@ from braintuning.pipeline.steps import (
     recipe_of,
     require_device,
     save_result,
-    used_voxels,
 )
 from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance_of
 from braintuning.study import Run, Study

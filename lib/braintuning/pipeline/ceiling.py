@@ -45,10 +45,8 @@ def measure_ceiling(study: Study, participant: str) -> Path:
     ceiling[invalid] = np.nan
     arrays |= {"q": ceilings.ceiling_q(ceiling, null), "noise": ceilings.noise_above(ceiling, null)}
     save_arrays(path, arrays, provenance(recipe))
-    threshold, n_noise = (
-        study.encoding.ceiling_threshold,
-        arrays["noise"][round(100 * study.encoding.ceiling_threshold)],
-    )
+    threshold = study.encoding.ceiling_threshold
+    n_noise = arrays["noise"][round(100 * threshold)]
     masked = f", {invalid.sum()} invalid" if invalid.any() else ""
     above = f"{(ceiling > threshold).sum()} of {len(ceiling)} voxels above {threshold}, about {n_noise:.0f} by chance"
     log.info(f"{participant}: {above}, from {recipe['story']}{masked}")

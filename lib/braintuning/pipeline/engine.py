@@ -9,10 +9,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 from braintuning.errors import InputError
+from braintuning.pipeline.cost import COSTS, costs, learn
+from braintuning.pipeline.worker import listening
 from braintuning.results import CACHE, REPOSITORY
 from braintuning.study import Study
 
@@ -24,20 +28,8 @@ QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false",
 def ensure(study: Study, results: Iterable[Path], device: str = "cpu", max_memory: float | None = None) -> None:
     """Have results of a study made that are missing or out of date; for notebooks.
 
-    Parameters
-    ----------
-    study : Study
-    results : iterable of Path
-        Such as `study.scores_file(participant, run)`, or `recipes.inputs_of(study, notebook)`.
-    device : str
-        `cpu` or `cuda`.
-    max_memory : float, optional
-        GiB that a step of tuning may take, about.
-
-    Raises
-    ------
-    InputError
-        As of `run_workflow`, or a step failed.
+    `results` are such as `study.scores_file(participant, run)` or `recipes.inputs_of(study, notebook)`. Arguments and
+    errors are those of `run_workflow`; `InputError` also where a step failed.
     """
     results = list(results)
     if not results or INSIDE_A_JOB in os.environ:
@@ -60,19 +52,16 @@ def run_workflow(
 
     Parameters
     ----------
-    study : Study
-    device : str
+    device
         `cpu` or `cuda`.
-    targets : iterable of Path
-        Results to make; all by default.
-    cores : int, optional
+    cores
         Processor cores; all of the machine's by default.
-    gpu_jobs : int
+    gpu_jobs
         Jobs that share the GPU at a time.
-    max_memory : float, optional
+    max_memory
         GiB that a step of tuning may take, about.
-    dry_run : bool
-        List the jobs and run none.
+    dry_run
+        List the jobs and what they will take, and run none.
 
     Returns
     -------
@@ -88,9 +77,10 @@ def run_workflow(
     for folder in (study.results, study.figures_folder, CACHE):
         if {"{", "}"} & set(str(folder)):
             raise InputError(f"{folder}: found a brace in this path, expected none, which Snakemake and pycortex read")
+    cores = cores or os.cpu_count()
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
-    command += ["--cores", cores or os.cpu_count(), "--resources", f"gpu={gpu_jobs}", f"mem_mb={memory_mb()}"]
-    command += ["--logger", "braintuning", "--nolock", "--keep-going", "--rerun-incomplete"]
+    command += ["--cores", cores, "--resources", f"gpu={gpu_jobs}", f"mem_mb={memory_mb()}"]
+    command += ["--scheduler", "greedy", "--logger", "braintuning", "--nolock", "--keep-going", "--rerun-incomplete"]
     command += ["--rerun-triggers", "mtime", "params", *(["--dry-run"] if dry_run else [])]
     file, root = study.source
     # Snakemake strips quotes and reads the rest as YAML, where ` #` and `: ` mean something: lists keep paths whole.
@@ -104,14 +94,16 @@ def run_workflow(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"study {study.name}: another run of it is going on; wait for it or stop it") from None
-        return subprocess.run(list(map(str, command)), env=_environment(), pass_fds=(lock.fileno(),)).returncode
+        began, expected = time.time(), costs(study, device, cores, gpu_jobs, calibrated=dry_run)
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        environment = {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}
+        environment[COSTS] = json.dumps(expected)
+        with nullcontext((environment, ())) if dry_run else listening(environment) as (environment, held):
+            run = subprocess.run(list(map(str, command)), env=environment, pass_fds=(lock.fileno(), *held))
+        learn(study, device, began)
+        return run.returncode
 
 
 def memory_mb() -> int:
     """Memory of this machine, in MB, that jobs may share."""
     return int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
-
-
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from braintuning.alignment.mask import used_voxels
 from braintuning.cortex import regions as rois
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel import removal
@@ -25,7 +26,6 @@ from braintuning.pipeline.steps import (
     recipe_of,
     require_device,
     save_result,
-    used_voxels,
 )
 from braintuning.results import (
     fingerprint,
@@ -189,14 +189,8 @@ def impact_table(
 ) -> pd.DataFrame:
     """R of each layer, region group and feature, with a 95 % bootstrap interval over voxels.
 
-    Parameters
-    ----------
-    arrays : mapping
-        As in the file of `measure_impact`.
-    labels : (voxels,) str
-    features : sequence of str
-        Names in the order of the readouts; `all` comes last.
-    rng : numpy Generator
+    `arrays` are as in the file of `measure_impact`, `labels` (voxels,) str, and `features` names in the order of the
+    readouts; `all` comes last.
 
     Returns
     -------

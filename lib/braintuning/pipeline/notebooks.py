@@ -1,28 +1,22 @@
 """Runs a notebook in batch, through papermill."""
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from braintuning.errors import InputError, MissingTier, nearest
+from braintuning.pipeline.worker import folder_for_sockets
 from braintuning.results import REPOSITORY, atomic_path
 
 NOTEBOOKS = REPOSITORY / "notebooks"
-LONGEST_PARENT = 103 - len("/kernel-12345678/ipc-5")
-"""Bytes of a folder's path that leave room for a socket's name; macOS takes 103, Linux 107."""
 
 
 @contextmanager
 def _sockets() -> Iterator[dict[str, str]]:
-    """Where a kernel listens: sockets in a folder of its own, elsewhere where TMPDIR is too long for them, or tcp."""
-    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm")):
-        if len(os.fsencode(parent)) <= LONGEST_PARENT and os.access(parent, os.W_OK | os.X_OK):
-            with tempfile.TemporaryDirectory(prefix="kernel-", dir=parent) as folder:
-                yield {"transport": "ipc", "ip": f"{folder}/ipc"}
-            return
-    yield {"transport": "tcp"}
+    """Where a kernel listens: sockets in a folder of its own, or tcp where no folder has a path short enough."""
+    with folder_for_sockets("kernel-") as folder:
+        yield {"transport": "ipc", "ip": f"{folder}/ipc"} if folder else {"transport": "tcp"}
 
 
 def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:

@@ -26,59 +26,42 @@ summary {{ cursor: pointer; padding: .3rem 0 }} footer {{ color: #666; font-size
 
 
 def write_report(study: Study) -> Path:
-    """Write `report.html` into the study's figures folder, and `times.csv`; the page needs no other file.
-
-    Parameters
-    ----------
-    study : Study
-        With figures drawn and notebooks executed.
-
-    Returns
-    -------
-    path : Path
-    """
+    """Write `report.html`, which needs no other file, and `times.csv`, of figures drawn and notebooks executed."""
     folder = study.figures_folder
     figures = "".join(_figure(folder / f"{name}.png") for name in study.figures.notebooks)
     names = ("01_dataset", "02_brain_tune", "03_brain_alignment", *study.figures.notebooks)
     notebooks = "".join(_notebook(path) for name in names if (path := folder / "notebooks" / f"{name}.ipynb").is_file())
     times = times_of_steps(study.results / "times")
+    shown = "" if times.empty else f"<h2>Where the time went</h2>{times.round(2).to_html(index=False, border=0)}"
     save_table(folder / "times.csv", times.assign(machine=f"{os.cpu_count()} cores, {platform.machine()}"))
     made = html.escape(f"commit {git_commit()}; " + json.dumps(package_versions()))
     path = folder / "report.html"
     with atomic_path(path) as temporary:
-        temporary.write_text(
-            PAGE.format(
-                title=html.escape(study.title), figures=figures, times=_shown(times), notebooks=notebooks, made=made
-            )
-        )
+        title = html.escape(study.title)
+        temporary.write_text(PAGE.format(title=title, figures=figures, times=shown, notebooks=notebooks, made=made))
     log.info(f"{path}")
     return path
 
 
 def times_of_steps(folder: Path) -> pd.DataFrame:
-    """What each step took, from the files that the workflow left: step, jobs, minutes, longest (minutes), peak_gib."""
+    """What each step took, from files that its jobs left: step, jobs, minutes, cpu_minutes, longest, peak_gib."""
     jobs = [
         pd.read_csv(path, sep="\t", na_values="-").assign(step=path.relative_to(folder).parts[0])
         for path in sorted(folder.rglob("*.tsv"))
     ]
     if not jobs:
-        return pd.DataFrame(columns=["step", "jobs", "minutes", "longest", "peak_gib"])
+        return pd.DataFrame(columns=["step", "jobs", "minutes", "cpu_minutes", "longest", "peak_gib"])
     grouped = pd.concat(jobs).groupby("step")
     table = pd.DataFrame(
         {
             "jobs": grouped.size(),
             "minutes": grouped["s"].sum() / 60,
+            "cpu_minutes": grouped["cpu_time"].sum() / 60,
             "longest": grouped["s"].max() / 60,
             "peak_gib": grouped["max_rss"].max() / 1024,
         }
     )
     return table.sort_values("minutes", ascending=False).reset_index()
-
-
-def _shown(table: pd.DataFrame) -> str:
-    if table.empty:
-        return ""
-    return f"<h2>Where the time went</h2>{table.round(2).to_html(index=False, border=0)}"
 
 
 def _figure(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -10,16 +10,13 @@ import pandas as pd
 import torch
 
 from braintuning import timing
-from braintuning.alignment.mask import voxels_in_use
-from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import precision
-from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets import Dataset
 from braintuning.errors import InputError
 from braintuning.pipeline import recipes
 from braintuning.results import (
     fingerprint,
-    load_arrays,
+    made_result,
     provenance,
     provenance_columns,
     provenance_of,
@@ -27,6 +24,9 @@ from braintuning.results import (
     save_table,
 )
 from braintuning.study import Run, Study
+
+if TYPE_CHECKING:
+    from braintuning.backbone.encoder import SpeechEncoder
 
 
 def require_device(device: str) -> str:
@@ -39,11 +39,8 @@ def require_device(device: str) -> str:
 
 
 def recipe_of(path: Path) -> str:
-    """Fingerprint of the recipe of an earlier step's result; raises InputError where that result is not there."""
-    made = provenance_of(path)
-    if made is None:
-        raise InputError(f"{path}: not there, expected the result of an earlier step; `make figures` makes it")
-    return fingerprint(made["recipe"])
+    """Fingerprint of the recipe of an earlier step's result; `InputError` where that is not there."""
+    return fingerprint(made_result(path)["recipe"])
 
 
 def made_on(device: str) -> str:
@@ -69,7 +66,7 @@ def clip_ends(study: Study, run: Run, dataset: Dataset, story: str) -> np.ndarra
 
 
 class Grid(NamedTuple):
-    """Times at which features of a story are read.
+    """Times at which features of a story are read, and what features at these times are called in a file.
 
     Attributes
     ----------
@@ -139,35 +136,26 @@ def features_of(study: Study, dataset: Dataset, run: Run, participant: str) -> d
     return found
 
 
-def used_voxels(study: Study, participant: str) -> np.ndarray:
-    """Whether each voxel is tuned to and scored, see `voxels_in_use`; (voxels,) bool, some of them True."""
-    path, settings = study.ceiling_file(participant), study.encoding
-    recipe_of(path)
-    used = voxels_in_use(load_arrays(path), settings)
-    if not used.any():
-        rule = f"above {settings.ceiling_threshold}" if settings.mask_by == "ceiling" else "that repeats"
-        raise InputError(f"{path}: no voxel has a noise ceiling {rule}, expected some")
-    return used
+def pretrained(study: Study, run: Run, folder: Path | None = None) -> "SpeechEncoder":
+    """The encoder of a run before any tuning, or with the weights in a folder."""
+    from braintuning.backbone.encoder import SpeechEncoder  # transformers takes seconds; some steps need no model
 
-
-def pretrained(study: Study, run: Run) -> SpeechEncoder:
-    """The encoder of a run before any tuning."""
     backbone = study.backbones[run.backbone]
-    return SpeechEncoder.from_pretrained(backbone.name, pad_to_30s=backbone.pad_to_30s)
+    return SpeechEncoder.from_pretrained(str(folder or backbone.name), pad_to_30s=backbone.pad_to_30s)
 
 
-def load_encoder(study: Study, run: Run) -> SpeechEncoder:
+def load_encoder(study: Study, run: Run) -> "SpeechEncoder":
     """The encoder of a run, pretrained or tuned; raises InputError where it has not been tuned yet."""
     if study.base(run.condition) == "pretrained":
         return pretrained(study, run)
     recipe_of(study.model_folder(run))
-    return SpeechEncoder.from_pretrained(
-        str(study.model_folder(run)), pad_to_30s=study.backbones[run.backbone].pad_to_30s
-    )
+    return pretrained(study, run, study.model_folder(run))
 
 
 def model_recipe(study: Study, run: Run) -> dict[str, Any]:
     """What decides the weights of a run's model."""
+    from braintuning.backbone.weights import weights_fingerprint
+
     recipe = {**recipes.model(study, run).stored, "weights": weights_fingerprint(study.backbones[run.backbone].name)}
     if study.base(run.condition) != "pretrained":
         made = provenance_of(study.model_folder(run))
@@ -175,7 +163,7 @@ def model_recipe(study: Study, run: Run) -> dict[str, Any]:
     return recipe
 
 
-def weights_from(study: Study, run: Run, encoder: SpeechEncoder) -> str:
+def weights_from(study: Study, run: Run, encoder: "SpeechEncoder") -> str:
     """Where the weights that a run started from came from."""
     made = provenance_of(study.model_folder(run))
     return made["weights"] if made else encoder.weights_from
@@ -193,12 +181,8 @@ def save_result(
 ) -> None:
     """Write a table with columns of provenance and, last, since they mark the result as made, its arrays.
 
-    Parameters
-    ----------
-    owner : tuple of str
-        The table's first columns: participant, and of a model backbone and condition.
-    carried : str
-        Device and weights.
+    `owner` is in the table's first columns: participant, and of a model backbone and condition. `carried` are device
+    and weights.
     """
     made = provenance(recipe, **carried)
     for place, value in enumerate(owner):

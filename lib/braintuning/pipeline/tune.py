@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from braintuning.alignment.mask import voxels_in_use
+from braintuning.alignment.mask import used_voxels, voxels_in_use
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.pipeline import recipes
 from braintuning.pipeline.card import save_model
-from braintuning.pipeline.steps import clip_ends, made_on, pretrained, recipe_of, require_device, used_voxels
+from braintuning.pipeline.steps import clip_ends, made_on, pretrained, recipe_of, require_device
 from braintuning.results import (
     fingerprint,
     generator,
@@ -93,19 +93,10 @@ def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
 def learning_material(
     study: Study, run: Run, dataset: Dataset, keep: Keep = lambda targets, name: targets, device: str = "cpu"
 ) -> tuple[Targets, Targets]:
-    """Audio and targets of the training and of the validation stories of a run.
+    """Audio and targets of the training and of the validation stories of a run, by story.
 
-    Parameters
-    ----------
-    study, run, dataset
-    keep : callable
-        Is given each array of targets with a name for it, and returns it, moved to a file perhaps.
-    device : str
-        Where a larger speech model runs, if the run needs one.
-
-    Returns
-    -------
-    train, validation : dict of story to StoryTargets
+    `keep` is given each array of targets with a name for it; a larger speech model, if the run needs one, runs on
+    `device`.
     """
     stories, base, common = study.tuning_stories(run), study.base(run.condition), None
     if base in ("bigslm-tuned", "lm-tuned"):

@@ -133,7 +133,6 @@ def brain_tune(
             for name, stories in (("train", train), ("validation", validation))
         )
         at_once = micro_batch_size(model, load(samples[:2]), settings, device, max_memory)
-        compile_blocks(encoder.model)
     while _goes_on(history, settings, aim):
         epoch, trained = len(history), None
         if epoch:
@@ -176,6 +175,7 @@ def one_epoch(
 ) -> float:
     """Go once through all samples, a step for each batch and participant; the mean loss."""
     model.train()
+    compile_blocks(model.encoder.model)
     for batch, (inputs, targets) in ahead(BatchSampler(order, batch_size, drop_last=False), load):
         for participant in range(len(targets)):
             losses.add(gradient(model, inputs, targets[participant], at_once), batch, participant)

@@ -83,7 +83,7 @@ def test_inflated():
 
 @compared
 def test_condition_bars():
-    with rc_context(dict(plots.STYLE)):
+    with rc_context(fname=plots.STYLE):
         fig = Figure(figsize=(3, 2))
         first = table()[lambda rows: rows["layer"] == 0].assign(backbone="whisper")
         plots.condition_bars(
@@ -94,7 +94,7 @@ def test_condition_bars():
 
 @compared
 def test_layer_curves():
-    with rc_context(dict(plots.STYLE)):
+    with rc_context(fname=plots.STYLE):
         fig = Figure(figsize=(2.4, 2))
         plots.layer_curves(fig.add_axes((0.25, 0.2, 0.7, 0.75)), table(), "alignment", CONDITIONS, "alignment")
     return fig
@@ -102,7 +102,7 @@ def test_layer_curves():
 
 @compared
 def test_participant_bars():
-    with rc_context(dict(plots.STYLE)):
+    with rc_context(fname=plots.STYLE):
         fig = Figure(figsize=(2.4, 2))
         first = table()[lambda rows: rows["layer"] == 0]
         ax = fig.add_axes((0.2, 0.25, 0.75, 0.7))
@@ -113,7 +113,7 @@ def test_participant_bars():
 @compared
 def test_similarity_curves():
     rows = [(layer, kind, 0.9 - 0.3 * k + 0.02 * layer) for layer in range(4) for k, kind in enumerate(PAIR_STYLES)]
-    with rc_context(dict(plots.STYLE)):
+    with rc_context(fname=plots.STYLE):
         fig = Figure(figsize=(2.4, 2))
         frame = pd.DataFrame(rows, columns=["layer", "pair_type", "similarity"])
         similarity_curves(fig.add_axes((0.2, 0.2, 0.75, 0.75)), frame, "brain-tuned")
@@ -127,7 +127,7 @@ def test_region_bars():
         for k, roi in enumerate(("HG", "STG"))
         for j, who in enumerate(("group", "sub-01", "sub-02"))
     ]
-    with rc_context(dict(plots.STYLE)):
+    with rc_context(fname=plots.STYLE):
         fig = Figure(figsize=(2.4, 2))
         frame = pd.DataFrame(rows, columns=["participant", "roi", "r", "noise_ceiling"])
         plots.region_bars(fig.add_axes((0.2, 0.2, 0.75, 0.75)), frame, ("HG", "STG"))

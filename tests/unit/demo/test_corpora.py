@@ -1,5 +1,8 @@
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -135,3 +138,19 @@ def test_every_intent_has_phrasings_of_its_own():
     everything = [said for some in phrasings.values() for said in some]
     assert len(phrasings) == 46 and {len(some) for some in phrasings.values()} == {8}
     assert len(set(everything)) == len(everything)
+
+
+def test_jobs_that_need_a_corpus_at_once_make_it_once(tmp_path, monkeypatch):
+    written = []
+
+    def write(folder, number, *_):
+        time.sleep(0.01)
+        written.append(number)
+        return {"file": f"{number}.flac"}
+
+    monkeypatch.setattr(corpora, "CACHE", tmp_path)
+    monkeypatch.setitem(corpora.STAND_INS, "words", lambda seed: islice(corpora.words(seed), 20))
+    monkeypatch.setattr(corpora, "_write", write)
+    with ThreadPoolExecutor(3) as pool:
+        folders = set(pool.map(corpora.stand_in_corpus, ["words"] * 3))
+    assert len(folders) == 1 and written == list(range(20))

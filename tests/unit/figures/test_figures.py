@@ -224,7 +224,7 @@ def texts_of(fig: Figure):
 @compared
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure(name, study, monkeypatch):
-    with rc_context(dict(style.STYLE)):
+    with rc_context(fname=style.STYLE):
         fig = FIGURES[name](study, monkeypatch)
         fig.draw_without_rendering()
         boxes = [(text.get_text(), text.get_window_extent()) for text in texts_of(fig)]

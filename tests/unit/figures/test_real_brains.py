@@ -27,7 +27,7 @@ def drawn_table(stories=("pie", "tea")):
                 for condition in CONDITIONS:
                     gain = GAIN[condition] if region == "late_language" and story == "pie" else 0.0
                     score = level + own + gain + rng.normal(0, 0.01)
-                    who = (f"{story}{person}", story, condition, "small", 2, region)
+                    who = (f"{story}{person}", "held out", story, condition, "small", 2, region)
                     rows.append((*who, score, level - 0.05 + own, 2 * level))
     return pd.DataFrame(rows, columns=real_brains.COLUMNS)
 
@@ -60,48 +60,43 @@ def test_regions_are_averaged_by_the_groups_they_lie_in():
     ]
     where = pd.DataFrame({"story": "pie", "region": ["7", "8", "9"], "label": ["PGi", "A5", ""]})
     found = real_brains.by_group(pd.concat(regions), where)
-    assert set(found["region"]) == {"late_language"} and tuple(found.columns) == real_brains.COLUMNS
-    merged = found.merge(table, on=["participant", "condition"], suffixes=("", "_of_one"))
-    np.testing.assert_allclose(merged["score"], merged["score_of_one"] + 0.1)
-
-
-def test_regions_that_lie_nowhere_are_averaged_together():
-    tea = drawn_table(("tea",)).query("region == 'late_language'")
-    table = pd.concat([drawn_table(("pie",)), tea, tea.assign(region="x", score=tea["score"] + 0.2)])
-    where = pd.DataFrame(
-        {
-            "story": ["pie", "pie", "tea", "tea"],
-            "region": ["primary_auditory", "late_language", "late_language", "x"],
-            "label": ["A1", "PGi", "", ""],
-        }
+    assert set(found["region"]) == {"late_language", "all regions"} and tuple(found.columns) == real_brains.COLUMNS
+    whole = found[found["region"] == "all regions"].merge(table, on=["participant", "condition"])
+    np.testing.assert_allclose(whole["score_x"], whole["score_y"] + 5.2 / 3)
+    alone = real_brains.by_group(pd.concat(regions), where.assign(label=""))
+    assert set(alone["region"]) == {"7", "8", "9", "all regions"}
+    merged = found[found["region"] == "late_language"].merge(
+        table, on=["participant", "condition"], suffixes=("", "_of_one")
     )
-    found = real_brains.by_group(table, where)
-    of_story = found.groupby("story")["region"].unique()
-    assert sorted(of_story["pie"]) == ["early_auditory", "late_language", "primary_auditory"]
-    assert list(of_story["tea"]) == [real_brains.ALL]
-    means = found[found["story"] == "tea"].merge(tea, on=["participant", "condition"], suffixes=("", "_of_one"))
-    np.testing.assert_allclose(means["score"], means["score_of_one"] + 0.1)
-    titles = [ax.get_title() for ax in real_brains.draw(found, real_brains.compare(found), CONDITIONS, "n").axes]
-    assert "All regions, 12 people" in titles
+    np.testing.assert_allclose(merged["score"], merged["score_of_one"] + 0.1)
 
 
 def test_every_person_is_a_point_of_every_bar_and_stars_are_those_that_were_earned():
     table = drawn_table()
     table = table[(table["story"] == "pie") | (table["region"] == "late_language")]
-    statistics = real_brains.compare(table)
-    fig = real_brains.draw(table, statistics, CONDITIONS, "Drawn")
-    axes = {(row, column): fig.axes[2 * row + column] for row in (0, 1) for column in (0, 1)}
-    for place, ax in axes.items():
-        if place == (1, 0):
-            assert not ax.patches and ax.texts[0].get_text() == "no region"
-            continue
-        assert len(ax.patches) == 3
+    fig = real_brains.draw(table, real_brains.compare(table), CONDITIONS, "Drawn")
+    assert [ax.get_title() for ax in fig.axes] == ["Primary auditory cortex", *["Late language regions"] * 2]
+    assert [ax.get_ylabel() for ax in fig.axes] == ["pie\n12 people held out\nr", "", "tea\n12 people held out\nr"]
+    for ax, stars in zip(fig.axes, ([], ["*"], []), strict=True):
+        assert len(ax.patches) == 3 and [text.get_text() for text in ax.texts] == stars
         points = [line for line in ax.lines if line.get_marker() == "o"]
         assert [len(line.get_ydata()) for line in points] == [3] * N_PEOPLE
-        assert [text.get_text() for text in ax.texts] == ["*"] * (place == (0, 1))
         assert any(line.get_linestyle() == ":" for line in ax.lines)
-    assert axes[0, 1].get_title() == f"Late language regions, {N_PEOPLE} people"
-    assert axes[0, 0].get_ylabel() == "pie\nr" and axes[1, 1].get_ylabel() == "tea\nr"
+
+
+def test_people_who_were_tuned_on_and_variants_are_families_of_their_own():
+    table = drawn_table(("pie",))
+    tuned = table.assign(participant="t" + table["participant"], people="tuned on")
+    found = real_brains.compare(pd.concat([table, tuned]), apart=("random-brain-tuned",))
+    against = found[found["reference"] == "pretrained"]
+    assert against["family"].nunique() == 4 and against["people"].value_counts().tolist() == [4, 4]
+    assert {"pie held out: variants against pretrained", "pie tuned on: conditions against pretrained"} <= set(
+        against["family"]
+    )
+    one = against[(against["people"] == "held out") & (against["condition"] == "brain-tuned")]
+    np.testing.assert_allclose(one["q"], stats.false_discovery_q(one["p"].to_numpy()))
+    assert real_brains.people_of(pd.concat([tuned, table]), "pie") == [f"pie{n}" for n in range(N_PEOPLE)]
+    assert real_brains.people_of(tuned, "pie") == [f"tpie{n}" for n in range(N_PEOPLE)]
 
 
 def test_a_map_outlines_parcels_and_the_groups_that_they_belong_to():
@@ -153,7 +148,7 @@ def test_scores_of_the_steps_become_one_tidy_table(study):
 
 def test_maps_are_means_over_people_and_of_what_tuning_changed(study):
     rows = [
-        (person, study.stories.test[0], condition, "small", 2, region, score, 0.0, 0.5)
+        (person, "", study.stories.test[0], condition, "small", 2, region, score, 0.0, 0.5)
         for person, own in (("P1", 0.0), ("P2", 0.2))
         for condition, gain in (("pretrained", 0.0), ("brain-tuned", 0.1))
         for region, score in (("7", own + gain), ("9", own + 3 * gain))

@@ -126,6 +126,24 @@ def test_room_above_moves_nothing_on_the_page():
     assert bottom * 5 == pytest.approx(2)
 
 
+@pytest.mark.parametrize("backbones", [("tiny",), ("tiny", "base")])
+@pytest.mark.parametrize("n_conditions", [3, 4, 8])
+def test_the_legend_of_bars_above_a_map_covers_no_title(backbones, n_conditions):
+    conditions = list(style.CONDITION_LOOKS)[:n_conditions]
+    rows = [(b, c, roi, "SIM01") for b in backbones for c in conditions for roi in style.REGIONS]
+    table = pd.DataFrame(rows, columns=["backbone", "condition", "roi", "participant"])
+    table = table.assign(alignment=0.2, nuisance=0.1, nuisance_features="word rate, envelope, position")
+    with mpl.rc_context():
+        style.use_style()
+        fig = Figure(figsize=(7.2, 6))
+        map_and_bars.bars_above(
+            fig, table, "alignment", "r", backbones, conditions, table.iloc[:0], baseline="nuisance"
+        )
+        fig.draw_without_rendering()
+        legend = fig.legends[0].get_window_extent()
+        assert len(fig.axes) == 2 and not any(legend.overlaps(ax.title.get_window_extent()) for ax in fig.axes)
+
+
 def test_style_keeps_text_in_pdfs_and_conditions_can_be_told_apart_by_the_colour_blind():
     with mpl.rc_context():
         style.use_style()

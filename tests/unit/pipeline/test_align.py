@@ -5,11 +5,11 @@ import pytest
 import steps
 import tiny
 from braintuning.alignment.encoding import design_matrix
+from braintuning.alignment.mask import used_voxels
 from braintuning.cortex import regions as rois
 from braintuning.cortex.regions import region_table
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.pipeline import align as align_step
-from braintuning.pipeline.steps import used_voxels
 from braintuning.results import load_arrays
 from braintuning.study import Run
 from tiny import N_ROWS, N_VOXELS, TRAIN, VALIDATION, ceiling_by_hand, forbid, halve

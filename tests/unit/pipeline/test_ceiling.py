@@ -2,8 +2,8 @@ import h5py
 import numpy as np
 import pytest
 import tiny
+from braintuning.alignment.mask import used_voxels
 from braintuning.pipeline.ceiling import measure_ceiling
-from braintuning.pipeline.steps import used_voxels
 from braintuning.results import load_arrays
 from braintuning.study import Run
 from tiny import N_ROWS, N_VOXELS, ceiling_by_hand, halve, refused

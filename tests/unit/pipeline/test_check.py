@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import steps
 import tiny
+from braintuning.alignment.mask import used_voxels
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.datasets.textgrid import Interval
@@ -15,7 +16,6 @@ from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.pipeline import check as check_module
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.check import check, make_listeners
-from braintuning.pipeline.steps import used_voxels
 from braintuning.results import load_arrays
 from braintuning.study import Run
 from safetensors.torch import load_file

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import steps
 import tiny
+from braintuning.alignment.mask import used_voxels
 from braintuning.datasets import open_dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.figures import alignment, claims, compare, evidence, panels, tables
@@ -16,7 +17,6 @@ from braintuning.pipeline import recipes
 from braintuning.pipeline.align import align
 from braintuning.pipeline.card import add_scores, base_facts
 from braintuning.pipeline.recipes import AIMS
-from braintuning.pipeline.steps import used_voxels
 from braintuning.pipeline.tune import learning_material, tune_model
 from braintuning.results import load_arrays
 from braintuning.study import load_study

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import steps
 import tiny
+from braintuning.alignment.mask import used_voxels
 from braintuning.cortex.regions import GROUPS
 from braintuning.datasets import open_dataset
 from braintuning.datasets.lebel import LebelDataset
@@ -21,7 +22,6 @@ from braintuning.figures.style import REGIONS
 from braintuning.pipeline import align as align_step
 from braintuning.pipeline.align import align, align_nuisance
 from braintuning.pipeline.check import check
-from braintuning.pipeline.steps import used_voxels
 from braintuning.results import load_arrays, save_arrays
 from braintuning.study import Run, load_study
 from tiny import N_VOXELS, TR, forbid

@@ -6,6 +6,7 @@ import sys
 import grid
 import h5py
 import numpy as np
+import packed
 import pandas as pd
 import pytest
 import steps
@@ -31,18 +32,18 @@ def test_what_a_packed_model_learns_from_is_what_the_study_has(measured, tmp_pat
     assert there == [run.name for run in sorted(measured.tuned_runs(), key=lambda run: run.condition)] and not left
     dataset = open_dataset(measured)
     with open_packed(tmp_path / "packed") as file:
-        packed = {job.name: job for job, _ in jobs(file)}
+        learning = {job.name: job for job, _ in jobs(file)}
     for run in measured.tuned_runs():
         train, validation = learning_material(measured, run, dataset)
-        job = packed[run.name]
+        job = learning[run.name]
         assert job.settings == measured.tuning_of(run.condition)
         for expected, found in ((train, job.train), (validation, job.validation)):
             assert list(expected) == list(found)
             for name, story in expected.items():
-                np.testing.assert_allclose(found[name].audio, story.audio, atol=2**-16)
+                np.testing.assert_allclose(found[name].audio, story.audio, atol=2**-12)
                 np.testing.assert_array_equal(found[name].times, story.times)
                 for ours, its in zip(found[name].of_each, story.of_each, strict=True):
-                    np.testing.assert_allclose(ours, its.clip(-6.35, 6.35), atol=QUANTUM / 2 + 1e-6)
+                    np.testing.assert_allclose(ours, its, atol=QUANTUM / 2 + 1e-6)
 
 
 def test_alignment_of_the_grid_is_that_of_the_pipeline(make_study, tmp_path, monkeypatch):
@@ -50,6 +51,8 @@ def test_alignment_of_the_grid_is_that_of_the_pipeline(make_study, tmp_path, mon
     steps.aligned(study, "P1", run)
     with h5py.File(study.scores_file("P1", run)) as file:
         expected = file["alignment"][()]
+    monkeypatch.setattr(packed, "QUANTUM", 0.05)  # of 18 TRs a coarse rounding would be seen
+    monkeypatch.setattr(packed, "LEVELS", 16384)
     there, _ = pack(study, tmp_path / "packed", 1 << 30)
     arguments = ["grid.py", "--out", str(tmp_path / "out"), "--packed", str(tmp_path / "packed")]
     monkeypatch.setattr(sys, "argv", arguments)

@@ -86,7 +86,7 @@ def test_the_study_is_checked_and_every_step_runs(make):
     table, means = gather(study, dataset), gather_means(study, dataset)
     assert tuple(table) == tuple(means) == COLUMNS
     n_used = {p: np.isfinite(load_arrays(study.ceiling_file(p))["ceiling"]).sum() for p in study.listeners}
-    assert table.groupby("participant").size().to_dict() == {p: 2 * n_used[p] for p in study.held_out}
+    assert table.groupby("participant").size().to_dict() == {p: 2 * n_used[p] for p in study.participants}
     assert means.groupby("participant").size().to_dict() == {p: 2 * 3 * n_used[p] for p in study.groups}
     assert table["score"].between(-1, 1).all() and set(table["layer"]) == {2} and set(means["layer"]) == {0, 1, 2}
     assert set(table[table["story"] == "tale"]["participant"]) == set(PEOPLE["tale"])

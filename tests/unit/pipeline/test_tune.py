@@ -9,11 +9,11 @@ import steps
 import tiny
 import torch
 from braintuning import timing
+from braintuning.alignment.mask import used_voxels
 from braintuning.datasets import open_dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.pipeline import tune as tune_step
 from braintuning.pipeline.ceiling import measure_ceiling
-from braintuning.pipeline.steps import used_voxels
 from braintuning.pipeline.tune import learning_material, responses_of, tuning_recipe
 from braintuning.results import load_arrays, provenance_of
 from braintuning.study import Run

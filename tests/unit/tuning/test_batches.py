@@ -196,3 +196,10 @@ def test_what_fails_to_load_fails_where_it_is_used():
     assert next(found) == (0, 0)
     with pytest.raises(ValueError, match="broken"):
         next(found)
+
+
+def test_losses_are_averaged_by_the_volumes_of_their_batches():
+    losses = batches.CheckedLosses(None, None, "step")
+    for value in (1.0, 4.0):
+        losses.add(torch.tensor(value), [], 0)
+    assert losses.mean() == 2.5 and losses.mean([3, 1]) == 1.75
