@@ -121,11 +121,11 @@ def ridge_predict(
     while start < n_voxels:
         try:
             if decomposed is None:
-                if len(train_x) > SMALL:
+                if device != "cpu" or len(train_x) > SMALL:
                     decomposed = _decomposed(train_x, test_x, splits, alphas, device)
                 else:
                     parts = _Numbers(train_x, test_x), _Numbers(*(trs for split in splits for trs in split))
-                    decomposed = _decomposed_once(*parts, _Numbers(alphas), device)
+                    decomposed = _decomposed_once(*parts, _Numbers(alphas))
                 at_once = _fitting(*decomposed, device)
             group = slice(start, start + at_once)
             predicted[:, group], best[group] = _group(*decomposed, train_y[:, group], alphas, device)
@@ -159,9 +159,9 @@ class _Numbers:
 
 
 @lru_cache(maxsize=KEPT)
-def _decomposed_once(designs: _Numbers, splits: _Numbers, alphas: _Numbers, device: str) -> tuple:
+def _decomposed_once(designs: _Numbers, splits: _Numbers, alphas: _Numbers) -> tuple:
     ends = splits.arrays
-    return _decomposed(*designs.arrays, list(zip(ends[::2], ends[1::2], strict=True)), *alphas.arrays, device)
+    return _decomposed(*designs.arrays, list(zip(ends[::2], ends[1::2], strict=True)), *alphas.arrays, "cpu")
 
 
 def _decomposed(

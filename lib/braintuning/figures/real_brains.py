@@ -72,7 +72,8 @@ def gather_means(study: Study, dataset: Dataset) -> pd.DataFrame:
     found = []
     for participant, run in of_means(study):
         kept, beside = load_arrays(study.scores_file(participant, run)), load_arrays(study.nuisance_file(participant))
-        who = {"participant": participant, "story": ", ".join(study.stories_for(participant).test)}
+        people = HELD_OUT if study.tuned_together else ""
+        who = {"participant": participant, "people": people, "story": ", ".join(study.stories_for(participant).test)}
         who |= {"condition": run.condition, "backbone": run.backbone, "region": region_names(dataset, participant)}
         for layer, r in enumerate(kept["r"].astype(float)):
             rows = {**who, "layer": layer, "score": r, "nuisance_score": beside["r"], "ceiling": kept["ceiling"]}

@@ -109,6 +109,7 @@ def small_gpu(monkeypatch):
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return group(whole, parts, y, alphas, "cpu")
 
+        monkeypatch.setattr(ridge, "SMALL", 0)
         monkeypatch.setattr(ridge, "_decomposed", on_gpu)
         monkeypatch.setattr(ridge, "_group", group_on_gpu)
         monkeypatch.setattr(ridge, "_fitting", lambda *_: 600)
@@ -140,6 +141,25 @@ def test_a_group_that_does_not_fit_is_halved_and_the_cpu_comes_last(room, fits, 
     np.testing.assert_array_equal(found_best, best)
     np.testing.assert_allclose(found, plain, atol=1e-5)
     assert asked == expected
+
+
+def test_a_small_design_is_decomposed_once_for_all_who_share_it(monkeypatch):
+    x, y = planted(64, 30)
+    splits, alphas = chunked_splits(64, 3, 10, 0.3, np.random.default_rng(2)), np.logspace(-1, 2, 7)
+    made, decomposed = [], ridge._decomposed
+    monkeypatch.setattr(ridge, "_decomposed", lambda *given: made.append(given) or decomposed(*given))
+    first, _ = ridge_predict(x, y[:, :5], x[:9], alphas, splits)
+    second, _ = ridge_predict(x.copy(), y[:, 5:9], x[:9], alphas, splits)
+    assert len(made) == 1
+    ridge_predict(x, y, x[:10], alphas, splits)
+    ridge_predict(x, y, x[:9], alphas[1:], splits)
+    ridge_predict(x, y, x[:9], alphas, splits[:2])
+    ridge_predict(np.nextafter(x, 9), y, x[:9], alphas, splits)
+    assert len(made) == 5
+    monkeypatch.setattr(ridge, "SMALL", 0)
+    again, _ = ridge_predict(x, y[:, :9], x[:9], alphas, splits)
+    assert len(made) == 6
+    np.testing.assert_allclose(np.hstack([first, second]), again, atol=1e-6)
 
 
 def test_too_little_memory_on_a_cpu_is_an_error(monkeypatch):
