@@ -114,11 +114,6 @@ class ParcelsDataset:
         """File of a participant's time courses; of a mean its first person's."""
         return self._of(story).responses_file(self._first(participant, story))
 
-    def files(self, participant: str, story: str) -> list[Path]:
-        """Files that decide a participant's responses to a story."""
-        people = self.people(participant, story) if participant.startswith(GROUP) else (participant,)
-        return [self._of(story).responses_file(person) for person in people]
-
     def _rows(self, participant: str, story: str) -> slice:
         """Volumes of a participant's file that are a story's."""
         stored, first = self._of(story), self._first(participant, story)

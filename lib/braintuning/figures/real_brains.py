@@ -72,7 +72,8 @@ def gather_means(study: Study, dataset: Dataset) -> pd.DataFrame:
     found = []
     for participant, run in of_means(study):
         kept, beside = load_arrays(study.scores_file(participant, run)), load_arrays(study.nuisance_file(participant))
-        who = {"participant": participant, "story": ", ".join(study.stories_for(participant).test)}
+        story = ", ".join(study.stories_for(participant).test)
+        who = {"participant": participant, "people": HELD_OUT, "story": story}
         who |= {"condition": run.condition, "backbone": run.backbone, "region": region_names(dataset, participant)}
         for layer, r in enumerate(kept["r"].astype(float)):
             rows = {**who, "layer": layer, "score": r, "nuisance_score": beside["r"], "ceiling": kept["ceiling"]}

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import tiny
 from braintuning.alignment.ceiling import leave_one_out_correlation, split_half_ceiling
-from braintuning.alignment.encoding import correlation, correlation_in_folds, predict_folds, zscore
+from braintuning.alignment.encoding import correlation_in_folds, predict_folds
+from braintuning.cli import listeners, main
 from braintuning.datasets import open_dataset
 from braintuning.datasets.recording import filtered
 from braintuning.figures.real_brains import COLUMNS, gather, gather_means
@@ -20,7 +21,7 @@ from braintuning.study import Run, load_study
 from braintuning.study.recordings import Filter
 from safetensors.torch import load_file
 from tiny import refused
-from tiny_people import PEOPLE, SECONDS, TR, content, courses, write_recording
+from tiny_people import PEOPLE, TR, content, courses, write_recording
 
 PRETRAINED, TUNED, PERMUTED = (
     Run("small", condition) for condition in ("pretrained", "multi-brain-tuned", "multi-random-brain-tuned")
@@ -113,6 +114,17 @@ def test_ceilings_are_of_people_of_one_side_in_one_story(make):
     assert "own" not in group
 
 
+def test_the_command_line_does_a_step_for_many_people(make, capsys):
+    study = make("many")
+    assert listeners(study, "tuned") == TOGETHER
+    assert listeners(study, "held-out") == (*PEOPLE["tale"], *HELD_OUT, "group-pie", "group-tale")
+    assert listeners(study, "everyone") == study.listeners and listeners(study, "sub-01") == ()
+    assert main(["ceiling", "--study", str(study.source[0]), "--participant", "tuned"]) == 0
+    assert sorted(path.stem for path in study.ceiling_file("x").parent.glob("*.h5")) == sorted(TOGETHER)
+    assert main(["ceiling", "--study", str(study.source[0]), "--participant", "tunde"]) == 1
+    assert "unknown participant 'tunde'" in capsys.readouterr().err
+
+
 def test_a_person_alone_has_no_ceiling_in_one_sentence(make):
     study = make("alone", participants=["sub-01", "sub-02", "sub-03", "s1"])
     refused(lambda: measure_ceiling(study, "s1"), "s1.npy", "no other participant who heard tale", "noise ceiling")
@@ -198,23 +210,3 @@ def test_files_of_new_people_run_unchanged_and_tune_nothing_anew(make, tmp_path)
     for listener in ("sub-900", "group-pie"):
         measure_ceiling(again, listener)
         assert np.isfinite(load_arrays(align(again, listener, PRETRAINED))["r"]).any()
-
-
-def test_planted_responses_are_predicted_and_the_other_storys_and_reversed_ones_are_not(make):
-    study = make("planted")
-    dataset = open_dataset(study)
-    extract_layers(study, [PRETRAINED])
-    features = features_of(study, dataset, PRETRAINED, "s1")["tale"]
-    rng = np.random.default_rng(3)
-    evoked = zscore(features[1]) @ rng.standard_normal((16, 4)).astype(np.float32)
-    y = (evoked[1:-1] + 0.3 * evoked.std(0) * rng.standard_normal(evoked[1:-1].shape)).astype(np.float32)
-
-    def mean_r(given):
-        (predicted,) = predict_folds(given[None], y, study.encoding, 3)
-        return correlation(predicted, y).mean()
-
-    other = features_of(study, dataset, PRETRAINED, "sub-01")["pie-1"][1][: len(features[1])]
-    shifted = np.concatenate([other, features[1][len(other) :][::-1]])
-    assert mean_r(features[1]) > 0.8
-    assert abs(mean_r(features[1][::-1])) < 0.35 and abs(mean_r(shifted)) < 0.35
-    assert SECONDS["tale"] == 180

@@ -97,7 +97,7 @@ def test_word_rate_predicts_the_group_as_the_readmes_say(pieman, alice, group):
     assert np.median(apart) < 0.03 and (apart < 0.05).sum() >= 11 and apart.max() < 0.1
     read, same = pieman.filtering("sub-007", "speech", times)
     found = scores(same(rate(pieman, "speech", read, tr)[None]), group)[0]
-    assert np.abs(found - WORD_RATE).mean() < 0.06
+    assert np.abs(found - WORD_RATE).mean() < 0.08
     times, tr = with_lead(alice, "s18", "alice", lead=5)
     _, same = alice.filtering("s18", "alice", times)
     everyone = alice.responses("group-alice", "alice")
