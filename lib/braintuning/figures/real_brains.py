@@ -166,7 +166,7 @@ def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str
     note
         Small print.
     """
-    rows = list(table.groupby(["story", "people"], sort=False))
+    rows = sorted(table.groupby(["story", "people"], sort=False), key=lambda row: row[0][1] == TUNED_ON)
     fig, stars = Figure(figsize=(WIDTH, 0.9 + 1.9 * len(rows)), layout="constrained"), starred(statistics)
     grid = GridSpec(len(rows), 1, figure=fig)
     for place, ((story, people), of_row) in enumerate(rows):

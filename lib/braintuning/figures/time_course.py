@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 
 from braintuning.alignment.encoding import correlation, zscore
 from braintuning.datasets.base import Dataset
@@ -18,8 +19,8 @@ from braintuning.results import load_arrays
 from braintuning.study import Study
 
 MEASURED, SPOKEN = "black", "#fff2a8"
-WIDTH, WORD_POINTS, LETTER = 7.2, 6.0, 0.54
-"""Inches of the figure, size of words, and mean width of a letter as a share of it."""
+WIDTH, MARGINS, WORD_POINTS = 7.2, 1.1, 6.0
+"""Inches of the figure and beside its axes, and the size of words in points."""
 PAUSE, LONGEST_PHRASE = 0.25, 6
 LONGEST_PAUSE = 0.2
 """Of a stretch of the story that is shown, as a share of it."""
@@ -112,7 +113,7 @@ def phrases(words: Sequence[Interval]) -> list[Interval]:
 
 
 def lanes(starts: Sequence[float], widths: Sequence[float]) -> list[int]:
-    """Row of each text, from 0, the first in which it does not begin before another ends; starts ascend."""
+    """Row of each text, from 0, the first in which it does not begin before the last one there ends."""
     ends, found = [], []
     for start, width in zip(starts, widths, strict=True):
         lane = next((number for number, end in enumerate(ends) if end <= start), len(ends))
@@ -146,9 +147,13 @@ def draw_course(
     """
     start, end = window or typical_window(found, words)
     spoken = phrases([word for word in words if start <= word.start < end])
-    seconds_per_letter = WORD_POINTS * LETTER / 72 * (end - start) / (WIDTH - 0.6)
-    widths = [seconds_per_letter * (len(phrase.label) + 2) for phrase in spoken]
-    rows = lanes([phrase.start for phrase in spoken], widths)
+    seconds_per_point = (end - start) / (72 * (WIDTH - MARGINS))
+    widths = [
+        seconds_per_point * (TextPath((0, 0), phrase.label, size=WORD_POINTS).get_extents().width + WORD_POINTS)
+        for phrase in spoken
+    ]
+    places = [min(phrase.start, end - width) for phrase, width in zip(spoken, widths, strict=True)]
+    rows = lanes(places, widths)
     heights = [0.9, 1.9, 0.12 * (max(rows, default=0) + 2)]
     fig = Figure(figsize=(WIDTH, sum(heights) + 1.0), layout="constrained")
     whole, part, below = fig.subplots(3, 1, height_ratios=heights)
@@ -171,9 +176,9 @@ def draw_course(
     part.legend(lines, [people, f"predicted from sound ({condition})"], loc="upper right", ncols=2)
     below.set(xlim=(start, end), ylim=(-max(rows, default=0) - 1, 0.6))
     below.set_axis_off()
-    for phrase, row in zip(spoken, rows, strict=True):
+    for phrase, place, row in zip(spoken, places, rows, strict=True):
         below.plot([phrase.start, phrase.start], [0.6, -row - 0.4], color="0.8", lw=0.5, zorder=0)
-        below.text(phrase.start, -row, f" {phrase.label}", fontsize=WORD_POINTS, va="center", clip_on=True)
+        below.text(place, -row, f" {phrase.label}", fontsize=WORD_POINTS, va="center", clip_on=True)
     lag = "A response follows the words by about five seconds. Grey: 95 % interval of the mean over people"
     chosen = "" if window else ", a stretch that is predicted as well as the whole"
     small_print_below(fig, f"{lag}. Lower: {start:.0f} to {end:.0f} s of the story{chosen}. {note}")

@@ -71,6 +71,27 @@ def test_regions_are_averaged_by_the_groups_they_lie_in():
     np.testing.assert_allclose(merged["score"], merged["score_of_one"] + 0.1)
 
 
+def test_regions_that_lie_nowhere_are_shown_by_name_and_averaged_together():
+    tea = drawn_table(("tea",)).query("region == 'late_language'")
+    table = pd.concat([drawn_table(("pie",)), tea, tea.assign(region="x", score=tea["score"] + 0.2)])
+    where = pd.DataFrame(
+        {
+            "story": ["pie", "pie", "tea", "tea"],
+            "region": ["primary_auditory", "late_language", "late_language", "x"],
+            "label": ["A1", "PGi", "", ""],
+        }
+    )
+    found = real_brains.by_group(table, where)
+    of_story = found.groupby("story")["region"].unique()
+    assert sorted(of_story["pie"]) == ["all regions", "early_auditory", "late_language", "primary_auditory"]
+    assert list(of_story["tea"]) == ["late_language", "x", real_brains.ALL]
+    whole = found[(found["story"] == "tea") & (found["region"] == real_brains.ALL)]
+    means = whole.merge(tea, on=["participant", "condition"], suffixes=("", "_of_one"))
+    np.testing.assert_allclose(means["score"], means["score_of_one"] + 0.1)
+    titles = [ax.get_title() for ax in real_brains.draw(found, real_brains.compare(found), CONDITIONS, "n").axes]
+    assert titles.count("All regions") == 2 and "X" in titles
+
+
 def test_every_person_is_a_point_of_every_bar_and_stars_are_those_that_were_earned():
     table = drawn_table()
     table = table[(table["story"] == "pie") | (table["region"] == "late_language")]

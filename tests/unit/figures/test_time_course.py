@@ -60,10 +60,12 @@ def test_the_picture_has_both_courses_and_every_word_of_the_window_where_it_is_h
     written = " ".join(text.get_text() for text in below.texts).split()
     assert written == [word.label for word in words if 50 <= word.start < 70]
     starts = {text.get_text().split()[0]: text.get_position()[0] for text in below.texts}
-    assert all(starts[name] == word.start for name in starts for word in words if word.label == name)
+    assert all(starts[name] <= word.start for name in starts for word in words if word.label == name)
+    assert sum(starts[name] == word.start for name in starts for word in words if word.label == name) >= len(starts) - 2
     fig.canvas.draw()
     boxes = [text.get_window_extent() for text in below.texts]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert max(box.x1 for box in boxes) <= below.get_window_extent().x1 + 6  # pixels, half a letter
 
 
 class Listeners:
