@@ -164,12 +164,14 @@ def verify(
 @app.command(rich_help_panel="Steps, as the workflow calls them")
 def check(study: StudyName = "demo", root: Root = None, device: Device = "cpu", out: Path | None = None) -> None:
     """Read everything that a study uses and say what is wrong with it."""
+    from braintuning.pipeline import recipes
     from braintuning.pipeline.check import check as read_everything
 
     settings = load_study(study, root)
     dataset = read_everything(settings)
+    found = {"root": str(settings.root), "participants": dataset.participants}
     with atomic_path(out or settings.results / "dataset.json") as temporary:
-        temporary.write_text(json.dumps({"root": str(settings.root), "participants": dataset.participants}, indent=1))
+        temporary.write_text(json.dumps({**found, "recipe": recipes.dataset(settings).fingerprint}, indent=1))
 
 
 STEPS = {

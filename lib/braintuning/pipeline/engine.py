@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from braintuning.errors import InputError
+from braintuning.pipeline import recipes
 from braintuning.pipeline.cost import COSTS, costs, learn
 from braintuning.pipeline.worker import listening
 from braintuning.results import CACHE, REPOSITORY
@@ -87,7 +88,7 @@ def run_workflow(
     given = {"study": str(file), "device": device} | ({"root": root} if root else {})
     command += ["--config", *(f"{key}={json.dumps([value], ensure_ascii=False)}" for key, value in given.items())]
     command += [f"max_memory={max_memory}"] if max_memory else []
-    command += ["--", *targets]
+    passes = [list(targets)] if dry_run else [*checked_first(study), list(targets)]
     study.results.mkdir(parents=True, exist_ok=True)
     with open(study.results / ".lock", "w") as lock:
         try:
@@ -99,9 +100,21 @@ def run_workflow(
         environment = {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}
         environment[COSTS] = json.dumps(expected)
         with nullcontext((environment, ())) if dry_run else listening(environment) as (environment, held):
-            run = subprocess.run(list(map(str, command)), env=environment, pass_fds=(lock.fileno(), *held))
+            for wanted in passes:
+                whole = list(map(str, [*command, "--", *wanted]))
+                status = subprocess.run(whole, env=environment, pass_fds=(lock.fileno(), *held)).returncode
+                if status:
+                    break
         learn(study, device, began)
-        return run.returncode
+        return status
+
+
+def checked_first(study: Study) -> list[list[Path]]:
+    """The check of the dataset as a run of its own, where the study has changed since it was last checked."""
+    path = study.results / "dataset.json"
+    if not path.is_file() or json.loads(path.read_text()).get("recipe") == recipes.dataset(study).fingerprint:
+        return []
+    return [[path]]
 
 
 def memory_mb() -> int:

@@ -1,7 +1,8 @@
+import json
 from types import SimpleNamespace
 
 import pytest
-from braintuning.pipeline import engine
+from braintuning.pipeline import engine, recipes
 from braintuning.pipeline.engine import INSIDE_A_JOB, ensure, run_workflow
 from braintuning.study import Run, load_study
 from snakemake.cli import parse_config
@@ -46,6 +47,23 @@ def test_snakemake_reads_the_path_of_a_study_as_it_is(study, commands, tmp_path,
     ((command, _),) = commands.given
     config = parse_config(command[command.index("--config") + 1 : command.index("--")])
     assert config == {"study": [str(file)], "root": [str(folder / name)], "device": ["cpu"]}
+
+
+def test_a_dataset_of_a_study_that_has_changed_is_checked_before_all_else(study, commands):
+    record = study.results / "dataset.json"
+
+    def wanted():
+        commands.given.clear()
+        run_workflow(study, targets=["a result"])
+        return [command[command.index("--") + 1 :] for command, _ in commands.given]
+
+    assert wanted() == [["a result"]]
+    record.write_text(json.dumps({"recipe": recipes.dataset(study).fingerprint}))
+    assert wanted() == [["a result"]]
+    record.write_text(json.dumps({"recipe": "another"}))
+    assert wanted() == [[str(record)], ["a result"]]
+    commands.status = 1
+    assert wanted() == [[str(record)]]
 
 
 @pytest.mark.parametrize("variable", ["BRAINTUNING_RESULTS", "BRAINTUNING_FIGURES"])
