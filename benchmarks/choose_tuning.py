@@ -1,15 +1,15 @@
 """What each setting of tuning does to loss and alignment, on a listener who is in no figure.
 
-    python benchmarks/choose_tuning.py
+    python benchmarks/choose_tuning.py [--only brain-tuned rate-1e-4]
 
-Runs the study `choose-tuning` as far as it has not run, and writes `benchmarks/results/choose_tuning.csv`, a row for
-each condition and epoch. `fitted` is the loss on the validation stories of a ridge head fitted to the epoch's states,
-and `running` that of the head that is tuned along, both as shares of predicting the mean; the epoch with the lowest is
-`kept`. Of the model that was kept there is the alignment of the last layer, from encoding models fitted to the stories
-that tuned it and (`_held_out`) to stories that tuned nothing. `processor_seconds` are those of the step of tuning.
-Settings are chosen by the lowest share.
+Runs the study `choose-tuning`, or some of its conditions, as far as it has not run, and writes
+`benchmarks/results/choose_tuning.csv`, a row for each condition and epoch. `fitted` is the loss on the validation
+stories of a ridge head fitted to the epoch's states, and `running` that of the head that is tuned along, both as shares
+of predicting the mean; the epoch with the lowest is `kept`. Of the model that was kept there is the alignment of the
+last layer. `processor_seconds` are those of the step of tuning. Settings are chosen by the lowest share.
 """
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,33 +32,40 @@ def tuning_rows(study: Study, run: Run) -> pd.DataFrame:
         return pd.DataFrame({"epoch": [0], "kept": [True]})
     history = pd.read_csv(folder / "history.csv")
     mean, losses = history["mean_loss"][0], compared(history.to_dict("records"))
-    times = pd.read_csv(study.results / "times" / "tune" / f"{run.name}.tsv", sep="\t")
+    took = study.results / "times" / "tune" / f"{run.name}.tsv"
     return pd.DataFrame(
         {
             "epoch": history["epoch"],
             "fitted": history["fitted_loss"] / mean,
             "running": history["validation_loss"] / mean,
             "kept": history["epoch"] == losses.index(min(losses)),
-            "processor_seconds": times["cpu_time"].iloc[-1],
+            "processor_seconds": pd.read_csv(took, sep="\t")["cpu_time"].iloc[-1] if took.is_file() else None,
         }
     )
 
 
 def rows(study: Study) -> Iterator[pd.DataFrame]:
-    """The rows of each condition."""
+    """The rows of each condition that has run."""
     for participant, run in study.alignments():
-        table, scores = tuning_rows(study, run), pd.read_csv(study.scores_file(participant, run).with_suffix(".csv"))
+        path = study.scores_file(participant, run).with_suffix(".csv")
+        if not path.is_file():
+            continue
+        table, scores = tuning_rows(study, run), pd.read_csv(path)
         last = scores[scores["layer"] == scores["layer"].max()].set_index("roi")
         for region in REGIONS:
             table[region] = last.loc[region, "alignment"]
-            table[f"{region}_held_out"] = last.loc[region, "alignment_held_out"]
         yield table.assign(condition=run.condition)
 
 
 def main() -> None:
     """Run the study and write the table."""
     study = load_study("choose-tuning")
-    ensure(study, [study.scores_file(participant, run) for participant, run in study.alignments()])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=study.conditions, default=study.conditions)
+    wanted = [
+        (participant, run) for participant, run in study.alignments() if run.condition in parser.parse_args().only
+    ]
+    ensure(study, [study.scores_file(participant, run) for participant, run in wanted])
     machine = f"{torch.cpu.get_capabilities()['cpu_name']}, {precision('cpu')}"
     table = pd.concat(list(rows(study)), ignore_index=True).assign(machine=machine)
     first = ["condition", "epoch"]
