@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from braintuning.alignment.encoding import correlation, predict_layers, scored_trs
+from braintuning.alignment.correlation import correlation
+from braintuning.alignment.encoding import predict_layers, scored_trs
 from braintuning.alignment.features import story_features
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.results import generator

@@ -13,12 +13,13 @@ import shutil
 from pathlib import Path
 
 import h5py
+from braintuning.alignment.mask import used_voxels
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.errors import InputError
 from braintuning.pipeline import recipes
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.check import make_listeners
-from braintuning.pipeline.steps import grids, pretrained, used_voxels
+from braintuning.pipeline.steps import grids, pretrained
 from braintuning.pipeline.tune import learning_material
 from braintuning.results import REPOSITORY, atomic_path, load_arrays
 from braintuning.study import Run, Study, load_study

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from braintuning.alignment.encoding import moments
+from braintuning.alignment.correlation import moments
 from braintuning.alignment.stats import false_discovery_q
 from braintuning.errors import InputError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from braintuning import timing
-from braintuning.alignment.encoding import zscore
+from braintuning.alignment.correlation import zscore
 from braintuning.cortex.subject import Cortex
 from braintuning.datasets import audio, labels, textgrid
 from braintuning.datasets.recording import StoredRecording, filtered

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import soxr
 
-from braintuning.alignment.encoding import zscore
+from braintuning.alignment.correlation import zscore
 from braintuning.cortex.subject import spread_vertices
 from braintuning.cortex.surface import fs_lr
 from braintuning.datasets import LebelDataset, audio, open_lebel

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from scipy.stats import gamma
 
-from braintuning.alignment.encoding import zscore
+from braintuning.alignment.correlation import zscore
 from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
 from braintuning.cortex.surface import fs_lr
 from braintuning.datasets.textgrid import Interval

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from braintuning.alignment.encoding import zscore
+from braintuning.alignment.correlation import zscore
 from braintuning.errors import InputError
 from braintuning.lowlevel.phones import words_of
 from braintuning.results import REPOSITORY

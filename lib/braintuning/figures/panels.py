@@ -32,6 +32,8 @@ TEXT_CONDITIONS = ("pretrained", "brain-tuned", "lm-tuned")
 SIZE_CONDITIONS = ("pretrained", "brain-tuned")
 JOINTLY_TUNED = "multi-brain-tuned"
 
+TUNED_TOGETHER, HELD_OUT = "tuned together", "held out"
+
 
 def gather_ceilings(study: Study, dataset: Dataset) -> pd.DataFrame:
     """Voxels of each participant, those above the threshold, and as many in the authors' files where known.
@@ -140,8 +142,8 @@ def transfer(study: Study, table: pd.DataFrame, note: str) -> Figure:
     chosen = at_layer(table, study.figures.layer)
     chosen = chosen[chosen["backbone"] == study.figure_backbone]
     joint = chosen["participant"].isin(study.tuned_together)
-    chosen = chosen.assign(backbone=np.where(joint, recipes.TUNED_TOGETHER, recipes.HELD_OUT))
-    fig = _bars(chosen, (recipes.TUNED_TOGETHER, recipes.HELD_OUT), conditions, note, 2.7, YLABEL_OF_JOINT)
+    chosen = chosen.assign(backbone=np.where(joint, TUNED_TOGETHER, HELD_OUT))
+    fig = _bars(chosen, (TUNED_TOGETHER, HELD_OUT), conditions, note, 2.7, YLABEL_OF_JOINT)
     for ax in fig.axes:
         ax.set_title(f"{ax.get_title()}, {study.figure_backbone}")
     return fig

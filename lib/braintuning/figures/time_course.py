@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
-from braintuning.alignment.encoding import correlation, zscore
+from braintuning.alignment.correlation import correlation, zscore
+from braintuning.alignment.mask import used_voxels
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.figures.real_brains import region_names
 from braintuning.figures.style import looks_of, small_print_below
-from braintuning.figures.tables import used_voxels
 from braintuning.results import load_arrays
 from braintuning.study import Study
 

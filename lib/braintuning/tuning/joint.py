@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
-from braintuning.alignment.encoding import zscore
+from braintuning.alignment.correlation import zscore
 from braintuning.cortex.subject import Cortex
 from braintuning.cortex.surface import HEMISPHERES
 from braintuning.datasets.base import Dataset

@@ -2,17 +2,16 @@ import numpy as np
 import pytest
 import torch
 from braintuning.alignment import encoding
+from braintuning.alignment.correlation import correlation, zscore
 from braintuning.alignment.encoding import (
     EncodingModel,
     chunked_splits,
-    correlation,
     correlation_in_folds,
     on_device_if_it_fits,
     predict,
     predict_folds,
     predict_layers,
     standard_responses,
-    zscore,
 )
 from braintuning.errors import InputError
 from braintuning.results import generator

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from braintuning.alignment.encoding import correlation, design_matrix, zscore
+from braintuning.alignment.correlation import correlation, zscore
+from braintuning.alignment.encoding import design_matrix
 from braintuning.lowlevel.removal import read_out, remove
 from braintuning.study.settings import Encoding
 from braintuning.timing import delay

@@ -9,7 +9,8 @@ import pytest
 import soundfile
 import steps
 import tiny
-from braintuning.alignment.encoding import correlation, predict_layers, scored_trs
+from braintuning.alignment.correlation import correlation
+from braintuning.alignment.encoding import predict_layers, scored_trs
 from braintuning.alignment.features import story_features
 from braintuning.datasets import audio, open_dataset
 from braintuning.datasets.lebel import LebelDataset
