@@ -97,7 +97,9 @@ def study(tmp_path, monkeypatch):
         ceiling = np.array([0.1, 0.5, 0.6 if participant != "P3" else 0.1])
         used = ceiling > 0.2
         save_arrays(
-            study.ceiling_file(participant), {"ceiling": ceiling, "q": np.zeros(3), "broken": np.zeros(3, bool)}, {}
+            study.ceiling_file(participant),
+            {"ceiling": ceiling, "q": np.zeros(3), "broken": np.zeros(3, bool)},
+            {"recipe": {}},
         )
         kept = (Listeners().shared()[5:, used]).astype(np.float16)
         save_arrays(study.scores_file(participant, run), {"predicted": kept}, {})
