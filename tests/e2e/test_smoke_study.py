@@ -125,7 +125,7 @@ def test_deleting_one_result_rebuilds_only_what_depends_on_it(finished):
 
 DIRECT = {
     "title": ("A new title", {"card", "figure"}),
-    "stories.train": (["bakery"], {"noise", "tune", "features", "align"}),
+    "stories.train": (["bakery", "greyhound"], {"noise", "tune", "features", "align"}),
     "figures.layer": (1, {"align", "figure"}),
     "features.step_seconds": (0.2, {"features"}),
     "tuning.seed": (4, {"tune"}),
