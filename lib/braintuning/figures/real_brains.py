@@ -174,7 +174,7 @@ def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str
         for column, cell in enumerate(GridSpecFromSubplotSpec(1, len(regions), grid[place])):
             ax = fig.add_subplot(cell, sharey=first)
             shown = of_row[of_row["region"] == regions[column]]
-            earned = stars[(stars[["story", "people", "region"]] == (story, people, regions[column])).all(axis=1)]
+            earned = stars[(stars[["story", "people", "region"]] == [story, people, regions[column]]).all(axis=1)]
             marked = set(earned[["backbone", "condition"]].itertuples(index=False, name=None))
             backbones = list(shown["backbone"].unique())
             condition_bars(ax, shown, "score", backbones, conditions, "", marked, "nuisance_score")
