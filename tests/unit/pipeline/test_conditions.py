@@ -13,9 +13,9 @@ from braintuning.datasets import open_dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.figures import alignment, claims, compare, evidence, panels, tables
 from braintuning.figures.style import REGIONS
-from braintuning.pipeline import recipes
 from braintuning.pipeline.align import align
 from braintuning.pipeline.card import add_scores, base_facts
+from braintuning.pipeline.pictures import amounts
 from braintuning.pipeline.recipes import AIMS
 from braintuning.pipeline.tune import learning_material, tune_model
 from braintuning.results import load_arrays
@@ -358,11 +358,11 @@ def test_transfer_separates_those_who_tuned_from_those_who_did_not(study, table)
 
 def test_amounts_of_data_have_a_row_for_each_number_of_stories(study, models):
     alone = study.model_copy(update={"tuned_together": ("P2",)})
-    for participant, run, n_stories in recipes.amounts(alone):
+    for participant, run, n_stories in amounts(alone):
         steps.extracted(alone, run)
         align(alone, participant, run, first=n_stories)
     table = panels.gather_amounts(alone)
     assert set(table["participant"]) == {"P1"} and set(table["n_stories"]) == {1, 2}
     assert set(table["condition"]) == {"pretrained", "brain-tuned", "multi-brain-tuned"}
-    figure = panels.amounts(alone, table, "")
+    figure = panels.draw_amounts(alone, table, "")
     assert len(figure.axes[0].lines) == 3 * 2 + 1
