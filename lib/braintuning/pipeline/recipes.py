@@ -267,7 +267,9 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
     of_figure = {
         "01_dataset": [study.results / "dataset.json", *ceilings],
         "figA1": ceilings,
-        "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)] + baselines,
+        "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)]
+        + [study.low_level_features_file(participant) for participant in study.participants[:1]]
+        + [study.features_file(Run(study.figure_backbone, "pretrained")), *ceilings, *baselines],
         "fig4": [study.probe_file(task, run) for task in study.probes.tasks for run in main] + [study.leaks_file],
         "fig5": [
             study.words_file,
