@@ -176,6 +176,7 @@ def check(study: StudyName = "demo", root: Root = None, device: Device = "cpu", 
 
 STEPS = {
     "ceiling": ("ceiling.measure_ceiling", "participant", "Measure the noise ceiling of a participant."),
+    "draw-ceilings": ("ceiling.draw_ceilings", "", "Draw noise ceilings, the first panel of Figure A."),
     "tune": ("tune.tune_model", "run device max_memory", "Tune one model; under torchrun, by several processes."),
     "extract": ("extract.extract_layers", "runs device", "Layer activations of one model, or of all of a backbone."),
     "align": ("align.align", "participant run device first", "Fit encoding models to a participant and score them."),

@@ -5,6 +5,7 @@ from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from braintuning.pipeline.pictures import PANELS, amounts, pictures_of
 from braintuning.results import fingerprint
 from braintuning.study import Run, Study
 from braintuning.study.settings import Removal
@@ -248,20 +249,6 @@ def of_results(study: Study) -> dict[Path, Recipe]:
     return made
 
 
-TRANSFERRED = ("pretrained", "brain-tuned", "multi-brain-tuned")
-"""Conditions that Figures B1 and B2 compare."""
-
-
-def amounts(study: Study) -> Iterator[tuple[str, Run, int]]:
-    """Held-out participant, model and number of training stories of every encoding model of Figure B1."""
-    backbone = study.figure_backbone
-    for participant in study.held_out:
-        for condition in [c for c in TRANSFERRED if c in study.conditions_of(backbone)]:
-            n_train = len(study.stories_for(participant).train)
-            for n_stories in [n for n in study.figures.story_counts if n <= n_train]:
-                yield participant, study.run(backbone, condition, participant), n_stories
-
-
 def inputs_of(study: Study, notebook: str) -> list[Path]:
     """Results that a notebook of the study reads.
 
@@ -269,7 +256,7 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
     ----------
     study : Study
     notebook : str
-        Name in `notebooks/`, without `.ipynb`.
+        Name in `notebooks/`, without `.ipynb`, or of a panel of Figure A or B, such as `figA1`.
     """
     main = list(study.main_runs())
     recorded = [run for run in main if run.condition == "pretrained"] if study.recordings else []
@@ -280,7 +267,9 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
     of_figure = {
         "01_dataset": [study.results / "dataset.json", *ceilings],
         "figA1": ceilings,
-        "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)] + baselines,
+        "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)]
+        + [study.low_level_features_file(participant) for participant in study.participants[:1]]
+        + [study.features_file(Run(study.figure_backbone, "pretrained")), *ceilings, *baselines],
         "fig4": [study.probe_file(task, run) for task in study.probes.tasks for run in main] + [study.leaks_file],
         "fig5": [
             study.words_file,
@@ -289,6 +278,10 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
         ],
         "figB1": amount,
     }
-    judged = [of_figure[name] for name in ("fig3", "fig4", "fig5", "figB1") if name in study.figures.notebooks]
+    if notebook in PANELS:
+        parts = [inputs_of(study, panel) for panel in pictures_of(study, notebook)]
+        return list(dict.fromkeys(chain.from_iterable(parts)))
+    shown = pictures_of(study, *study.figures.notebooks)
+    judged = [of_figure[name] for name in ("fig3", "fig4", "fig5", "figB1") if name in shown]
     of_figure["claims"] = list(dict.fromkeys([*ceilings, *scores, *baselines, *chain.from_iterable(judged)]))
     return of_figure.get(notebook, [*ceilings, *scores, *baselines])

@@ -12,6 +12,7 @@ import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter
 
+from braintuning.pipeline.pictures import pictures_of
 from braintuning.results import atomic_path, git_commit, package_versions, save_table
 from braintuning.study import Study
 
@@ -28,7 +29,8 @@ summary {{ cursor: pointer; padding: .3rem 0 }} footer {{ color: #666; font-size
 def write_report(study: Study) -> Path:
     """Write `report.html`, which needs no other file, and `times.csv`, of figures drawn and notebooks executed."""
     folder = study.figures_folder
-    figures = "".join(_figure(folder / f"{name}.png") for name in study.figures.notebooks)
+    pictures = pictures_of(study, *study.figures.notebooks)
+    figures = "".join(_figure(folder / f"{picture}.png") for picture in pictures)
     names = ("01_dataset", "02_brain_tune", "03_brain_alignment", *study.figures.notebooks)
     notebooks = "".join(_notebook(path) for name in names if (path := folder / "notebooks" / f"{name}.ipynb").is_file())
     times = times_of_steps(study.results / "times")

@@ -195,7 +195,7 @@ FIGURES = {
     "figA3": figure_of(panels.layers),
     "figA4": figure_of(panels.participants),
     "figA5": figure_of(panels.language_models),
-    "figB1": figure_of(panels.amounts),
+    "figB1": figure_of(panels.draw_amounts),
     "figB2": figure_of(panels.transfer),
     "figB3": figure_of(panels.ablation),
     "figC1": figC1,
