@@ -243,26 +243,6 @@ def layer_curves(
     return ax
 
 
-def region_bars(ax: Axes, table: pd.DataFrame, regions: Sequence[str], colour: str = "#0072b2") -> Axes:
-    """Draw each region's bar for the group, a point for each participant, and a tick at the group's noise ceiling.
-
-    `table` has the columns participant (`group` for the mean over participants), roi, r and noise_ceiling.
-    """
-    group = table[table["participant"] == "group"].set_index("roi").reindex(list(regions))
-    single = table[table["participant"] != "group"]
-    positions = np.arange(len(regions))
-    ax.bar(positions, group["r"], width=0.68, color=colour, zorder=1, label="group mean response")
-    ax.hlines(group["noise_ceiling"], positions - 0.36, positions + 0.36, color="black", lw=1.2, label="noise ceiling")
-    for position, region in enumerate(regions):
-        r = np.sort(single.loc[single["roi"] == region, "r"].to_numpy())
-        spread = position + np.linspace(-0.22, 0.22, len(r))
-        label = "single participants" if position == 0 else None
-        ax.plot(spread, r, "o", ms=2.6, mfc="white", mec="black", mew=0.6, zorder=3, label=label)
-    ax.axhline(0, color="black", lw=0.7)
-    ax.set_xticks(positions, regions)
-    return ax
-
-
 def small_print_below(fig: Figure, note: str) -> None:
     """Write small print under a figure, wrapped to its width in lines of about equal length."""
     fig.supxlabel(wrap(note, fig.get_figwidth(), NOTE_POINTS), fontsize=NOTE_POINTS, color="0.35")

@@ -206,6 +206,7 @@ def figure(study: Study, notebook: str) -> Recipe:
     """A notebook of the study: what it takes from the study, and which results it reads."""
     sections = {"figures", "encoding", "title", "dataset"}
     sections |= {"low_level"} if notebook in ("fig3", "claims") else set()
+    sections |= {"tuning", "features"} if notebook == "fig1" else set()
     read = [str(path.relative_to(study.results)) for path in inputs_of(study, notebook)]
     return Recipe({}, {**study.model_dump(include=sections), "read": read})
 
@@ -264,8 +265,11 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
     scores = [study.scores_file(*one) for one in (*study.alignments(), *of_means(study))]
     baselines = [study.nuisance_file(listener) for listener in study.tested]
     amount = [study.scores_file(*one) for one in amounts(study)]
+    shown = [run for run in main if (run.backbone, run.condition) == (study.figure_backbone, "brain-tuned")][:1]
     of_figure = {
         "01_dataset": [study.results / "dataset.json", *ceilings],
+        "fig1": [study.model_folder(run) / "provenance.json" for run in shown]
+        + [study.scores_file(run.participant, run) for run in shown],
         "figA1": ceilings,
         "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)]
         + [study.low_level_features_file(participant) for participant in study.participants[:1]]
