@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 
 from braintuning.pipeline import cost, recipes
-from braintuning.pipeline.engine import INSIDE_A_JOB
 from braintuning.pipeline.pictures import pictures_of
+from braintuning.pipeline.times import INSIDE_A_JOB
 from braintuning.pipeline.times import TIMES as TIMES_FILE
 from braintuning.pipeline.worker import SOCKET
 from braintuning.study import Run, load_study
@@ -20,9 +20,9 @@ STUDY = load_study(config.get("study", "demo"), config.get("root") or None)
 GIVEN = ["--study", str(config.get("study", "demo")), "--device", DEVICE]
 GIVEN += ["--root", str(config["root"])] if config.get("root") else []
 GIVEN = " ".join(shlex.quote(word) for word in GIVEN).replace("{", "{{").replace("}", "}}")
-# A fork of the run's worker, where it has one; what a job took goes into its log.
+# A fork of the run's worker, where it has one; what a job took goes into its log, and why it failed beside it.
 CLIENT = "python -I -S lib/braintuning/pipeline/client.py" if SOCKET in os.environ else "python -m"
-BRAINTUNING = f"{TIMES_FILE}={{log:q}} {CLIENT} braintuning"
+BRAINTUNING = f"{TIMES_FILE}={{log:q}} {INSIDE_A_JOB}={{log:q}} {CLIENT} braintuning"
 CORES = int(config.get("cores") or workflow.cores or 1)
 GPUS = int(DEVICE == "cuda")
 MAX_MEMORY = f" --max-memory {config['max_memory']}" if config.get("max_memory") else ""
@@ -47,6 +47,10 @@ SHOWN = next((run for run in TUNED.values() if run.backbone == STUDY.figure_back
 
 VIEWED = STUDY.dataset.simulation and "fig2" in STUDY.figures.notebooks
 VIEWED = VIEWED and "brain-tuned" in STUDY.conditions_of(STUDY.figure_backbone)
+
+# Notebooks that the report links to: those of figures, and those on a dataset of participants and on one model.
+EXECUTED = (["01_dataset"] if STUDY.participants and not PEOPLE else []) + list(STUDY.figures.notebooks)
+EXECUTED += ["02_brain_tune", "03_brain_alignment"] if SHOWN else []
 
 MEGABYTES = cost.megabytes(STUDY)
 SIZE = max(1, len(STUDY.stories.all) // 6)
@@ -552,10 +556,10 @@ rule viewer:
 rule report:
     message: "report"
     input:
-        FIGURES / "notebooks" / "01_dataset.ipynb" if STUDY.participants and not PEOPLE else [],
-        [FIGURES / "notebooks" / f"{name}.ipynb" for name in ("02_brain_tune", "03_brain_alignment") if SHOWN],
-        [FIGURES / "notebooks" / f"{figure}.ipynb" for figure in STUDY.figures.notebooks],
+        [FIGURES / "notebooks" / f"{name}.ipynb" for name in EXECUTED],
         [FIGURES / f"{picture}.png" for picture in PICTURES],
-    output: FIGURES / "report.html",
+    output:
+        FIGURES / "report.html",
+        [FIGURES / "notebooks" / f"{name}.html" for name in EXECUTED],
     log: TIMES / "report" / "report.tsv"
     shell: BRAINTUNING + " report " + GIVEN

@@ -1,44 +1,73 @@
 """Command line: `python -m braintuning <command>`. The workflow calls the steps through it, one process per job."""
 
 import json
+import os
 import sys
 import time
 from importlib import import_module
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from braintuning.errors import InputError
-from braintuning.pipeline.times import write_own_times
+from braintuning.errors import InputError, NotebookError
+from braintuning.pipeline.times import INSIDE_A_JOB, write_failure, write_own_times
 from braintuning.results import atomic_path
 from braintuning.study import Study, load_study
 
+RUN, DATA, STEP = "Run a study", "Its data", "One step at a time, as the workflow calls them"
+EXAMPLES = (
+    "Examples, each after `python -m braintuning`:",
+    "  figures                        the demo, whole: figures, tables and a report",
+    "  figures --study paper --dry-run  what is left to do, how long, how much memory",
+    "  check --study mine.yaml        whether a study of your own can be read",
+    "  figures --study mine.yaml      that study, whole",
+    "  viewer --study demo            its maps on a cortex to turn, in the browser",
+    "  align --help                   options of one step",
+    "Results go to data/results/<study>, figures and the report to the folder figures in it.",
+    "Whatever was interrupted or has failed goes on from what is done: give the same command again.",
+)
 app = typer.Typer(
     help="Brain-tuning: speech models fine-tuned on fMRI of people listening to stories.",
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    epilog="\n\n".join(EXAMPLES), add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 
 StudyName = Annotated[str, typer.Option("--study", help="name in data/studies, or path of a YAML file")]
 Root = Annotated[str | None, typer.Option(help="folder of the dataset, instead of the study's")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
-Participant = Annotated[str | None, typer.Option()]
-Backbone = Annotated[str | None, typer.Option()]
-Condition = Annotated[str | None, typer.Option()]
+Participant = Annotated[str | None, typer.Option(help="whom the model is tuned on or compared with, such as SIM01")]
+Backbone = Annotated[str | None, typer.Option(help="speech model, by its name in the study")]
+Condition = Annotated[str | None, typer.Option(help="what it is tuned to, such as brain-tuned")]
 MaxMemory = Annotated[float | None, typer.Option(help="GiB that a step of tuning may take, about")]
 Names = Annotated[list[str] | None, typer.Option(help="one or more; all by default")]
 Surfaces = Annotated[bool, typer.Option(help="surfaces and transforms beside audio and responses")]
-Manifest = Annotated[Path | None, typer.Option(help="table of path, bytes and MD5")]
+Manifest = Annotated[Path | None, typer.Option(help="table of path, bytes and MD5; by default the project's own")]
 Folder = Annotated[Path | None, typer.Option(help="the dataset's folder; the study's by default")]
+GO_ON = "interrupted; what is done is kept, and the same command goes on from there"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 when it succeeded, 1 with one sentence on standard error when its input cannot be used."""
+    """Run one command.
+
+    Returns
+    -------
+    status : int
+        0 when it succeeded; 1 with one sentence on standard error when its input cannot be used, when a notebook
+        stopped, or when anything stopped a job of the workflow, whose log has the traceback; 130 when interrupted.
+    """
     began = time.monotonic()
     try:
         app(_repeated(sys.argv[1:] if arguments is None else arguments), prog_name="python -m braintuning")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(GO_ON, file=sys.stderr)
+        return 130
+    except Exception as error:
+        line = write_failure(error)
+        if not isinstance(error, InputError | NotebookError) and INSIDE_A_JOB not in os.environ:
+            raise
+        print(f"error: {line}", file=sys.stderr)
         return 1
     except SystemExit as end:
         if end.code:
@@ -59,7 +88,7 @@ def _repeated(arguments: list[str]) -> list[str]:
     return found
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def figures(
     study: StudyName = "demo",
     root: Root = None,
@@ -79,10 +108,13 @@ def figures(
         require_data(settings, study)
     require_device(device)
     options = {"cores": cores, "gpu_jobs": gpu_jobs, "max_memory": max_memory, "dry_run": dry_run}
-    raise typer.Exit(run_workflow(settings, device=device, **options))
+    status = run_workflow(settings, device=device, **options)
+    if not status and not dry_run:
+        print(f"open {os.path.relpath(settings.figures_folder / 'report.html')} in a browser: all figures and tables")
+    raise typer.Exit(status)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def notebook(
     name: Annotated[str, typer.Argument(help="name in notebooks/, without .ipynb")],
     out: Annotated[Path, typer.Option(help="where the executed notebook goes")],
@@ -102,7 +134,7 @@ def notebook(
     execute(name, out, {key: value for key, value in given.items() if value is not None})
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def viewer(
     study: StudyName = "demo",
     root: Root = None,
@@ -123,7 +155,15 @@ def viewer(
         serve(folder, port)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
+def publish(study: StudyName = "demo") -> None:
+    """Copy a study's figures and tables to figures/, which git holds."""
+    from braintuning.pipeline.report import publish as copy
+
+    print(copy(load_study(study)))
+
+
+@app.command(rich_help_panel=DATA)
 def fetch(
     study: StudyName = "paper",
     participants: Names = None,
@@ -144,7 +184,7 @@ def fetch(
     download.fetch(load_study(study), participants or (), stories or (), **options)
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def verify(
     study: StudyName = "paper",
     participants: Names = None,
@@ -161,7 +201,7 @@ def verify(
     raise typer.Exit(int(download.verify(load_study(study), participants or (), stories or (), **options) > 0))
 
 
-@app.command(rich_help_panel="Steps, as the workflow calls them")
+@app.command(rich_help_panel=DATA)
 def check(study: StudyName = "demo", root: Root = None, device: Device = "cpu", out: Path | None = None) -> None:
     """Read everything that a study uses and say what is wrong with it."""
     from braintuning.pipeline import recipes
@@ -203,39 +243,50 @@ def listeners(study: Study, people: str | None) -> tuple[str, ...]:
     return known.get(people, ())
 
 
-def _add_step(name: str, function: str, takes: str, purpose: str) -> None:
-    """Add a command that runs one step."""
+OPTIONS = {
+    "participant": Participant,
+    "backbone": Backbone,
+    "condition": Condition,
+    "task": Annotated[str | None, typer.Option(help="of the study's downstream tasks; all by default")],
+    "first": Annotated[int | None, typer.Option(help="training stories to fit to; all by default")],
+    "recordings": Annotated[bool, typer.Option("--recordings", help="words that people said, not the voices'")],
+    "max_memory": MaxMemory,
+}
+"""Options that some steps have."""
+OF_A_RUN = {"backbone", "condition", "participant"}
 
-    def command(
-        study: StudyName = "demo",
-        root: Root = None,
-        device: Device = "cpu",
-        participant: Participant = None,
-        backbone: Backbone = None,
-        condition: Condition = None,
-        task: Annotated[str | None, typer.Option(help="of the study's downstream tasks, for `probe`")] = None,
-        first: Annotated[int | None, typer.Option(help="training stories to fit to, for `align`")] = None,
-        recordings: Annotated[bool, typer.Option("--recordings", help="people's words, for `preference`")] = False,
-        max_memory: MaxMemory = None,
-    ) -> None:
-        settings = load_study(study, root)
-        given = {"device": device, "task": task, "first": first, "recordings": recordings, "max_memory": max_memory}
-        people = [participant]
-        if "participant" in takes.split():
-            people = listeners(settings, participant) or people
+
+def _add_step(name: str, function: str, takes: str, purpose: str) -> None:
+    """Add a command that runs one step, with the options that it takes and those that every step is given."""
+    takes = takes.split()
+
+    def command(study: str, root: str | None, device: str, **given: str | float | None) -> None:
+        settings, given = load_study(study, root), {"device": device} | given
+        people = [given.get("participant")]
+        if "participant" in takes:
+            people = listeners(settings, people[0]) or people
             settings.require("participant", people[0], settings.listeners)
-        if "runs" in takes.split() and condition is None:
-            settings.require("backbone", backbone, tuple(settings.backbones))
-            given["runs"] = [run for run in settings.runs() if run.backbone == backbone]
-        elif {"run", "runs"} & set(takes.split()):
-            given["run"] = settings.run(backbone, condition, participant)
+        if "runs" in takes and given["condition"] is None:
+            settings.require("backbone", given["backbone"], tuple(settings.backbones))
+            given["runs"] = [run for run in settings.runs() if run.backbone == given["backbone"]]
+        elif {"run", "runs"} & set(takes):
+            given["run"] = settings.run(*(given[part] for part in ("backbone", "condition", "participant")))
             given["runs"] = [given["run"]]
         module, _, work = function.partition(".")
         step = getattr(import_module(f"braintuning.pipeline.{module}"), work)
         for given["participant"] in people:
-            step(settings, *(given[argument] for argument in takes.split()))
+            step(settings, *(given[argument] for argument in takes))
 
-    app.command(name, help=purpose, rich_help_panel="Steps, as the workflow calls them")(command)
+    own = {*takes, *(OF_A_RUN if {"run", "runs"} & set(takes) else ())}
+    hidden = Annotated[str, typer.Option(hidden=True)]
+    kinds = {"study": StudyName, "root": Root, "device": Device if "device" in takes else hidden}
+    defaults = {"study": "demo", "root": None, "device": "cpu", "recordings": False}
+    command.__annotations__ = kinds | {option: kind for option, kind in OPTIONS.items() if option in own}
+    command.__signature__ = Signature(
+        Parameter(option, Parameter.KEYWORD_ONLY, default=defaults.get(option), annotation=kind)
+        for option, kind in command.__annotations__.items()
+    )
+    app.command(name, help=purpose, rich_help_panel=STEP)(command)
 
 
 for _name, _step in STEPS.items():

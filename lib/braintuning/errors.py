@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read, and what is said of a name that does not exist."""
+"""The exceptions that a user is meant to read, and what is said of a name that does not exist."""
 
 import difflib
 from collections.abc import Collection, Mapping
@@ -12,6 +12,10 @@ class InputError(ValueError):
 
     The message is one sentence that names the file or key, what was found there and what was expected.
     """
+
+
+class NotebookError(RuntimeError):
+    """A notebook stopped at something that is nobody's input; one sentence that names the file to open."""
 
 
 class MissingTier(InputError):

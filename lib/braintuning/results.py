@@ -257,9 +257,14 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], carried: Mapping[s
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an HDF5 file of this project, by name."""
-    with h5py.File(path) as file:
-        return {name: file[name][()] for name in file}
+    """All arrays of an HDF5 file of this project, by name; `InputError` where it cannot be read."""
+    try:
+        with h5py.File(require_file(path)) as file:
+            return {name: file[name][()] for name in file}
+    except OSError as error:
+        raise InputError(
+            f"{path}: found a damaged result ({error}), expected HDF5; delete it to have it made"
+        ) from None
 
 
 def save_table(path: Path, table: "pd.DataFrame") -> None:

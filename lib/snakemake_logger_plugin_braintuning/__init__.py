@@ -6,8 +6,10 @@ import sys
 import time
 from collections import Counter
 from logging import ERROR, LogRecord
+from pathlib import Path
 
 from braintuning.pipeline import cost
+from braintuning.pipeline.times import log_of
 from snakemake.common import NOTHING_TO_BE_DONE_MSG
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -27,6 +29,7 @@ class LogHandler(LogHandlerBase):
         self.jobs: dict[int, LogRecord] = {}
         self.started: dict[int, float] = {}
         self.left: Counter[str] = Counter()
+        self.failed: dict[int, str] = {}
         self.total = 0
         self.took = self.expected = 0.0
         self.costs = json.loads(os.environ.get(cost.COSTS, "null"))
@@ -48,18 +51,35 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.JOB_FINISHED:
             self._finished(record.job_id)
         elif event == LogEvent.JOB_ERROR:
-            self._say(f"FAILED  {_name(self.jobs.get(record.jobid, record))}")
+            self._failed(record.jobid, self.jobs.get(record.jobid, record))
         elif record.getMessage() == NOTHING_TO_BE_DONE_MSG:
             self._say("nothing to do, every result is up to date")
-        elif record.levelno >= ERROR and event in (None, LogEvent.ERROR):
-            self._say(record.getMessage().strip())
+        elif record.levelno >= ERROR and event in (None, LogEvent.ERROR) and not self.failed:
+            if "CalledProcessError" not in record.getMessage():  # which the job itself has told of
+                self._say(record.getMessage().strip())
 
     def close(self) -> None:
         """Give the terminal its last line back."""
         if self.bar:
             print("\x1b[r\x1b[999;1H\x1b[K", end="", flush=True)
         self.bar = False
+        if self.failed:
+            waiting = self.left.total() - len(self.failed)
+            self._say(f"{len(self.failed)} of {self.total} jobs failed, {waiting} wait for them; what is done is kept")
+            print(*self.failed.values(), sep="\n")
+            print("Once the cause is mended, the same command goes on from here.", flush=True)
+        self.failed = {}
         super().close()
+
+    def _failed(self, number: int, job: LogRecord) -> None:
+        """Say once that a job failed and why, and remember it for the end."""
+        if number in self.failed:
+            return
+        logs = [log for path in getattr(job, "log", None) or () if (log := log_of(Path(path))).is_file()]
+        why, _, trace = (logs[0].read_text() if logs else "it ended without a word, killed perhaps").partition("\n")
+        more = f"\n    its traceback: {os.path.relpath(logs[0])}" if trace else ""
+        self.failed[number] = f"  {_name(job)}: {why}{more}"
+        self._say(f"FAILED  {_name(job)}")
 
     def _finished(self, number: int) -> None:
         """Say that a job is done, when the run will be, and what was drawn."""

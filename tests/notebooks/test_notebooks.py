@@ -1,5 +1,7 @@
 """What every notebook must be like before it is committed."""
 
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from braintuning.errors import InputError
+from braintuning.errors import InputError, NotebookError
 from braintuning.pipeline import notebooks
 from braintuning.pipeline.notebooks import NOTEBOOKS, execute
 
@@ -23,12 +25,61 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_outputs_are_stripped(notebook):
-    assert all(not cell.outputs and cell.execution_count is None for cell in code(notebook))
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def held(request) -> nbformat.NotebookNode:
+    """A notebook as git holds it, or would after a commit: what a user's copy has printed is the user's."""
+    command = ["git", "-C", NOTEBOOKS, "show", f":./{request.param.name}"]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    except FileNotFoundError:
+        pytest.skip("no git here, so nothing that it holds")
+    if shown.returncode:
+        pytest.skip(f"git does not hold it: {shown.stderr.strip()}")
+    return nbformat.reads(shown.stdout, as_version=4)
 
 
-def test_kernel_is_python3(notebook):
-    assert notebook.metadata.kernelspec.name == "python3"
+def test_outputs_are_stripped(held):
+    assert all(not cell.outputs and cell.execution_count is None for cell in code(held))
+
+
+def test_kernel_is_python3(held):
+    assert held.metadata.kernelspec.name == "python3"
+
+
+def test_git_holds_the_notebooks_of_this_project():
+    found = subprocess.run(["git", "-C", NOTEBOOKS, "ls-files", "*.ipynb"], capture_output=True, text=True)
+    if found.returncode:
+        pytest.skip("not a clone")
+    assert {"01_dataset.ipynb", "fig2.ipynb"} <= set(found.stdout.split())
+
+
+def test_git_leaves_out_what_a_notebook_printed_once_it_is_told_to(tmp_path):
+    pytest.importorskip("nbstripout")
+    repository = NOTEBOOKS.parent
+    (recipe,) = re.findall(r"^strip:.*\n\t@(git config .*)$", (repository / "Makefile").read_text(), re.MULTILINE)
+    recipe = recipe.replace("$(BIN)", str(Path(sys.executable).parent)).replace("$$", "$")
+
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q")
+    shutil.copy(repository / ".gitattributes", tmp_path)
+    shutil.copy(NOTEBOOKS / "probe.ipynb", tmp_path)
+    subprocess.run(recipe, shell=True, cwd=tmp_path, check=True)
+    git("add", ".")
+    committed = git("show", ":probe.ipynb")
+    executed = nbformat.read(tmp_path / "probe.ipynb", as_version=4)
+    executed.cells[1].update(execution_count=1, outputs=[nbformat.v4.new_output("stream", text="said")])
+    nbformat.write(executed, tmp_path / "probe.ipynb")
+    git("add", ".")
+    assert git("show", ":probe.ipynb") == committed
+    assert "said" in (tmp_path / "probe.ipynb").read_text()
+
+
+def test_the_filter_changes_no_byte_of_what_git_holds(held):
+    nbstripout = pytest.importorskip("nbstripout")
+    before = nbformat.writes(held)
+    assert nbformat.writes(nbstripout.strip_output(held, keep_output=False, keep_count=False, keep_id=True)) == before
 
 
 def test_parameters_come_first_each_with_a_comment_and_are_checked_next(notebook):
@@ -109,6 +160,27 @@ def test_what_a_notebook_refuses_is_the_same_sentence_outside(tmp_path, monkeypa
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
     with pytest.raises(InputError, match=r"^a\.TextGrid: no phones$"):
         execute("refuses", tmp_path / "out.ipynb", {})
+
+
+def test_whatever_else_stops_a_notebook_is_named_with_the_file_to_open(tmp_path, monkeypatch):
+    cells = [nbformat.v4.new_code_cell("print('so far')"), nbformat.v4.new_code_cell("{}['voxels']")]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+
+    def run():
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "stops.ipynb")
+        return execute("stops", tmp_path / "out" / "stops.ipynb", {})
+
+    kept = tmp_path / "out" / "stops.failed.ipynb"
+    with pytest.raises(NotebookError) as stopped:
+        run()
+    assert str(stopped.value) == f"notebook stops stopped at cell [2]: KeyError: 'voxels'; open {kept} to see it"
+    shown = nbformat.read(kept, as_version=4)
+    assert any(output.get("text") == "so far\n" for cell in code(shown) for output in cell.outputs)
+    assert [path.name for path in kept.parent.iterdir()] == ["stops.failed.ipynb"]
+    cells[1].source = "1"
+    run()
+    assert [path.name for path in kept.parent.iterdir()] == ["stops.ipynb"]
 
 
 def test_two_at_once_do_not_hear_each_other_and_leave_nothing_behind(tmp_path: Path):

@@ -134,7 +134,7 @@ def learn(study: Study, device: str, since: float) -> None:
     found, units = defaultdict(lambda: [0.0, 0.0, 0.0, 0]), work(study)
     for path in (study.results / "times").rglob("*.tsv"):
         kind = path.relative_to(study.results / "times").parts[0]
-        if kind in units and path.stat().st_mtime >= since:
+        if kind in units and path.stat().st_mtime >= since and path.stat().st_size:  # empty where a job failed
             head, values = (line.split("\t") for line in path.read_text().splitlines())
             took = dict(zip(head, map(float, values), strict=True))
             seconds = took["s"] if device == "cuda" and kind in GPU_KINDS else took["cpu_time"]

@@ -1,11 +1,12 @@
 """Runs a notebook in batch, through papermill."""
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from braintuning.errors import InputError, MissingTier, nearest
+from braintuning.errors import InputError, MissingTier, NotebookError, nearest
 from braintuning.pipeline.worker import folder_for_sockets
 from braintuning.results import REPOSITORY, atomic_path
 
@@ -24,7 +25,8 @@ def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
 
     `parameters` are for its `parameters` cell. `InputError` for no such notebook, for a parameter that it does not
     have, except `device` and `root`, which every command carries and some notebooks do not need, or where an
-    `InputError` is raised inside it, as the same sentence.
+    `InputError` is raised inside it, as the same sentence. `NotebookError` for whatever else stops it; how far it came
+    is kept beside `out` until it succeeds, as `<out>.failed.ipynb`.
     """
     import papermill
     from traitlets.config import Config
@@ -38,6 +40,7 @@ def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
     if unknown := sorted(set(given) - set(declared)):
         raise InputError(f"{path}: notebook has no parameter {unknown[0]!r}{nearest(unknown[0], tuple(declared))}")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    failed = out.with_suffix(".failed.ipynb")
     with atomic_path(out) as temporary, _sockets() as listening:
         try:
             papermill.execute_notebook(
@@ -47,5 +50,8 @@ def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
         except papermill.PapermillExecutionError as error:
             if error.ename in (InputError.__name__, MissingTier.__name__):
                 raise InputError(error.evalue) from None
-            raise
+            shutil.copy(temporary, failed)
+            why = f"notebook {name} stopped at cell [{error.exec_count}]: {error.ename}: {error.evalue.strip()}"
+            raise NotebookError(f"{why.splitlines()[0]}; open {failed} to see it") from None
+    failed.unlink(missing_ok=True)
     return out

@@ -1,48 +1,96 @@
-"""One HTML page of a study: its figures first, then every executed notebook."""
+"""The report of a study: one HTML page of its figures, and the executed notebooks beside it as pages."""
 
 import base64
 import html
-import json
+import io
 import logging
 import os
 import platform
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
+import jinja2
 import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
+from PIL import Image
 
-from braintuning.pipeline.pictures import pictures_of
-from braintuning.results import atomic_path, git_commit, package_versions, save_table
+from braintuning.errors import InputError
+from braintuning.results import REPOSITORY, atomic_path, git_commit, package_versions, save_table
 from braintuning.study import Study
 
 log = logging.getLogger(__name__)
 
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font-family: sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-img {{ max-width: 100% }} iframe {{ width: 100%; height: 40rem; border: 1px solid #ccc }}
-summary {{ cursor: pointer; padding: .3rem 0 }} footer {{ color: #666; font-size: .85rem }}
-</style></head><body><h1>{title}</h1>{figures}{times}<h2>Notebooks</h2>{notebooks}<footer>{made}</footer></body></html>
-"""
+TEMPLATE = Path(__file__).with_name("report.html")
+TUTORIALS = ("01_dataset", "02_brain_tune", "03_brain_alignment")
+"""Notebooks that the workflow executes beside those of figures."""
+ABOUT = {
+    "alignment": "fig2",
+    "low-level impact R (%)": "fig3",
+    "task score": "fig4",
+    "semantic preference": "fig5",
+    "rise from middle to last layer": "figA",
+    "alignment, joint model on a fifth of the data": "figB",
+}
+"""Notebook that shows what a claim is about, by the measure that `claims.csv` names."""
+HEADLINE = "headline"
+"""Tag of a notebook's cell whose output is the few numbers that matter."""
+COLOURS = 256
+READING = (
+    "What came out: the mean difference between two conditions over those who listened, with its 95 % interval, of the "
+    "first claim that a figure is about. A verdict takes six participants. Planted: simulated listeners were made so."
+)
 
 
 def write_report(study: Study) -> Path:
-    """Write `report.html`, which needs no other file, and `times.csv`, of figures drawn and notebooks executed."""
+    """Write `report.html` of figures drawn and notebooks executed, a page of each notebook, and `times.csv`.
+
+    The report loads nothing from elsewhere; what it links to lies in its folder. A figure's section has the title and
+    prose that its notebook begins with, its pictures each with the prose before the cell that drew it, and the rows of
+    `claims.csv` that are about it or, where the study has no `claims`, what cells tagged `headline` printed.
+    """
     folder = study.figures_folder
-    pictures = pictures_of(study, *study.figures.notebooks)
-    figures = "".join(_figure(folder / f"{picture}.png") for picture in pictures)
-    names = ("01_dataset", "02_brain_tune", "03_brain_alignment", *study.figures.notebooks)
-    notebooks = "".join(_notebook(path) for name in names if (path := folder / "notebooks" / f"{name}.ipynb").is_file())
+    names = [name for name in (*TUTORIALS, *study.figures.notebooks) if (folder / f"notebooks/{name}.ipynb").is_file()]
+    notebooks = {name: nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4) for name in names}
+    for name, notebook in notebooks.items():
+        _write_page(folder / "notebooks" / f"{name}.html", notebook)
+    claims = folder / "claims.csv"
+    judged = pd.read_csv(claims) if "claims" in study.figures.notebooks and claims.is_file() else None
+    sections = [_section(folder, name, notebooks[name], judged) for name in study.figures.notebooks]
     times = times_of_steps(study.results / "times")
-    shown = "" if times.empty else f"<h2>Where the time went</h2>{times.round(2).to_html(index=False, border=0)}"
     save_table(folder / "times.csv", times.assign(machine=f"{os.cpu_count()} cores, {platform.machine()}"))
-    made = html.escape(f"commit {git_commit()}; " + json.dumps(package_versions()))
+    content = {
+        "title": study.title, "lead": _lead(study), "reading": "" if judged is None else READING, "sections": sections,
+        "others": [(name, _head(notebooks[name])[0]) for name in names if name in TUTORIALS],
+        "made": f"Commit {git_commit()}; {', '.join(f'{k} {v}' for k, v in package_versions().items())}.",
+        "folder": folder.name, "settings": study.source[0].read_text(),
+        "times": "" if times.empty else times.round(2).to_html(index=False, border=0),
+    }  # fmt: skip
     path = folder / "report.html"
+    page = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text()).render(content)
     with atomic_path(path) as temporary:
-        title = html.escape(study.title)
-        temporary.write_text(PAGE.format(title=title, figures=figures, times=shown, notebooks=notebooks, made=made))
+        temporary.write_text(page)
     log.info(f"{path}")
     return path
+
+
+def publish(study: Study) -> Path:
+    """Copy a study's figures and tables to `figures/<study>`, which git holds, in place of those that lie there.
+
+    `InputError` where the study has no report yet, which is written last.
+    """
+    report = study.figures_folder / "report.html"
+    if not report.is_file():
+        raise InputError(f"{report}: found no report, expected one, which `make figures STUDY={study.name}` writes")
+    with atomic_path(REPOSITORY / "figures" / study.name) as temporary:
+        temporary.mkdir()
+        for path in study.figures_folder.iterdir():
+            if path.is_file() and path != report and not path.name.startswith("."):
+                shutil.copy(path, temporary)
+    return REPOSITORY / "figures" / study.name
 
 
 def times_of_steps(folder: Path) -> pd.DataFrame:
@@ -50,6 +98,7 @@ def times_of_steps(folder: Path) -> pd.DataFrame:
     jobs = [
         pd.read_csv(path, sep="\t", na_values="-").assign(step=path.relative_to(folder).parts[0])
         for path in sorted(folder.rglob("*.tsv"))
+        if path.stat().st_size  # Snakemake leaves an empty one where a job failed
     ]
     if not jobs:
         return pd.DataFrame(columns=["step", "jobs", "minutes", "cpu_minutes", "longest", "peak_gib"])
@@ -69,14 +118,142 @@ def times_of_steps(folder: Path) -> pd.DataFrame:
     return table.sort_values("minutes", ascending=False).reset_index()
 
 
-def _figure(path: Path) -> str:
-    picture = base64.b64encode(path.read_bytes()).decode()
-    tables = ", ".join(table.name for table in sorted(path.parent.glob("*.csv")))
-    return f"<h2>{path.stem}</h2><img alt='{path.stem}' src='data:image/png;base64,{picture}'><p>Numbers: {tables}</p>"
+def _lead(study: Study) -> str:
+    """Who listened to what, and which models are compared."""
+    who = "simulated listeners" if study.dataset.simulation else "participants"
+    used = [f"{len(names)} {use}" for use, names in study.stories if use in ("train", "validation", "test") and names]
+    heard = f"{len(study.listeners)} {who}; stories: {', '.join(used)}."
+    return f"{heard} Speech models: {', '.join(study.backbones)}. Conditions: {', '.join(study.conditions)}."
 
 
-def _notebook(path: Path) -> str:
-    page, _ = HTMLExporter().from_notebook_node(nbformat.read(path, as_version=4))
-    return (
-        f"<details><summary>{path.stem}</summary><iframe srcdoc='{html.escape(page, quote=True)}'></iframe></details>"
-    )
+def _section(folder: Path, name: str, notebook: nbformat.NotebookNode, judged: pd.DataFrame | None) -> dict[str, Any]:
+    """What the template shows of one notebook."""
+    full, prose = _head(notebook)
+    label, colon, title = full.partition(": ")
+    label, title = (label, title) if colon and label.startswith("Figure") else ("", full)
+    claim = re.match(r"Claim (\d+) of the paper: (.+?)[.;](?=\s|$)", prose)
+    if claim:
+        label, title = f"{label}, claim {claim[1]} of the paper".removeprefix(", "), claim[2]
+    about = None if judged is None else judged[_is_about(judged, name)]
+    numbers, outcome = (_headline(notebook), "") if about is None or about.empty else _judged(about)
+    if name == "claims" and outcome:
+        outcome = ", ".join(f"{n} {verdict}" for verdict, n in about["verdict"].value_counts().items())
+    pictures = _pictures(folder, name)
+    tables = sorted(path.name for path in folder.glob("*.csv") if _belongs(path.stem, name))
+    links = [*tables, *(f"{path.stem}.pdf" for path in pictures), f"notebooks/{name}.html"]
+    return {
+        "name": name, "label": label, "title": _plain(title[:1].upper() + title[1:]), "caption": markdown2html(prose),
+        "numbers": numbers, "outcome": outcome, "links": links,
+        "pictures": _captioned(pictures, notebook, title),
+    }  # fmt: skip
+
+
+def _head(notebook: nbformat.NotebookNode) -> tuple[str, str]:
+    """Title and prose that a notebook begins with."""
+    title, _, prose = notebook.cells[0].source.partition("\n")
+    return title.lstrip("# ").strip(), prose.strip()
+
+
+def _plain(prose: str) -> str:
+    """Markdown without the marks of emphasis and code."""
+    return re.sub(r"[*`]", "", prose)
+
+
+def _belongs(stem: str, name: str) -> bool:
+    """Whether a file is of a notebook: `figA1` of `figA`, `fig3_features` of `fig3`."""
+    return re.fullmatch(re.escape(name) + ("" if name[-1].isdigit() else r"\d*") + "(_.+)?", stem) is not None
+
+
+def _pictures(folder: Path, name: str) -> list[Path]:
+    """Pictures of a notebook, the one with its own name first."""
+    found = [path for path in folder.glob("*.png") if _belongs(path.stem, name)]
+    return sorted(found, key=lambda path: (path.stem != name, path.stem))
+
+
+def _captioned(pictures: list[Path], notebook: nbformat.NotebookNode, title: str) -> list[dict[str, Any]]:
+    """Each picture with the prose before the cell that drew it, which stands under the first that it precedes."""
+    shown, told = [], {0}
+    for path in pictures:
+        above = _prose_above(path, notebook)
+        heading, prose = ("", "") if above in told else _heading(notebook.cells[above].source)
+        told.add(above)
+        picture = Image.open(path)
+        summary = re.split(r"(?<=[.?!])\s", _plain(prose), maxsplit=1)[0]
+        shown.append({
+            "name": path.stem, "heading": heading, "caption": markdown2html(prose) if prose else "",
+            "alt": ". ".join(filter(None, [_plain(f"{path.stem}: {heading or title}"), summary])),
+            "source": _embedded(picture), "width": picture.width, "height": picture.height,
+        })  # fmt: skip
+    return shown
+
+
+def _prose_above(picture: Path, notebook: nbformat.NotebookNode) -> int:
+    """Number of the cell of prose before the last cell that names a picture or printed its path; 0 where none does."""
+    found = above = 0
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            above = number
+        elif re.search(rf"""["']{re.escape(picture.stem)}["']""", cell.get("source", "")) or any(
+            picture.name in output.get("text", "") for output in cell.get("outputs", ())
+        ):
+            found = above
+    return found
+
+
+def _heading(source: str) -> tuple[str, str]:
+    """Heading that a cell of prose begins with and what follows; none where it only says that the figure comes."""
+    first, _, rest = source.partition("\n")
+    if not first.startswith("#"):
+        return "", source.strip()
+    heading = first.lstrip("# ").strip()
+    return "" if heading.lower().startswith("the figure") else heading, rest.strip()
+
+
+def _embedded(picture: Image.Image) -> str:
+    """A picture as a data URL, with a palette: a quarter of the bytes and no difference to see."""
+    file = io.BytesIO()
+    flat = Image.new("RGB", picture.size, "white")
+    flat.paste(picture, mask=picture.getchannel("A") if picture.mode == "RGBA" else None)
+    flat.quantize(COLOURS, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _is_about(judged: pd.DataFrame, name: str) -> pd.Series:
+    return judged["measure"].map(ABOUT).eq(name) | (name == "claims")
+
+
+def _judged(rows: pd.DataFrame) -> tuple[str, str]:
+    """Claims as a table, with a column for each speech model; and of the first what came out."""
+    cells = [_effect(row) for row in rows.itertuples()]
+    claims = [f"{row.claim}{' (planted)' if row.planted is True else ''}" for row in rows.itertuples()]
+    table = pd.DataFrame({"claim of the paper": claims, "model": rows["backbone"].to_numpy(), "cell": cells})
+    order, models = list(dict.fromkeys(claims)), list(dict.fromkeys(rows["backbone"]))
+    table = table.pivot(index="claim of the paper", columns="model", values="cell").loc[order, models]
+    return table.reset_index().rename_axis(columns=None).to_html(index=False, border=0, na_rep=""), cells[0]
+
+
+def _effect(row: Any) -> str:  # noqa: ANN401
+    """Difference, its 95 % interval and the verdict in words."""
+    if pd.isna(row.effect):
+        return row.verdict
+    digits = 1 if "%" in row.measure else 3
+    interval = "" if pd.isna(row.low) else f" ({row.low:+.{digits}f} to {row.high:+.{digits}f})"
+    return f"{row.effect:+.{digits}f}{interval}, {row.verdict}"
+
+
+def _headline(notebook: nbformat.NotebookNode) -> str:
+    """Output of the cells that are tagged as a headline."""
+    found = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()) if HEADLINE in cell.metadata.get("tags", ()) else ():
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            found.append(data.get("text/html") or f"<pre>{html.escape(data.get('text/plain', ''))}</pre>")
+    return "".join(found)
+
+
+def _write_page(path: Path, notebook: nbformat.NotebookNode) -> None:
+    """An executed notebook as a page that asks nobody for scripts."""
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    head, end, body = page.partition("</head>")
+    with atomic_path(path) as temporary:
+        temporary.write_text(re.sub(r"<script\b.*?</script>", "", head, flags=re.DOTALL) + end + body)

@@ -1,13 +1,17 @@
-"""What each job took, as it writes down at its end for the report and for the estimate of the next run."""
+"""What each job took, or why it failed, as it writes down at its end: for the report, the next estimate, the user."""
 
 import os
 import resource
+import traceback
 from pathlib import Path
 
+from braintuning.errors import InputError, NotebookError
 from braintuning.results import atomic_path
 
 TIMES = "BRAINTUNING_TIMES"
 """Environment variable with the file that a job writes what it took into; the Snakefile sets it."""
+INSIDE_A_JOB = "BRAINTUNING_JOB"
+"""Environment variable of the Snakefile's jobs, whose inputs are up to date: the same file, beside which a log goes."""
 
 
 def write_times(path: Path, seconds: float, cpu: float, peak: float) -> None:
@@ -24,6 +28,7 @@ def write_times(path: Path, seconds: float, cpu: float, peak: float) -> None:
     peak : float
         Memory in MiB, of the largest process.
     """
+    log_of(path).unlink(missing_ok=True)
     with atomic_path(path) as temporary:
         temporary.write_text(f"s\tmax_rss\tcpu_time\n{seconds:.2f}\t{peak:.1f}\t{cpu:.2f}\n")
 
@@ -34,3 +39,28 @@ def write_own_times(seconds: float) -> None:
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         cpu = sum(each.ru_utime + each.ru_stime for each in used)
         write_times(Path(path), seconds, cpu, max(each.ru_maxrss for each in used) / 1024)
+
+
+def log_of(times: Path) -> Path:
+    """Where a job says why it failed, by where it says what it took."""
+    return times.with_suffix(".log")
+
+
+def write_failure(error: Exception) -> str:
+    """What stopped this process, in one line; within a job it is written into the job's log.
+
+    An error that is no sentence for the user comes with the last line of the library's own code, and the log has its
+    traceback.
+    """
+    line = " ".join(str(error).split())
+    trace = ""
+    if not isinstance(error, InputError | NotebookError):
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "braintuning" in frame.filename]
+        where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+        line = f"{type(error).__name__}: {line}{where}"
+        trace = "".join(traceback.format_exception(error))
+    job = Path(os.environ.get(INSIDE_A_JOB, ""))
+    if job.suffix == ".tsv":
+        with atomic_path(log_of(job)) as temporary:
+            temporary.write_text(f"{line}\n{trace}")
+    return line

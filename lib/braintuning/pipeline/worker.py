@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from braintuning.pipeline.times import TIMES, write_times
+from braintuning.pipeline.times import TIMES, log_of, write_times
 
 SOCKET = "BRAINTUNING_WORKER"
 """Environment variable with the path at which the worker listens; `client.py` reads it."""
@@ -37,6 +37,8 @@ INLINE = "module://matplotlib_inline.backend_inline"
 PR_SET_PDEATHSIG = 1
 GRACE = 2.0
 """Seconds in which forks that were interrupted with the run may tidy up."""
+KILLED = ("it ended by signal {0}", "it was killed with {1:.1f} GiB of memory; most likely the machine had no more")
+"""What is said of a job that a signal ended: any, or SIGKILL."""
 LONGEST_PARENT = 103 - len("/kernel-12345678/ipc-5")
 """Bytes of a folder's path that leave room for a socket's name; macOS takes 103, Linux 107."""
 
@@ -196,8 +198,12 @@ class Worker:
         job.peak = max(job.peak, usage.ru_maxrss / 1024)
         if parent := self.jobs.get(job.request["parent"]):
             parent.cpu, parent.peak = parent.cpu + job.cpu, max(parent.peak, job.peak)
-        elif code == 0 and (path := job.request["environment"].get(TIMES)):
-            write_times(Path(path), time.monotonic() - job.began, job.cpu, job.peak)
+        elif path := job.request["environment"].get(TIMES):
+            if code == 0:
+                write_times(Path(path), time.monotonic() - job.began, job.cpu, job.peak)
+            elif code < 0 and code != -signal.SIGINT:
+                log_of(Path(path)).parent.mkdir(parents=True, exist_ok=True)
+                log_of(Path(path)).write_text(f"{KILLED[code == -signal.SIGKILL].format(-code, job.peak / 1024)}\n")
         with suppress(KeyError):
             self.selector.unregister(job.client)
         with suppress(OSError), job.client:

@@ -119,8 +119,9 @@ class Study(Section):
 
     @property
     def figures_folder(self) -> Path:
-        """Folder of figures and their tables."""
-        return Path(os.environ.get("BRAINTUNING_FIGURES", REPOSITORY / "figures")) / self.name
+        """Folder of figures, their tables and the report."""
+        given = os.environ.get("BRAINTUNING_FIGURES")
+        return Path(given) / self.name if given else self.results / "figures"
 
     @property
     def root(self) -> Path:
