@@ -27,4 +27,5 @@ html_theme = "furo"
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
-html_static_path: list[str] = []
+html_static_path = ["style"]
+html_css_files = ["site.css"]

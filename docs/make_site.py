@@ -35,13 +35,13 @@ ROOMS = {
     "study": "Settings of a study",
     "datasets": "Readers of datasets",
     "backbone": "Speech models",
-    "tuning": "Tuning",
+    "tuning": "Losses, heads, the training loop",
     "alignment": "Features, encoding models, noise ceilings",
     "lowlevel": "Low-level features and their removal",
     "preference": "Semantic preference",
     "probes": "Downstream tasks",
     "cortex": "Surfaces, regions, maps",
-    "figures": "Figures",
+    "figures": "The paper's figures",
     "pipeline": "Steps of the workflow",
     "demo": "Simulated listeners",
 }
@@ -112,6 +112,16 @@ def title(notebook: nbformat.NotebookNode) -> str:
     return re.search(r"^# (.+)$", notebook.cells[0].source, re.MULTILINE)[1]
 
 
+def titles() -> dict[str, str]:
+    """Titles of figures by the names of their files: of notebooks, and of panels such as `## A1: noise ceilings`."""
+    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    texts = [cell.source for one in notebooks.values() for cell in one.cells if cell.cell_type == "markdown"]
+    panels = re.findall(r"^##+ (?:Figure )?([A-Z]\d+): (.+)$", "\n".join(texts), re.MULTILINE)
+    return {f"fig{name}": f"Figure {name}: {text}" for name, text in panels} | {
+        name: title(notebook) for name, notebook in notebooks.items()
+    }
+
+
 def executed(name: str) -> Path | None:
     """A notebook as it was executed for a study, of those in `FIRST` if there is one."""
     found = [path for folder in (FIGURES, RESULTS) for path in sorted(folder.glob(f"*/notebooks/{name}.ipynb"))]
@@ -144,7 +154,7 @@ def tutorials(folder: Path) -> None:
 
 def gallery(folder: Path) -> None:
     """A page a study: its committed pictures with the titles of their notebooks, and links to their tables."""
-    headings = {path.stem: title(nbformat.read(path, as_version=4)) for path in NOTEBOOKS.glob("*.ipynb")}
+    headings = titles()
     made = {path.parent for path in FIGURES.glob("*/*.png")}
     for figures in sorted(made, key=lambda one: (FIRST.index(one.name) if one.name in FIRST else 9, one.name)):
         (folder / figures.name).mkdir()
@@ -226,7 +236,7 @@ def reference(folder: Path) -> None:
         parts += [f"## {name}", f"```{{eval-rst}}\n{shown}\n```"]
     (folder / "names.md").write_text("\n\n".join(parts))
     for room, heading in ROOMS.items():
-        parts = [f"# {room}: {heading.lower()}"]
+        parts = [f"# {room}: {heading[0].lower()}{heading[1:]}"]
         for path in sorted((PACKAGE / room).glob("*.py")):
             module = ".".join(["braintuning", room, *([path.stem] if path.stem != "__init__" else [])])
             directive = f".. automodule:: {module}"

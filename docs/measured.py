@@ -165,6 +165,35 @@ def conditions(study: str) -> str:
     return markdown(("", *wide.columns), ([name, *map(number, row)] for name, row in wide.T.items()))
 
 
+def untuned(study: str) -> str:
+    """Semantic preference of pretrained models at the last layer, in words that voices spoke and in people's."""
+    tables = {"by voices": read(study, "fig5"), "by people": read(study, "fig5_recorded")}
+    found = {name: rows_where(last_layer(table), condition=PRETRAINED) for name, table in tables.items() if len(table)}
+    models = list(dict.fromkeys(backbone for rows in found.values() for backbone in rows["backbone"]))
+    firsts = {name: rows.groupby("backbone").first() for name, rows in found.items()}
+    cells = ([interval(rows.loc[model], "preference") for rows in firsts.values()] for model in models)
+    return markdown(("words spoken", *firsts), ([model, *row] for model, row in zip(models, cells, strict=True)))
+
+
+def interval(row: pd.Series, value: str) -> str:
+    """A value with its interval."""
+    return f"{number(row[value], 2)} ({number(row['low'], 2)} to {number(row['high'], 2)})"
+
+
+def probes() -> str:
+    """Phonemes of an hour of LibriSpeech, at the layer that validation chose, from `probes*.csv`."""
+    scores = pd.read_csv(BENCHMARKS / "probes_scores.csv")
+    scores = rows_where(scores[scores["layer"] > 0], task="phonemes")
+    best = scores.loc[scores.groupby("model", sort=False)["validation"].idxmax()]
+    against = pd.read_csv(BENCHMARKS / "probes_differences.csv")
+    rows = []
+    for _, row in best.iterrows():
+        beyond = rows_where(against, task="phonemes", model=row["model"])
+        more = "<br>".join(f"{one['against']}: {change(one)}, p = {one['p']:.3f}" for _, one in beyond.iterrows())
+        rows.append([row["model"], interval(row, "value"), number(row["duration_loudness"], 2), more])
+    return markdown(("model", "macro F1", "from duration and loudness alone", "more than"), rows)
+
+
 def minutes(study: str) -> str:
     """How long the jobs of a study took, and its longest step; '' where nothing says so."""
     table = read(study, "times")
