@@ -100,11 +100,9 @@ def linked(text: str, path: Path) -> str:
     return re.sub(r"\]\(([^):]+\.md(?:#[\w-]+)?)\)", link, text)
 
 
-def toctree(names: list[str], caption: str = "") -> str:
-    """A list of pages with links to them."""
-    return "\n".join(
-        ["```{toctree}", ":maxdepth: 1", *([f":caption: {caption}"] if caption else []), "", *names, "```", ""]
-    )
+def toctree(names: list[str], hidden: bool = False) -> str:
+    """A list of pages with links to them, or what says which pages there are."""
+    return "\n".join(["```{toctree}", ":hidden:" if hidden else ":maxdepth: 1", "", *names, "```", ""])
 
 
 def title(notebook: nbformat.NotebookNode) -> str:
@@ -147,9 +145,17 @@ def tutorials(folder: Path) -> None:
             "Step by step" if path.stem[0].isdigit() else "Figures of the paper" if path.stem[:3] == "fig" else "More"
         )
         groups[group].append(path.stem)
-    parts = [toctree(names, group) for group, names in groups.items() if names]
-    text = "# Notebooks\n\n`make lab` opens them in JupyterLab; each runs top to bottom with its defaults."
-    (folder / "index.md").write_text("\n\n".join([text, *parts]))
+    parts = ["# Notebooks", "`make lab` opens them in JupyterLab; each runs top to bottom with its defaults."]
+    for group, names in groups.items():
+        parts += [f"## {group}", "\n".join(first_sentence(name) for name in names), toctree(names, hidden=True)]
+    (folder / "index.md").write_text("\n\n".join(parts))
+
+
+def first_sentence(name: str) -> str:
+    """An entry of a list: a link to a notebook, and the sentence that it begins with."""
+    heading, _, text = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells[0].source.partition("\n")
+    said = re.match(r".+?[.?!](?=\s+[A-Z`*]|\s*$)", " ".join(text.split()))
+    return f"- [{heading.lstrip('# ')}]({name}.ipynb)" + (f": {said[0]}" if said else "")
 
 
 def gallery(folder: Path) -> None:

@@ -120,7 +120,11 @@ def impact(study: str, removal: str = "every lag") -> Iterator[list[str]]:
         where = {"backbone": backbone, "roi": "late_language", "feature": "all", "removal": removal}
         own = rows_where(changes, condition=conditions[1], **where)
         values = means(rows_where(last_layer(table), **where), "r_percent", conditions, 0)
-        yield [f"share of it that low-level sound takes, %{words}", *values, change(own.iloc[0], 1)]
+        yield [
+            f"share of late language alignment that low-level sound takes, %{words}",
+            *values,
+            change(own.iloc[0], 1),
+        ]
 
 
 def preference(study: str) -> Iterator[list[str]]:
@@ -154,8 +158,20 @@ def rows_of(study: str) -> list[list[str]]:
 
 
 def results(study: str) -> str:
-    """What came out of a study; '' where it has no tables."""
-    return markdown(HEAD[1:], rows_of(study)) if rows_of(study) else ""
+    """What came out of a study, or a sentence that says that nothing has."""
+    rows = rows_of(study)
+    return markdown(HEAD[1:], rows) if rows else f"*Tables of the study `{study}` are not in the repository yet.*"
+
+
+def claims(study: str) -> str:
+    """Each claim of the paper with its effect, interval and verdict, from `claims.csv`."""
+    table = read(study, "claims").rename(columns={"effect": "difference"})
+    heads = ("claim", "model", "measure", "effect (95 % interval)", "q", "verdict")
+    shown = (
+        [row["claim"], row["backbone"], row["measure"], change(row), number(row["q"], 3), row["verdict"]]
+        for _, row in table.iterrows()
+    )
+    return markdown(heads, shown)
 
 
 def conditions(study: str) -> str:

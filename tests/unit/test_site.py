@@ -180,7 +180,34 @@ def test_many_people_are_shown_together_and_without_those_who_were_tuned_on(plan
 
 
 def test_a_study_without_tables_has_no_rows(planted):
-    assert measured.rows_of("nobody") == [] and measured.results("nobody") == "" and measured.minutes("nobody") == ""
+    assert measured.rows_of("nobody") == [] and measured.minutes("nobody") == ""
+    assert measured.results("nobody") == "*Tables of the study `nobody` are not in the repository yet.*"
+
+
+def test_pretrained_models_and_claims_are_shown_with_their_intervals(planted, tmp_path):
+    words = {"backbone": "a", "preference": -0.5, "low": -0.75, "high": -0.25}
+    rows = [
+        {**words, "condition": "pretrained", "layer": 1},
+        {**words, "condition": "pretrained", "layer": 0, "preference": 9},
+        {**words, "condition": "brain-tuned", "layer": 1, "preference": 9},
+    ]
+    claim = {"claim": "it rises", "backbone": "a", "measure": "alignment", "effect": 0.5, "low": -0.25, "high": 1.25}
+    write(tmp_path / "both", fig5=rows, fig5_recorded=rows[:1], claims=[{**claim, "q": 0.25, "verdict": "not shown"}])
+    spoken = "−0.50 (−0.75 to −0.25)"
+    assert measured.untuned("both").splitlines()[2:] == [f"| a | {spoken} | {spoken} |"]
+    shown = "| it rises | a | alignment | +0.500 (−0.250 to 1.250) | 0.250 | not shown |"
+    assert measured.claims("both").splitlines()[2:] == [shown]
+
+
+def test_probes_are_of_the_layer_that_validation_chose(tmp_path, monkeypatch):
+    row = {"task": "phonemes", "model": "a", "low": 0.25, "high": 0.75, "duration_loudness": 0.125}
+    layers = [(0, 0.9, 0.9), (1, 0.5, 0.8), (2, 0.6, 0.7)]
+    scores = [{**row, "layer": layer, "value": value, "validation": chosen} for layer, value, chosen in layers]
+    difference = {"task": "phonemes", "model": "a", "against": "b", "difference": 0.5, "low": 0.25, "high": 0.75}
+    write(tmp_path, probes_scores=scores, probes_differences=[{**difference, "p": 0.001}])
+    monkeypatch.setattr(measured, "BENCHMARKS", tmp_path)
+    (shown,) = measured.probes().splitlines()[2:]
+    assert shown == "| a | 0.50 (0.25 to 0.75) | 0.12 | b: +0.500 (0.250 to 0.750), p = 0.001 |"
 
 
 def test_a_gpu_is_in_the_table_of_speed_once_it_is_measured(tmp_path, monkeypatch):
