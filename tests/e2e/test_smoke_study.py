@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import lab
 import pandas as pd
 import pytest
 import yaml
@@ -160,3 +161,15 @@ def test_an_unknown_notebook_parameter_stops_the_notebook(finished):
     ran = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, env=finished.environment)
     assert ran.returncode != 0
     assert "notebook parameter 'studdy' does not exist; did you mean 'study'?" in ran.stderr + ran.stdout
+
+
+@pytest.mark.parametrize("name", ["01_dataset", "02_brain_tune", "03_brain_alignment", "fig1"])
+def test_a_notebook_runs_from_top_to_bottom_in_jupyterlab(finished, tmp_path, monkeypatch, name):
+    for variable, value in finished.environment.items():
+        monkeypatch.setenv(variable, value)
+    given = {"study": str(finished.study), "participant": "SIM01", "backbone": "tiny"}
+    notebook, _ = lab.run_in_lab(name, tmp_path, given)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [output.evalue for cell in code for output in cell.outputs if output.output_type == "error"] == []
+    assert all(cell.execution_count for cell in code)
+    assert sum("image/png" in output.get("data", {}) for cell in code for output in cell.outputs) >= 1

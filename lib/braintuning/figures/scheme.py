@@ -14,8 +14,8 @@ from braintuning.cortex.page import NOTE_LINE, NOTE_POINTS, n_lines, wrap
 from braintuning.cortex.subject import Cortex
 from braintuning.study import Study
 
-WIDTH, HEIGHT = 7.2, 3.9
-"""Inches above the small print; places on the page are in inches from their lower left corner."""
+WIDTH, HEIGHT, EDGE = 7.2, 3.92, 0.22
+"""Inches: of the page, and at which height from its bottom the small print begins; places on it are in inches."""
 TUNED, FROZEN, FITTED = "#f2a877", "#d9d9d9", "#b3d3ea"
 POOLED = {"mean": "mean over the\nframes of the clip", "haemodynamic": "frames weighted as\nthe blood responds"}
 POOLED["learned"] = "frames by weights\nthat are learnt"
@@ -54,9 +54,9 @@ def draw(
     """
     small_print = wrap(note, WIDTH - 0.3, NOTE_POINTS)
     below = NOTE_LINE * n_lines(small_print)
-    fig = Figure(figsize=(WIDTH, HEIGHT + below))
+    fig = Figure(figsize=(WIDTH, HEIGHT - EDGE + below))
     page = fig.add_axes((0, 0, 1, 1))
-    page.set(xlim=(0, WIDTH), ylim=(-below, HEIGHT))
+    page.set(xlim=(0, WIDTH), ylim=(EDGE - below, HEIGHT))
     page.axis("off")
     _tuning(page, study, model, weights, maps, cortex)
     _alignment(page, study, model, maps, cortex)
@@ -65,7 +65,7 @@ def draw(
         wave = page.inset_axes((0.1, middle - 0.3, 1.1, 0.6), transform=page.transData)
         wave.fill_between(np.arange(len(pieces)), -pieces, pieces, color="0.25", lw=0)
         wave.axis("off")
-    page.text(WIDTH / 2, 0.05 - below, small_print, fontsize=NOTE_POINTS, color="0.35", ha="center", va="bottom")
+    page.text(WIDTH / 2, EDGE + 0.05 - below, small_print, fontsize=NOTE_POINTS, color="0.35", ha="center", va="bottom")
     return fig
 
 
