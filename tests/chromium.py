@@ -47,6 +47,11 @@ class Page:
     def evaluate(self, script):
         return self._call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
+    def click(self, x, y):
+        """Press and release the mouse at a place of the window, in CSS pixels."""
+        for kind in ("mousePressed", "mouseReleased"):
+            self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     def screenshot(self):
         """What the window shows, (rows, columns, 3) uint8."""
         png = base64.b64decode(wait_for(lambda: self._call("Page.captureScreenshot", format="png").get("data"), 60))
@@ -54,9 +59,16 @@ class Page:
 
 
 @contextmanager
-def page(folder, width=900, height=600):
+def page(folder, width=900, height=600, flags=()):
     """An empty page in a Chromium of its own that keeps its files in `folder`."""
-    command = [find_chromium(), *FLAGS, f"--user-data-dir={folder}", f"--window-size={width},{height}", "about:blank"]
+    command = [
+        find_chromium(),
+        *FLAGS,
+        *flags,
+        f"--user-data-dir={folder}",
+        f"--window-size={width},{height}",
+        "about:blank",
+    ]
     browser = subprocess.Popen(command, env=os.environ | {"HOME": str(folder)}, stderr=subprocess.DEVNULL)
     try:
         port = int(wait_for(lambda: _read(folder / "DevToolsActivePort"), 60).split()[0])

@@ -175,7 +175,8 @@ class Film:
             command = ["ffmpeg", "-v", "error", "-y", *options, "-f", "mp4", temporary]
             done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
             if done.returncode:
-                raise InputError(f"{path}: ffmpeg failed ({done.stderr.strip().splitlines()[-1:]}), expected a film")
+                reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+                raise InputError(f"{path}: ffmpeg failed ({reason}), expected a film")
         return Path(path)
 
 
@@ -231,5 +232,7 @@ class Listener:
         title = f"{name}: cortex of {person} predicted by {run.backbone}, {run.condition}, layer {layer}"
         self.film = Film(source, person, predicted, audio, f"{title} ({source.study.title})")
         page = html.escape(self.film.page(), quote=True)
-        self._shown.value = f'<iframe srcdoc="{page}" style="width: 1040px; height: 640px; border: 0"></iframe>'
+        self._shown.value = (
+            f'<iframe srcdoc="{page}" style="width: 100%; max-width: 1040px; height: 560px; border: 0"></iframe>'
+        )
         self._said.value = f"{name}: {len(predicted.times)} TRs predicted"

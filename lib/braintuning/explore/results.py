@@ -99,10 +99,9 @@ class Results(Tables):
             column, known = int(row.indices[row.data.argmax()]), self.dataset.n_voxels(participant)
             name = f"voxel {column} in {labels[vertex] or 'no region'}"
             return Place(name, np.arange(known) == column, np.arange(surface.n_vertices) == vertex)
-        if not labels[vertex]:
-            return None
         side = HEMISPHERES[vertex >= surface.vertices("right").start]
-        return self.place(participant, str(labels[vertex]) if own_regions else f"{labels[vertex]} ({side})")
+        name = str(labels[vertex]) if own_regions else f"{labels[vertex]} ({side})"
+        return self.place(participant, name) if name in self.names(participant) else None
 
     def n_layers(self, participant: str, run: Run) -> int:
         """Layers that a model has scores of, the input of the first block included."""
@@ -147,7 +146,7 @@ class Results(Tables):
         return pd.DataFrame(rows, columns=["backbone", "condition", "layer", "alignment"])
 
     def course(self, participant: str, run: Run, layer: int, place: Place) -> pd.DataFrame:
-        """Time course of a place in the test story: its mean over voxels in use, z-scored.
+        """Time course of a place in the test story: the z-scored mean over its voxels in use, each z-scored.
 
         Away from the figure's layer, encoding models are fitted when a layer is first asked for.
 
@@ -168,14 +167,11 @@ class Results(Tables):
             raise InputError(f"{place.name} of {participant}: no voxel has a sufficient noise ceiling, expected some")
         story, skipped = compared.test[0], self.study.encoding.test_skip_rows
         times = self.dataset.tr_times(participant, story)[skipped:]
-        means = [
-            zscore(trs[: len(times), chosen].astype(np.float64).mean(axis=1, keepdims=True))[:, 0]
-            for trs in (
-                scored_trs(compared.responses, [story], self.study.encoding),
-                self._predicted(participant, run, layer),
-            )
-        ]
-        return pd.DataFrame({"time": times, "measured": means[0], "predicted": means[1]})
+        truth = scored_trs(compared.responses, [story], self.study.encoding)[:, chosen].astype(np.float64)
+        predicted = self._predicted(participant, run, layer)[: len(times), chosen].astype(np.float64)
+        measured = zscore(zscore(truth).mean(axis=1, keepdims=True))[:, 0]
+        expected = zscore(predicted.mean(axis=1, keepdims=True))[:, 0]
+        return pd.DataFrame({"time": times, "measured": measured, "predicted": expected})
 
     def sound(self, story: str) -> tuple[np.ndarray, list[Interval]]:
         """Audio of a story, (samples,) float32 at 16 kHz, and its words, none where the dataset has none."""
