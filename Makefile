@@ -6,9 +6,10 @@ FITS = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN ?= .venv/bin
 READY = $(if $(filter .venv/bin,$(BIN)),.venv/ready)
+DOCS_READY = $(if $(filter .venv/bin,$(BIN)),.venv/docs-ready)
 RUN = $(if $(PRECISION),BRAINTUNING_PRECISION=$(PRECISION)) "$(BIN)"/python -m braintuning
 
-.PHONY: figures viewer publish data test bench lab strip clean
+.PHONY: figures viewer publish data test docs bench lab strip clean
 
 figures: $(READY)
 	@$(RUN) figures --study "$(STUDY)" --device $(DEVICE) --cores $(CORES) $(if $(ROOT),--root "$(ROOT)") $(if $(MAX_MEMORY),--max-memory $(MAX_MEMORY)) $(if $(GPU_JOBS),--gpu-jobs $(GPU_JOBS)) $(if $(DRY_RUN),--dry-run)
@@ -22,9 +23,12 @@ publish: $(READY)
 data: $(READY)
 	@$(RUN) fetch --study "$(STUDY)" $(if $(PARTICIPANTS),--participants $(PARTICIPANTS)) $(if $(ROOT),--dest "$(ROOT)") $(if $(DRY_RUN),--dry-run)
 
-test: $(READY)
+test: $(READY) $(DOCS_READY)
 	@"$(BIN)"/ruff check . && "$(BIN)"/ruff format --check .
 	@OMP_NUM_THREADS=1 "$(BIN)"/python -m pytest tests --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
+
+docs: $(READY) $(DOCS_READY)
+	@"$(BIN)"/python docs/make_site.py
 
 bench: $(READY)
 	@"$(BIN)"/python benchmarks/speed.py --device $(DEVICE)
@@ -39,7 +43,7 @@ strip: $(READY)
 	@echo "git leaves out what notebooks printed; git config --remove-section filter.nbstripout ends it"
 
 clean:
-	rm -rf data/results data/cache .snakemake
+	rm -rf data/results data/cache .snakemake docs/_build
 
 .venv/ready: requirements.lock pyproject.toml
 	@for python in $(PYTHON); do \
@@ -50,4 +54,9 @@ clean:
 	done; echo "error: found no Python 3.11, 3.12 or 3.13 with venv among: $(PYTHON); install one, or say where one is: make PYTHON=<path>" >&2; exit 1
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/docs-ready: requirements-docs.lock .venv/ready
+	@echo "adding requirements-docs.lock to .venv"
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements-docs.lock
 	@touch $@

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from braintuning.pipeline import cost, recipes
+from braintuning.pipeline.pictures import pictures_of
 from braintuning.pipeline.times import INSIDE_A_JOB
 from braintuning.pipeline.times import TIMES as TIMES_FILE
 from braintuning.pipeline.worker import SOCKET
@@ -26,6 +27,7 @@ CORES = int(config.get("cores") or workflow.cores or 1)
 GPUS = int(DEVICE == "cuda")
 MAX_MEMORY = f" --max-memory {config['max_memory']}" if config.get("max_memory") else ""
 RESULTS, FIGURES = STUDY.results, STUDY.figures_folder
+PICTURES = pictures_of(STUDY, *STUDY.figures.notebooks)
 TIMES = RESULTS / "times"
 TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
@@ -145,7 +147,6 @@ JobScheduler.job_selector = counted
 wildcard_constraints:
     run=one_of(RUNS),
     participant=one_of(STUDY.participants),
-    figure=one_of(STUDY.figures.notebooks),
     first=r"\d+",
     recorded=r"(\.recorded)?",
 
@@ -505,20 +506,41 @@ rule notebook_on_alignment:
     shell: BRAINTUNING + " notebook 03_brain_alignment " + GIVEN + " {params.options} --out {output:q}"
 
 
-rule figure:
-    message: "figure {wildcards.figure}"
-    input:
-        data=lambda w: recipes.inputs_of(STUDY, w.figure),
-        notebook="notebooks/{figure}.ipynb",
-    output:
-        notebook=FIGURES / "notebooks" / "{figure}.ipynb",
-        png=FIGURES / "{figure}.png",
-        pdf=FIGURES / "{figure}.pdf",
-    log: TIMES / "figure" / "{figure}.tsv"
-    priority: 100
-    params:
-        recipe=lambda w: recipes.figure(STUDY, w.figure).fingerprint,
-    shell: BRAINTUNING + " notebook {wildcards.figure} " + GIVEN + " --out {output.notebook:q}"
+# Noise ceilings are there long before the rest of Figure A, and so is their picture.
+FIRST = "figA1"
+
+if FIRST in PICTURES:
+
+    rule figure_of_ceilings:
+        message: "figure figA1"
+        input: recipes.inputs_of(STUDY, FIRST),
+        output: FIGURES / f"{FIRST}.png", FIGURES / f"{FIRST}.pdf",
+        log: TIMES / "figure" / f"{FIRST}.tsv"
+        priority: 100
+        params:
+            recipe=recipes.figure(STUDY, FIRST).fingerprint,
+        shell: BRAINTUNING + " draw-ceilings " + GIVEN
+
+
+for figure in dict.fromkeys(STUDY.figures.notebooks):
+    drawn = [picture for picture in pictures_of(STUDY, figure) if picture != FIRST]
+
+    rule:
+        name: f"figure_of_{figure}"
+        message: f"figure {figure}"
+        input:
+            recipes.inputs_of(STUDY, figure),
+            [FIGURES / f"{FIRST}.png"] if FIRST in pictures_of(STUDY, figure) else [],
+            f"notebooks/{figure}.ipynb",
+        output:
+            [FIGURES / f"{picture}{suffix}" for picture in drawn for suffix in (".png", ".pdf")],
+            notebook=FIGURES / "notebooks" / f"{figure}.ipynb",
+        log: TIMES / "figure" / f"{figure}.tsv"
+        priority: 100
+        params:
+            recipe=recipes.figure(STUDY, figure).fingerprint,
+            figure=figure,
+        shell: BRAINTUNING + " notebook {params.figure:q} " + GIVEN + " --out {output.notebook:q}"
 
 
 rule viewer:
@@ -535,7 +557,7 @@ rule report:
     message: "report"
     input:
         [FIGURES / "notebooks" / f"{name}.ipynb" for name in EXECUTED],
-        [FIGURES / f"{figure}.png" for figure in STUDY.figures.notebooks],
+        [FIGURES / f"{picture}.png" for picture in PICTURES],
     output:
         FIGURES / "report.html",
         [FIGURES / "notebooks" / f"{name}.html" for name in EXECUTED],

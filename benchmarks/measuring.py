@@ -39,6 +39,8 @@ GROWS = {
     "ridge, stories": "training TRs",
 }
 PUBLISHED = "published"
+DRAWN = {PUBLISHED: "#0072b2", "ours": "#d55e00"}
+"""Variants drawn as they grow, and their colours."""
 LARGEST = {"cuda": 8192, "cpu": 1024}
 """Rows of the square matrices whose product tells the machine's rate."""
 
@@ -180,30 +182,33 @@ def report(folder: Path, device: str) -> None:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Seconds of a unit of work against what grows, a panel a part; and how often as fast every variant is."""
+    """Time of a unit of work against what grows, a panel a part; and how often as fast every variant is."""
     rows = [row for row in rows if row["per_second"]]
     growing = [part for part in GROWS if len({row["size"] for row in rows if row["part"] == part}) > 1]
     fig, axes = plt.subplots(2, 4, figsize=(12, 6), layout="constrained")
     for ax, part in zip(axes.ravel(), growing, strict=False):
         of_part = [row for row in rows if row["part"] == part]
-        for variant in dict.fromkeys(row["variant"] for row in of_part):
-            places = sorted((float(r["size"]), 1 / float(r["per_second"])) for r in of_part if r["variant"] == variant)
+        for variant, colour in DRAWN.items():
+            places = sorted(
+                (float(r["size"]), 1e3 / float(r["per_second"])) for r in of_part if r["variant"] == variant
+            )
             if len(places) > 1:
-                ax.plot(*zip(*places, strict=True), "-o", ms=3, label=variant)
-        ax.set(title=part, xlabel=GROWS[part], ylabel=f"seconds for one of {of_part[0]['unit'].removesuffix('/s')}")
+                ax.plot(*zip(*places, strict=True), "-o", ms=3, color=colour, label=variant)
+        ax.set(title=part, xlabel=GROWS[part], ylabel=f"milliseconds a {of_part[0]['unit'].removesuffix('s/s')}")
         ax.set(xlim=(0, None), ylim=(0, None))
         ax.legend(fontsize=6)
     for ax in axes.ravel()[len(growing) :]:
         ax.axis("off")
-    best = {(row["part"], row["variant"]): float(row["over_published"]) for row in rows if row["over_published"]}
-    best = {name: times for name, times in best.items() if name[1] != PUBLISHED}
+    by_size = sorted(rows, key=lambda row: float(row["size"]))
+    best = {(row["part"], row["variant"]): float(row["over_published"]) for row in by_size if row["over_published"]}
+    best = {name: times for name, times in sorted(best.items(), key=lambda item: item[1]) if name[1] != PUBLISHED}
     if best:
         last = axes.ravel()[-1]
         last.axis("on")
-        last.barh([": ".join(name) for name in best], list(best.values()), color="#d55e00")
+        last.barh([": ".join(name) for name in best], list(best.values()), color=DRAWN["ours"])
         last.axvline(1, color="black", lw=0.8)
         last.tick_params(axis="y", labelsize=5)
-        last.set(xlabel="times the published way")
+        last.set(xlabel="times the published way", xscale="log")
     with atomic_path(path) as temporary:
         fig.savefig(temporary, dpi=150, format="png")
     plt.close(fig)

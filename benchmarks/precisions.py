@@ -26,8 +26,10 @@ LOSSES, ALIGNMENT = 0.02, 0.01
 """Most by which a loss may differ, as a share of it, and the mean alignment of the last layer."""
 PRECISIONS = ("float32", "bfloat16")
 RECIPES = {
-    "clips and voxels": {},
+    "clips and voxels": {"trunk_learning_rate": 1e-4, "head_learning_rate": 1e-3},
     "spans and components": {
+        "trunk_learning_rate": 5e-5,
+        "head_learning_rate": 1e-4,
         "context_seconds": 30.0,
         "targets": "components",
         "n_components": 5,
@@ -42,8 +44,7 @@ SMALL = 4, 20, 30
 
 def job(recipe: str, small: bool, sizes: tuple[int, int, int]) -> tuple:
     """What is tuned, and whom it is aligned with."""
-    rates = {"trunk_learning_rate": 1e-4, "head_learning_rate": 1e-3}
-    changes = {**RECIPES[recipe], "epochs": 1 if small else 4, "patience": 4, "batch_size": 16, **rates}
+    changes = {**RECIPES[recipe], "epochs": 1 if small else 4, "patience": 4, "batch_size": 16}
     settings = Tuning(**changes)
     stories, listener = planted(settings, *sizes)
     found = not small and (REPOSITORY / PRETRAINED).is_dir()

@@ -257,13 +257,13 @@ def features(table: Table, device: str, sizes: Sizes) -> None:
     table.measure("features", "ours, hop 4 s", most, "tokens/s", partial(ours, *given, hop=HOP))
     n = sizes.models[-1]
     part = "features, models"
-    table.measure(part, PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, fewest, n, WINDOW))
-    table.measure(part, "ours", n, "tokens/s", partial(ours, fewest, n, WINDOW))
+    table.measure(part, PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, most, n, WINDOW))
+    table.measure(part, "ours", n, "tokens/s", partial(ours, most, n, WINDOW))
     without = partial(ours, *given, transform=False)
     table.measure("features", "ours, without the Fourier transform", most, "tokens/s", without)
     for n in sizes.models[:-1]:
-        table.measure(part, PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, fewest, n, WINDOW))
-        table.measure(part, "ours", n, "tokens/s", partial(ours, fewest, n, WINDOW))
+        table.measure(part, PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, most, n, WINDOW))
+        table.measure(part, "ours", n, "tokens/s", partial(ours, most, n, WINDOW))
     for n in sizes.windows[:-1]:
         table.measure("features", PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, n, 1, WINDOW))
         table.measure("features", "ours", n, "tokens/s", partial(ours, n, 1, WINDOW))

@@ -140,19 +140,20 @@ def viewer(
     root: Root = None,
     device: Annotated[str, typer.Option(hidden=True)] = "cpu",
     write: Annotated[bool, typer.Option("--write", help="write it anew and do not show it")] = False,
-    port: Annotated[int, typer.Option(help="where to show it on this machine")] = 8000,
 ) -> None:
-    """Show a study's maps on a cortex to turn and unfold, in the browser; needs its alignment."""
-    from braintuning.cortex.viewer import serve
+    """Open a study's maps on a cortex to turn and unfold in the browser, a page by itself; needs its alignment."""
+    import webbrowser
+
     from braintuning.datasets import open_dataset
     from braintuning.figures.viewer import write_study_viewer
 
     settings = load_study(study, root)
-    folder = settings.figures_folder / "viewer"
-    if write or not folder.is_dir():
-        print(write_study_viewer(settings, open_dataset(settings)))
+    page = settings.figures_folder / "viewer" / "index.html"
+    if write or not page.is_file():
+        write_study_viewer(settings, open_dataset(settings))
+    print(page)
     if not write:
-        serve(folder, port)
+        webbrowser.open(page.as_uri())
 
 
 @app.command(rich_help_panel=RUN)
@@ -221,6 +222,7 @@ def check(
 
 STEPS = {
     "ceiling": ("ceiling.measure_ceiling", "participant", "Measure the noise ceiling of a participant."),
+    "draw-ceilings": ("ceiling.draw_ceilings", "", "Draw noise ceilings, the first panel of Figure A."),
     "tune": ("tune.tune_model", "run device max_memory", "Tune one model; under torchrun, by several processes."),
     "extract": ("extract.extract_layers", "runs device", "Layer activations of one model, or of all of a backbone."),
     "align": ("align.align", "participant run device first", "Fit encoding models to a participant and score them."),

@@ -76,7 +76,7 @@ class OwnData:
         content |= {
             "conditions": ["pretrained", "brain-tuned"],
             "low_level": {"features": ["power_spectrum", "articulation"]},
-            "figures": {"notebooks": ["figA1", "fig2", "fig3"]},
+            "figures": {"notebooks": ["figA", "fig2", "fig3"]},
         }
         self.study = tiny.write_yaml(self.folder / "our study.yaml", content)
 

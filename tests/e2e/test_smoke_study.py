@@ -15,7 +15,7 @@ import yaml
 from smoke import Workflow
 
 HERE = Path(__file__).parent
-N_JOBS = 20
+N_JOBS = 21
 RESULT_OF_JOB = {
     r"noise ceiling of (\S+)": r"ceilings/\1.h5",
     r"features of (\S+)": r"features/\1.h5",
@@ -74,7 +74,8 @@ def test_no_more_jobs_run_side_by_side_than_there_are_cores(finished):
 
 def test_every_figure_is_named_when_it_is_drawn(finished):
     drawn = [line.split()[-1] for line in finished.output.splitlines() if "] drawn" in line]
-    assert [Path(path).resolve() for path in drawn] == [finished.figures / "fig2.png"]
+    assert {Path(path).resolve() for path in drawn} == {finished.figures / f"{name}.png" for name in ("fig1", "fig2")}
+    assert len(drawn) == 2
 
 
 def test_what_jobs_took_is_written_down(finished):
@@ -119,7 +120,7 @@ def test_deleting_one_result_rebuilds_only_what_depends_on_it(finished):
     output = finished.run()
     after = finished.modified()
     assert {name for name in before if before[name] != after[name]} == {str(deleted.relative_to(finished.results))}
-    assert "7 jobs to do" in output
+    assert "8 jobs to do" in output
     pd.testing.assert_frame_equal(pd.read_csv(finished.figures / "fig2.csv"), numbers)
 
 

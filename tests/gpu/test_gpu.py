@@ -35,6 +35,8 @@ WHISPER = WhisperConfig(
 )
 CONFIGS = {"wav2vec2": WAV2VEC2, "whisper": WHISPER}
 BY_SPANS = {"context_seconds": 2.0, "targets": "components", "n_components": 2, "head_start": "ridge"}
+SMALL_STEPS = {"trunk_learning_rate": 1e-5, "head_learning_rate": 1e-4}
+"""A head fitted by ridge reads directions of small variance: in larger steps rounding decides where it goes."""
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_hidden_states_are_those_of_the_processor(family, device):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("changes", [{}, BY_SPANS], ids=["clips", "spans"])
+@pytest.mark.parametrize("changes", [{}, BY_SPANS | SMALL_STEPS], ids=["clips", "spans"])
 def test_losses_of_tuning_are_those_of_the_processor(changes, device):
     curves = []
     for place in ("cpu", device):

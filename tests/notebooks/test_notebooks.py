@@ -99,6 +99,24 @@ def test_sound_can_be_heard(notebook):
     assert any("Audio(" in cell.source for cell in code(notebook))
 
 
+@pytest.mark.parametrize(
+    ("name", "in_view"),
+    [
+        ("01_dataset", ["signal = (variance_of_sum - sum_of_variances) / (n * (n - 1))", "bt.noise_ceiling"]),
+        ("02_brain_tune", ["class BrainTuned(nn.Module)", "loss.backward()", "optimiser.step()", "bt.brain_tune("]),
+        (
+            "03_brain_alignment",
+            ["np.linalg.svd(", "s / (s**2 + alpha**2)", "(y[held_out] - predicted) ** 2", "r / ceiling"],
+        ),
+    ],
+)
+def test_what_a_notebook_teaches_is_in_view_and_compared_with_the_library(name, in_view):
+    cells = [cell.source for cell in code(nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4))]
+    source = "\n".join(cells)
+    assert [line for line in in_view if line not in source] == []
+    assert source.count("assert") >= 2
+
+
 def test_a_parameter_that_does_not_exist_is_named_before_anything_runs(tmp_path: Path):
     with pytest.raises(InputError, match=r"has no parameter 'participnt'; did you mean 'participant'\?"):
         execute("02_brain_tune", tmp_path / "out.ipynb", {"participnt": "SIM01"})

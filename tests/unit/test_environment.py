@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -32,6 +33,16 @@ def test_every_line_of_the_lock_pins_one_version():
     assert lock()["torch"] == "2.13.0"
 
 
+def test_lock_of_the_site_adds_to_the_other_and_has_what_it_asks_for():
+    lines = [line for line in (ROOT / "requirements-docs.lock").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    names = {line.split("==")[0].lower() for line in lines}
+    assert not names & set(lock())
+    assert (
+        set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["docs"]) <= names
+    )
+
+
 def test_conda_environment_has_the_versions_of_the_lock():
     *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pairs = [entry.split("=") for entry in conda if "=" in entry and not entry.startswith("python=")]
@@ -49,7 +60,8 @@ def test_everything_that_library_tests_and_benchmarks_import_is_locked():
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
-    helpers = {path.stem for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*.py")}
+    folders = ("tests", "benchmarks", "docs")
+    helpers = {path.stem for folder in folders for path in (ROOT / folder).glob("*.py")}
     ours = {"braintuning", "snakemake_logger_plugin_braintuning"} | helpers
     names = {IMPORT_NAMES.get(name, name).lower() for name in imported - ours - set(sys.stdlib_module_names)}
     assert names <= set(lock())

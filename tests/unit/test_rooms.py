@@ -8,7 +8,7 @@ import pytest
 LIB = Path(__file__).resolve().parents[2] / "lib"
 PACKAGE = LIB / "braintuning"
 CORE = {"study", "datasets", "backbone", "tuning", "alignment", "cortex"}
-ABOVE = {"demo", "figures", "pipeline"}
+ABOVE = {"demo", "figures", "pipeline", "explore"}
 OPTIONAL = {"cortex", "himalaya", "peft"}
 """Packages that take long to import, or write to the user's home when they are (pycortex, `cortex`)."""
 ENTRIES = {"braintuning.cli", "braintuning.__main__"}
@@ -163,8 +163,12 @@ def test_figures_compute_no_features_and_tune_nothing():
     expect_none(forbidden(of_rooms("figures"), features | of_rooms("tuning", "backbone")))
 
 
-def test_only_the_pipeline_and_the_command_line_import_figures():
-    expect_none(forbidden(set(TREES) - of_rooms("pipeline") - ENTRIES, of_rooms("figures")))
+def test_only_the_pipeline_the_command_line_and_explore_import_figures():
+    expect_none(forbidden(set(TREES) - of_rooms("pipeline", "explore") - ENTRIES, of_rooms("figures")))
+
+
+def test_nothing_imports_explore():
+    expect_none(forbidden(set(TREES), of_rooms("explore")))
 
 
 def test_optional_packages_are_imported_where_they_are_needed():

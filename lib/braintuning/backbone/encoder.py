@@ -11,7 +11,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from braintuning.backbone import weights
 from braintuning.backbone.families import adapt_wavlm_attention, hidden_states, standardised, whisper_log_mel
-from braintuning.backbone.fast import front_convolutions
+from braintuning.backbone.fast import front_convolutions, keep_dtype_in_norms
 from braintuning.backbone.preprocessor import Preprocessor, load_preprocessor
 from braintuning.backbone.pypi_weights import encoder_only
 from braintuning.errors import InputError
@@ -74,6 +74,7 @@ class SpeechEncoder(torch.nn.Module):
         self.model.requires_grad_(False)
         for part in self._trunk_parts():
             part.requires_grad_(True)
+            keep_dtype_in_norms(part)
         self.eval()
 
     @classmethod

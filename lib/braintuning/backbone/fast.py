@@ -1,4 +1,4 @@
-"""Exact but faster convolutions of every family but Whisper.
+"""Exact but faster convolutions of every family but Whisper, and layer norms that stay in the dtype of activations.
 
 The base models normalise each channel of the first convolution over the whole clip, which writes and reads the largest
 array of a forward pass several times, in float32 even under autocast. A channel's mean and variance follow from those
@@ -25,6 +25,8 @@ from braintuning.errors import InputError
 COMPILE = "BRAINTUNING_COMPILE"
 ROWS_AT_ONCE = 1024
 """Rows of patches whose products make one matrix product of a batch: few long ones keep most of a GPU waiting."""
+ALIGNED = 8
+"""Of what a matrix product of a GPU sums over: a multiple of it, or it is several times as slow."""
 FEWEST_BY_TRANSFORM = 4
 """Clips from which the transform of the kernel, needed once a batch, pays off on a CPU."""
 
@@ -41,8 +43,8 @@ def front_convolutions(model: PreTrainedModel, audio: torch.Tensor) -> torch.Ten
         return model.feature_extractor(audio).transpose(1, 2)
     hidden = layers[0].activation(normalised_convolution(audio, layers[0].conv, norm))
     for layer in layers[1:]:
-        hidden = layer(hidden)
-    return hidden.transpose(1, 2)
+        hidden = layer.activation(strided_convolution(hidden, layer.conv))
+    return hidden
 
 
 def normalised_convolution(audio: torch.Tensor, conv: torch.nn.Conv1d, norm: torch.nn.GroupNorm) -> torch.Tensor:
@@ -50,7 +52,7 @@ def normalised_convolution(audio: torch.Tensor, conv: torch.nn.Conv1d, norm: tor
 
     A channel is `w . p + b` of the samples p under its kernel w. With the mean m and the covariance C of p over a clip,
     its mean is `w . m + b` and its variance `w C w`; the convolution's own b drops out. `conv` takes `(batch, samples)`
-    audio as its one channel, without padding; the result, `(batch, channels, frames)`, has autocast's dtype under it.
+    audio as its one channel, without padding; the result, `(batch, frames, channels)`, has autocast's dtype under it.
     """
     kind = audio.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else audio.dtype
@@ -63,8 +65,28 @@ def normalised_convolution(audio: torch.Tensor, conv: torch.nn.Conv1d, norm: tor
         variance = ((weight.double() @ covariance) * weight.double()).sum(dim=-1).clamp_min(0)
         scale = norm.weight / torch.sqrt(variance + norm.eps)
         shift = norm.bias - (mean @ weight.double().T)[:, 0] * scale
-        kernel = (weight * scale[..., None]).to(dtype)
-        return torch.baddbmm(shift[..., None].to(dtype), kernel, patches.to(dtype).mT)
+        rows = functional.pad(patches.to(dtype), (0, 1), value=1.0)
+        kernel = torch.cat([weight * scale[..., None], shift[..., None]], dim=-1).to(dtype)
+        fill = 0, -kernel.shape[-1] % ALIGNED
+        return functional.pad(rows, fill) @ functional.pad(kernel, fill).mT
+
+
+def strided_convolution(hidden: torch.Tensor, conv: torch.nn.Conv1d) -> torch.Tensor:
+    """`conv` over the frames of contiguous `(batch, frames, channels)` activations, unpadded, as matrix products.
+
+    So many taps of the kernel as it moves on by lie beside each other in memory: they make one product without a copy.
+    """
+    (batch, frames, channels), length, step = hidden.shape, conv.kernel_size[0], conv.stride[0]
+    n = (frames - length) // step + 1
+    weight = conv.weight.permute(2, 1, 0)
+    total = None
+    for first in range(0, length, step):
+        taps = weight[first : first + step].flatten(0, 1)
+        start = hidden.storage_offset() + first * channels
+        rows = hidden.as_strided((batch, n, len(taps)), (frames * channels, step * channels, 1), start)
+        taps = taps.expand(batch, -1, -1)
+        total = torch.bmm(rows, taps) if total is None else total.baddbmm_(rows, taps.to(total.dtype))
+    return total if conv.bias is None else total + conv.bias
 
 
 def products(rows: torch.Tensor) -> torch.Tensor:
@@ -72,6 +94,26 @@ def products(rows: torch.Tensor) -> torch.Tensor:
     batch, n, k = rows.shape
     stretches = functional.pad(rows, (0, 0, 0, -n % ROWS_AT_ONCE)).view(-1, ROWS_AT_ONCE, k)
     return (stretches.mT @ stretches).view(batch, -1, k, k).sum(dim=1)
+
+
+class LayerNorm(torch.nn.LayerNorm):
+    """A layer norm whose output has its input's dtype under autocast too, which would write and read float32.
+
+    Mean and variance are computed in float32 all the same.
+    """
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Normalise the last dimension."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            weight, bias = self.weight.to(hidden.dtype), self.bias.to(hidden.dtype)
+            return functional.layer_norm(hidden, self.normalized_shape, weight, bias, self.eps)
+
+
+def keep_dtype_in_norms(part: torch.nn.Module) -> None:
+    """Make a `LayerNorm` of every layer norm with weights in a part of a model; they keep their names."""
+    for module in part.modules():
+        if type(module) is torch.nn.LayerNorm and module.elementwise_affine:
+            module.__class__ = LayerNorm
 
 
 def compile_blocks(model: PreTrainedModel) -> None:

@@ -10,6 +10,7 @@ from braintuning.alignment import stats
 from braintuning.alignment.mask import used_voxels
 from braintuning.cortex.regions import members
 from braintuning.datasets.base import Dataset
+from braintuning.figures.style import BRAIN_TUNED
 from braintuning.results import generator, load_arrays
 from braintuning.study import Study
 
@@ -18,13 +19,15 @@ WITHIN = "blocks of TRs swapped between models, within one participant"
 ABOVE_CHANCE = "blocks of TRs permuted, within one participant"
 OVER = "Wilcoxon signed-rank"
 LEVEL = 0.05
-CHANCE, NUISANCE = ASIDE = ("chance", "nuisance")
-"""What conditions are compared with beside the reference, outside the figure's stars: nothing, and the encoding model
-of word rate, envelope and position alone."""
+CONTROLS = {BRAIN_TUNED: "random-brain-tuned", "multi-brain-tuned": "multi-random-brain-tuned"}
+"""Tuned to the same responses, their blocks permuted."""
+CHANCE, NUISANCE, *_ = ASIDE = ("chance", "nuisance", *CONTROLS.values())
+"""What conditions are compared with beside pretrained, outside the figure's stars: nothing, the encoding model of
+word rate, envelope and position alone, and their permuted control."""
 
 
-def compare(study: Study, dataset: Dataset, regions: Sequence[str], reference: str = "pretrained") -> pd.DataFrame:
-    """Each condition against a reference, chance and the nuisance baseline at the figure's layer, region by region.
+def compare(study: Study, dataset: Dataset, regions: Sequence[str]) -> pd.DataFrame:
+    """Each condition against pretrained, chance, the nuisance baseline and its control at the figure's layer.
 
     In each participant the difference has a permutation p (blocks of TRs), a bootstrap 95 % interval over voxels (how
     even the difference is within the region: voxels share noise, so it is too narrow for anything else), and one over
@@ -33,29 +36,29 @@ def compare(study: Study, dataset: Dataset, regions: Sequence[str], reference: s
     more it has an interval, over six a signed-rank p.
 
     The false discovery rate is controlled within families. A family is what one look at the figure asks: over
-    participants, or in one of them, all backbones x conditions x regions against the reference. Tests against chance,
-    which any model passes, and against the nuisance baseline are families of their own, and so are variants, which
-    another figure shows: their many small p would let more of the others through.
+    participants, or in one of them, all backbones x conditions x regions against pretrained. Tests against chance,
+    which any model passes, against the nuisance baseline and against a permuted control are families of their own, and
+    so are variants, which another figure shows: their many small p would let more of the others through.
 
     Parameters
     ----------
     regions : sequence of str
         Keys of `cortex.regions.GROUPS`.
-    reference : str
-        A condition of the study.
 
     Returns
     -------
     DataFrame
         backbone, condition, reference ('chance' where the condition's own alignment is tested, 'nuisance' where it is
-        against word rate, envelope and position alone), roi, participant ('all' over participants), n_participants
-        (those in whom the difference is defined), n_voxels, difference, low, high, p, test, low_blocks, high_blocks,
-        block_rows (NaN over participants), family, q, star (whether the figure has one).
+        against word rate, envelope and position alone, else a condition), roi, participant ('all' over participants),
+        n_participants (those in whom the difference is defined), n_voxels, difference, low, high, p, test, low_blocks,
+        high_blocks, block_rows (NaN over participants), family, q, star (whether the figure has one).
     """
     rows = []
-    asked = product(study.backbones, study.conditions, regions, (reference, *ASIDE))
+    asked = product(study.backbones, study.conditions, regions, ("pretrained", *ASIDE))
     for backbone, condition, roi, against in asked:
-        if against != condition and condition in study.conditions_of(backbone):
+        there = study.conditions_of(backbone)
+        apart = against in CONTROLS.values() and not (against == CONTROLS.get(condition) and against in there)
+        if against != condition and condition in there and not apart:
             within = [
                 within_participant(study, dataset, participant, backbone, condition, roi, against)
                 for participant in study.participants

@@ -12,6 +12,7 @@ from braintuning.datasets.base import Dataset
 from braintuning.figures import compare, impact, panels, preference, tables, tasks
 from braintuning.figures.tables import MODEL, at_layer
 from braintuning.lowlevel.features import TOGETHER
+from braintuning.pipeline.pictures import pictures_of
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.results import generator
 from braintuning.study import Study
@@ -43,7 +44,7 @@ class Claim:
     `direction` is 1 (more), -1 (less) or 0 (no change); of no change, `against` is the sign that alone would contradict
     it (a control that 'improves nothing' may harm), 0 either. `among` is 'all' participants or those 'held out',
     `measure` one of `MEASURES`. `roi` is empty where a measure has no regions; `reference_roi` is the reference's where
-    it differs. `beside_large`: the reference is the larger model of Figure A2. `planted`: the simulated listeners were
+    it differs. `beside_large`: the reference is the larger model of panel A2. `planted`: the simulated listeners were
     made so that it holds for a model that can learn what drives them.
     """
 
@@ -88,7 +89,8 @@ def gather(study: Study) -> Tables:
         preference and tasks `spread` too, the value's standard error over words or test speakers (of
         preference, of the change from pretrained).
     """
-    layer, shown, aligned = study.figures.layer, study.figures.notebooks, tables.gather(study)
+    layer, aligned = study.figures.layer, tables.gather(study)
+    shown = pictures_of(study, *study.figures.notebooks)
     found = {ALIGNMENT: at_layer(aligned, layer).assign(value=lambda t: t["alignment"]), RISE: rise(aligned)}
     if "fig3" in shown:
         table = impact.drawn(study, impact.gather(study))
@@ -103,7 +105,7 @@ def gather(study: Study) -> Tables:
     if "fig4" in shown and semantic:
         table = tasks.best_layer(tasks.gather(study))
         found[SCORE] = for_everybody(mean_score(table[table["task"].isin(semantic)]), study)
-    if "figB1" in shown and study.held_out and study.figures.story_counts:
+    if "figB1" in shown:
         found[FIFTH] = a_fifth(panels.gather_amounts(study))
     return found
 

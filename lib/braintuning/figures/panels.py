@@ -1,4 +1,4 @@
-"""Figures A1 to A5 and B1 to B3: ceilings, layers, participants, model sizes, and joint tuning."""
+"""Panels of Figure A, ceilings, model sizes, layers, participants and text models, and of B, joint tuning."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,31 +8,67 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from braintuning.alignment.mask import FALSE_DISCOVERIES
-from braintuning.cortex.figure import Panel, participants_figure
+from braintuning.cortex.figure import Panel, participants_figure, save_figure
 from braintuning.datasets.base import Dataset
+from braintuning.errors import InputError
 from braintuning.figures import style
-from braintuning.figures.style import REGIONS, ROI_TITLES, legend_and_small_print
+from braintuning.figures.style import REGIONS, ROI_TITLES, legend_and_small_print, use_style
 from braintuning.figures.tables import (
     BASELINE,
     SMOOTH_MM,
     at_best_layer,
     at_layer,
     baseline_label,
+    gather,
     noise_ceiling_of,
     read_tables,
     shown_conditions,
+    small_print,
 )
-from braintuning.pipeline import recipes
-from braintuning.results import load_arrays, provenance_columns, provenance_of
+from braintuning.pipeline.pictures import JOINTLY_TUNED, TEXT_CONDITIONS, TRANSFERRED, amounts, left_out
+from braintuning.results import load_arrays, provenance_columns, provenance_of, save_table
 from braintuning.study import Study
 
 YLABEL = "alignment (r / ceiling)"
 YLABEL_OF_JOINT = "alignment (r / noise ceiling)"
-TEXT_CONDITIONS = ("pretrained", "brain-tuned", "lm-tuned")
 SIZE_CONDITIONS = ("pretrained", "brain-tuned")
-JOINTLY_TUNED = "multi-brain-tuned"
-
 TUNED_TOGETHER, HELD_OUT = "tuned together", "held out"
+Draw = Callable[[Study, pd.DataFrame, str], Figure]
+
+
+def make(study: Study, dataset: Dataset, panel: str) -> tuple[pd.DataFrame, Figure]:
+    """Gather the numbers of a panel such as `figA3` and draw it; its CSV, PNG and PDF in the study's folder of figures.
+
+    `InputError` where the study has no such panel (`pipeline.pictures.left_out`), or not yet what it shows.
+    """
+    if why := left_out(study, panel):
+        raise InputError(f"study {study.name}: found no panel {panel}, since {why}; expected another panel")
+    use_style()
+    if panel == "figA1":
+        table = gather_ceilings(study, dataset)
+        figure = ceilings(study, table, dataset, f"{study.title}; regions: HCP-MMP1.0, Glasser et al. 2016")
+    else:
+        backbones, conditions, draw = _drawn(study)[panel]
+        table = gather_amounts(study) if panel == "figB1" else gather(study, backbones, conditions)
+        table = at_layer(table, study.figures.layer) if panel == "figA4" else table
+        figure = draw(study, table, small_print(study, table, backbones=backbones))
+    save_table(study.figures_folder / f"{panel}.csv", table)
+    save_figure(figure, study.figures_folder / panel)
+    return table, figure
+
+
+def _drawn(study: Study) -> dict[str, tuple[Sequence[str] | None, Sequence[str] | None, Draw]]:
+    """Backbones and conditions that a panel shows, all where None, and what draws it."""
+    one = [study.figure_backbone]
+    return {
+        "figA2": (study.figures.base_and_large, SIZE_CONDITIONS, base_and_large),
+        "figA3": (None, None, layers),
+        "figA4": (None, None, participants),
+        "figA5": (None, TEXT_CONDITIONS, language_models),
+        "figB1": (one, None, draw_amounts),
+        "figB2": (one, TRANSFERRED, transfer),
+        "figB3": (one, ablation_conditions(study), ablation),
+    }
 
 
 def gather_ceilings(study: Study, dataset: Dataset) -> pd.DataFrame:
@@ -69,7 +105,7 @@ def gather_ceilings(study: Study, dataset: Dataset) -> pd.DataFrame:
 
 
 def ceilings(study: Study, table: pd.DataFrame, dataset: Dataset, note: str) -> Figure:
-    """Figure A1: noise ceilings of each participant on their own cortex; `table` from `gather_ceilings`."""
+    """Panel A1: noise ceilings of each participant on their own cortex; `table` from `gather_ceilings`."""
     panels = []
     for _, row in table.iterrows():
         cortex, ceiling = dataset.cortex(row["participant"]), noise_ceiling_of(study, row["participant"])
@@ -85,25 +121,25 @@ def _caption(row: pd.Series) -> str:
 
 
 def base_and_large(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure A2: a base model, pretrained and brain-tuned, beside a larger pretrained one."""
+    """Panel A2: a base model, pretrained and brain-tuned, beside a larger pretrained one."""
     conditions = [condition for condition in SIZE_CONDITIONS if condition in study.conditions]
     return _bars(at_layer(table, study.figures.layer), study.figures.base_and_large, conditions, note)
 
 
 def layers(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure A3: alignment of every layer, a panel for each backbone and region; `table` from `tables.gather`."""
+    """Panel A3: alignment of every layer, a panel for each backbone and region; `table` from `tables.gather`."""
     return _grid(study, table, note, partial(style.layer_curves, value="alignment", baseline=BASELINE), lines=True)
 
 
 def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure A4: alignment of each participant at the figure's layer, a panel for each backbone and region."""
+    """Panel A4: alignment of each participant at the figure's layer, a panel for each backbone and region."""
     given = {"value": "alignment", "participants": study.participants, "baseline": BASELINE}
     draw = partial(style.participant_bars, **given)
     return _grid(study, at_layer(table, study.figures.layer), note, draw)
 
 
 def language_models(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure A5: the control that was tuned to a text model, beside pretrained and brain-tuned."""
+    """Panel A5: the control that was tuned to a text model, beside pretrained and brain-tuned."""
     conditions = [condition for condition in TEXT_CONDITIONS if condition in study.conditions]
     backbones = [b for b in study.backbones if set(conditions) <= set(study.conditions_of(b))]
     fig = _bars(at_layer(table, study.figures.layer), backbones, conditions, note)
@@ -117,11 +153,11 @@ def gather_amounts(study: Study) -> pd.DataFrame:
 
     Columns of `region_table`, participant, backbone, condition, n_stories, hours, and provenance.
     """
-    return read_tables(study.scores_file(*one) for one in recipes.amounts(study))
+    return read_tables(study.scores_file(*one) for one in amounts(study))
 
 
-def amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure B1: alignment of held-out participants at the best layer of all, against minutes of encoding data."""
+def draw_amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
+    """Panel B1: alignment of held-out participants at the best layer of all, against minutes of encoding data."""
     fig = Figure(figsize=(7.2, 2.6), layout="constrained")
     for ax, roi in zip(fig.subplots(1, len(REGIONS)), REGIONS, strict=True):
         chosen = table[(table["roi"] == roi) & (table["backbone"] == study.figure_backbone)]
@@ -137,8 +173,8 @@ def amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
 
 
 def transfer(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure B2: joint models on participants whom they were tuned on, and on those whom they never saw."""
-    conditions = [condition for condition in recipes.TRANSFERRED if condition in study.conditions]
+    """Panel B2: joint models on participants whom they were tuned on, and on those whom they never saw."""
+    conditions = [condition for condition in TRANSFERRED if condition in study.conditions]
     chosen = at_layer(table, study.figures.layer)
     chosen = chosen[chosen["backbone"] == study.figure_backbone]
     joint = chosen["participant"].isin(study.tuned_together)
@@ -155,7 +191,7 @@ def ablation_conditions(study: Study) -> list[str]:
 
 
 def ablation(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Figure B3: joint tuning with other ranks and losses; every participant a point."""
+    """Panel B3: joint tuning with other ranks and losses; every participant a point."""
     chosen, conditions = at_layer(table, study.figures.layer), ablation_conditions(study)
     return _bars(chosen, [study.figure_backbone], conditions, note, 2.9, YLABEL_OF_JOINT)
 

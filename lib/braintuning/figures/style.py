@@ -7,6 +7,8 @@ from typing import NamedTuple
 import matplotlib.style
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
+from IPython.core.pylabtools import select_figure_formats
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -65,8 +67,13 @@ STYLE = Path(__file__).with_name("braintuning.mplstyle")
 
 
 def use_style() -> None:
-    """Draw every following figure in this style."""
+    """Draw every following figure in this style; in a notebook, show figures as pictures, twice as fine as on paper.
+
+    IPython shows a `Figure` as its name until pyplot has drawn one, and no figure here is drawn by pyplot.
+    """
     matplotlib.style.use(STYLE)
+    if shell := get_ipython():
+        select_figure_formats(shell, "retina")
 
 
 def looks_of(conditions: Sequence[str]) -> dict[str, Look]:
@@ -233,26 +240,6 @@ def layer_curves(
     ax.set_xticks(layers)
     ax.set_xlabel("layer")
     ax.set_ylabel(ylabel)
-    return ax
-
-
-def region_bars(ax: Axes, table: pd.DataFrame, regions: Sequence[str], colour: str = "#0072b2") -> Axes:
-    """Draw each region's bar for the group, a point for each participant, and a tick at the group's noise ceiling.
-
-    `table` has the columns participant (`group` for the mean over participants), roi, r and noise_ceiling.
-    """
-    group = table[table["participant"] == "group"].set_index("roi").reindex(list(regions))
-    single = table[table["participant"] != "group"]
-    positions = np.arange(len(regions))
-    ax.bar(positions, group["r"], width=0.68, color=colour, zorder=1, label="group mean response")
-    ax.hlines(group["noise_ceiling"], positions - 0.36, positions + 0.36, color="black", lw=1.2, label="noise ceiling")
-    for position, region in enumerate(regions):
-        r = np.sort(single.loc[single["roi"] == region, "r"].to_numpy())
-        spread = position + np.linspace(-0.22, 0.22, len(r))
-        label = "single participants" if position == 0 else None
-        ax.plot(spread, r, "o", ms=2.6, mfc="white", mec="black", mew=0.6, zorder=3, label=label)
-    ax.axhline(0, color="black", lw=0.7)
-    ax.set_xticks(positions, regions)
     return ax
 
 

@@ -105,7 +105,7 @@ def best_layers(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_conditions(study: Study, backbone: str | None = None) -> tuple[str, ...]:
-    """Conditions of a study or of one backbone but for variants, which Figure B3 alone shows."""
+    """Conditions of a study or of one backbone but for variants, which panel B3 alone shows."""
     conditions = study.conditions if backbone is None else study.conditions_of(backbone)
     return tuple(condition for condition in conditions if condition not in study.variants)
 

@@ -1,33 +1,57 @@
-"""The interactive viewer of a study: alignment before and after brain-tuning, the difference, the noise ceiling."""
+"""The viewer of a study: alignment of every participant, condition and layer on the cortex."""
 
 from pathlib import Path
 
 import numpy as np
 
+from braintuning.cortex.colours import Reliability, group_average, smoothed
 from braintuning.cortex.surface import fs_lr
-from braintuning.cortex.viewer import Layer, write_viewer
+from braintuning.cortex.viewer import write_viewer
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
-from braintuning.figures.tables import alignment_map, on_the_map, reliability
+from braintuning.figures.tables import (
+    CLEAR_CEILING,
+    SMOOTH_MM,
+    SURFACE_SOURCES,
+    noise_ceiling_of,
+    on_the_map,
+    shown_conditions,
+)
+from braintuning.results import load_arrays
 from braintuning.study import Study
 
 
 def write_study_viewer(study: Study, dataset: Dataset) -> Path:
-    """Write `viewer/` into the study's figures folder, maps averaged over participants.
+    """Write `viewer/index.html` into the study's figures folder: every participant, and the mean where there are some.
 
-    `InputError` if these do not share the surface fs_LR-32k, or the study does not brain-tune.
+    Models are those of the figure's backbone. A value fades towards the threshold of the noise
+    ceiling, which is smoothed, so that isolated vertices that pass by chance fade too. `InputError`
+    if participants do not share the surface fs_LR-32k.
     """
-    shown = on_the_map(study, dataset)
-    surface = dataset.cortex(shown[0]).surface
-    if surface.name != fs_lr().name:
-        raise InputError(f"viewer of study {study.name}: participants lie on {surface.name}, expected {fs_lr().name}")
-    if "brain-tuned" not in study.conditions_of(study.figure_backbone):
-        raise InputError(f"viewer of study {study.name}: found no condition brain-tuned, expected pretrained and it")
-    backbone, ceiling = study.figure_backbone, reliability(study, dataset)
-    maps = {c: alignment_map(study, dataset, backbone, c) for c in ("brain-tuned", "pretrained")}
-    highest = float(np.nanpercentile(np.concatenate(list(maps.values())), 99))
-    layers = {f"alignment, {c}": Layer(values, vmin=0, vmax=highest) for c, values in maps.items()}
-    change = alignment_map(study, dataset, backbone, "brain-tuned", minus="pretrained")
-    layers["alignment, brain-tuned minus pretrained"] = Layer(change, symmetric=True)
-    layers[ceiling.label] = Layer(ceiling.values, vmin=0, vmax=1, threshold=ceiling.low)
-    return write_viewer(study.figures_folder / "viewer", layers, title=f"{study.title}: {backbone}")
+    shown, backbone, surface = on_the_map(study, dataset), study.figure_backbone, fs_lr()
+    if (found := dataset.cortex(shown[0]).surface.name) != surface.name:
+        raise InputError(f"viewer of study {study.name}: participants lie on {found}, expected {surface.name}")
+    conditions, maps, ceilings = shown_conditions(study, backbone), {}, {}
+    for person in shown:
+        cortex = dataset.cortex(person)
+        ceilings[person] = cortex.to_vertices(noise_ceiling_of(study, person))
+        for condition in conditions:
+            alignment = load_arrays(study.scores_file(person, study.run(backbone, condition, person)))["alignment"]
+            maps |= {(person, condition, k): cortex.to_vertices(values) for k, values in enumerate(alignment)}
+    everyone = f"mean of {len(shown)}"
+    if len(shown) > 1:
+        ceilings = {everyone: group_average(list(ceilings.values())), **ceilings}
+        of_all = {key[1:]: group_average([maps[person, *key[1:]] for person in shown]) for key in maps}
+        maps = {**{(everyone, *key): values for key, values in of_all.items()}, **maps}
+    low = study.encoding.ceiling_threshold
+    high = max(CLEAR_CEILING, low + 0.1)
+    opacity = {
+        person: Reliability(smoothed(surface, np.nan_to_num(values), SMOOTH_MM), "ceiling", low, high).alpha(surface)
+        for person, values in ceilings.items()
+    }
+    layers = {key[2] for key in maps}
+    tuned = "brain-tuned" if "brain-tuned" in conditions else conditions[0]
+    first = (next(iter(ceilings)), tuned, sorted(layers)[study.figures.layer])
+    note = f"Grey: noise ceiling, smoothed by {SMOOTH_MM:g} mm, below {low:g}; clear from {high:g}. {SURFACE_SOURCES}"
+    look = {"title": f"{study.title}, {backbone}", "unit": "alignment (r over noise ceiling)"}
+    return write_viewer(study.figures_folder / "viewer", maps, **look, note=note, opacity=opacity, first=first)

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Comparison:
+class Comparison:
     """A participant's responses and a model's features, ready to be compared."""
 
     study: Study
@@ -52,7 +52,7 @@ class _Comparison:
         """
         settings = self.study.encoding
         truth, scores, kept = scored_trs(self.responses, self.test, settings), [], []
-        layers, n_layers = self._predicted(train), len(self.features[self.test[0]])
+        layers, n_layers = self.predicted(train), len(self.features[self.test[0]])
         for layer, predicted in enumerate(layers):
             scores.append(correlation_in_folds(predicted, truth, 1 if train else settings.folds))
             if layer == self.study.figures.layer % n_layers:
@@ -62,7 +62,8 @@ class _Comparison:
         alignment = (r / np.where(self.used, self.ceiling, np.nan)).astype(np.float32)
         return {"r": r, "alignment": alignment, "predicted": kept}
 
-    def _predicted(self, train: Sequence[str]) -> Iterator[np.ndarray]:
+    def predicted(self, train: Sequence[str]) -> Iterator[np.ndarray]:
+        """Responses to the test story, (TRs, used voxels), predicted layer by layer as `score` scores them."""
         settings = self.study.encoding
         if train:
             return predict_layers(self.features, self.responses, train, self.test, settings, self.device)
@@ -88,7 +89,7 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", first: 
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
     features = features_of(study, dataset, run, participant)
-    comparison = _comparison(study, dataset, participant, features, recipe["fitted"], device)
+    comparison = comparison_of(study, dataset, participant, features, recipe["fitted"], device)
     labels = dataset.cortex(participant).voxel_labels
     arrays = {"ceiling": comparison.ceiling, **comparison.score(stories.train)}
     table = region_table(arrays["alignment"], labels)
@@ -110,7 +111,7 @@ def _align_first(study: Study, participant: str, run: Run, n_stories: int, devic
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
     features = features_of(study, dataset, run, participant)
-    alignment = _comparison(study, dataset, participant, features, first, device).score(first)["alignment"]
+    alignment = comparison_of(study, dataset, participant, features, first, device).score(first)["alignment"]
     hours = sum(len(dataset.audio(story)) for story in first) / timing.SAMPLE_RATE / 3600
     table = region_table(alignment, dataset.cortex(participant).voxel_labels).assign(n_stories=n_stories, hours=hours)
     _save(path, {"alignment": alignment}, table, study, recipe, participant, run, device)
@@ -146,7 +147,7 @@ def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
         return path
     features, names = nuisance_features(dataset, {story: grid.read for story, [grid] in found.items()})
     one_layer = {story: grid.filtered(features[story][None]) for story, [grid] in found.items()}
-    comparison = _comparison(study, dataset, participant, one_layer, stored["fitted"], device)
+    comparison = comparison_of(study, dataset, participant, one_layer, stored["fitted"], device)
     arrays, table, scored = {"ceiling": comparison.ceiling}, None, {}
     for kind, fitted in (("", stories.train), ("low_level_", stored["low_level"]), ("held_out_", stories.held_out)):
         if fitted or not kind:
@@ -171,20 +172,21 @@ def _recipe(study: Study, dataset: Dataset, participant: str, run: Run, recipe: 
     }
 
 
-def _comparison(
+def comparison_of(
     study: Study,
     dataset: Dataset,
     participant: str,
     features: Mapping[str, np.ndarray],
     fitted: Sequence[str],
     device: str,
-) -> _Comparison:
+) -> Comparison:
+    """The comparison of a participant with some features, by story as `features_of` gives them."""
     used, ceiling = used_voxels(study, participant), load_arrays(study.ceiling_file(participant))["ceiling"]
     test = study.stories_for(participant).test
     responses = {story: dataset.responses(participant, story, used) for story in (*fitted, *test)}
     tr, spread = timing.spacing(dataset.tr_times(participant, test[0])), getattr(dataset, "reach", lambda story: 0.0)
     gap = max(study.encoding.delays) + math.ceil(spread(test[0]) / tr)
-    return _Comparison(study, features, responses, test, used, ceiling, device, gap)
+    return Comparison(study, features, responses, test, used, ceiling, device, gap)
 
 
 def _save(

@@ -53,6 +53,13 @@ def measure_ceiling(study: Study, participant: str) -> Path:
     return path
 
 
+def draw_ceilings(study: Study) -> None:
+    """Draw panel A1 from noise ceilings alone, long before what the other panels of Figure A show."""
+    from braintuning.figures import panels  # matplotlib takes seconds
+
+    panels.make(study, open_dataset(study), "figA1")
+
+
 def _between_repeats(
     dataset: Dataset, participant: str, story: str, skipped: int, rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:

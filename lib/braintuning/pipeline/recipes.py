@@ -5,6 +5,7 @@ from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from braintuning.pipeline.pictures import PANELS, amounts, pictures_of
 from braintuning.results import fingerprint
 from braintuning.study import Run, Study
 from braintuning.study.settings import Removal
@@ -205,6 +206,7 @@ def figure(study: Study, notebook: str) -> Recipe:
     """A notebook of the study: what it takes from the study, and which results it reads."""
     sections = {"figures", "encoding", "title", "dataset"}
     sections |= {"low_level"} if notebook in ("fig3", "claims") else set()
+    sections |= {"tuning", "features"} if notebook == "fig1" else set()
     read = [str(path.relative_to(study.results)) for path in inputs_of(study, notebook)]
     return Recipe({}, {**study.model_dump(include=sections), "read": read})
 
@@ -248,20 +250,6 @@ def of_results(study: Study) -> dict[Path, Recipe]:
     return made
 
 
-TRANSFERRED = ("pretrained", "brain-tuned", "multi-brain-tuned")
-"""Conditions that Figures B1 and B2 compare."""
-
-
-def amounts(study: Study) -> Iterator[tuple[str, Run, int]]:
-    """Held-out participant, model and number of training stories of every encoding model of Figure B1."""
-    backbone = study.figure_backbone
-    for participant in study.held_out:
-        for condition in [c for c in TRANSFERRED if c in study.conditions_of(backbone)]:
-            n_train = len(study.stories_for(participant).train)
-            for n_stories in [n for n in study.figures.story_counts if n <= n_train]:
-                yield participant, study.run(backbone, condition, participant), n_stories
-
-
 def inputs_of(study: Study, notebook: str) -> list[Path]:
     """Results that a notebook of the study reads.
 
@@ -269,7 +257,7 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
     ----------
     study : Study
     notebook : str
-        Name in `notebooks/`, without `.ipynb`.
+        Name in `notebooks/`, without `.ipynb`, or of a panel of Figure A or B, such as `figA1`.
     """
     main = list(study.main_runs())
     recorded = [run for run in main if run.condition == "pretrained"] if study.recordings else []
@@ -277,10 +265,15 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
     scores = [study.scores_file(*one) for one in (*study.alignments(), *of_means(study))]
     baselines = [study.nuisance_file(listener) for listener in study.tested]
     amount = [study.scores_file(*one) for one in amounts(study)]
+    shown = [run for run in main if (run.backbone, run.condition) == (study.figure_backbone, "brain-tuned")][:1]
     of_figure = {
         "01_dataset": [study.results / "dataset.json", *ceilings],
+        "fig1": [study.model_folder(run) / "provenance.json" for run in shown]
+        + [study.scores_file(run.participant, run) for run in shown],
         "figA1": ceilings,
-        "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)] + baselines,
+        "fig3": [study.low_level_file(participant, run) for participant, run in study.alignments(main)]
+        + [study.low_level_features_file(participant) for participant in study.participants[:1]]
+        + [study.features_file(Run(study.figure_backbone, "pretrained")), *ceilings, *baselines],
         "fig4": [study.probe_file(task, run) for task in study.probes.tasks for run in main] + [study.leaks_file],
         "fig5": [
             study.words_file,
@@ -289,6 +282,10 @@ def inputs_of(study: Study, notebook: str) -> list[Path]:
         ],
         "figB1": amount,
     }
-    judged = [of_figure[name] for name in ("fig3", "fig4", "fig5", "figB1") if name in study.figures.notebooks]
+    if notebook in PANELS:
+        parts = [inputs_of(study, panel) for panel in pictures_of(study, notebook)]
+        return list(dict.fromkeys(chain.from_iterable(parts)))
+    shown = pictures_of(study, *study.figures.notebooks)
+    judged = [of_figure[name] for name in ("fig3", "fig4", "fig5", "figB1") if name in shown]
     of_figure["claims"] = list(dict.fromkeys([*ceilings, *scores, *baselines, *chain.from_iterable(judged)]))
     return of_figure.get(notebook, [*ceilings, *scores, *baselines])

@@ -221,7 +221,7 @@ class Study(Section):
         return (run for run in self.runs() if self.base(run.condition) != "pretrained")
 
     def main_runs(self) -> Iterator[Run]:
-        """Every model but those of variants, which Figure B3 alone compares."""
+        """Every model but those of variants, which panel B3 alone compares."""
         return (run for run in self.runs() if run.condition not in self.variants)
 
     def alignments(self, runs: Iterable[Run] | None = None) -> Iterator[tuple[str, Run]]:

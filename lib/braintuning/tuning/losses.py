@@ -23,7 +23,7 @@ def spatial_correlation_loss(predicted: torch.Tensor, measured: torch.Tensor) ->
 def cosine_and_huber_loss(predicted: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
     """One minus the mean over clips of the cosine between the two patterns, plus the mean Huber loss of the errors.
 
-    An error e counts e^2 / 2 up to `HUBER_DELTA`, d, and d (|e| - d / 2) beyond it (Huber 1964).
+    An error e counts ``e^2 / 2`` up to `HUBER_DELTA`, d, and ``d (|e| - d / 2)`` beyond it (Huber 1964).
     """
     return 1 - _cosine(predicted, measured) + functional.huber_loss(predicted, measured, delta=HUBER_DELTA)
 

@@ -35,7 +35,7 @@ def test_normalised_convolution_is_the_norm_of_the_convolution_in_double_precisi
     with torch.no_grad():
         conv.weight[0] = torch.tensor([1.0, -1.0] + [0.0] * (kernel - 2))  # passes only fast changes
         found = fast.normalised_convolution(clips(), conv, norm)
-        expected = norm.double()(conv.double()(clips()[:, None].double()))
+        expected = norm.double()(conv.double()(clips()[:, None].double())).mT
     assert found.dtype == torch.float32 and found.shape == expected.shape
     torch.testing.assert_close(found[[0, 1, 3, 4]].double(), expected[[0, 1, 3, 4]], atol=2e-5, rtol=2e-5)
     torch.testing.assert_close(found[2].double(), expected[2], atol=2e-3, rtol=1e-3)  # the offset costs three digits
@@ -62,11 +62,36 @@ def test_normalised_convolution_is_in_half_precision_under_autocast():
     torch.manual_seed(0)
     conv, norm = torch.nn.Conv1d(1, 24, 10, 5, bias=False), torch.nn.GroupNorm(24, 24)
     with torch.no_grad():
-        plain = norm(conv(clips()[[0], None]))
+        plain = norm(conv(clips()[[0], None])).mT
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = fast.normalised_convolution(clips()[[0]], conv, norm)
     assert found.dtype == torch.bfloat16
     assert (found.float() - plain).norm() < 5e-3 * plain.norm()
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (5, 2), (3, 3), (4, 3), (2, 3), (3, 1)])
+@pytest.mark.parametrize("frames", [5, 11, 64])
+@pytest.mark.parametrize("bias", [False, True])
+def test_strided_convolution_is_the_convolution_that_torch_computes(kernel, stride, frames, bias):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv1d(6, 4, kernel, stride, bias=bias, dtype=torch.float64)
+    hidden = torch.randn(3, frames + 1, 6, dtype=torch.float64)[:, 1:].contiguous()
+    found = fast.strided_convolution(hidden, conv)
+    torch.testing.assert_close(found, conv(hidden.mT).mT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layer_norms_keep_the_dtype_under_autocast_and_are_those_of_torch(dtype):
+    torch.manual_seed(0)
+    norm, hidden = torch.nn.Sequential(torch.nn.LayerNorm(64)), torch.randn(5, 64).mul(3).to(dtype)
+    torch.nn.init.normal_(norm[0].weight)
+    expected, names = norm(hidden.float()), list(norm.state_dict())
+    fast.keep_dtype_in_norms(norm)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = norm(hidden)
+    assert found.dtype == dtype and list(norm.state_dict()) == names
+    tolerance = 2**-6 if dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(found.float(), expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("length", [4, 7, 128])

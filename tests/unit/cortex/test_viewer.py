@@ -1,174 +1,160 @@
+import base64
+import gzip
 import json
 import re
-import subprocess
-import sys
-import threading
-import time
-import urllib.request
-from importlib.util import find_spec
 
 import chromium
 import numpy as np
 import pytest
-from braintuning.cortex.regions import hcp_mmp_labels, members
-from braintuning.cortex.surface import fs_lr, hcp_mesh
-from braintuning.cortex.viewer import Layer, fs_lr_in_pycortex, server, without_cut_bridges, write_viewer
+from braintuning.cortex.regions import GROUPS, hcp_mmp_labels, members
+from braintuning.cortex.surface import fs_lr, mesh_adjacency
+from braintuning.cortex.viewer import coloured, name_places, write_viewer
 from braintuning.errors import InputError
 
-pytestmark = pytest.mark.skipif(find_spec("cortex") is None, reason="pycortex is not installed")
 N = 64984
+LEFT = np.arange(N) < 32492
+TYPES = {"f4": np.float32, "i4": np.int32, "u1": np.uint8}
 
 
 def planted():
-    """0.9 in the late language regions of the left hemisphere, 0.05 elsewhere."""
-    inside = members(hcp_mmp_labels(), "late_language") & (np.arange(N) < 32492)
-    return np.where(inside, 0.9, 0.05)
+    """0.9 in the late language regions of the left hemisphere, NaN in A1, 0.05 elsewhere."""
+    found = np.where(members(hcp_mmp_labels(), "late_language") & LEFT, 0.9, 0.05)
+    return np.where(hcp_mmp_labels() == "A1", np.nan, found)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tmp_path_factory.mktemp("pycortex")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("a study") / "viewer"
+    folder.mkdir()
+    (folder / "old.txt").write_text("left over")
+    maps = {("P1", "pretrained", 0): 0.3 * planted(), ("P1", "brain-tuned", 0): planted()}
+    maps |= {("P1", "brain-tuned", 1): np.full(N, 0.02), ("P2", "brain-tuned", 0): np.full(N, np.nan)}
+    opacity = {"P1": np.where(LEFT, 1.0, 0.0), "P2": np.ones(N)}
+    look = {"title": "Planted </script> & <b>", "unit": "alignment", "note": "small print"}
+    return write_viewer(folder, maps, **look, opacity=opacity, first=("P1", "brain-tuned", 0))
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, store):
-    root = tmp_path_factory.mktemp("viewer")
-    layers = {
-        "alignment (r)": Layer(planted(), vmin=0.0, vmax=1.0, threshold=0.1),
-        "brain-tuned minus pretrained": Layer(planted() - 0.5, symmetric=True),
-    }
-    (root / "study" / "viewer").mkdir(parents=True)
-    (root / "study" / "viewer" / "old.txt").write_text("left over")
-    page = write_viewer(root / "study" / "viewer", layers, title="Planted", store=store)
-    assert page == root / "study" / "viewer" / "index.html"
-    return page.parent
+def content(page):
+    """What the page holds: facts, and arrays by name."""
+    text = page.read_text()
+    facts = json.loads(re.search(r'id="facts">(.*?)</script>', text, re.DOTALL)[1])
+    packed = re.search(r'id="arrays">(.*?)</script>', text, re.DOTALL)[1]
+    whole = gzip.decompress(base64.b64decode(packed))
+    arrays = {n: np.frombuffer(whole, TYPES[t], size, start) for n, (t, start, size) in facts["arrays"].items()}
+    return facts, arrays
 
 
-def test_the_folder_is_whole_small_and_names_its_layers(folder):
-    assert [path.name for path in folder.parent.iterdir()] == ["viewer"]
-    assert not (folder / "old.txt").exists()
-    page = (folder / "index.html").read_text()
-    assert "<title>Planted</title>" in page
-    assert "alignment (r)" in page and "brain-tuned minus pretrained" in page
-    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 12_000_000
-    (surface,) = folder.glob("*.json")
-    for name in json.loads(surface.read_text()).get("materials", []):
-        assert (folder / name).exists()
-    assert not re.search(r'(?:src|href)="(?:/[^/]|file:)', page)
+def test_the_page_is_alone_and_asks_for_nothing(page):
+    assert [path.name for path in page.parent.iterdir()] == ["index.html"]
+    text = page.read_text()
+    assert "<title>Planted &lt;/script&gt; &amp; &lt;b&gt;</title>" in text
+    assert page.stat().st_size < 6_000_000
+    assert not re.search(r"https?://|<link[^>]*href=\"(?!data:)|\bsrc=", text)
 
 
-def test_bad_layers_and_folders_are_named(tmp_path):
-    with pytest.raises(InputError, match="found no layer, expected at least one map of 64984 vertices"):
-        write_viewer(tmp_path / "viewer", {}, title="r")
-    with pytest.raises(InputError, match=r"layer 'r' on fs_LR-32k: found shape \(59412,\), expected \(64984,\)"):
-        write_viewer(tmp_path / "viewer", {"r": Layer(np.zeros(59412))}, title="r")
-    with pytest.raises(InputError, match="all 64984 are NaN"):
-        write_viewer(tmp_path / "viewer", {"r": Layer(np.full(N, np.nan))}, title="r")
+def test_the_maps_are_there_to_half_a_step(content):
+    facts, arrays = content
+    assert [menu["options"] for menu in facts["menus"]] == [["P1", "P2"], ["pretrained", "brain-tuned"], [0, 1]]
+    assert [menu["first"] for menu in facts["menus"]] == ["P1", "brain-tuned", 0]
+    low, high = facts["range"]
+    stored = arrays[facts["maps"]["P1|brain-tuned|0"]]
+    np.testing.assert_array_equal(stored == 0, np.isnan(planted()))
+    read = low + (stored - 1.0) / 254 * (high - low)
+    known = ~np.isnan(planted())
+    np.testing.assert_allclose(read[known], planted()[known], atol=(high - low) / 500)
+    assert not arrays[facts["maps"]["P2|brain-tuned|0"]].any()
+    np.testing.assert_array_equal(arrays[facts["opacity"]["P1"]], np.where(LEFT, 255, 0))
+
+
+def test_the_meshes_are_those_of_the_surface(content):
+    _, arrays = content
+    faces = arrays["faces"].reshape(-1, 3)
+    np.testing.assert_array_equal(faces[: len(fs_lr().inflated["left"][1])], fs_lr().inflated["left"][1])
+    np.testing.assert_array_equal(faces[-1], fs_lr().inflated["right"][1][-1] + 32492)
+    np.testing.assert_array_equal(arrays["flat_faces"].reshape(-1, 3), fs_lr().flat_faces)
+    flat, inflated = arrays["flat"].reshape(-1, 3), arrays["inflated"].reshape(-1, 3)
+    on_flat = np.unique(fs_lr().flat_faces)
+    np.testing.assert_allclose(
+        np.ptp(flat[on_flat], axis=0)[[0, 2]], np.ptp(fs_lr().flat_coordinates[on_flat], axis=0), atol=0.02
+    )
+    assert inflated[LEFT, 0].max() + 5.9 < inflated[~LEFT, 0].min()
+
+
+def test_an_outline_lies_where_a_region_ends(content):
+    _, arrays = content
+    masks = np.concatenate([arrays["masksA"].reshape(N, 4), arrays["masksB"].reshape(N, 4)], axis=1) / 255
+    named = np.isin(hcp_mmp_labels(), GROUPS["late_language"] + GROUPS["early_auditory"])
+    faces = np.concatenate([fs_lr().inflated["left"][1], fs_lr().inflated["right"][1] + 32492])
+    others = mesh_adjacency(faces, N) @ (~named).astype(float) > 0
+    deep = named & ~others
+    assert (masks.max(axis=1)[deep] > 0.5).mean() > 0.97
+    far = ~named & (mesh_adjacency(faces, N) @ named.astype(float) == 0)
+    assert masks[far].max() < 0.5
+
+
+def test_neighbouring_regions_have_different_channels():
+    labels, regions = hcp_mmp_labels(), [*GROUPS["late_language"], *GROUPS["early_auditory"]]
+    channel = dict(zip(regions, coloured(fs_lr(), labels, regions), strict=True))
+    faces = np.concatenate([fs_lr().inflated["left"][1], fs_lr().inflated["right"][1] + 32492])
+    pairs = {(a, b) for face in labels[faces] for a in face for b in face if a != b and a in channel and b in channel}
+    assert len(pairs) > 40
+    assert all(channel[a] != channel[b] for a, b in pairs)
+
+
+def test_names_stand_in_their_regions():
+    found = name_places(fs_lr())
+    assert all(hcp_mmp_labels()[vertex] == region for region, vertex in found)
+    assert len(found) == 2 * len({*GROUPS["late_language"], *GROUPS["early_auditory"]})
+
+
+def test_bad_maps_are_named(tmp_path):
+    look = {"title": "t", "unit": "r"}
+    with pytest.raises(InputError, match="found no map, expected at least one of 64984 vertices"):
+        write_viewer(tmp_path / "viewer", {}, **look)
+    with pytest.raises(
+        InputError, match=r"map P1 pretrained 0 on fs_LR-32k: found shape \(59412,\), expected \(64984,\)"
+    ):
+        write_viewer(tmp_path / "viewer", {("P1", "pretrained", 0): np.zeros(59412)}, **look)
+    with pytest.raises(InputError, match="all values of its maps are NaN"):
+        write_viewer(tmp_path / "viewer", {("P1", "pretrained", 0): np.full(N, np.nan)}, **look)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(InputError, match=r"found no index\.html"):
-        server(tmp_path)
 
 
-def test_a_taken_port_is_named(folder):
-    with server(folder) as first, pytest.raises(InputError, match=f"port {first.server_port}: cannot be opened"):
-        server(folder, first.server_port)
+def warm(page):
+    """Pixels of the brain with a warm colour, as values of .9 have."""
+    image = page.screenshot().astype(int)[110:-70]
+    return (image[..., 0] - image[..., 2] > 60) & (image[..., 0] > 160)
 
 
-def test_the_server_answers_this_machine(folder):
-    with server(folder) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        with urllib.request.urlopen(f"http://127.0.0.1:{running.server_port}/") as reply:
-            assert reply.read() == (folder / "index.html").read_bytes()
-        running.shutdown()
+def still(page):
+    return page.evaluate("state.shape === state.wanted && !pending && drawn")
 
 
-@pytest.mark.parametrize("hemisphere", ["left", "right"])
-def test_every_face_that_a_cut_removed_has_lost_a_vertex(hemisphere):
-    full = hcp_mesh(hemisphere, "midthickness_MSMAll")[1]
-    points, flat = hcp_mesh(hemisphere, "flat")
-    kept = without_cut_bridges(full, flat, len(points))
-
-    def faces_of(faces):
-        return set(map(frozenset, faces.tolist()))
-
-    removed = faces_of(full) - faces_of(flat)
-
-    def bridges(faces):
-        on_map = set(faces.ravel().tolist())
-        return sum(face <= on_map for face in removed)
-
-    assert bridges(flat) > 100
-    assert bridges(kept) == 0
-    assert faces_of(kept) <= faces_of(flat)
-    assert 0.97 < len(kept) / len(flat) < 1
-    assert len(np.unique(flat)) - len(np.unique(kept)) < 0.02 * len(np.unique(flat))
-
-
-def test_a_mesh_without_cuts_stays_as_it_is():
-    faces = np.array([[0, 1, 2], [2, 1, 3]])
-    np.testing.assert_array_equal(without_cut_bridges(faces, faces, 4), faces)
-    without_corner = np.array([[0, 1, 2]])
-    np.testing.assert_array_equal(without_cut_bridges(faces, without_corner, 4), without_corner)
-
-
-def test_pycortex_reads_the_subject_back_and_its_own_store_is_restored(store):
-    with fs_lr_in_pycortex(store) as (cortex, subject):
-        before = cortex.db.filestore
-        for k, hemisphere in enumerate(("left", "right")):
-            points, faces = cortex.db.get_surf(subject, "inflated")[k]
-            np.testing.assert_allclose(points, fs_lr().inflated[hemisphere][0], atol=1e-4)
-            np.testing.assert_array_equal(faces, fs_lr().inflated[hemisphere][1])
-        curvature = cortex.db.get_surfinfo(subject, "curvature").data
-        assert np.corrcoef(curvature, fs_lr().sulcal_depth)[0, 1] == pytest.approx(-1)
-    assert cortex.db.filestore != before
-    with np.load(store / "subjects" / subject / "surfaces" / "flat_lh.npz") as mesh:
-        assert len(mesh["pts"]) == 32492
-
-
-def test_nothing_is_written_to_the_home_of_the_user(tmp_path, store):
-    (tmp_path / "home").mkdir()
-    code = "import sys; from pathlib import Path; from braintuning.cortex.viewer import fs_lr_in_pycortex\n"
-    code += "with fs_lr_in_pycortex(Path(sys.argv[1])): pass"
-    environment = {"HOME": str(tmp_path / "home"), "MPLCONFIGDIR": str(tmp_path / "matplotlib"), "PATH": ""}
-    environment |= {"PYTHONPATH": ":".join(sys.path)}
-    subprocess.run([sys.executable, "-c", code, str(store)], env=environment, check=True)
-    assert not list((tmp_path / "home").rglob("*pycortex*"))
-    assert (store / "subjects" / "fs_LR").is_dir() and (store / "options").is_dir()
-
-
-def test_a_browser_shows_colours_where_the_data_are(folder, tmp_path):
-    with server(folder) as running, chromium.page(tmp_path) as page:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        page.open(f"http://127.0.0.1:{running.server_port}/")
-        chromium.wait_for(lambda: brain(page).mean() > 0.01, 90)
-        flatten = 'viewer.animate([{state: "mix", idx: 0.2, value: 1}])'
-        page.evaluate(flatten)
-        chromium.wait_for(lambda: flat_and_still(page), 60)
-        image = shown(page)
-        running.shutdown()
-    warm = (image[..., 0] - image[..., 2] > 60) & (image[..., 0] > 120)
-    grey = (np.ptp(image, axis=-1) < 15) & (image[..., 0] > 40)
-    columns = np.flatnonzero((warm | grey).any(axis=0))
-    middle = (columns[0] + columns[-1]) // 2
-    expected = (planted() > 0.5).sum() / (hcp_mmp_labels() != "").sum()
-    share = warm.sum() / (warm | grey).sum()
-    assert warm[:, middle:].sum() < 0.02 * warm.sum()
-    assert 0.4 * expected < share < 2.5 * expected
-
-
-def shown(page):
-    """The part of the window where the brain is, without title and colour bar; all grey (51) while it loads."""
-    image = page.screenshot().astype(int)
-    return image[int(0.24 * len(image)) : int(0.86 * len(image))]
-
-
-def brain(page):
-    return shown(page).max(axis=-1) > 60
-
-
-def flat_and_still(page):
-    """Whether the brain is as wide as only the flat map is, and where it was a second ago."""
-    before = brain(page)
-    time.sleep(1)
-    rows, columns = before.any(axis=1).sum(), before.any(axis=0).sum()
-    return columns > 1.8 * rows > 0 and np.array_equal(before, brain(page))
+def test_a_browser_shows_colours_where_the_data_are_and_reads_a_value(page, tmp_path):
+    """As a file, without a server."""
+    with chromium.page(tmp_path) as shown:
+        shown.open(page.as_uri())
+        chromium.wait_for(lambda: shown.evaluate("window.ready"), 90)
+        assert "Planted </script> & <b>: P1, brain-tuned, layer 0" == shown.evaluate("$('title').textContent")
+        shown.evaluate("state.names = false; document.querySelectorAll('[data-group=shape]')[2].click()")
+        chromium.wait_for(lambda: still(shown), 60)
+        flat = warm(shown)
+        middle = flat.shape[1] // 2
+        assert flat[:, :middle].sum() > 1000 and flat[:, middle:].sum() < 0.02 * flat.sum()
+        vertex = int(np.flatnonzero((hcp_mmp_labels() == "PGi") & LEFT)[100])
+        place = "{clientX: x / devicePixelRatio, clientY: y / devicePixelRatio}"
+        script = f"const [x, y] = position({vertex}); read({place}); return $('found').textContent"
+        said = shown.evaluate(f"(() => {{ {script} }})()")
+        assert re.fullmatch(r"\w+ \(left\): 0\.9\d\d|PG\w \(left\): 0\.89\d", said), said
+        shown.evaluate("$('layer').value = '1'; $('layer').onchange()")
+        chromium.wait_for(lambda: still(shown), 60)
+        assert warm(shown).sum() < 0.1 * flat.sum()
+        shown.evaluate(
+            "$('layer').value = '0'; $('layer').onchange(); $('minus').value = 'pretrained'; $('minus').onchange()"
+        )
+        assert shown.evaluate("$('label').textContent") == "alignment, brain-tuned minus pretrained"
+        shown.evaluate("$('layer').value = '1'; $('layer').onchange()")
+        assert shown.evaluate("$('note').textContent") == "this combination was not measured"
+        asked = "performance.getEntriesByType('resource').filter((one) => !one.name.startsWith('data:'))"
+        assert shown.evaluate(f"{asked}.length") == 0

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from braintuning.cortex.colours import Reliability
-from braintuning.cortex.regions import hcp_mmp_labels, members
+from braintuning.cortex.regions import GROUPS, hcp_mmp_labels, members
 from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr
-from braintuning.figures import alignment, claims, dose, impact, panels, preference, style, tables, tasks
+from braintuning.figures import alignment, claims, dose, impact, panels, preference, scheme, style, tables, tasks
 from braintuning.lowlevel.features import FROM_TIER
 from braintuning.lowlevel.nuisance import NUISANCE
 from braintuning.lowlevel.removal import REMOVALS
@@ -68,6 +68,17 @@ def cortex_maps(monkeypatch):
     monkeypatch.setattr(tables, "alignment_map", lambda *_, **__: change)
     monkeypatch.setattr(impact, "change_map", lambda *_: -change)
     return SimpleNamespace(cortex=lambda participant: fs_lr_cortex_of_vertices())
+
+
+def fig1(study, monkeypatch):
+    """A sound that comes and goes, and a volume in auditory and language regions."""
+    cortex, wave = fs_lr_cortex_of_vertices(), np.sin(np.arange(160_000) / 9) * np.sin(np.arange(160_000) / 9000)
+    language = members(cortex.voxel_labels, "late_language")
+    volume = np.where(language, -1.0, 1.5 * members(cortex.voxel_labels, "early_auditory"))
+    volume[~(language | members(cortex.voxel_labels, "early_auditory"))] = np.nan
+    maps = scheme.Maps(volume, -volume, 0.5 * np.abs(volume))
+    model = scheme.Model("whisper-tiny.en", 4, 384, 1_200_000, 7_100_000)
+    return scheme.draw(study, model, wave, np.sin(np.arange(500) / 120) ** 2, maps, cortex, NOTE)
 
 
 def fig2(study, monkeypatch):
@@ -185,6 +196,7 @@ def figC1(study, monkeypatch):
 
 
 FIGURES = {
+    "fig1": fig1,
     "fig2": fig2,
     "fig3": fig3,
     "fig3_features": fig3_features,
@@ -195,7 +207,7 @@ FIGURES = {
     "figA3": figure_of(panels.layers),
     "figA4": figure_of(panels.participants),
     "figA5": figure_of(panels.language_models),
-    "figB1": figure_of(panels.amounts),
+    "figB1": figure_of(panels.draw_amounts),
     "figB2": figure_of(panels.transfer),
     "figB3": figure_of(panels.ablation),
     "figC1": figC1,
@@ -234,6 +246,23 @@ def test_figure(name, study, monkeypatch):
     for text, box in boxes:
         assert box.x0 >= -1 and box.x1 <= fig.bbox.width + 1 and box.y0 >= -1 and box.y1 <= fig.bbox.height + 1, text
     return fig
+
+
+@pytest.mark.parametrize(
+    ("changes", "head", "pooled"),
+    [
+        ({"targets": "components", "n_components": 7, "pooling": "haemodynamic"}, "7 components of ", "as the blood"),
+        ({"targets": "voxels", "pooling": "mean", "clip_seconds": 8.0}, "linear head ", "mean over the frames"),
+    ],
+)
+def test_the_scheme_says_what_the_study_says(study, monkeypatch, changes, head, pooled):
+    tuning = study.tuning.model_copy(update=changes)
+    drawn = fig1(study.model_copy(update={"tuning": tuning}), monkeypatch)
+    said = " ".join(" ".join(text.get_text() for text in texts_of(drawn)).split())
+    n_voxels = np.isin(hcp_mmp_labels(), GROUPS["late_language"] + GROUPS["early_auditory"]).sum()
+    expected = ["4 blocks of 384", "7.1 M tuned", "1.2 M frozen", "layers 0 to 4", f"{head}{n_voxels:,} voxels", pooled]
+    expected += [f"{tuning.clip_seconds:g} s of a story", f"windows of {study.features.window_seconds:g} s"]
+    assert all(words in said for words in expected), said
 
 
 @pytest.mark.parametrize(("name", "column"), [("fig2", "nuisance"), ("fig3", "nuisance_percent")])

@@ -7,10 +7,11 @@ from braintuning.cortex.surface import fs_lr
 from braintuning.figures import viewer
 from braintuning.figures.viewer import write_study_viewer
 from braintuning.results import save_arrays
-from braintuning.study import Run, load_study
+from braintuning.study import load_study
 from tiny import refused
 
 CARRIED = {"recipe": {}}
+SMALL = SimpleNamespace(name=fs_lr().name, n_vertices=6)
 
 
 class Dataset:
@@ -36,28 +37,31 @@ def study(tmp_path, monkeypatch):
     return made
 
 
-def test_the_viewer_has_the_maps_of_the_study(study, monkeypatch):
-    made = {}
-    monkeypatch.setattr(viewer, "write_viewer", lambda folder, layers, title: made.update(layers) or folder)
-    assert write_study_viewer(study, Dataset(SimpleNamespace(name=fs_lr().name))) == study.figures_folder / "viewer"
-    means = {name: layer.values.mean() for name, layer in made.items()}
+def test_the_viewer_has_every_participant_condition_and_layer_and_their_mean(study, monkeypatch):
+    made, told = {}, {}
+    monkeypatch.setattr(
+        viewer, "write_viewer", lambda folder, maps, **look: made.update(maps) or told.update(look) or folder
+    )
+    monkeypatch.setattr(viewer, "fs_lr", lambda: SMALL)
+    monkeypatch.setattr(viewer, "smoothed", lambda surface, values, mm: values)
+    study = study.model_copy(update={"conditions": ("pretrained", "brain-tuned")})
+    assert write_study_viewer(study, Dataset(SMALL)) == study.figures_folder / "viewer"
+    assert len(made) == 3 * 2 * 3
+    means = {key[:2]: values.mean() for key, values in made.items() if key[2] == 1}
     assert means == pytest.approx(
         {
-            "alignment, brain-tuned": 0.35,
-            "alignment, pretrained": 0.2,
-            "alignment, brain-tuned minus pretrained": 0.15,
-            "noise ceiling": 0.45,
+            ("mean of 2", "pretrained"): 0.2,
+            ("mean of 2", "brain-tuned"): 0.35,
+            ("P1", "pretrained"): 0.2,
+            ("P1", "brain-tuned"): 0.3,
+            ("P2", "pretrained"): 0.2,
+            ("P2", "brain-tuned"): 0.4,
         }
     )
-    assert made["alignment, brain-tuned minus pretrained"].symmetric
+    assert told["first"] == ("mean of 2", "brain-tuned", 2)
+    assert study.title in told["title"] and "alignment" in told["unit"] and "0.4" in told["note"]
+    assert [share.mean() for share in told["opacity"].values()] == pytest.approx([0.25, 0.0, 1.0])
 
 
 def test_a_surface_of_ones_own_is_named(study):
     refused(lambda: write_study_viewer(study, Dataset(SimpleNamespace(name="UTS03"))), "UTS03", fs_lr().name)
-
-
-def test_a_study_without_brain_tuning_is_named(study):
-    plain = study.model_copy(update={"conditions": ("pretrained",)})
-    assert Run("small", "pretrained") in plain.runs()
-    surface = SimpleNamespace(name=fs_lr().name)
-    refused(lambda: write_study_viewer(plain, Dataset(surface)), "no condition brain-tuned")

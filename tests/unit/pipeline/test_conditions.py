@@ -13,9 +13,9 @@ from braintuning.datasets import open_dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.figures import alignment, claims, compare, evidence, panels, tables
 from braintuning.figures.style import REGIONS
-from braintuning.pipeline import recipes
 from braintuning.pipeline.align import align
 from braintuning.pipeline.card import add_scores, base_facts
+from braintuning.pipeline.pictures import amounts
 from braintuning.pipeline.recipes import AIMS
 from braintuning.pipeline.tune import learning_material, tune_model
 from braintuning.results import load_arrays
@@ -250,7 +250,18 @@ def test_tests_against_chance_and_variants_do_not_help_a_star(study, monkeypatch
     assert over.loc[("brain-tuned", "chance"), "q"].to_numpy() == pytest.approx(0.0078)
     assert set(over.index[over["star"]].get_level_values(0)) == {"multi-rank-1"}
     families = statistics.groupby("family")["participant"].nunique()
-    assert (families == 1).all() and len(families) == 9 * 3 * 2
+    assert (families == 1).all() and len(families) == 9 * (3 * 2 + 1)
+
+
+def test_brain_tuned_models_are_compared_with_their_permuted_control_outside_the_stars(study, monkeypatch):
+    eight = study.model_copy(update={"participants": tuple(f"P{n}" for n in range(8))})
+    statistics = planted_rows(eight, monkeypatch, lambda c, against: 0.0078 if against in compare.ASIDE else 0.9)
+    against = statistics[statistics["reference"] == "random-brain-tuned"]
+    assert set(against["condition"]) == {"brain-tuned"} and len(against) == 9 * len(REGIONS)
+    over = against[against["participant"] == compare.EVERYONE]
+    assert over["q"].to_numpy() == pytest.approx(0.0078) and not statistics["star"].any()
+    alone = planted_rows(eight.model_copy(update={"conditions": ("brain-tuned",)}), monkeypatch, lambda *_: 0.9)
+    assert "random-brain-tuned" not in set(alone["reference"])
 
 
 def test_figure_says_which_test_is_behind_its_stars(study, monkeypatch):
@@ -358,11 +369,11 @@ def test_transfer_separates_those_who_tuned_from_those_who_did_not(study, table)
 
 def test_amounts_of_data_have_a_row_for_each_number_of_stories(study, models):
     alone = study.model_copy(update={"tuned_together": ("P2",)})
-    for participant, run, n_stories in recipes.amounts(alone):
+    for participant, run, n_stories in amounts(alone):
         steps.extracted(alone, run)
         align(alone, participant, run, first=n_stories)
     table = panels.gather_amounts(alone)
     assert set(table["participant"]) == {"P1"} and set(table["n_stories"]) == {1, 2}
     assert set(table["condition"]) == {"pretrained", "brain-tuned", "multi-brain-tuned"}
-    figure = panels.amounts(alone, table, "")
+    figure = panels.draw_amounts(alone, table, "")
     assert len(figure.axes[0].lines) == 3 * 2 + 1

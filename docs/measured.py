@@ -1,0 +1,253 @@
+"""What came out, in Markdown, from tables that are committed: `python docs/measured.py` puts it into README.md.
+
+A study, or a measurement on a GPU, has its rows as soon as its files are there. Nothing is typed.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
+FIGURES, BENCHMARKS, README = ROOT / "figures", ROOT / "benchmarks" / "results", ROOT / "README.md"
+BEGIN, END = "<!-- made by docs/measured.py -->", "<!-- end -->"
+PRETRAINED = "pretrained"
+REGIONS = {"late_language": "late language regions", "primary_auditory": "primary auditory cortex"}
+PAIRS = {"brain-tuned": "random-brain-tuned", "multi-brain-tuned": "multi-random-brain-tuned"}
+"""Conditions that learn from responses, and the control of each, which learns from permuted ones."""
+ENOUGH = 6
+"""Participants from whom on one interval over participants is given, instead of one for each."""
+STUDIES = {
+    "real-brains": "people, tuned on one story",
+    "real-brains-reverse": "people, tuned on another story",
+    "paper-small": "two simulated listeners, the paper in small",
+    "demo": "two simulated listeners, the demo",
+}
+TASKS = {"phonemes": "phonemes", "word_identity": "words"}
+HEAD = ("study", "measure", "pretrained", "brain-tuned", "permuted", "brain-tuned − pretrained (95 % interval)")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A value with a proper minus, or a dash where there is none."""
+    return "–" if pd.isna(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def change(row: pd.Series, digits: int = 3, low: str = "low", high: str = "high") -> str:
+    """A difference with its sign and its interval, with a star where the row has earned one."""
+    sign = "+" if row["difference"] >= 0 else ""
+    interval = f"({number(row[low], digits)} to {number(row[high], digits)})"
+    return f"{sign}{number(row['difference'], digits)} {interval}" + (r" \*" if row.get("star", False) else "")
+
+
+def markdown(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A table in Markdown."""
+    head = list(head)
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in (head, ["---"] * len(head), *rows))
+
+
+def read(study: str, name: str) -> pd.DataFrame:
+    """A committed table of a study, empty where it has none."""
+    path = FIGURES / study / f"{name}.csv"
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+
+
+def rows_where(table: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """Rows of a table that have a value in each of some columns."""
+    return table[(table[list(values)] == list(values.values())).all(axis=1)]
+
+
+def last_layer(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of each backbone's last layer."""
+    return table[table["layer"] == table.groupby("backbone")["layer"].transform("max")]
+
+
+def of_participants(changes: pd.DataFrame, ends: tuple[str, str] = ("low", "high")) -> str:
+    """Differences over participants where these are `ENOUGH`, else participant by participant."""
+    over = changes[changes["participant"] == "all"]
+    if len(over) and over["n_participants"].iloc[0] >= ENOUGH:
+        return change(over.iloc[0])
+    return "<br>".join(change(row, 3, *ends) for _, row in changes.drop(over.index).iterrows())
+
+
+def compared(table: pd.DataFrame) -> Iterator[tuple[str, tuple[str, str, str], str]]:
+    """Each backbone of a table with a tuned condition: name, the three conditions compared, and words for both."""
+    several = table["backbone"].nunique() > 1
+    for backbone, rows in table.groupby("backbone", sort=False):
+        for condition, control in PAIRS.items():
+            if condition in set(rows["condition"]):
+                words = (f", {backbone}" if several else "") + (", tuned jointly" if "multi" in condition else "")
+                yield backbone, (PRETRAINED, condition, control), words
+
+
+def means(table: pd.DataFrame, value: str, conditions: Iterable[str], digits: int = 3) -> list[str]:
+    """Mean of a column in each condition."""
+    found = table.groupby("condition")[value].mean()
+    return [number(found.get(condition, float("nan")), digits) for condition in conditions]
+
+
+def people(study: str) -> Iterator[list[str]]:
+    """Rows of `HEAD`: correlation with people's responses by region, of those on whom nothing was tuned."""
+    table, changes = read(study, "real_brains"), read(study, "real_brains_statistics")
+    if table.empty:
+        return
+    table, changes = (part[part["people"].fillna("") != "tuned on"] for part in (table, changes))
+    for backbone, conditions, words in compared(table):
+        for (story, region), rows in rows_where(table, backbone=backbone).groupby(["story", "region"], sort=False):
+            where = {"backbone": backbone, "story": story, "region": region}
+            own = rows_where(changes, condition=conditions[1], reference=PRETRAINED, **where)
+            title = (
+                f"r, {story}, {REGIONS.get(region, region.replace('_', ' '))}, {rows['participant'].nunique()} people"
+            )
+            yield [title + words, *means(rows, "score", conditions), of_participants(own)]
+
+
+def alignment(study: str) -> Iterator[list[str]]:
+    """Rows of `HEAD`: alignment over the noise ceiling at the last layer, from figure 2."""
+    table, changes = read(study, "fig2"), read(study, "fig2_statistics")
+    for backbone, conditions, words in compared(table) if len(table) else ():
+        for roi, region in REGIONS.items():
+            rows = rows_where(last_layer(table), backbone=backbone, roi=roi)
+            own = rows_where(changes, backbone=backbone, condition=conditions[1], reference=PRETRAINED, roi=roi)
+            changed = of_participants(own, ("low_blocks", "high_blocks"))
+            yield [f"alignment, {region}{words}", *means(rows, "alignment", conditions), changed]
+
+
+def impact(study: str, removal: str = "every lag") -> Iterator[list[str]]:
+    """Rows of `HEAD`: share of late language alignment that goes with all low-level features, in %, from figure 3."""
+    table, changes = read(study, "fig3"), read(study, "fig3_statistics")
+    for backbone, conditions, words in compared(table) if len(table) else ():
+        where = {"backbone": backbone, "roi": "late_language", "feature": "all", "removal": removal}
+        own = rows_where(changes, condition=conditions[1], **where)
+        values = means(rows_where(last_layer(table), **where), "r_percent", conditions, 0)
+        yield [
+            f"share of late language alignment that low-level sound takes, %{words}",
+            *values,
+            change(own.iloc[0], 1),
+        ]
+
+
+def preference(study: str) -> Iterator[list[str]]:
+    """Rows of `HEAD`: semantic preference of the last layer, from figure 5."""
+    table, changes = read(study, "fig5"), read(study, "fig5_statistics")
+    for backbone, conditions, words in compared(table) if len(table) else ():
+        rows = rows_where(last_layer(table), backbone=backbone)
+        own = rows_where(last_layer(changes), backbone=backbone, condition=conditions[1])
+        yield [f"semantic preference{words}", *means(rows, "preference", conditions), of_participants(own)]
+
+
+def tasks(study: str) -> Iterator[list[str]]:
+    """Rows of `HEAD`: scores of downstream tasks at the layer that validation chose, from figure 4."""
+    table, changes = read(study, "fig4"), read(study, "fig4_statistics")
+    if table.empty:
+        return
+    above, model = table[table["layer"] > 0], ["task", "backbone", "condition", "participant"]
+    best = above.loc[above.groupby(model, dropna=False)["validation"].idxmax()]
+    for backbone, conditions, words in compared(best):
+        for task, title in TASKS.items() if "multi" not in conditions[1] else ():
+            rows = rows_where(best, task=task, backbone=backbone)
+            own = rows_where(changes, task=task, backbone=backbone, against=PRETRAINED)
+            if len(rows) and len(own):
+                name = f"{title}, {rows['metric'].iloc[0]}{words}"
+                yield [name, *means(rows, "value", conditions), of_participants(own)]
+
+
+def rows_of(study: str) -> list[list[str]]:
+    """All rows of `HEAD` that a study has, without its name."""
+    return [row for part in (people, alignment, impact, preference, tasks) for row in part(study)]
+
+
+def results(study: str) -> str:
+    """What came out of a study, or a sentence that says that nothing has."""
+    rows = rows_of(study)
+    return markdown(HEAD[1:], rows) if rows else f"*Tables of the study `{study}` are not in the repository yet.*"
+
+
+def claims(study: str) -> str:
+    """Each claim of the paper with its effect, interval and verdict, from `claims.csv`."""
+    table = read(study, "claims").rename(columns={"effect": "difference"})
+    heads = ("claim", "model", "measure", "effect (95 % interval)", "q", "verdict")
+    shown = (
+        [row["claim"], row["backbone"], row["measure"], change(row), number(row["q"], 3), row["verdict"]]
+        for _, row in table.iterrows()
+    )
+    return markdown(heads, shown)
+
+
+def conditions(study: str) -> str:
+    """Mean alignment of the last layer in late language regions, a row a backbone and a column a condition."""
+    table = rows_where(last_layer(read(study, "fig2")), roi="late_language")
+    wide = table.pivot_table("alignment", "backbone", "condition", sort=False)
+    return markdown(("", *wide.columns), ([name, *map(number, row)] for name, row in wide.T.items()))
+
+
+def untuned(study: str) -> str:
+    """Semantic preference of pretrained models at the last layer, in words that voices spoke and in people's."""
+    tables = {"by voices": read(study, "fig5"), "by people": read(study, "fig5_recorded")}
+    found = {name: rows_where(last_layer(table), condition=PRETRAINED) for name, table in tables.items() if len(table)}
+    models = list(dict.fromkeys(backbone for rows in found.values() for backbone in rows["backbone"]))
+    firsts = {name: rows.groupby("backbone").first() for name, rows in found.items()}
+    cells = ([interval(rows.loc[model], "preference") for rows in firsts.values()] for model in models)
+    return markdown(("words spoken", *firsts), ([model, *row] for model, row in zip(models, cells, strict=True)))
+
+
+def interval(row: pd.Series, value: str) -> str:
+    """A value with its interval."""
+    return f"{number(row[value], 2)} ({number(row['low'], 2)} to {number(row['high'], 2)})"
+
+
+def probes() -> str:
+    """Phonemes of an hour of LibriSpeech, at the layer that validation chose, from `probes*.csv`."""
+    scores = pd.read_csv(BENCHMARKS / "probes_scores.csv")
+    scores = rows_where(scores[scores["layer"] > 0], task="phonemes")
+    best = scores.loc[scores.groupby("model", sort=False)["validation"].idxmax()]
+    against = pd.read_csv(BENCHMARKS / "probes_differences.csv")
+    rows = []
+    for _, row in best.iterrows():
+        beyond = rows_where(against, task="phonemes", model=row["model"])
+        more = "<br>".join(f"{one['against']}: {change(one)}, p = {one['p']:.3f}" for _, one in beyond.iterrows())
+        rows.append([row["model"], interval(row, "value"), number(row["duration_loudness"], 2), more])
+    return markdown(("model", "macro F1", "from duration and loudness alone", "more than"), rows)
+
+
+def minutes(study: str) -> str:
+    """How long the jobs of a study took, and its longest step; '' where nothing says so."""
+    table = read(study, "times")
+    if table.empty:
+        return ""
+    column, kind = ("cpu_minutes", "processor time") if "cpu_minutes" in table else ("minutes", "jobs")
+    step, longest = table.set_index("step")[column].idxmax(), table[column].max()
+    machine = f" on {table['machine'].iloc[0]}" if "machine" in table else ""
+    return f"It took {table[column].sum():.0f} minutes of {kind}{machine}, {longest:.0f} of them for the step `{step}`."
+
+
+def speed() -> str:
+    """How many times as fast as the published way, in steps of one run: `cpu.csv`, and `cuda.csv` where it is."""
+    cpu = pd.read_csv(BENCHMARKS / "cpu.csv").rename(columns={"step": "part"})
+    found = [cpu[cpu["part"].isin(["tuning", "features", "features, models", "ridge"])]]
+    if (BENCHMARKS / "cuda.csv").is_file():
+        cuda = pd.read_csv(BENCHMARKS / "cuda.csv").rename(columns={"over_published": "ratio"})
+        cuda = cuda[~cuda["variant"].str.startswith("published")]
+        found.append(cuda.assign(part=cuda["part"] + ": " + cuda["variant"]))
+    table = pd.concat(found)
+    table["ratio"] = pd.to_numeric(table["ratio"], errors="coerce")
+    of_part = table.dropna(subset="ratio").groupby(["device", "part"], sort=False)["ratio"]
+    rows = ([part, machine, number(r.min(), 1), number(r.max(), 1)] for (machine, part), r in of_part)
+    return markdown(("step", "machine", "least", "most"), rows)
+
+
+def block() -> str:
+    """The part of README.md between `BEGIN` and `END`, both included."""
+    rows = []
+    for study, title in STUDIES.items():
+        rows += [["" if n else f"**{study}**: {title}", *row] for n, row in enumerate(rows_of(study))]
+    return f"{BEGIN}\n{markdown(HEAD, rows)}\n{END}"
+
+
+def with_results(text: str) -> str:
+    """A text with what came out put between its two marks."""
+    return re.sub(rf"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: block(), text, count=1, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    README.write_text(with_results(README.read_text()))

@@ -1,0 +1,221 @@
+"""The site builds offline without a warning, and no link in it, or in the texts that it is made of, leads nowhere."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import braintuning as bt
+import measured
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = [ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "lib" / "braintuning" / "datasets" / "README.md"]
+TEXTS += sorted((ROOT / "docs").glob("*.md"))
+SCHEMES = ("http", "https")
+
+
+class Read(HTMLParser):
+    """What a page links to, what it loads, and the names in it that a link may lead to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links, self.loaded, self.names = [], [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.names |= {found[key] for key in ("id", "name") if found.get(key)}
+        if tag == "a" and found.get("href"):
+            self.links.append(found["href"])
+        if tag in ("img", "script", "iframe", "source", "audio", "video") and found.get("src"):
+            self.loaded.append(found["src"])
+        if tag == "link" and found.get("href") and found.get("rel") in ("stylesheet", "icon", "shortcut icon"):
+            self.loaded.append(found["href"])
+
+
+def broken(pages):
+    """A line for each link, or thing loaded, of pages by path that is not there, or not in proper form."""
+    read = {path: Read(text) for path, text in pages.items()}
+    for path, page in read.items():
+        for link in [*page.links, *page.loaded]:
+            target = urlsplit(link)
+            if target.scheme == "data" and link in page.loaded:
+                continue
+            if target.scheme or target.netloc:
+                if link in page.loaded or target.scheme not in SCHEMES or "." not in target.netloc:
+                    yield f"{path.name}: {link[:80]}"
+                continue
+            file = (path.parent / unquote(target.path)).resolve() if target.path else path
+            names = read[file].names if file in read else None
+            if not file.is_file() or (target.fragment and names is not None and unquote(target.fragment) not in names):
+                yield f"{path.name}: {link}"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Folder of the pages, and each page's text by its path."""
+    pytest.importorskip("sphinx", reason="needs the packages of requirements-docs.lock; `make test` installs them")
+    import make_site
+
+    folder = make_site.build(tmp_path_factory.mktemp("site"))
+    return folder, {path: path.read_text() for path in sorted(folder.rglob("*.html"))}
+
+
+def test_detector_of_broken_links(tmp_path):
+    (tmp_path / "there.csv").touch()
+    good = '<p id="a"><a href="#a"><a href="two.html#b"><a href="there.csv"><a href="https://a.org"><img src="data:,">'
+    bad = '<a href="#c"><a href="two.html#c"><a href="gone.html"><a href="htp://a.org"><a href="https://a">'
+    bad += '<script src="https://a.org/b.js"></script><img src="gone.png">'
+    (tmp_path / "one.html").touch()
+    (tmp_path / "two.html").touch()
+    pages = {tmp_path / "one.html": good, tmp_path / "two.html": '<p id="b">'}
+    assert not list(broken(pages))
+    assert len(list(broken({**pages, tmp_path / "one.html": bad}))) == 7
+
+
+def test_no_link_leads_nowhere_and_nothing_is_loaded_from_another_host(site):
+    folder, pages = site
+    assert len(pages) > 50
+    found = {line for line in broken({path.resolve(): text for path, text in pages.items()})}
+    assert not found, "\n".join(sorted(found))
+    styles = "".join(path.read_text() for path in folder.rglob("*.css"))
+    assert not re.findall(r"url\(['\"]?(?:https?:)?//[^)]*\)|@import[^;]*//[^;]*", styles)
+
+
+def test_pages_hold_what_they_are_for(site):
+    folder, pages = site
+    text = {str(path.relative_to(folder)): page for path, page in pages.items()}
+    assert not [name for name, page in text.items() if "table: " in page and "&lt;!--" in page]
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert "xecuted" in text[f"tutorials/{notebook.stem}.html"]
+    for name in bt.__all__:
+        assert f'id="braintuning.{name}"' in text["reference/names.html"]
+    assert "cosine_and_huber_loss" in text["reference/tuning.html"]
+    for study in {path.parent.name for path in (ROOT / "figures").glob("*/*.png")}:
+        assert text[f"gallery/{study}.html"].count("<img") >= len(list((ROOT / "figures" / study).glob("*.png")))
+    assert "Listeners" in text["adapters.html"] and "mask_by" in text["settings.html"]
+    for row in measured.rows_of("demo"):
+        assert all(f"<td><p>{value}</p></td>" in text["results.html"] for value in row[1:4])
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_files_lead_somewhere(path):
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        link = urlsplit(target)
+        if link.scheme:
+            assert link.scheme in SCHEMES and "." in link.netloc, target
+        elif not target.startswith(("gallery/", "tutorials/", "reference/", "#")):
+            file = (path.parent / link.path).resolve()
+            assert file.is_file(), f"{path.name}: {target}"
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE) if link.fragment else ()
+            slugs = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+            assert not link.fragment or link.fragment in slugs, f"{path.name}: {target}"
+
+
+def test_tables_in_pages_are_ones_that_can_be_made():
+    for path in TEXTS:
+        for function, study in re.findall(r"<!-- table: (\w+) ?([\w-]*) -->", path.read_text()):
+            assert isinstance(getattr(measured, function)(*filter(None, [study])), str), path
+    assert re.search(r"<!-- table: ", (ROOT / "docs" / "results.md").read_text())
+
+
+def write(folder, **tables):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in tables.items():
+        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """A study with two participants in figure 2, and one of ten people in `real_brains`."""
+    conditions = {"pretrained": 0.2, "brain-tuned": 0.25, "random-brain-tuned": 0.1}
+    rows = [
+        {"participant": p, "backbone": "a", "condition": c, "layer": layer, "roi": roi, "alignment": v + shift + layer}
+        for p, shift in (("P1", -0.01), ("P2", 0.01))
+        for c, v in conditions.items()
+        for layer in (0, 1)
+        for roi in ("late_language", "primary_auditory", "early_auditory")
+    ]  # fmt: skip
+    change = {"backbone": "a", "reference": "pretrained", "n_participants": 1, "low": 9, "high": 9, "star": False}
+    change |= {"low_blocks": -0.5, "high_blocks": 0.5}
+    changes = [
+        {**change, "condition": c, "roi": roi, "participant": p, "difference": d}
+        for c in ("brain-tuned", "random-brain-tuned")
+        for roi in ("late_language", "primary_auditory")
+        for p, d in (("P1", 0.04), ("P2", -0.06), ("all", 0.05))
+    ]
+    write(tmp_path / "two", fig2=rows, fig2_statistics=[{**row, "n_participants": 2} for row in changes])
+    joint = {"pretrained": 0.1, "multi-brain-tuned": 0.2, "multi-random-brain-tuned": 0.05}
+    scores = [
+        {"participant": f"{people}-{i}", "people": people, "story": "s", "condition": c, "backbone": "a", "layer": 4,
+         "region": "late_language", "score": value + (people == "tuned on")}
+        for people in ("tuned on", "held out")
+        for i in range(10)
+        for c, value in joint.items()
+    ]  # fmt: skip
+    over = {"story": "s", "backbone": "a", "condition": "multi-brain-tuned", "reference": "pretrained"}
+    over |= {"region": "late_language", "participant": "all", "n_participants": 10, "low": 0.05, "high": 0.15}
+    of_people = [
+        {**over, "people": "held out", "difference": 0.1, "star": True},
+        {**over, "people": "tuned on", "difference": 7, "star": False},
+    ]
+    write(tmp_path / "people", real_brains=scores, real_brains_statistics=of_people)
+    monkeypatch.setattr(measured, "FIGURES", tmp_path)
+
+
+def test_few_participants_are_shown_one_by_one_at_the_last_layer(planted):
+    first, second = measured.rows_of("two")
+    changed = "+0.040 (−0.500 to 0.500)<br>−0.060 (−0.500 to 0.500)"
+    assert first == ["alignment, late language regions", "1.200", "1.250", "1.100", changed]
+    assert second[0] == "alignment, primary auditory cortex"
+
+
+def test_many_people_are_shown_together_and_without_those_who_were_tuned_on(planted):
+    (row,) = measured.rows_of("people")
+    assert row[0] == "r, s, late language regions, 10 people, tuned jointly"
+    assert row[1:] == ["0.100", "0.200", "0.050", r"+0.100 (0.050 to 0.150) \*"]
+
+
+def test_a_study_without_tables_has_no_rows(planted):
+    assert measured.rows_of("nobody") == [] and measured.minutes("nobody") == ""
+    assert measured.results("nobody") == "*Tables of the study `nobody` are not in the repository yet.*"
+
+
+def test_pretrained_models_and_claims_are_shown_with_their_intervals(planted, tmp_path):
+    words = {"backbone": "a", "preference": -0.5, "low": -0.75, "high": -0.25}
+    rows = [
+        {**words, "condition": "pretrained", "layer": 1},
+        {**words, "condition": "pretrained", "layer": 0, "preference": 9},
+        {**words, "condition": "brain-tuned", "layer": 1, "preference": 9},
+    ]
+    claim = {"claim": "it rises", "backbone": "a", "measure": "alignment", "effect": 0.5, "low": -0.25, "high": 1.25}
+    write(tmp_path / "both", fig5=rows, fig5_recorded=rows[:1], claims=[{**claim, "q": 0.25, "verdict": "not shown"}])
+    spoken = "−0.50 (−0.75 to −0.25)"
+    assert measured.untuned("both").splitlines()[2:] == [f"| a | {spoken} | {spoken} |"]
+    shown = "| it rises | a | alignment | +0.500 (−0.250 to 1.250) | 0.250 | not shown |"
+    assert measured.claims("both").splitlines()[2:] == [shown]
+
+
+def test_probes_are_of_the_layer_that_validation_chose(tmp_path, monkeypatch):
+    row = {"task": "phonemes", "model": "a", "low": 0.25, "high": 0.75, "duration_loudness": 0.125}
+    layers = [(0, 0.9, 0.9), (1, 0.5, 0.8), (2, 0.6, 0.7)]
+    scores = [{**row, "layer": layer, "value": value, "validation": chosen} for layer, value, chosen in layers]
+    difference = {"task": "phonemes", "model": "a", "against": "b", "difference": 0.5, "low": 0.25, "high": 0.75}
+    write(tmp_path, probes_scores=scores, probes_differences=[{**difference, "p": 0.001}])
+    monkeypatch.setattr(measured, "BENCHMARKS", tmp_path)
+    (shown,) = measured.probes().splitlines()[2:]
+    assert shown == "| a | 0.50 (0.25 to 0.75) | 0.12 | b: +0.500 (0.250 to 0.750), p = 0.001 |"
+
+
+def test_a_gpu_is_in_the_table_of_speed_once_it_is_measured(tmp_path, monkeypatch):
+    cpu = [{"step": "tuning", "ratio": ratio, "device": "a CPU"} for ratio in (1.5, 2.0)]
+    write(tmp_path, cpu=cpu)
+    monkeypatch.setattr(measured, "BENCHMARKS", tmp_path)
+    assert measured.speed().splitlines()[2:] == ["| tuning | a CPU | 1.5 | 2.0 |"]
+    rows = [("published", 1), ("ours", 12.25), ("ours", ""), ("others", 3)]
+    write(tmp_path, cuda=[{"part": "ridge", "variant": v, "over_published": r, "device": "a GPU"} for v, r in rows])
+    gpu = ["| ridge: ours | a GPU | 12.2 | 12.2 |", "| ridge: others | a GPU | 3.0 | 3.0 |"]
+    assert measured.speed().splitlines()[3:] == gpu
