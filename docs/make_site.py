@@ -122,8 +122,9 @@ def titles() -> dict[str, str]:
 
 def executed(name: str) -> Path | None:
     """A notebook as it was executed for a study, of those in `FIRST` if there is one."""
-    found = [path for folder in (FIGURES, RESULTS) for path in sorted(folder.glob(f"*/notebooks/{name}.ipynb"))]
-    by_study = {path.parts[-3]: path for path in found[::-1]}
+    by_study = {
+        path.parts[-4]: path for path in sorted(RESULTS.glob(f"*/figures/notebooks/{name}.ipynb"), reverse=True)
+    }
     return next((by_study[study] for study in (*FIRST, *by_study) if study in by_study), None)
 
 

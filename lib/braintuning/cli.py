@@ -19,12 +19,12 @@ from braintuning.study import Study, load_study
 RUN, DATA, STEP = "Run a study", "Its data", "One step at a time, as the workflow calls them"
 EXAMPLES = (
     "Examples, each after `python -m braintuning`:",
-    "  figures                        the demo, whole: figures, tables and a report",
-    "  figures --study paper --dry-run  what is left to do, how long, how much memory",
-    "  check --study mine.yaml        whether a study of your own can be read",
-    "  figures --study mine.yaml      that study, whole",
-    "  viewer --study demo            its maps on a cortex to turn, in the browser",
-    "  align --help                   options of one step",
+    "  figures                          the demo: figures, tables and a report",
+    "  figures --study paper --dry-run  what is to do, how long, how much memory",
+    "  check --study mine.yaml          whether a study of your own can be read",
+    "  figures --study mine.yaml        that study, whole",
+    "  viewer --study demo              its maps on a cortex, in the browser",
+    "  align --help                     options of one step",
     "Results go to data/results/<study>, figures and the report to the folder figures in it.",
     "Whatever was interrupted or has failed goes on from what is done: give the same command again.",
 )
@@ -45,7 +45,8 @@ Names = Annotated[list[str] | None, typer.Option(help="one or more; all by defau
 Surfaces = Annotated[bool, typer.Option(help="surfaces and transforms beside audio and responses")]
 Manifest = Annotated[Path | None, typer.Option(help="table of path, bytes and MD5; by default the project's own")]
 Folder = Annotated[Path | None, typer.Option(help="the dataset's folder; the study's by default")]
-GO_ON = "interrupted; what is done is kept, and the same command goes on from there"
+INTERRUPTED = 130
+"""Status that typer gives a command that was interrupted."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,9 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     try:
         app(_repeated(sys.argv[1:] if arguments is None else arguments), prog_name="python -m braintuning")
-    except KeyboardInterrupt:
-        print(GO_ON, file=sys.stderr)
-        return 130
     except Exception as error:
         line = write_failure(error)
         if not isinstance(error, InputError | NotebookError) and INSIDE_A_JOB not in os.environ:
@@ -70,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {line}", file=sys.stderr)
         return 1
     except SystemExit as end:
+        if end.code == INTERRUPTED and INSIDE_A_JOB not in os.environ:
+            print("interrupted; what is done is kept, and the same command goes on from there", file=sys.stderr)
         if end.code:
             return end.code
     write_own_times(time.monotonic() - began)
@@ -203,7 +203,12 @@ def verify(
 
 
 @app.command(rich_help_panel=DATA)
-def check(study: StudyName = "demo", root: Root = None, device: Device = "cpu", out: Path | None = None) -> None:
+def check(
+    study: StudyName = "demo",
+    root: Root = None,
+    device: Device = "cpu",
+    out: Annotated[Path | None, typer.Option(help="where to write what was found; with the study's results")] = None,
+) -> None:
     """Read everything that a study uses and say what is wrong with it."""
     from braintuning.pipeline import recipes
     from braintuning.pipeline.check import check as read_everything

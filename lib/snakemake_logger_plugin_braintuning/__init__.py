@@ -9,6 +9,7 @@ from logging import ERROR, LogRecord
 from pathlib import Path
 
 from braintuning.pipeline import cost
+from braintuning.pipeline.engine import LINE_BACK
 from braintuning.pipeline.times import log_of
 from snakemake.common import NOTHING_TO_BE_DONE_MSG
 from snakemake_interface_logger_plugins.base import LogHandlerBase
@@ -61,7 +62,7 @@ class LogHandler(LogHandlerBase):
     def close(self) -> None:
         """Give the terminal its last line back."""
         if self.bar:
-            print("\x1b[r\x1b[999;1H\x1b[K", end="", flush=True)
+            print(LINE_BACK, end="", flush=True)
         self.bar = False
         if self.failed:
             waiting = self.left.total() - len(self.failed)

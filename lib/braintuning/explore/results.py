@@ -233,7 +233,7 @@ def with_results(names: Sequence[str] | None = None) -> list[str]:
     for name in names or sorted(path.stem for path in STUDIES.glob("*.yaml")):
         made = Study.model_construct(name=name)
         has_scores = any(made.results.glob("alignment/*/*.h5"))
-        found += [name] if has_scores or (made.figures_folder / TABLE).is_file() else []
+        found += [name] if has_scores or made.drawn(TABLE).is_file() else []
     return found
 
 
@@ -241,10 +241,10 @@ def open_source(study: Study, device: str = "cpu") -> Tables:
     """Results of a study where these are here, else its tables; `InputError` where there are neither."""
     if any(study.results.glob("alignment/*/*.h5")):
         return Results(study, device)
-    if (study.figures_folder / TABLE).is_file():
+    if study.drawn(TABLE).is_file():
         return Tables(study)
     command = f"`make figures STUDY={study.name}`"
-    found = f"found neither results in {study.results} nor {study.figures_folder / TABLE}"
+    found = f"found neither results in {study.results} nor {study.drawn(TABLE)}"
     raise InputError(
         f"study {study.name}: {found}, expected either; {command} makes both".replace(f"{REPOSITORY}/", "")
     )

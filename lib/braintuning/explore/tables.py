@@ -39,7 +39,7 @@ class Tables:
     has_courses = False
 
     def __init__(self, study: Study) -> None:
-        self.study, self._table = study, pd.read_csv(study.figures_folder / TABLE)
+        self.study, self._table = study, pd.read_csv(study.drawn(TABLE))
         rows = self._table[["participant", "backbone", "condition"]].drop_duplicates()
         self.models = [(row.participant, Run(row.backbone, row.condition)) for row in rows.itertuples()]
 

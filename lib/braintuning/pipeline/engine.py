@@ -7,13 +7,11 @@ After a kill, Snakemake runs unfinished jobs again (`--rerun-incomplete`); a res
 import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 from braintuning.errors import InputError
@@ -24,6 +22,8 @@ from braintuning.pipeline.worker import listening
 from braintuning.results import CACHE, REPOSITORY
 from braintuning.study import Study
 
+LINE_BACK = "\x1b[r\x1b[999;1H\x1b[K"
+"""Gives a terminal the line back that the bar of a run had for itself."""
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
 
 
@@ -73,7 +73,7 @@ def run_workflow(
     Raises
     ------
     KeyboardInterrupt
-        The run was interrupted; its jobs have ended.
+        The run was interrupted: its jobs have ended, and what they had not finished is made the next time.
     InputError
         Another run of the study is going on, or the path of its results, figures or of the cache has a brace, which
         Snakemake and pycortex take for the name of something.
@@ -102,31 +102,18 @@ def run_workflow(
         began, expected = time.time(), costs(study, device, cores, gpu_jobs, calibrated=dry_run)
         environment = {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}
         environment[COSTS] = json.dumps(expected)
-        worker = nullcontext((environment, ())) if dry_run else listening(environment)
-        with interrupted_last(), worker as (environment, held):
+        with nullcontext((environment, ())) if dry_run else listening(environment) as (environment, held):
             for wanted in passes:
                 whole = list(map(str, [*command, "--", *wanted]))
-                status = subprocess.run(whole, env=environment, pass_fds=(lock.fileno(), *held)).returncode
+                try:
+                    status = subprocess.run(whole, env=environment, pass_fds=(lock.fileno(), *held)).returncode
+                except KeyboardInterrupt:
+                    print(LINE_BACK if sys.stdout.isatty() else "", end="", flush=True)
+                    raise
                 if status:
                     break
         learn(study, device, began)
         return status
-
-
-@contextmanager
-def interrupted_last() -> Iterator[None]:
-    """Let an interrupt end Snakemake, which hears of it as well and ends its jobs, before it ends this process."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard = []
-    before = signal.signal(signal.SIGINT, lambda *_: heard.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if heard:
-        raise KeyboardInterrupt
 
 
 def checked_first(study: Study) -> list[list[Path]]:

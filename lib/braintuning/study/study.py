@@ -61,7 +61,6 @@ class Study(Section):
         of_backbones = chain(*(backbone.conditions or () for backbone in self.backbones.values()))
         in_figures = (*(self.figures.base_and_large or ()), self.figure_backbone)
         notebooks = [path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")]
-        of_variants = chain(*(variant.tuning for variant in self.variants.values()))
         for what, names, valid, where in (
             ("participant", self.lacks, self.listeners, "lacks"),
             ("story", chain(*self.lacks.values()), self.stories.all, "lacks"),
@@ -78,7 +77,7 @@ class Study(Section):
             ("participant", self.tuned_together, self.participants, "tuned_together"),
             ("participant", (self.dataset.simulation or sections.Simulation()).noise, self.participants, "noise"),
             ("key", self.joint_tuning, Tuning.model_fields, "joint_tuning"),
-            ("key", of_variants, Tuning.model_fields, "variants"),
+            ("key", chain(*(v.tuning for v in self.variants.values())), Tuning.model_fields, "variants"),
         ):
             if unknown := [name for name in names if name not in valid]:
                 raise InputError(f"unknown {what} {unknown[0]!r} in `{where}`{nearest(unknown[0], valid)}")
@@ -120,8 +119,11 @@ class Study(Section):
     @property
     def figures_folder(self) -> Path:
         """Folder of figures, their tables and the report."""
-        given = os.environ.get("BRAINTUNING_FIGURES")
-        return Path(given) / self.name if given else self.results / "figures"
+        return Path(given) / self.name if (given := os.environ.get("BRAINTUNING_FIGURES")) else self.results / "figures"
+
+    def drawn(self, name: str) -> Path:
+        """A figure or table that was made here or, where there is none, that comes with the project."""
+        return made if (made := self.figures_folder / name).is_file() else REPOSITORY / "figures" / self.name / name
 
     @property
     def root(self) -> Path:

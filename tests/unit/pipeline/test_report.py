@@ -115,7 +115,8 @@ def test_the_report_has_a_section_for_each_figure_with_its_claim_prose_pictures_
         "claims: The claims, one by one",
     ]  # fmt: skip
     contents = page.texts[""]
-    assert "Figure A Behind Figure 2 +0.100, not shown" in contents
+    assert "Figure A Behind Figure 2 its curve rises, small: +0.100, not shown" in contents
+    assert "in language regions tuning raises late language (planted), small: +0.014 (+0.006" in contents
     assert "1 supported, 1 contradicted, 1 no verdict (n = 2), 1 not shown" in contents
 
 

@@ -139,6 +139,14 @@ def test_times_and_memory_are_those_of_the_job_and_of_what_it_started(running, t
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize(("number", "said"), [(9, "it was killed with 0."), (11, "it ended by signal 11"), (2, None)])
+def test_of_a_job_that_a_signal_ended_its_log_says_so(running, tmp_path, number, said):
+    times = tmp_path / "some" / "a.tsv"
+    subprocess.run([*CLIENT, "mine", "signal", str(number)], env={**running, TIMES: str(times)}, capture_output=True)
+    log = times.with_suffix(".log")
+    assert not times.exists() and (log.read_text().startswith(said) if said else not log.exists())
+
+
 def test_when_the_run_ends_what_it_started_ends(tmp_path):
     (tmp_path / "mine.py").write_text(MODULE)
     path = os.pathsep.join([str(tmp_path), str(Path(worker.__file__).parents[2])])
