@@ -40,6 +40,11 @@ def change(row: pd.Series, digits: int = 3, low: str = "low", high: str = "high"
     return f"{sign}{number(row['difference'], digits)} {interval}" + (r" \*" if row.get("star", False) else "")
 
 
+def probability(value: float, equals: str = "") -> str:
+    """A p or q value; the least that is told apart is .001."""
+    return "< 0.001" if value < 0.001 else equals + number(value)
+
+
 def markdown(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """A table in Markdown."""
     head = list(head)
@@ -168,7 +173,7 @@ def claims(study: str) -> str:
     table = read(study, "claims").rename(columns={"effect": "difference"})
     heads = ("claim", "model", "measure", "effect (95 % interval)", "q", "verdict")
     shown = (
-        [row["claim"], row["backbone"], row["measure"], change(row), number(row["q"], 3), row["verdict"]]
+        [row["claim"], row["backbone"], row["measure"], change(row), probability(row["q"]), row["verdict"]]
         for _, row in table.iterrows()
     )
     return markdown(heads, shown)
@@ -205,7 +210,8 @@ def probes() -> str:
     rows = []
     for _, row in best.iterrows():
         beyond = rows_where(against, task="phonemes", model=row["model"])
-        more = "<br>".join(f"{one['against']}: {change(one)}, p = {one['p']:.3f}" for _, one in beyond.iterrows())
+        said = (f"{one['against']}: {change(one)}, p {probability(one['p'], '= ')}" for _, one in beyond.iterrows())
+        more = "<br>".join(said)
         rows.append([row["model"], interval(row, "value"), number(row["duration_loudness"], 2), more])
     return markdown(("model", "macro F1", "from duration and loudness alone", "more than"), rows)
 

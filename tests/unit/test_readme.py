@@ -3,6 +3,7 @@
 A command that takes long is run with `DRY_RUN=1`, one that opens a window is printed by make.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import measured
 import pytest
 import yaml
 from braintuning.backbone import weights
+from braintuning.pipeline.check import check
 from braintuning.study import load_study
 from ct2_files import packaged_tiny
 from huggingface_hub import constants
@@ -102,6 +104,18 @@ def test_own_study_differs_from_the_demo_in_what_it_names(tmp_path):
     assert mine.participants == ("anna", "bert") and mine.dataset.simulation is None and mine.dataset.tr == 1.5
     assert mine.stories.all == ("lecture1", "lecture2", "lecture3", "lecture4")
     assert mine.tuning == demo.tuning and mine.encoding == demo.encoding
+
+
+def test_own_study_reads_data_in_that_layout(offline, tmp_path):
+    """Two participants with recordings, TextGrids and responses of a lab; fsaverage is given, not downloaded."""
+    spec = importlib.util.spec_from_file_location("own_data", ROOT / "tests" / "e2e" / "test_own_data.py")
+    own_data = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(own_data)
+    own = own_data.OwnData(tmp_path)
+    content = yaml.safe_load(own_study(own.root).read_text())
+    content["dataset"]["fsaverage"] = str(tmp_path / "fsaverage")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    assert tuple(check(load_study(str(tmp_path / "mine.yaml"))).participants) == ("anna", "bert")
 
 
 def test_results_are_those_of_the_committed_tables():
