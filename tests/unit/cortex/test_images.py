@@ -118,17 +118,3 @@ def test_similarity_curves():
         frame = pd.DataFrame(rows, columns=["layer", "pair_type", "similarity"])
         similarity_curves(fig.add_axes((0.2, 0.2, 0.75, 0.75)), frame, "brain-tuned")
     return fig
-
-
-@compared
-def test_region_bars():
-    rows = [
-        (who, roi, 0.3 - 0.05 * k + 0.02 * j, 0.5)
-        for k, roi in enumerate(("HG", "STG"))
-        for j, who in enumerate(("group", "sub-01", "sub-02"))
-    ]
-    with rc_context(fname=plots.STYLE):
-        fig = Figure(figsize=(2.4, 2))
-        frame = pd.DataFrame(rows, columns=["participant", "roi", "r", "noise_ceiling"])
-        plots.region_bars(fig.add_axes((0.2, 0.2, 0.75, 0.75)), frame, ("HG", "STG"))
-    return fig

@@ -101,19 +101,6 @@ def test_curves_are_means_over_participants_layer_by_layer():
     assert len(ax.lines) == len(CONDITIONS) * 3
 
 
-def test_region_bars_have_the_group_mean_its_ceiling_and_each_participant():
-    rows = [("group", "HG", 0.3, 0.5), ("group", "STG", 0.2, 0.6), ("a", "HG", 0.4, 0.5), ("b", "HG", 0.2, 0.5)]
-    frame = pd.DataFrame(rows, columns=["participant", "roi", "r", "noise_ceiling"])
-    ax = style.region_bars(axes(), frame, ("STG", "HG"))
-    assert [bar.get_height() for bar in ax.patches] == [0.2, 0.3]
-    (ceilings,) = ax.collections
-    assert [segment[0, 1] for segment in ceilings.get_segments()] == [0.6, 0.5]
-    drawn = np.concatenate([np.column_stack(line.get_data()) for line in ax.lines if line.get_marker() == "o"])
-    points = drawn[drawn[:, 0] > 0.5]
-    assert points[:, 1].tolist() == [0.2, 0.4]
-    assert (np.abs(points[:, 0] - 1) < 0.34).all()
-
-
 def test_room_above_moves_nothing_on_the_page():
     fig = Figure(figsize=(4, 2))
     ax = fig.add_axes((0.1, 0.2, 0.5, 0.6))
