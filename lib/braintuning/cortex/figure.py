@@ -1,6 +1,6 @@
 """Figures of the cortex: one brain with all its views, maps of several participants, and how a figure is saved."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def cortex_figure(
     symmetric: bool = False,
     labels: np.ndarray | None = None,
     parcels: np.ndarray | None = None,
-    groups: Sequence[str] = flatmap.DEFAULT_GROUPS,
+    groups: Sequence[str] | Mapping[str, str] = flatmap.DEFAULT_GROUPS,
     note: str | None = None,
     width_inches: float = 7.2,
     reliability: Reliability | None = None,
@@ -50,8 +50,8 @@ def cortex_figure(
     Parameters
     ----------
     surface, values, labels, groups
-        As in `plot_flatmap`, a value per vertex. The names of early auditory regions stand in magnified windows and
-        not on the map.
+        As in `plot_flatmap`, a value per vertex; `groups` may map each to its name in the legend. The names of early
+        auditory regions stand in magnified windows and not on the map.
     parcels : ndarray of int, (n_vertices,), optional
         Parcel at each vertex, 0 for none: each has a thin outline, groups have one around all of theirs, no region is
         named and nothing is magnified.

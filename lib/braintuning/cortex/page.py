@@ -1,6 +1,6 @@
 """Page layout around maps: wrapped text, colour bars, legends, and the place of each part."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 import numpy as np
@@ -94,12 +94,12 @@ def _label_axis(ax: Axes, label: str) -> None:
     ax.set_xlabel(label, fontsize=LABEL_POINTS, labelpad=1.5)
 
 
-def group_legend(ax: Axes, groups: Sequence[str]) -> None:
-    """Fill axes with a line of each group's colour beside its name."""
+def group_legend(ax: Axes, groups: Sequence[str] | Mapping[str, str]) -> None:
+    """Fill axes with a line of each group's colour beside its name, or beside what `groups` calls it."""
     ax.axis("off")
     casing = [withStroke(linewidth=2.4, foreground=CASING)]
     handles = [Line2D([], [], color=GROUP_COLOURS[group], lw=1.2, path_effects=casing) for group in groups]
-    names = [group.replace("_", " ") for group in groups]
+    names = [name.replace("_", " ") for name in (groups.values() if isinstance(groups, Mapping) else groups)]
     style = dict(loc="center left", frameon=False, labelspacing=0.3, handlelength=1.8, borderpad=0)
     if groups:
         ax.legend(handles, names, fontsize=LABEL_POINTS, **style)

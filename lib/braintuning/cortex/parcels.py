@@ -237,21 +237,9 @@ def cortex_of_regions(
 ) -> Cortex:
     """The cortex fs_LR of parcellated responses, whose regions are parcels of an atlas or spheres of 10 mm.
 
-    Parameters
-    ----------
-    names
-        Of the regions, in the order of the responses' columns; with an atlas the numbers of their parcels.
-    source
-        Table of the regions, which errors name.
-    centroids
-        (regions, 3) in MNI space, mm; those of an atlas are checked against it.
-    atlas
-        File of a volume atlas, see `read_atlas`.
-
-    Raises
-    ------
-    InputError
-        As of `read_atlas`, `require_centroids` and `sphere_atlas`; a name that is no number, or neither of the two.
+    `names` are in the order of the responses' columns, with an atlas the numbers of their parcels; `source` is the
+    table of the regions, which errors name. `centroids`, (regions, 3), are in MNI space, mm; those of an atlas are
+    checked against it. `InputError` as of `read_atlas`, `require_centroids` and `sphere_atlas`; no number, or neither.
     """
     if atlas is None:
         if centroids is None:

@@ -1,5 +1,6 @@
 """Regions of the cortex by HCP-MMP1.0, named groups of them, and their overlap with the Destrieux atlas."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +25,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """Regions of each group; one that is drawn also needs a colour in `colours.GROUP_COLOURS` and a title in
 `figures.style.ROI_TITLES`."""
 
+JOINED = " + "
+
 DESTRIEUX: dict[str, tuple[str, ...]] = {
     "A1": ("G_temp_sup-G_T_transv", "S_temporal_transverse"),
     "44": ("G_front_inf-Opercular", "S_precentral-inf-part", "S_front_inf"),
@@ -34,6 +37,15 @@ DESTRIEUX: dict[str, tuple[str, ...]] = {
     "V1": ("S_calcarine", "Pole_occipital", "G_cuneus", "G_oc-temp_med-Lingual"),
 }
 """Labels of the Destrieux atlas in which a region is expected to lie, by the gyri and sulci it is known to occupy."""
+
+
+def distinct(labels: np.ndarray, groups: Sequence[str]) -> dict[str, str]:
+    """Groups that have some of the labels, the first of those that have the same, and the names of these together."""
+    same: dict[bytes, list[str]] = {}
+    for group in groups:
+        if (inside := np.isin(labels, GROUPS[group])).any():
+            same.setdefault(inside.tobytes(), []).append(group)
+    return {names[0]: JOINED.join(names) for names in same.values()}
 
 
 @cache

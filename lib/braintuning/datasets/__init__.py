@@ -35,10 +35,9 @@ def open_dataset(study: Study) -> Dataset:
         expected = "expected module:Class with the module's folder on PYTHONPATH"
         raise InputError(f"dataset kind {settings.kind!r}: {error}, {expected}") from None
     dataset = adapter(study.root, settings.tr)
-    if not hasattr(dataset, "row_offset"):
-        raise InputError(
-            f"dataset kind {settings.kind!r}: has no `row_offset`, expected where in a volume its times lie"
-        )
+    has = {"base class `Dataset`": Dataset in type(dataset).__mro__, "`row_offset`": hasattr(dataset, "row_offset")}
+    if lacking := [what for what, there in has.items() if not there]:
+        raise InputError(f"dataset kind {settings.kind!r}: has no {' and no '.join(lacking)}, expected both")
     return dataset
 
 

@@ -1,6 +1,6 @@
 """Interface of a dataset, whatever its files look like."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,15 +15,17 @@ from braintuning.timing import SAMPLE_RATE
 
 
 class Dataset(Protocol):
-    """Audio, words and responses of people who listened to stories.
+    """Audio, words and responses of people who listened to stories; adapters inherit from it.
 
     Times are seconds after the start of the story's audio. Every method raises `InputError`, naming the file, when it
-    cannot give what was asked for.
+    cannot give what was asked for. Those with a body say what holds of most data.
     """
 
     root: Path
     row_offset: float
     """How many TRs after its volume's start a row is read, where `tr_times` lies."""
+    between_people = False
+    """Whether noise ceilings are measured between people, from `everyone`, and not from repeats."""
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -55,15 +57,42 @@ class Dataset(Protocol):
 
     def n_repeats(self, participant: str, story: str) -> int:
         """Presentations of a story whose responses are stored one by one."""
+        return 1
 
     def repeats(self, participant: str, story: str) -> np.ndarray:
         """Responses to each presentation; (repeats, TRs, voxels) float32."""
+        return self.responses(participant, story)[None]
 
     def n_voxels(self, participant: str) -> int:
         """Number of a participant's voxels."""
 
     def cortex(self, participant: str) -> Cortex:
         """Where the voxels lie: surface, regions, and the way from voxels to vertices."""
+
+    def people(self, participant: str, story: str) -> tuple[str, ...]:
+        """Between whom a participant's noise ceiling of a story is measured: nobody else."""
+        return (participant,)
+
+    def everyone(self, participant: str, story: str) -> np.ndarray:
+        """Responses of `people` at a participant's times; (people, TRs, voxels) float32."""
+
+    def region_names(self, participant: str) -> tuple[str, ...]:
+        """Names of a participant's voxels, of which each may be a region: their numbers."""
+        return tuple(map(str, range(self.n_voxels(participant))))
+
+    def filtering(
+        self, participant: str, story: str, times: np.ndarray
+    ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+        """When features are computed, (n,) float64, to stand at some times, (lead + TRs,), and what filters them there.
+
+        As a participant's responses to a story were: it takes features at these n, (..., n, dim), and gives those at
+        `times`, in their dtype. By default they are computed at `times` and left as they are.
+        """
+        return times, lambda features: features
+
+    def reach(self, story: str) -> float:
+        """Seconds over which a low-pass has spread the responses to a story: none."""
+        return 0.0
 
     def check(self, stories: Mapping[str, Sequence[str]]) -> Sequence[str]:
         """Read what a study needs of {participant: stories}, before long work; a line for each file usable in part."""

@@ -14,7 +14,7 @@ from braintuning import timing
 from braintuning.cortex.pycortex import participant_cortex
 from braintuning.cortex.subject import Cortex
 from braintuning.datasets import audio, labels, textgrid
-from braintuning.datasets.base import check_speech
+from braintuning.datasets.base import Dataset, check_speech
 from braintuning.datasets.layout import require_folder
 from braintuning.datasets.responses import invalid_columns, read_responses, stored_shape
 from braintuning.datasets.trigger_log import TriggerLog, read_trigger_log
@@ -32,7 +32,7 @@ public bucket has no logs; those of eleven stories were published elsewhere, see
 
 
 @dataclass(eq=False)
-class LebelDataset:
+class LebelDataset(Dataset):
     """Audio, word times and responses in the folders of ds003020.
 
     Parameters

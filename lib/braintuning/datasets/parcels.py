@@ -9,6 +9,7 @@ from braintuning import timing
 from braintuning.alignment.correlation import zscore
 from braintuning.cortex.subject import Cortex
 from braintuning.datasets import audio, labels, textgrid
+from braintuning.datasets.base import Dataset
 from braintuning.datasets.recording import StoredRecording, filtered
 from braintuning.datasets.responses import invalid_columns
 from braintuning.errors import InputError
@@ -21,29 +22,16 @@ def mean_over_people(responses: np.ndarray) -> np.ndarray:
     return np.where(known, responses, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
 
 
-class ParcelsDataset:
+class ParcelsDataset(Dataset):
     """Participants' time courses by region, for each recording a folder; see `datasets/README.md`.
 
-    The mean over people of a recording who are held out, `group-<recording>`, is a participant as well.
-
-    Parameters
-    ----------
-    root
-        Folder of the recordings' folders.
-    recordings
-        By name, as in a study.
-    row_offset
-        Where in a volume it is read, in TRs after its start.
-    high_pass_seconds
-        Responses, and features with them, lose what is slower, story by story; None: nothing.
-    participants, tuned_together
-        Names as in a study, patterns replaced; None: everyone who is here.
-
-    Raises
-    ------
-    InputError
-        A recording has no file of responses.
+    The mean over people of a recording who are held out, `group-<recording>`, is a participant as well. `recordings`
+    are by name, in folders below `root`. Responses, and features with them, lose what is slower than
+    `high_pass_seconds`, story by story. `participants` and `tuned_together` are names, patterns replaced; None:
+    everyone who is here. `InputError` where a recording has no file of responses.
     """
+
+    between_people = True
 
     def __init__(
         self,
@@ -166,14 +154,6 @@ class ParcelsDataset:
             found.append(courses.astype(np.float32))
         return np.stack(found)
 
-    def n_repeats(self, participant: str, story: str) -> int:
-        """One presentation: ceilings are measured between people, see `everyone`."""
-        return 1
-
-    def repeats(self, participant: str, story: str) -> np.ndarray:
-        """The one presentation's responses; (1, TRs, regions) float32."""
-        return self.responses(participant, story)[None]
-
     def n_voxels(self, participant: str) -> int:
         """Number of a participant's regions."""
         return len(self.region_names(participant))
@@ -193,15 +173,7 @@ class ParcelsDataset:
     def filtering(
         self, participant: str, story: str, times: np.ndarray
     ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-        """How features at some times, (lead + TRs,), get the filters that a participant's responses to a story had.
-
-        Returns
-        -------
-        read : (n,) float64
-            When features are to be computed: throughout the recording, since that is what was filtered.
-        same : callable
-            Takes features at these, (..., n, dim), and returns filtered ones at `times`, in their dtype.
-        """
+        """As of `Dataset`: features are computed throughout the recording, since that is what was filtered."""
         stored, first = self._of(story), self._first(participant, story)
         whole, how = stored.times(first, self.row_offset), stored.settings.filter
         tr, begins = timing.spacing(whole), self._rows(participant, story).start

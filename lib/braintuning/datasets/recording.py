@@ -52,16 +52,9 @@ def _cortex(
 
 
 class StoredRecording:
-    """A recording's folder; `InputError` of its methods names the file, what was found and what was expected.
+    """A recording's folder, below `root`; `InputError` of its methods names the file, what was found and expected.
 
-    Parameters
-    ----------
-    root
-        Folder of the dataset.
-    settings
-        Of this recording in a study.
-    participants
-        Whose files are read, as far as they are here; None: everyone's.
+    Files of `participants` are read, as far as they are here; None: everyone's.
     """
 
     def __init__(self, root: Path, settings: Recording, participants: Sequence[str] | None = None) -> None:

@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from braintuning.cortex.page import NOTE_POINTS, wrap
+from braintuning.cortex.regions import JOINED
 
 
 class Look(NamedTuple):
@@ -59,6 +60,7 @@ ROI_TITLES = {
     "late_language": "Late language regions",
     "primary_auditory": "Primary auditory cortex",
     "early_auditory": "Early auditory regions",
+    f"primary_auditory{JOINED}early_auditory": "Primary and early auditory cortex",
     "angular_gyrus": "Angular gyrus",
     "lateral_temporal": "Lateral temporal",
     "inferior_middle_frontal": "Inferior and middle frontal",
@@ -76,6 +78,12 @@ def use_style() -> None:
         select_figure_formats(shell, "retina")
 
 
+def title_of(region: str) -> str:
+    """Title of a region, of a group of regions, or of groups of the same regions (`regions.distinct`)."""
+    titles = (ROI_TITLES.get(name, name[:1].upper() + name[1:]) for name in region.split(JOINED))
+    return ROI_TITLES.get(region, ", ".join(titles))
+
+
 def looks_of(conditions: Sequence[str]) -> dict[str, Look]:
     """Look of each condition: its own, or for variants one of `VARIANT_LOOKS` after the other."""
     others = iter(VARIANT_LOOKS * len(conditions))
@@ -91,6 +99,7 @@ def condition_bars(
     ylabel: str = "",
     stars: Collection[tuple[str, str]] = (),
     baseline: str | None = None,
+    untuned: str | None = None,
 ) -> Axes:
     """Draw the mean over participants of the column `value` in each condition, and every participant as a point.
 
@@ -107,10 +116,15 @@ def condition_bars(
         Bars with a star.
     baseline : str, optional
         Column whose mean over participants is a line across each bar; the line goes on where neighbours have the same.
+    untuned : str, optional
+        Column that says which models are as they were pretrained: a bar of none but these has '=' in place of a star.
     """
     looks, start, middles = looks_of(conditions), 0, []
     for backbone in backbones:
-        wide = table[table["backbone"] == backbone].pivot(index="participant", columns="condition", values=value)
+        own = table[table["backbone"] == backbone]
+        wide, same = own.pivot(index="participant", columns="condition", values=value), []
+        if untuned:
+            same = [condition for condition, rows in own.groupby("condition") if rows[untuned].all()]
         present = [condition for condition in conditions if condition in wide]
         wide, places = wide[present], start + np.arange(len(present))
         for place, condition in zip(places, present, strict=True):
@@ -119,10 +133,10 @@ def condition_bars(
         ax.plot(places, owned.T, "-", color="black", lw=0.4, alpha=0.5, zorder=2)
         ax.plot(places, wide.T, "o", ms=2.4, mfc="white", mec="black", mew=0.6, zorder=3)
         for place, condition in zip(places, present, strict=True):
-            if (backbone, condition) in stars:
-                ax.text(place, wide[condition].max(), "*", ha="center", va="bottom", fontsize=10)
+            if mark := "=" if condition in same else "*" if (backbone, condition) in stars else "":
+                ax.text(place, wide[condition].max(), mark, ha="center", va="bottom", fontsize=10)
         if baseline:
-            levels = table[table["backbone"] == backbone].groupby("condition")[baseline].mean()
+            levels = own.groupby("condition")[baseline].mean()
             _baseline(ax, places, levels.reindex(present), 1.0)
         middles.append(places.mean())
         start += len(present) + 1

@@ -13,7 +13,6 @@ from braintuning.alignment.mask import used_voxels
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
-from braintuning.figures.real_brains import region_names
 from braintuning.figures.style import looks_of, small_print_below
 from braintuning.results import load_arrays
 from braintuning.study import Study
@@ -54,7 +53,7 @@ def course(
     measured, predicted, times = [], [], None
     for participant in participants:
         (story,), used = study.stories_for(participant).test, used_voxels(study, participant)
-        chosen = np.isin(region_names(dataset, participant), list(regions)) & used
+        chosen = np.isin(dataset.region_names(participant), list(regions)) & used
         if not chosen.any():
             continue
         skipped = study.encoding.test_skip_rows
@@ -132,18 +131,8 @@ def draw_course(
 ) -> Figure:
     """Measured and predicted course of a region: all of it, and a part of it over the words that were spoken.
 
-    Parameters
-    ----------
-    found
-        From `course`.
-    words
-        Of the story, in the order of their start.
-    title, note
-        What is shown, and small print.
-    condition
-        Whose prediction it is.
-    window
-        Seconds of the part; by default `typical_window`.
+    `found` is from `course`, with a condition's prediction; `words` are the story's, in the order of their start, and
+    `window` is the part in seconds, by default `typical_window`.
     """
     start, end = window or typical_window(found, words)
     spoken = phrases([word for word in words if start <= word.start < end])

@@ -184,8 +184,8 @@ def comparison_of(
     used, ceiling = used_voxels(study, participant), load_arrays(study.ceiling_file(participant))["ceiling"]
     test = study.stories_for(participant).test
     responses = {story: dataset.responses(participant, story, used) for story in (*fitted, *test)}
-    tr, spread = timing.spacing(dataset.tr_times(participant, test[0])), getattr(dataset, "reach", lambda story: 0.0)
-    gap = max(study.encoding.delays) + math.ceil(spread(test[0]) / tr)
+    spread = dataset.reach(test[0]) / timing.spacing(dataset.tr_times(participant, test[0]))
+    gap = max(study.encoding.delays) + math.ceil(spread)
     return Comparison(study, features, responses, test, used, ceiling, device, gap)
 
 

@@ -31,13 +31,13 @@ def measure_ceiling(study: Study, participant: str) -> Path:
     all others, and `split_half`.
     """
     dataset, path, stored = open_dataset(study), study.ceiling_file(participant), recipes.ceiling(study, participant)
-    people = dataset.people(participant, stored.stored["story"]) if hasattr(dataset, "people") else (participant,)
+    people = dataset.people(participant, stored.stored["story"])
     files = [dataset.responses_file(person, s) for person in people for s in study.stories_for(person).all]
     recipe = {**stored.stored, "inputs": inputs_fingerprint(dict.fromkeys(files), dataset.root)}
     if is_done(path, recipe):
         return path
     rng = generator(study.encoding.seed, "null ceilings", participant)
-    measure = _between_people if hasattr(dataset, "people") else _between_repeats
+    measure = _between_people if dataset.between_people else _between_repeats
     arrays, null = measure(dataset, participant, recipe["story"], recipe["skip_rows"], rng)
     ceiling, invalid = arrays["ceiling"], arrays["broken"]
     for story in recipe["stories"]:

@@ -131,7 +131,7 @@ def _check_fits(study: Study, name: str, encoder: SpeechEncoder) -> None:
 
 def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
     """Raise `InputError` where a story's responses are not the mean of its repeats, unless people are compared."""
-    if hasattr(dataset, "people"):
+    if dataset.between_people:
         return
     story = recipes.ceiling(study, participant).stored["story"]
     repeats, responses = dataset.repeats(participant, story), dataset.responses(participant, story)

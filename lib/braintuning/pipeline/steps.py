@@ -96,15 +96,10 @@ def grids(study: Study, dataset: Dataset, stories: Sequence[str], listeners: Seq
             if times.tobytes() not in of_story:
                 lead = times[0] + timing.spacing(times) * np.arange(-max(study.encoding.delays), 0)
                 whole = np.concatenate([lead, times])
-                how = dataset.filtering(participant, story, whole) if hasattr(dataset, "filtering") else (whole, _as_is)
-                of_story[times.tobytes()] = Grid(whole, [], *how)
+                of_story[times.tobytes()] = Grid(whole, [], *dataset.filtering(participant, story, whole))
             grid = of_story[times.tobytes()]
             grid.names.append(story if len(of_story) == 1 else f"{story} of {participant}")
     return {story: list(of_story.values()) for story, of_story in found.items()}
-
-
-def _as_is(features: np.ndarray) -> np.ndarray:
-    return features
 
 
 def grids_fingerprint(found: Mapping[str, Sequence[Grid]]) -> str:

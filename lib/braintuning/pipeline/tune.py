@@ -128,7 +128,7 @@ def presentations(
         return ()
     if study.joint_responses == "mean" and len(people) > 1:
         return (np.stack([common.responses(dataset, participant, story) for participant in people]),)
-    if study.encoding.mask_from != "validation" or hasattr(dataset, "people"):
+    if study.encoding.mask_from != "validation" or dataset.between_people:
         return ()
     return tuple(common.repeats(dataset, participant, story) for participant in people)
 

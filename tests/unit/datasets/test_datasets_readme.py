@@ -86,6 +86,14 @@ def test_bad_input_to_the_example_is_one_sentence(study):
     refused(lambda: dataset.responses("sub-01", "buck"), "sub-01_buck_run-1", "not found", "bakery")
 
 
+def test_an_adapter_of_another_class_or_without_row_offset_is_named(study, monkeypatch):
+    module = sys.modules.get("my_listeners") or __import__("my_listeners")
+    monkeypatch.delattr(module.Listeners, "row_offset")
+    refused(lambda: datasets.open_dataset(study), "no `row_offset`", KIND, "expected both")
+    monkeypatch.setattr(module, "Listeners", type("Listeners", (), {"__init__": lambda self, root, tr: None}))
+    refused(lambda: datasets.open_dataset(study), "no base class `Dataset`", "no `row_offset`")
+
+
 def test_an_adapter_that_cannot_be_imported_is_named(study):
     dataset = study.dataset.model_copy(update={"kind": "nowhere:Listeners"})
     refused(lambda: datasets.open_dataset(study.model_copy(update={"dataset": dataset})), "nowhere", "PYTHONPATH")
@@ -127,4 +135,8 @@ def test_ten_lines_of_nilearn_make_a_study_of_fmriprep(tmp_path, monkeypatch):
     dataset = datasets.open_dataset(study)
     dataset.check({participant: study.stories_for(participant).all for participant in study.participants})
     everyone = dataset.everyone("sub-1", "begin")
-    assert everyone.shape == (2, 200, 2) and np.corrcoef(everyone[0, :, 0], everyone[1, :, 0])[0, 1] > 0.5
+    assert everyone.shape == (2, 200, 2)
+    (one, other), shared = everyone[:, :, 0], np.abs(np.corrcoef(everyone[0].T, everyone[1].T)[:2, 2:])
+    assert (shared.argmax(axis=1) == [0, 1]).all(), "each region is most like itself in the other person"
+    lags = [np.corrcoef(one[5:-5], np.roll(other, lag)[5:-5])[0, 1] for lag in range(-4, 5)]
+    assert np.argmax(lags) == 4, "and most at the same volume"

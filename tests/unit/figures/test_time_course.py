@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from braintuning.datasets import Dataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.figures import time_course
 from braintuning.results import save_arrays
@@ -68,7 +69,7 @@ def test_the_picture_has_both_courses_and_every_word_of_the_window_where_it_is_h
     assert max(box.x1 for box in boxes) <= below.get_window_extent().x1 + 6  # pixels, half a letter
 
 
-class Listeners:
+class Listeners(Dataset):
     """Four people, of whom one was scanned at other times; three regions."""
 
     def region_names(self, participant):
