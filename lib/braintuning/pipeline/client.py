@@ -22,9 +22,13 @@ def main() -> int:
     content = json.dumps(request).encode()
     socket.send_fds(worker, [b"%16d" % len(content)], [0, 1, 2])
     worker.sendall(content)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts what the worker runs as well
-    status = worker.recv(16)
-    if not status:
+    interrupts = []  # a terminal interrupts what the worker runs as well
+    signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
+    try:
+        status = worker.recv(16)
+    except ConnectionError:
+        status = b""
+    if not status and not interrupts:
         print(f"error: {' '.join(command[:2])}: the process that ran it has ended; run it again", file=sys.stderr)
     return int(status or 1)
 

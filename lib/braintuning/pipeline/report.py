@@ -41,7 +41,8 @@ HEADLINE = "headline"
 COLOURS = 256
 READING = (
     "What came out: the mean difference between two conditions over those who listened, with its 95 % interval, of the "
-    "first claim that a figure is about, in one model. A verdict takes six participants. Planted: simulated listeners were made so."
+    "first claim that a figure is about, in one model. A verdict takes six participants. Planted: simulated listeners "
+    "were made so."
 )
 
 
@@ -229,9 +230,8 @@ def _judged(rows: pd.DataFrame) -> tuple[str, str]:
     table = pd.DataFrame({"claim of the paper": claims, "model": rows["backbone"].to_numpy(), "cell": cells})
     order, models = list(dict.fromkeys(claims)), list(dict.fromkeys(rows["backbone"]))
     table = table.pivot(index="claim of the paper", columns="model", values="cell").loc[order, models]
-    return table.reset_index().rename_axis(columns=None).to_html(
-        index=False, border=0, na_rep=""
-    ), f"{claims[0]}, {rows['backbone'].iloc[0]}: {cells[0]}"
+    page = table.reset_index().rename_axis(columns=None).to_html(index=False, border=0, na_rep="")
+    return page, f"{claims[0]}, {rows['backbone'].iloc[0]}: {cells[0]}"
 
 
 def _effect(row: Any) -> str:  # noqa: ANN401
