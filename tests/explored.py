@@ -12,6 +12,7 @@ WATCH = """(() => {
   const began = performance.now();
   const watcher = new MutationObserver(() => { window.changed = performance.now() - began; watcher.disconnect(); });
   watcher.observe(image, { attributes: true, attributeFilter: ['src'] });
+  watcher.observe(document.querySelector('.bt-map .chosen'), { attributes: true });
 })()"""
 SELECT = """[...document.querySelectorAll('.jupyter-widgets')].find(
   (one) => one.querySelector('label')?.textContent === '{}').querySelector('select')"""
@@ -47,7 +48,7 @@ def choose(page, name, option):
 
 
 def click_map(page, across, down):
-    """Click the map at shares of its width and height; seconds until the picture has been drawn anew."""
+    """Click the map at shares of its width and height; seconds until the place there has been marked."""
     left, top, width, height = box(page, ".bt-map img")
     page.evaluate(WATCH)
     page.click(left + across * width, top + down * height)
