@@ -12,6 +12,7 @@ WATCH = """(() => {
   const began = performance.now();
   const watcher = new MutationObserver(() => { window.changed = performance.now() - began; watcher.disconnect(); });
   watcher.observe(image, { attributes: true, attributeFilter: ['src'] });
+  watcher.observe(document.querySelector('.bt-map .chosen'), { attributes: true });
 })()"""
 SELECT = """[...document.querySelectorAll('.jupyter-widgets')].find(
   (one) => one.querySelector('label')?.textContent === '{}').querySelector('select')"""
@@ -47,7 +48,7 @@ def choose(page, name, option):
 
 
 def click_map(page, across, down):
-    """Click the map at shares of its width and height; seconds until the picture has been drawn anew."""
+    """Click the map at shares of its width and height; seconds until the place there has been marked."""
     left, top, width, height = box(page, ".bt-map img")
     page.evaluate(WATCH)
     page.click(left + across * width, top + down * height)
@@ -64,11 +65,17 @@ def settled(page):
     return chromium.wait_for(lambda: (text(page, ".bt-note") or "").startswith(("drawn in", "Groups of")), 300)
 
 
+PIXELS = """(() => {
+  const image = document.querySelector('.bt-map img'), pen = document.createElement('canvas').getContext('2d');
+  if (!image.complete) return null;
+  pen.drawImage(image, 0, 0, 300, 150);
+  return [...pen.getImageData(0, 0, 300, 150).data];
+})()"""
+
+
 def shown(page):
-    """The window with the map in view, once the picture has been decoded."""
-    box(page, ".bt-map img")
-    chromium.wait_for(lambda: page.evaluate("document.querySelector('.bt-map img')?.complete"), 60)
-    return page.screenshot().astype(int)
+    """Pixels of the map, (rows, columns, 4), once it has been decoded."""
+    return np.array(chromium.wait_for(lambda: page.evaluate(PIXELS), 60)).reshape(150, 300, 4)
 
 
 def try_everything(page, expected_conditions):

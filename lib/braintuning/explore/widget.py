@@ -119,12 +119,14 @@ class Explorer:
         name = self.study.value
         self.source = open_source(load_study(name, self._root.get(name)), self.device)
         self._settling = True
-        _offer(self.participant, list(dict.fromkeys(person for person, _ in self.source.models)))
+        people = list(dict.fromkeys(person for person, _ in self.source.models))
+        _offer(self.participant, people, next((p for p in people if (self.source.surface(p)[1] != "").any()), None))
         self.add.disabled = self.model.disabled = not self.source.has_courses
         self._settle()
         self._settling, self.layer.value = True, self.source.study.figures.layer % (self.layer.max + 1)
-        regions = self.source.names(self.participant.value)
-        self._choose(self.source.place(self.participant.value, regions[0]))
+        person = self.participant.value
+        places = (self.source.place(person, name) for name in self.source.names(person))
+        self._choose(next(place for place in places if len(self.source.scores(person, place))))
 
     def _settle(self) -> None:
         """Offer what there is of the choices above; the panel is not drawn meanwhile."""
@@ -132,7 +134,8 @@ class Explorer:
         mine = [run for owner, run in self.source.models if owner == person]
         _offer(self.backbone, list(dict.fromkeys(run.backbone for run in mine)))
         conditions = [run.condition for run in mine if run.backbone == self.backbone.value]
-        _offer(self.condition, conditions, "brain-tuned")
+        tuned = [c for c in conditions if self.source.study.base(c) in ("brain-tuned", "multi-brain-tuned")]
+        _offer(self.condition, conditions, next(iter(tuned), None))
         _offer(self.minus, [NOBODY, *conditions])
         self.layer.max = self.source.n_layers(person, self.run) - 1
         self.region.options = self.source.names(person)
