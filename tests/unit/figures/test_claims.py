@@ -13,13 +13,14 @@ from braintuning.study import load_study
 from tiny import refused
 
 PARTICIPANTS = tuple(f"SIM{n:02d}" for n in range(1, 7))
+GRID = REPOSITORY / "tests" / "grid.yaml"
 LISTENERS = [f"SIM{n:02d}" for n in range(1, 8)]
 
 
 @pytest.fixture(scope="module")
 def study():
     six = {"participants": PARTICIPANTS, "tuned_together": PARTICIPANTS[:4]}
-    return load_study("demo-full").model_copy(update=six)
+    return load_study(GRID).model_copy(update=six)
 
 
 SAME_TIMES = SimpleNamespace(tr_times=lambda participant, story: np.arange(30.0))
@@ -103,7 +104,7 @@ def test_the_figure_has_a_point_for_each_claim(study):
 
 
 def study_of(participants: list[str]):
-    return load_study("demo-full").model_copy(update={"participants": participants})
+    return load_study(GRID).model_copy(update={"participants": participants})
 
 
 def planted(study, effect: float, roi: str = "") -> pd.DataFrame:
@@ -226,7 +227,7 @@ def test_of_a_claim_of_no_change_the_smallest_p_within_participants_is_kept(monk
 
 def test_p_within_participants_does_not_help_a_test_over_participants(monkeypatch):
     """Of seven participants two are held out: what is sure within these two is a family of its own."""
-    seven = load_study("demo-full").model_copy(
+    seven = load_study(GRID).model_copy(
         update={"participants": tuple(LISTENERS), "tuned_together": tuple(LISTENERS[:5])}
     )
     within_rows(monkeypatch, dict.fromkeys(LISTENERS, 0.001))

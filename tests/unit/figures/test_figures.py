@@ -19,6 +19,7 @@ from braintuning.lowlevel.nuisance import NUISANCE
 from braintuning.lowlevel.removal import REMOVALS
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.probes.tasks import TASKS
+from braintuning.results import REPOSITORY
 from braintuning.study import load_study
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ FEATURES = ("power_spectrum", "articulation", "all")
 
 @pytest.fixture(scope="module")
 def study():
-    return load_study("demo-full")
+    return load_study(REPOSITORY / "tests" / "grid.yaml")
 
 
 def alignments(study, layers=3):
