@@ -55,3 +55,8 @@ def opened(name, folder, parameters=(), environment=None, width=1300, height=150
     finally:
         lab.terminate()
         lab.wait(30)
+
+
+def shown(page):
+    """The notebook as the page shows it."""
+    return nbformat.reads(page.evaluate(f"JSON.stringify({SHOWN}.content.model.toJSON())"), as_version=4)
