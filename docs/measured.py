@@ -14,15 +14,16 @@ FIGURES, BENCHMARKS, README = ROOT / "figures", ROOT / "benchmarks" / "results",
 BEGIN, END = "<!-- made by docs/measured.py -->", "<!-- end -->"
 PRETRAINED = "pretrained"
 REGIONS = {"late_language": "late language regions", "primary_auditory": "primary auditory cortex"}
-PAIRS = {"brain-tuned": "random-brain-tuned", "multi-brain-tuned": "multi-random-brain-tuned"}
+JOINTLY = {"multi-brain-tuned": "multi-random-brain-tuned"}
+PAIRS = {"brain-tuned": "random-brain-tuned", **JOINTLY}
 """Conditions that learn from responses, and the control of each, which learns from permuted ones."""
 ENOUGH = 6
 """Participants from whom on one interval over participants is given, instead of one for each."""
 STUDIES = {
-    "real-brains": "people, tuned on one story",
-    "real-brains-reverse": "people, tuned on another story",
-    "paper-small": "two simulated listeners, the paper in small",
     "demo": "two simulated listeners, the demo",
+    "paper-small": "two simulated listeners, the paper in small",
+    "real-brains": "people, tuned on Pie Man",
+    "real-brains-reverse": "people, tuned on Alice",
 }
 TASKS = {"phonemes": "phonemes", "word_identity": "words"}
 HEAD = ("study", "measure", "pretrained", "brain-tuned", "permuted", "brain-tuned − pretrained (95 % interval)")
@@ -92,19 +93,26 @@ def means(table: pd.DataFrame, value: str, conditions: Iterable[str], digits: in
 
 
 def people(study: str) -> Iterator[list[str]]:
-    """Rows of `HEAD`: correlation with people's responses by region, of those on whom nothing was tuned."""
+    """Rows of `HEAD`: correlation with people's responses, means over all regions and over seeds."""
     table, changes = read(study, "real_brains"), read(study, "real_brains_statistics")
     if table.empty:
         return
-    table, changes = (part[part["people"].fillna("") != "tuned on"] for part in (table, changes))
-    for backbone, conditions, words in compared(table):
-        for (story, region), rows in rows_where(table, backbone=backbone).groupby(["story", "region"], sort=False):
-            where = {"backbone": backbone, "story": story, "region": region}
-            own = rows_where(changes, condition=conditions[1], reference=PRETRAINED, **where)
-            title = (
-                f"r, {story}, {REGIONS.get(region, region.replace('_', ' '))}, {rows['participant'].nunique()} people"
-            )
-            yield [title + words, *means(rows, "score", conditions), of_participants(own)]
+    parts = table.assign(people=table["people"].fillna("")).groupby(["story", "people", "backbone"], sort=False)
+    for (story, of, backbone), rows in parts:
+        rows = rows_where(rows, region="all regions")
+        conditions = [over_seeds(rows, condition) for condition in (PRETRAINED, *next(iter(JOINTLY.items())))]
+        own = rows_where(
+            changes.fillna({"people": ""}), story=story, people=of, backbone=backbone, region="all regions"
+        )
+        own = rows_where(own, condition=conditions[1], reference=PRETRAINED)
+        seeds = conditions[1].partition(", ")[2]
+        whom = ", ".join(filter(None, [f"{rows['participant'].nunique()} people {of}".strip(), seeds]))
+        yield [f"r over all regions, {story}, {whom}", *means(rows, "score", conditions), of_participants(own)]
+
+
+def over_seeds(table: pd.DataFrame, condition: str) -> str:
+    """The name under which a table has the mean of a condition over seeds; the condition's own where it has none."""
+    return next((name for name in table["condition"].unique() if name.startswith(f"{condition}, ")), condition)
 
 
 def alignment(study: str) -> Iterator[list[str]]:
@@ -228,18 +236,51 @@ def minutes(study: str) -> str:
 
 
 def speed() -> str:
-    """How many times as fast as the published way, in steps of one run: `cpu.csv`, and `cuda.csv` where it is."""
-    cpu = pd.read_csv(BENCHMARKS / "cpu.csv").rename(columns={"step": "part"})
-    found = [cpu[cpu["part"].isin(["tuning", "features", "features, models", "ridge"])]]
-    if (BENCHMARKS / "cuda.csv").is_file():
-        cuda = pd.read_csv(BENCHMARKS / "cuda.csv").rename(columns={"over_published": "ratio"})
-        cuda = cuda[~cuda["variant"].str.startswith("published")]
-        found.append(cuda.assign(part=cuda["part"] + ": " + cuda["variant"]))
-    table = pd.concat(found)
-    table["ratio"] = pd.to_numeric(table["ratio"], errors="coerce")
-    of_part = table.dropna(subset="ratio").groupby(["device", "part"], sort=False)["ratio"]
+    """How many times as fast as the published way, in steps of one run on a processor."""
+    table = pd.read_csv(BENCHMARKS / "cpu.csv").rename(columns={"step": "part"})
+    table = table[table["part"].isin(["tuning", "features", "features, models", "ridge"])].dropna(subset="ratio")
+    of_part = table.groupby(["device", "part"], sort=False)["ratio"]
     rows = ([part, machine, number(r.min(), 1), number(r.max(), 1)] for (machine, part), r in of_part)
     return markdown(("step", "machine", "least", "most"), rows)
+
+
+def speed_of_gpu() -> str:
+    """What a GPU does in a second, at the largest size of each step, beside the published way in the same run."""
+    table = pd.read_csv(BENCHMARKS / "cuda.csv").dropna(subset="per_second")
+    table = table[table["part"].isin(["tuning", "features", "features, models", "ridge"])]
+    table = table[table["size"] == table.groupby("part")["size"].transform("max")]
+    rows = (
+        [
+            row["part"],
+            row["variant"],
+            f"{row['per_second']:,.0f} {row['unit']}",
+            number(row["over_published"], 1),
+            number(row["peak_gib"], 1),
+        ]
+        for _, row in table.sort_values("part", kind="stable").iterrows()
+    )
+    (machine,) = table["device"].unique()
+    return f"{machine}.\n\n" + markdown(("step", "way", "rate", "times published", "GiB"), rows)
+
+
+def speed_in_a_sentence() -> str:
+    """The same in one sentence, for README.md."""
+    table = pd.read_csv(BENCHMARKS / "cuda.csv").dropna(subset="over_published").sort_values("size")
+    times = table.groupby(["part", "variant"])["over_published"].last()
+    tuning, device = times["tuning"], table["device"].iloc[-1].partition(";")[0]
+    return (
+        f"On one {device}, tuning is {number(tuning['ours'], 1)} times as fast as the published way "
+        f"({number(tuning['ours, compiled'], 1)} compiled, {number(tuning['ours, spans and components'], 1)} by spans "
+        f"and components), features {number(times['features', 'ours'], 1)} times, and a layer's encoding models "
+        f"{number(times['ridge', 'ours'], 0)} times, of which the published way runs on the processor."
+    )
+
+
+def precision() -> str:
+    """How far losses and alignment in bfloat16 are from float32, by recipe."""
+    table = pd.read_csv(BENCHMARKS / "cuda.csv")
+    table = table[table["part"] == "precision"]
+    return markdown(("tuned by", "bfloat16 beside float32"), table[["variant", "note"]].to_numpy())
 
 
 def block() -> str:
@@ -247,7 +288,7 @@ def block() -> str:
     rows = []
     for study, title in STUDIES.items():
         rows += [["" if n else f"**{study}**: {title}", *row] for n, row in enumerate(rows_of(study))]
-    return f"{BEGIN}\n{markdown(HEAD, rows)}\n{END}"
+    return f"{BEGIN}\n{markdown(HEAD, rows)}\n\n{speed_in_a_sentence()}\n{END}"
 
 
 def with_results(text: str) -> str:

@@ -148,16 +148,22 @@ def planted(tmp_path, monkeypatch):
         for p, d in (("P1", 0.04), ("P2", -0.06), ("all", 0.05))
     ]
     write(tmp_path / "two", fig2=rows, fig2_statistics=[{**row, "n_participants": 2} for row in changes])
-    joint = {"pretrained": 0.1, "multi-brain-tuned": 0.2, "multi-random-brain-tuned": 0.05}
+    joint = {
+        "pretrained": 0.1,
+        "multi-brain-tuned": 0.3,
+        "multi-brain-tuned, 2 seeds": 0.2,
+        "multi-random-brain-tuned": 0.05,
+    }
     scores = [
         {"participant": f"{people}-{i}", "people": people, "story": "s", "condition": c, "backbone": "a", "layer": 4,
-         "region": "late_language", "score": value + (people == "tuned on")}
+         "region": region, "score": value + (people == "tuned on") + 5 * (region != "all regions")}
         for people in ("tuned on", "held out")
         for i in range(10)
         for c, value in joint.items()
+        for region in ("late_language", "all regions")
     ]  # fmt: skip
-    over = {"story": "s", "backbone": "a", "condition": "multi-brain-tuned", "reference": "pretrained"}
-    over |= {"region": "late_language", "participant": "all", "n_participants": 10, "low": 0.05, "high": 0.15}
+    over = {"story": "s", "backbone": "a", "condition": "multi-brain-tuned, 2 seeds", "reference": "pretrained"}
+    over |= {"region": "all regions", "participant": "all", "n_participants": 10, "low": 0.05, "high": 0.15}
     of_people = [
         {**over, "people": "held out", "difference": 0.1, "star": True},
         {**over, "people": "tuned on", "difference": 7, "star": False},
@@ -173,10 +179,11 @@ def test_few_participants_are_shown_one_by_one_at_the_last_layer(planted):
     assert second[0] == "alignment, primary auditory cortex"
 
 
-def test_many_people_are_shown_together_and_without_those_who_were_tuned_on(planted):
-    (row,) = measured.rows_of("people")
-    assert row[0] == "r, s, late language regions, 10 people, tuned jointly"
-    assert row[1:] == ["0.100", "0.200", "0.050", r"+0.100 (0.050 to 0.150) \*"]
+def test_many_people_are_shown_together_by_means_over_seeds(planted):
+    tuned, held_out = measured.rows_of("people")
+    assert tuned[0] == "r over all regions, s, 10 people tuned on, 2 seeds" and tuned[1] == "1.100"
+    assert held_out[0] == "r over all regions, s, 10 people held out, 2 seeds"
+    assert held_out[1:] == ["0.100", "0.200", "0.050", r"+0.100 (0.050 to 0.150) \*"]
 
 
 def test_a_study_without_tables_has_no_rows(planted):
@@ -210,12 +217,19 @@ def test_probes_are_of_the_layer_that_validation_chose(tmp_path, monkeypatch):
     assert shown == "| a | 0.50 (0.25 to 0.75) | 0.12 | b: +0.500 (0.250 to 0.750), p = 0.001 |"
 
 
-def test_a_gpu_is_in_the_table_of_speed_once_it_is_measured(tmp_path, monkeypatch):
-    cpu = [{"step": "tuning", "ratio": ratio, "device": "a CPU"} for ratio in (1.5, 2.0)]
-    write(tmp_path, cpu=cpu)
+def test_speed_is_the_least_and_most_on_a_processor_and_the_largest_size_on_a_gpu(tmp_path, monkeypatch):
+    write(tmp_path, cpu=[{"step": "tuning", "ratio": ratio, "device": "a CPU"} for ratio in (1.5, 2.0)])
     monkeypatch.setattr(measured, "BENCHMARKS", tmp_path)
     assert measured.speed().splitlines()[2:] == ["| tuning | a CPU | 1.5 | 2.0 |"]
-    rows = [("published", 1), ("ours", 12.25), ("ours", ""), ("others", 3)]
-    write(tmp_path, cuda=[{"part": "ridge", "variant": v, "over_published": r, "device": "a GPU"} for v, r in rows])
-    gpu = ["| ridge: ours | a GPU | 12.2 | 12.2 |", "| ridge: others | a GPU | 3.0 | 3.0 |"]
-    assert measured.speed().splitlines()[3:] == gpu
+    rows = [("published", 8, 200, 1), ("ours", 8, 2450, 12.25), ("ours", 4, 2000, 10), ("others", 8, "", "")]
+    columns = ["variant", "size", "per_second", "over_published"]
+    given = {"part": "ridge", "unit": "voxels/s", "peak_gib": 7.04, "device": "a GPU", "note": ""}
+    notes = {**given, "part": "precision", "variant": "clips", "note": "within: all is well"}
+    write(tmp_path, cuda=[*({**given, **dict(zip(columns, row, strict=True))} for row in rows), notes])
+    shown = measured.speed_of_gpu().splitlines()
+    assert shown[0] == "a GPU."
+    assert shown[4:] == [
+        "| ridge | published | 200 voxels/s | 1.0 | 7.0 |",
+        "| ridge | ours | 2,450 voxels/s | 12.2 | 7.0 |",
+    ]
+    assert measured.precision().splitlines()[2:] == ["| clips | within: all is well |"]
