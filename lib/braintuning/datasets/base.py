@@ -26,6 +26,10 @@ class Dataset(Protocol):
     """How many TRs after its volume's start a row is read, where `tr_times` lies."""
     between_people = False
     """Whether noise ceilings are measured between people, from `everyone`, and not from repeats."""
+    voxels_are_regions = False
+    """Whether each voxel is a region of its own, with one of `region_names`."""
+    filters_stories = False
+    """Whether `filtering` changes features, which takes the story that responses were filtered with."""
 
     @property
     def participants(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ class ParcelsDataset(Dataset):
     everyone who is here. `InputError` where a recording has no file of responses.
     """
 
-    between_people = True
+    between_people = voxels_are_regions = filters_stories = True
 
     def __init__(
         self,

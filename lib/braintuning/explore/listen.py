@@ -70,10 +70,10 @@ def predict_cortex(source: Results, participant: str, run: Run, layer: int, audi
     study, seconds = source.study, len(audio) / timing.SAMPLE_RATE
     if not SHORTEST <= seconds <= LONGEST:
         raise InputError(f"sound: found {seconds:.1f} s, expected {SHORTEST:g} to {LONGEST:g} s")
-    if hasattr(source.dataset, "filtering"):
-        raise InputError(f"study {study.name}: its responses are filtered as a whole, expected a study without that")
     stories, settings = study.stories_for(participant), study.encoding
     fitted, lead = stories.train or stories.test, max(settings.delays)
+    if source.dataset.filters_stories:
+        raise InputError(f"study {study.name}: its responses are filtered as a whole, expected a study without that")
     tr = timing.spacing(source.dataset.tr_times(participant, fitted[0]))
     times = (np.arange(int(np.ceil(seconds / tr)) + lead) + study.dataset.row_offset) * tr
     inside = times < seconds

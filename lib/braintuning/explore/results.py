@@ -63,14 +63,14 @@ class Results(Tables):
     def surface(self, participant: str) -> tuple[Surface, np.ndarray]:
         """Surface of a participant and the region at each vertex: the dataset's own regions where it has such."""
         cortex = self.dataset.cortex(participant)
-        if not hasattr(self.dataset, "region_names"):
+        if not self.dataset.voxels_are_regions:
             return cortex.surface, cortex.vertex_labels
         names = np.array(["", *self.dataset.region_names(participant)])
         return cortex.surface, self._once(("labels", participant), lambda: names[drawn_parcels(cortex)])
 
     def names(self, participant: str) -> list[str]:
         """Places that can be chosen by name: groups of regions, then regions with their hemisphere."""
-        if hasattr(self.dataset, "region_names"):
+        if self.dataset.voxels_are_regions:
             return list(self.dataset.region_names(participant))
         regions = sorted(set(self.dataset.cortex(participant).voxel_labels.tolist()) - {""})
         return [*super().names(participant), *(f"{region} ({side})" for region in regions for side in HEMISPHERES)]
@@ -80,7 +80,7 @@ class Results(Tables):
         if name not in self.names(participant):
             raise InputError(f"region {name!r}: unknown{nearest(name, self.names(participant))}")
         (surface, labels), cortex = self.surface(participant), self.dataset.cortex(participant)
-        if hasattr(self.dataset, "region_names"):
+        if self.dataset.voxels_are_regions:
             return Place(name, np.array(self.dataset.region_names(participant)) == name, labels == name)
         if name in NAMES_OF_GROUPS:
             regions = GROUPS[NAMES_OF_GROUPS[name]]
@@ -93,7 +93,7 @@ class Results(Tables):
 
     def place_at(self, participant: str, vertex: int, voxel: bool = False) -> Place | None:
         """The region at a vertex, or the voxel that it samples most; None where there is none."""
-        (surface, labels), own_regions = self.surface(participant), hasattr(self.dataset, "region_names")
+        (surface, labels), own_regions = self.surface(participant), self.dataset.voxels_are_regions
         row = self.dataset.cortex(participant).vertices_from_voxels[[vertex]]
         if voxel and not own_regions and row.nnz:
             column, known = int(row.indices[row.data.argmax()]), self.dataset.n_voxels(participant)
@@ -119,7 +119,7 @@ class Results(Tables):
 
         None where voxels are regions, which are few and each reliable or not in use.
         """
-        if hasattr(self.dataset, "region_names"):
+        if self.dataset.voxels_are_regions:
             return None
         at = self.dataset.cortex(participant).to_vertices(self._ceiling(participant))
         return np.clip((np.nan_to_num(at) - self.study.encoding.ceiling_threshold) / 0.2, 0, 1)
