@@ -1,6 +1,7 @@
 """Reading a study from its YAML file."""
 
 import json
+import shlex
 from pathlib import Path
 
 import yaml
@@ -40,6 +41,12 @@ def load_study(name: str | Path, root: str | None = None) -> Study:
         raise InputError(f"{path}: {explain(error, Study)}") from None
     study._file, study._root = path.absolute(), root
     return study
+
+
+def given_name(study: Study) -> str:
+    """What a command has to be told for a study: its name in `data/studies`, else the path of its file, quoted."""
+    file, _ = study.source
+    return file.stem if file.parent == STUDIES else shlex.quote(str(file))
 
 
 def _with_names(content: dict) -> dict:

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import tiny
 from braintuning.results import REPOSITORY
-from braintuning.study import load_study
+from braintuning.study import given_name, load_study
 from tiny import refused
 
 
@@ -63,6 +63,12 @@ def test_the_study_of_components_is_the_papers_but_for_its_tuning():
     paper, components = load_study("paper"), load_study("paper-components")
     changed = {key for key in type(paper).model_fields if getattr(paper, key) != getattr(components, key)}
     assert changed == {"name", "title", "tuning", "variants"}
+
+
+def test_a_command_is_told_the_name_of_a_study_or_the_path_of_its_file(tmp_path):
+    content = tiny.study_content(tmp_path / "data", tmp_path / "model")
+    path = tiny.write_yaml(tmp_path / "my study.yaml", content)
+    assert given_name(load_study(path)) == f"'{path}'" and given_name(load_study("paper")) == "paper"
 
 
 def test_a_folder_may_be_named_from_home(tmp_path, monkeypatch):
