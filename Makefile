@@ -9,10 +9,13 @@ READY = $(if $(filter .venv/bin,$(BIN)),.venv/ready)
 DOCS_READY = $(if $(filter .venv/bin,$(BIN)),.venv/docs-ready)
 RUN = $(if $(PRECISION),BRAINTUNING_PRECISION=$(PRECISION)) "$(BIN)"/python -m braintuning
 
-.PHONY: figures viewer publish data test docs bench lab strip clean
+.PHONY: figures check viewer publish data test docs bench lab strip clean
 
 figures: $(READY)
 	@$(RUN) figures --study "$(STUDY)" --device $(DEVICE) --cores $(CORES) $(if $(ROOT),--root "$(ROOT)") $(if $(MAX_MEMORY),--max-memory $(MAX_MEMORY)) $(if $(GPU_JOBS),--gpu-jobs $(GPU_JOBS)) $(if $(DRY_RUN),--dry-run)
+
+check: $(READY)
+	@$(RUN) check --study "$(STUDY)" $(if $(ROOT),--root "$(ROOT)")
 
 viewer: $(READY)
 	@$(RUN) viewer --study "$(STUDY)" $(if $(ROOT),--root "$(ROOT)")

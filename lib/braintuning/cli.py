@@ -21,7 +21,7 @@ EXAMPLES = (
     "Examples, each after `python -m braintuning`:",
     "  figures                          the demo: figures, tables and a report",
     "  figures --study paper --dry-run  what is to do, how long, how much memory",
-    "  check --study mine.yaml          whether a study of your own can be read",
+    "  check --study mine.yaml          whether your own files can be read, and when sound and responses lie",
     "  figures --study mine.yaml        that study, whole",
     "  viewer --study demo              its maps on a cortex, in the browser",
     "  align --help                     options of one step",
@@ -209,15 +209,16 @@ def check(
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="where to write what was found; with the study's results")] = None,
 ) -> None:
-    """Read everything that a study uses and say what is wrong with it."""
+    """Read everything that a study uses, say what is wrong with it, and when sound and responses lie."""
+    from braintuning.pipeline import check as reading
     from braintuning.pipeline import recipes
-    from braintuning.pipeline.check import check as read_everything
 
     settings = load_study(study, root)
-    dataset = read_everything(settings)
+    dataset = reading.check(settings)
     found = {"root": str(settings.root), "participants": dataset.participants}
     with atomic_path(out or settings.results / "dataset.json") as temporary:
         temporary.write_text(json.dumps({**found, "recipe": recipes.dataset(settings).fingerprint}, indent=1))
+    print(*reading.findings(settings, dataset), sep="\n")
 
 
 STEPS = {

@@ -103,7 +103,7 @@ def require_file(path: Path) -> Path:
         how = f": {annex} brings it" if "annex" in target.parts else " that it links to"
         raise InputError(f"{path}: a link to {target}, whose content is not here; expected the file{how}")
     if not path.is_file():
-        raise InputError(f"{path}: {'a folder' if path.is_dir() else 'nothing'} found, expected a file")
+        raise InputError(f"{path}: {'a folder' if path.is_dir() else 'nothing'} found, expected a file{instead(path)}")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty, expected one with content")
     try:
@@ -116,6 +116,13 @@ def require_file(path: Path) -> Path:
             how = how.format(annex=f"{annex} brings it")
             raise InputError(f"{path}: {what}, whose content is not here; expected the file: {how}")
     return path
+
+
+def instead(path: Path) -> str:
+    """Words that end a message on a file that is not there: those of its name but for case and ending, if any are."""
+    stem = Path(path).stem.lower()
+    there = [p.name for p in listed(path.parent) if p.stem.lower() == stem and p != path]
+    return f"; {', '.join(there)} is there" if there else ""
 
 
 def listed(folder: Path, pattern: str = "*") -> list[Path]:

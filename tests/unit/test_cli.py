@@ -9,8 +9,11 @@ import pytest
 import tiny
 import torch
 from braintuning import cli as command_line
+from braintuning.datasets import open_dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.pipeline import engine, notebooks
+from braintuning.study import load_study
+from braintuning.timing import SAMPLE_RATE
 from tiny import one_sentence
 
 
@@ -65,11 +68,19 @@ def check(failure, tmp_path):
     return run
 
 
-def test_check_of_a_good_study_writes_what_it_found(tmp_path, content):
+def test_check_of_a_good_study_writes_what_it_found_and_says_when_it_lies(tmp_path, content, capsys):
     path = tiny.write_yaml(tmp_path / "tiny.yaml", content)
     assert command_line.main(["check", "--study", str(path), "--out", str(tmp_path / "dataset.json")]) == 0
     found = json.loads((tmp_path / "dataset.json").read_text())
     assert found["participants"] == ["P1", "P2"] and found["root"] == content["dataset"]["root"]
+    told, study = capsys.readouterr().out.splitlines(), load_study(str(path))
+    stories, last = told[-1 - len(study.stories.all) : -1], told[-1]
+    assert [line.split(":")[0] for line in stories] == list(study.stories.all)
+    dataset = open_dataset(study)
+    times, seconds = dataset.tr_times("P1", "harbour"), len(dataset.audio("harbour")) / SAMPLE_RATE
+    read = f"P1, P2: {len(times)} TRs from {times[0]:.1f} to {times[-1]:.1f} s"
+    assert f"harbour: sound from 0 to {seconds:.1f} s, {len(dataset.words('harbour'))} words; {read}" in stories
+    assert last == "study tiny: every file that it uses can be read"
 
 
 def test_unknown_study(capsys):

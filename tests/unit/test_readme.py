@@ -24,7 +24,7 @@ from matplotlib import pyplot as plt
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 TEXT = README.read_text()
-SHOWN, RUN_BY_TEST_SITE = ("make lab",), ("make docs",)
+SHOWN, RUN_BY_TEST_SITE, CHECKS = ("make lab",), ("make docs",), ("make check STUDY=mine.yaml",)
 """Commands that are not run here: what make would run is looked at, and `test_site.py` builds the site."""
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, flags=re.DOTALL | re.MULTILINE)
 COMMANDS = [line for language, block in BLOCKS if not language for line in block.splitlines()]
@@ -80,10 +80,10 @@ def run(command, folder):
 
 
 def test_commands_are_found():
-    assert {"make figures", "make lab", "make docs", "make figures STUDY=mine.yaml"} <= set(COMMANDS)
+    assert {"make figures", "make lab", "make docs", "make figures STUDY=mine.yaml", *CHECKS} <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", sorted({*COMMANDS} - {*SHOWN, *RUN_BY_TEST_SITE}))
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - {*SHOWN, *RUN_BY_TEST_SITE, *CHECKS}))
 def test_command_lists_its_jobs(command, tmp_path):
     dry = command if "DRY_RUN=1" in command else f"{command} DRY_RUN=1"
     printed = run(dry, tmp_path)
@@ -97,6 +97,11 @@ def test_command_that_opens_a_window_starts_programs_that_are_there(command, tmp
     programs = re.findall(r'"[^"]+/bin"/(\S+)', printed)
     assert programs == ["python", "jupyter"] and "notebooks" in printed
     assert shutil.which("jupyter", path=str(Path(sys.executable).parent)) or shutil.which("jupyter")
+
+
+@pytest.mark.parametrize("command", CHECKS)
+def test_command_that_checks_reads_the_study(command, tmp_path):
+    assert f'-m braintuning check --study "{tmp_path / "mine.yaml"}"' in run(f"{command} --dry-run", tmp_path)
 
 
 def test_own_study_differs_from_the_demo_in_what_it_names(tmp_path):

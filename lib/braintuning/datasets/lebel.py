@@ -19,7 +19,7 @@ from braintuning.datasets.layout import require_folder
 from braintuning.datasets.responses import invalid_columns, read_responses, stored_shape
 from braintuning.datasets.trigger_log import TriggerLog, read_trigger_log
 from braintuning.errors import InputError, MissingTier, nearest
-from braintuning.results import listed, require_file
+from braintuning.results import instead, listed, require_file
 from braintuning.study.by_name import own
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class LebelDataset(Dataset):
         self.derivative, self._cortices = require_folder(self.root), {}
         self._volumes_file = file = self.derivative / "respdict.json"
         if not file.exists() and not file.is_symlink():
-            raise InputError(f"{file}: not found, expected the volumes of each story")
+            raise InputError(f'{file}: not found, expected the volumes of each story, such as {{"lecture1": 173}}')
         require_file(file)
 
     @cached_property
@@ -173,7 +173,8 @@ class LebelDataset(Dataset):
         path = self.derivative / "preprocessed_data" / participant / f"{story}.hf5"
         heard = self.stories(participant)
         if story not in heard:
-            raise InputError(f"{path}: not found; {participant} has {len(heard)} other stories{nearest(story, heard)}")
+            others = instead(path) or f"; {participant} has {len(heard)} other stories{nearest(story, heard)}"
+            raise InputError(f"{path}: not found{others}")
         return path
 
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
@@ -224,7 +225,7 @@ class LebelDataset(Dataset):
         """
         for participant, names in stories.items():
             for story in names:
-                stored_shape(self.responses_file(participant, story), "data", self.n_rows(participant, story))
+                self._check_rows(participant, story)
             n_labelled, n_voxels = self.cortex(participant).n_voxels, self.n_voxels(participant)
             if n_labelled != n_voxels:
                 folder = self.derivative / "pycortex-db" / participant
@@ -239,6 +240,15 @@ class LebelDataset(Dataset):
             for participant, story in heard
             if (n := int(invalid_columns(self.responses(participant, story)).sum()))
         ]
+
+    def _check_rows(self, participant: str, story: str) -> None:
+        file, n_rows = self.responses_file(participant, story), self.n_rows(participant, story)
+        found = stored_shape(file, "data")
+        if len(found) == 2 and n_rows not in found:
+            said = f"{self.volumes(participant, story)} volumes in {self._volumes_file.name}"
+            said += f" without {self.unstored_volumes} at either end" * (self.unstored_volumes > 0)
+            raise InputError(f"{file}: found 'data' of shape {found}, expected {n_rows} rows, {said}")
+        stored_shape(file, "data", n_rows)
 
     def _check_logs(self, heard: Sequence[tuple[str, str]]) -> list[str]:
         """A line for each trigger log that says otherwise than the table of volumes or the TR does."""

@@ -69,7 +69,8 @@ class StoredRecording:
         chosen = list(files) or [path for path in listed(self.folder) if path.suffix.lower() in suffixes]
         if len(chosen) != 1:
             which = f" ({', '.join(path.name for path in chosen)})" if chosen else ""
-            expected = f"expected one, such as {' or '.join(named)}"
+            names = [*(name for name in named if not name.startswith(DEPOSIT)), *(f"*{end}" for end in suffixes)]
+            expected = f"expected exactly one of {', '.join(names)}"
             raise InputError(f"{self.folder}: found {len(chosen)} files of {what}{which}, {expected}")
         return chosen[0]
 

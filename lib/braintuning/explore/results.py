@@ -25,7 +25,7 @@ from braintuning.pipeline.align import Comparison, align, comparison_of
 from braintuning.pipeline.extract import extract_layers
 from braintuning.pipeline.steps import features_of
 from braintuning.results import REPOSITORY, load_arrays
-from braintuning.study import STUDIES, Run, Study
+from braintuning.study import STUDIES, Run, Study, given_name
 from braintuning.study.settings import Backbone
 
 log = logging.getLogger(__name__)
@@ -243,7 +243,7 @@ def open_source(study: Study, device: str = "cpu") -> Tables:
         return Results(study, device)
     if study.drawn(TABLE).is_file():
         return Tables(study)
-    command = f"`make figures STUDY={study.name}`"
+    command = f"`make figures STUDY={given_name(study)}`"
     found = f"found neither results in {study.results} nor {study.drawn(TABLE)}"
     raise InputError(
         f"study {study.name}: {found}, expected either; {command} makes both".replace(f"{REPOSITORY}/", "")

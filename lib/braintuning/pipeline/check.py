@@ -21,8 +21,9 @@ from braintuning.lowlevel.nuisance import spoken_words
 from braintuning.pipeline import recipes
 from braintuning.pipeline.steps import clip_ends, pretrained
 from braintuning.probes.tasks import material
+from braintuning.results import listed
 from braintuning.study import Run, Study
-from braintuning.timing import to_samples
+from braintuning.timing import SAMPLE_RATE, to_samples
 from braintuning.tuning import controls
 from braintuning.tuning.objectives import require_objective
 
@@ -59,6 +60,29 @@ def check(study: Study) -> Dataset:
     return dataset
 
 
+def findings(study: Study, dataset: Dataset) -> list[str]:
+    """What is told of data that `check` accepts: a line for each story, and that all can be read.
+
+    A story's line has its sound, its words, and when the TRs of whom are read, in seconds of the sound: a TR, a number
+    of unstored volumes or a start of the sound that is wrong shows here and nowhere else.
+    """
+    lines = []
+    for story in study.stories.all:
+        heard = {}
+        for participant in study.participants:
+            if story in study.stories_for(participant).all:
+                times = dataset.tr_times(participant, story)
+                heard.setdefault((len(times), times[0], times[-1]), []).append(participant)
+        trs = [
+            f"{', '.join(people) if len(people) < 4 else f'{len(people)} participants'}: {n} TRs from {first:.1f} to "
+            f"{last:.1f} s"
+            for (n, first, last), people in heard.items()
+        ]
+        seconds, n_words = len(dataset.audio(story)) / SAMPLE_RATE, len(dataset.words(story))
+        lines.append(f"{story}: sound from 0 to {seconds:.1f} s, {n_words} words; {'; '.join(trs)}")
+    return [*lines, f"study {study.name}: every file that it uses can be read"]
+
+
 def _check_files(study: Study, dataset: Dataset) -> None:
     """Raise `InputError` where a file is not here or whole, or a corpus lacks what a task needs; no model is loaded."""
     for story in study.stories.all:
@@ -78,7 +102,10 @@ def _check_files(study: Study, dataset: Dataset) -> None:
 
 
 def make_listeners(study: Study) -> None:
-    """Make the simulated listeners of a study that has them, where they are not there."""
+    """Make the simulated listeners of a study that has them, where they are not there.
+
+    `InputError` where the folder holds data that were not simulated, which are left as they are.
+    """
     simulation, marker = study.dataset.simulation, study.root / "simulation.json"
     if simulation is None:
         return
@@ -86,6 +113,11 @@ def make_listeners(study: Study) -> None:
     wanted |= {"dataset": study.dataset.model_dump(include={*recipes.TIMES, "simulation"})}
     if marker.is_file() and json.loads(marker.read_text()) == json.loads(json.dumps(wanted)):
         return
+    if not marker.is_file() and listed(study.root):
+        raise InputError(
+            f"{study.root}: found data that were not simulated, expected an empty folder for simulated listeners; to "
+            f"read these data instead, say `simulation: null` in `dataset` of the study"
+        )
     from braintuning.demo.dataset import write_dataset
 
     people, stories = study.participants, study.stories

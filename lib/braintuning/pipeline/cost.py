@@ -231,7 +231,7 @@ def told(costs: Mapping[str, Any], jobs: Mapping[str, int]) -> str:
     cores, counts = costs["cores"], by_kind(costs, jobs)
     on_gpu = sum(n * costs["kinds"][kind][1] for kind, n in counts.items())
     peaks = sorted(costs["kinds"][kind][2] for kind, n in counts.items() for _ in range(min(n, cores)))
-    parts = [f"about {_span(wall(costs, jobs))} on {cores} cores"]
+    parts = [f"about {_span(wall(costs, jobs))} on {cores} core{'s' * (cores > 1)}"]
     parts += [f"{on_gpu / 3600:.2f} GPU-hours"] if on_gpu else []
     parts += [f"{sum(peaks[-cores:]) / 1024:.1f} GiB of memory"]
     parts += [f"{costs['disk'] / 1000:.1f} GB of disk ({costs['free'] / 1000:.0f} GB free)"]

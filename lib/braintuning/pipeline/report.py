@@ -20,7 +20,7 @@ from PIL import Image
 
 from braintuning.errors import InputError
 from braintuning.results import REPOSITORY, atomic_path, git_commit, package_versions, save_table
-from braintuning.study import Study
+from braintuning.study import Study, given_name
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,8 @@ def publish(study: Study) -> Path:
     """
     report = study.figures_folder / "report.html"
     if not report.is_file():
-        raise InputError(f"{report}: found no report, expected one, which `make figures STUDY={study.name}` writes")
+        command = f"make figures STUDY={given_name(study)}"
+        raise InputError(f"{report}: found no report, expected one, which `{command}` writes")
     with atomic_path(REPOSITORY / "figures" / study.name) as temporary:
         temporary.mkdir()
         for path in study.figures_folder.iterdir():

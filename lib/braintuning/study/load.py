@@ -1,6 +1,7 @@
 """Reading a study from its YAML file."""
 
 import json
+import shlex
 from pathlib import Path
 
 import yaml
@@ -20,7 +21,7 @@ def load_study(name: str | Path, root: str | None = None) -> Study:
     """Read a study file; `InputError` where there is none, or for a key or value that cannot be.
 
     A file that says `extends: <study>` holds only what differs: its keys replace those of the other study, mapping by
-    mapping.
+    mapping; `null` in place of one of its backbones, variants or recordings leaves that out.
 
     Parameters
     ----------
@@ -42,6 +43,12 @@ def load_study(name: str | Path, root: str | None = None) -> Study:
     return study
 
 
+def given_name(study: Study) -> str:
+    """What a command has to be told for a study: its name in `data/studies`, else the path of its file, quoted."""
+    file, _ = study.source
+    return file.stem if file.parent == STUDIES else shlex.quote(str(file))
+
+
 def _with_names(content: dict) -> dict:
     """A study's content with names in place of patterns for participants, where its dataset has parcellated recordings.
 
@@ -51,7 +58,8 @@ def _with_names(content: dict) -> dict:
         dataset = DatasetSettings.model_validate_json(json.dumps(content.get("dataset"), default=str))
     except ValidationError:
         return content
-    return with_people(content, REPOSITORY / dataset.root, dataset.recordings) if dataset.recordings else content
+    root = REPOSITORY / Path(dataset.root).expanduser()
+    return with_people(content, root, dataset.recordings) if dataset.recordings else content
 
 
 def _path(name: str | Path) -> Path:
@@ -74,7 +82,11 @@ def _content(path: Path, seen: tuple[Path, ...] = ()) -> dict:
         raise InputError(f"{path}: found {type(content).__name__}, expected the keys of a study")
     if "extends" not in content:
         return content
-    return _merged(_content(_path(str(content.pop("extends"))), (*seen, path)), content)
+    whole = _merged(_content(_path(str(content.pop("extends"))), (*seen, path)), content)
+    for part, key in ((whole, "backbones"), (whole, "variants"), (whole.get("dataset"), "recordings")):
+        if isinstance(part, dict) and isinstance(part.get(key), dict):
+            part[key] = {name: own for name, own in part[key].items() if own is not None}
+    return whole
 
 
 def _merged(base: dict, changes: dict) -> dict:

@@ -128,7 +128,7 @@ class Study(Section):
     @property
     def root(self) -> Path:
         """Folder of the dataset."""
-        return REPOSITORY / self.dataset.root
+        return REPOSITORY / Path(self.dataset.root).expanduser()
 
     def stories_for(self, *participants: str) -> Stories:
         """Stories that the study uses of these participants or means: all but those that one of them lacks."""

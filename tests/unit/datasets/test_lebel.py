@@ -10,7 +10,7 @@ from braintuning.cortex.surface import fs_lr
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo.textgrid_writer import write_textgrid
-from braintuning.errors import MissingTier
+from braintuning.errors import InputError, MissingTier
 from tiny import N_ROWS, N_VOXELS, PARTICIPANTS, STORIES, TEST, TRAIN, refused
 
 
@@ -243,8 +243,19 @@ def test_responses_whose_rows_do_not_fit_the_story_are_refused(dataset, files, n
         lambda: check(dataset),
         files.hf5("P2", "harbour"),
         f"({n_rows}, {N_VOXELS})",
-        f"expected {N_ROWS} rows",
+        f"expected {N_ROWS} rows, {N_ROWS + 20} volumes in respdict.json without 10 at either end",
     )
+
+
+def test_a_file_with_another_ending_is_named_beside_the_one_that_is_missing(dataset, files):
+    files.wav("harbour").rename(files.wav("harbour").with_suffix(".WAV"))
+    refused(lambda: dataset.audio("harbour"), files.wav("harbour"), "harbour.WAV is there")
+    responses = files.hf5("P1", "winter")
+    responses.rename(responses.with_suffix(".h5"))
+    refused(lambda: dataset.responses_file("P1", "winter"), responses, "not found; winter.h5 is there")
+    files.wav("orchard").unlink()
+    with pytest.raises(InputError, match=r"expected a file$"):
+        dataset.audio("orchard")
 
 
 def test_repeats_whose_rows_do_not_fit_the_story_are_refused(dataset, files):

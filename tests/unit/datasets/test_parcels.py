@@ -396,6 +396,9 @@ def test_the_alice_deposit_is_read_under_its_own_names(tmp_path):
     assert dataset.audio_file("alice").name.endswith("NR16_pad.wav") and len(dataset.words("alice")) > 100
     assert dataset.region_names("s18") == ("LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG")
     assert dataset.responses("s18", "alice").shape == (90, 6)
+    for path in root.glob("*.wav"):
+        path.unlink()
+    refused(lambda: dataset.audio_file("alice"), "found 0 files of audio", "exactly one of *.flac, *.wav, *.ogg, *.mp3")
     shutil.copytree(root / "10mm", root / "timecourses_10mm")
     refused(lambda: load_study("alice", str(root)), "timecourses_10mm", "expected one file a participant")
 

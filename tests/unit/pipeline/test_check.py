@@ -282,8 +282,15 @@ def test_check_finds_a_backbone_of_another_architecture(make_study, tmp_path):
 SIMULATION = {"seed": 1, "repeats": 3, "meaning_components": 2}
 
 
-def test_simulated_listeners_are_made_once_and_again_when_the_study_says_otherwise(make_study, files, monkeypatch):
-    made = []
+def test_simulated_listeners_never_replace_data_of_ones_own(make_study, files, monkeypatch):
+    monkeypatch.setattr(simulated_dataset, "write_dataset", lambda *_: pytest.fail("wrote"))
+    study = make_study({"dataset.simulation": SIMULATION})
+    refused(lambda: check(study), files.root, "not simulated", "`simulation: null`")
+
+
+def test_simulated_listeners_are_made_once_and_again_when_the_study_says_otherwise(make_study, tmp_path, monkeypatch):
+    made, root = [], tmp_path / "simulated"
+    root.mkdir()
 
     def write(root, participants, stories, repeated, settings):
         made.append((root, participants, stories, repeated, settings.tr, settings.simulation.seed))
@@ -292,14 +299,18 @@ def test_simulated_listeners_are_made_once_and_again_when_the_study_says_otherwi
         (root / "simulation.json").write_text(json.dumps(wanted))
 
     monkeypatch.setattr(simulated_dataset, "write_dataset", write)
-    study = make_study({"dataset.simulation": SIMULATION})
-    for _ in range(2):
-        make_listeners(study)
-    assert made == [(files.root, tiny.PARTICIPANTS, tiny.STORIES, TEST, tiny.TR, 1)]
-    make_listeners(make_study({"dataset.simulation": {**SIMULATION, "seed": 2}}))
+
+    def make(seed=1, **changes):
+        simulation = {"dataset.root": str(root), "dataset.simulation": {**SIMULATION, "seed": seed}}
+        make_listeners(make_study(simulation | {f"dataset.{key}": value for key, value in changes.items()}))
+
+    make()
+    make()
+    assert made == [(root, tiny.PARTICIPANTS, tiny.STORIES, TEST, tiny.TR, 1)]
+    make(seed=2)
     assert made[1][-1] == 2 and len(made) == 2
     for number, (key, value) in enumerate({"sound_starts": 9.0, "row_offset": 0.0, "unstored_volumes": 9}.items(), 3):
-        make_listeners(make_study({"dataset.simulation": {**SIMULATION, "seed": 2}, f"dataset.{key}": value}))
+        make(seed=2, **{key: value})
         assert len(made) == number
 
 

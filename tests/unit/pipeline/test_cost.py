@@ -43,6 +43,7 @@ def test_the_line_names_time_memory_disk_and_where_they_come_from():
         "about 4 minutes on 2 cores, 1.5 GiB of memory, 1.5 GB of disk (20 GB free); from earlier runs here"
     )
     assert "hours on" in cost.told(COSTS, {"tune": 400})
+    assert " on 1 core, " in cost.told({**COSTS, "cores": 1}, {"tune": 1})
 
 
 def test_what_jobs_took_here_is_what_the_next_are_expected_to_take(study, ledger):

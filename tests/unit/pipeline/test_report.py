@@ -162,7 +162,8 @@ def test_pictures_look_as_they_did_and_the_largest_study_stays_under_10_mb():
 
 def test_what_is_published_is_what_the_workflow_made_and_nothing_else(drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "REPOSITORY", tmp_path / "clone")
-    refused(lambda: publish(drawn), drawn.figures_folder / "report.html", "no report", "make figures STUDY=tiny")
+    said = f"make figures STUDY={drawn.source[0]}`"
+    refused(lambda: publish(drawn), drawn.figures_folder / "report.html", "no report", said)
     assert not (tmp_path / "clone").exists()
     write_report(drawn)
     kept = tmp_path / "clone" / "figures" / "tiny"
