@@ -141,7 +141,7 @@ def test_a_model_that_is_not_there_is_named(source):
 def test_a_study_with_neither_results_nor_tables_says_how_to_make_them(study, monkeypatch, tmp_path):
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "nothing"))
     refused(lambda: open_source(study), "study tiny", "found neither results", f"make figures STUDY={study.source[0]}`")
-    assert with_results(["demo"]) == []
+    assert with_results(["nothing"]) == []
 
 
 def test_results_come_before_tables(study):
