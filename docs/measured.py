@@ -194,6 +194,14 @@ def conditions(study: str) -> str:
     return markdown(("", *wide.columns), ([name, *map(number, row)] for name, row in wide.T.items()))
 
 
+def regions(study: str) -> str:
+    """Mean correlation with people's responses in each region: noise ceiling, nuisance and the pretrained model."""
+    table = rows_where(read(study, "real_brains_parcels"), condition=PRETRAINED)
+    heads = {"ceiling": "noise ceiling", "nuisance_score": "word rate, envelope, position", "score": "model"}
+    shown = ([row["region"], *(number(row[name]) for name in heads)] for _, row in table.iterrows())
+    return markdown(("region", *heads.values()), shown)
+
+
 def untuned(study: str) -> str:
     """Semantic preference of pretrained models at the last layer, in words that voices spoke and in people's."""
     tables = {"by voices": read(study, "fig5"), "by people": read(study, "fig5_recorded")}
