@@ -50,7 +50,8 @@ def opened(name, folder, parameters=(), environment=None, width=1300, height=150
             page.click(width / 2, 160)  # on the notebook, which commands are then for
             page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells')")
             chromium.wait_for(lambda: page.evaluate(RAN), 600)
-            assert page.evaluate(ERRORS) == []
+            errors = page.evaluate(ERRORS)
+            assert not errors, errors
             yield page
     finally:
         lab.terminate()

@@ -21,7 +21,7 @@ EXAMPLES = (
     "Examples, each after `python -m braintuning`:",
     "  figures                          the demo: figures, tables and a report",
     "  figures --study paper --dry-run  what is to do, how long, how much memory",
-    "  check --study mine.yaml          whether your own files can be read, and when sound and responses lie",
+    "  check --study mine.yaml          whether your own files can be read",
     "  figures --study mine.yaml        that study, whole",
     "  viewer --study demo              its maps on a cortex, in the browser",
     "  align --help                     options of one step",

@@ -165,10 +165,15 @@ def test_an_unknown_notebook_parameter_stops_the_notebook(finished):
     assert "notebook parameter 'studdy' does not exist; did you mean 'study'?" in ran.stderr + ran.stdout
 
 
-@pytest.mark.parametrize("name", ["01_dataset", "02_brain_tune", "03_brain_alignment", "fig1"])
-def test_a_notebook_runs_from_top_to_bottom_in_jupyterlab(finished, tmp_path, name):
-    given = {"study": str(finished.study), "participant": "SIM01", "backbone": "tiny"}
-    with lab_page.opened(name, tmp_path, given, finished.environment) as page:
+ONE_MODEL = {"participant": "SIM01", "backbone": "tiny"}
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("01_dataset", {}), ("02_brain_tune", ONE_MODEL), ("03_brain_alignment", ONE_MODEL), ("fig1", {})],
+)
+def test_a_notebook_runs_from_top_to_bottom_in_jupyterlab(finished, tmp_path, name, given):
+    with lab_page.opened(name, tmp_path, {"study": str(finished.study), **given}, finished.environment) as page:
         notebook = lab_page.shown(page)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
