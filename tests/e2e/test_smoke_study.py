@@ -187,4 +187,3 @@ def test_explore_answers_in_jupyterlab(finished, tmp_path):
     with lab_page.opened("explore", tmp_path, {"study": str(finished.study)}, finished.environment) as page:
         seconds = explored.try_everything(page, conditions)
     print("seconds until the picture has changed:", *seconds.round(2))
-    assert len(seconds) > 3

@@ -26,7 +26,7 @@ COMPILE = "BRAINTUNING_COMPILE"
 ROWS_AT_ONCE = 1024
 """Rows of patches whose products make one matrix product of a batch: few long ones keep most of a GPU waiting."""
 ALIGNED = 8
-"""Of what a matrix product of a GPU sums over: a multiple of it, or it is several times as slow."""
+"""GPUs multiply matrices faster where the length that is summed over is a multiple of this."""
 FEWEST_BY_TRANSFORM = 4
 """Clips from which the transform of the kernel, needed once a batch, pays off on a CPU."""
 
@@ -74,7 +74,7 @@ def normalised_convolution(audio: torch.Tensor, conv: torch.nn.Conv1d, norm: tor
 def strided_convolution(hidden: torch.Tensor, conv: torch.nn.Conv1d) -> torch.Tensor:
     """`conv` over the frames of contiguous `(batch, frames, channels)` activations, unpadded, as matrix products.
 
-    So many taps of the kernel as it moves on by lie beside each other in memory: they make one product without a copy.
+    As many taps of the kernel as its stride lie beside each other in memory, and make one product without a copy.
     """
     (batch, frames, channels), length, step = hidden.shape, conv.kernel_size[0], conv.stride[0]
     n = (frames - length) // step + 1

@@ -128,10 +128,8 @@ class Results(Tables):
         """End of the colour map for all models and layers of a participant: the 99th percentile over voxels, or 1."""
         if quantity == "noise ceiling":
             return 1.0
-        key, mine = (
-            "alignment" if quantity == "alignment" else "r",
-            [one for one in self.models if one[0] == participant],
-        )
+        key = "alignment" if quantity == "alignment" else "r"
+        mine = [one for one in self.models if one[0] == participant]
         every = ("highest", participant, key, len(mine))
         return self._once(every, lambda: float(np.nanpercentile([self._of(*one)[key].max(axis=0) for one in mine], 99)))
 

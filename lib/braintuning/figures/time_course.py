@@ -13,11 +13,11 @@ from braintuning.alignment.mask import used_voxels
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
-from braintuning.figures.style import looks_of, small_print_below
+from braintuning.figures.style import small_print_below
 from braintuning.results import load_arrays
 from braintuning.study import Study
 
-MEASURED, SPOKEN = "black", "#fff2a8"
+MEASURED, PREDICTED, SPOKEN = "black", "#d55e00", "#fff2a8"
 WIDTH, MARGINS, WORD_POINTS = 7.2, 1.1, 6.0
 """Inches of the figure and beside its axes, and the size of words in points."""
 PAUSE, LONGEST_PHRASE = 0.25, 6
@@ -146,11 +146,10 @@ def draw_course(
     heights = [0.9, 1.9, 0.12 * (max(rows, default=0) + 2)]
     fig = Figure(figsize=(WIDTH, sum(heights) + 1.0), layout="constrained")
     whole, part, below = fig.subplots(3, 1, height_ratios=heights)
-    look = looks_of([condition])[condition]
     for ax, width in ((whole, 0.8), (part, 1.6)):
         ax.fill_between(found["time"], found["low"], found["high"], color="0.85", lw=0, zorder=1)
         ax.plot(found["time"], found["measured"], color=MEASURED, lw=width, zorder=3)
-        ax.plot(found["time"], found["predicted"], color=look.colour, lw=width, zorder=4)
+        ax.plot(found["time"], found["predicted"], color=PREDICTED, lw=width, zorder=4)
         ax.axhline(0, color="0.6", lw=0.5, zorder=0)
         ax.set_ylabel("response (z)")
     whole.axvspan(start, end, color=SPOKEN, zorder=0)
@@ -161,7 +160,7 @@ def draw_course(
     part.set(xlim=(start, end), ylim=(np.nanmin(drawn) - margin, np.nanmax(drawn) + 2 * margin))
     part.set_xlabel("seconds, and what is heard then", labelpad=1)
     people = f"measured, mean of {found['n_participants'].iloc[0]} people"
-    lines = [Line2D([], [], color=colour, lw=1.6) for colour in (MEASURED, look.colour)]
+    lines = [Line2D([], [], color=colour, lw=1.6) for colour in (MEASURED, PREDICTED)]
     part.legend(lines, [people, f"predicted from sound ({condition})"], loc="upper right", ncols=2)
     below.set(xlim=(start, end), ylim=(-max(rows, default=0) - 1, 0.6))
     below.set_axis_off()

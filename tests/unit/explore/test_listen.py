@@ -2,10 +2,7 @@ import base64
 import json
 import re
 import shutil
-import threading
 import time
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
@@ -170,14 +167,8 @@ def recorder(tmp_path):
     tone = np.sin(2 * np.pi * 300 * np.arange(66_150) / 44_100)
     soundfile.write(tmp_path / "page" / "tone.wav", np.stack([0.5 * tone, 0.0 * tone], axis=1), 44_100)
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "page"))) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/index.html"
-        running.shutdown()
+    with chromium.served(tmp_path / "page") as address:
+        yield f"{address}/index.html"
 
 
 OPEN = """(async () => {

@@ -1,7 +1,4 @@
-import threading
 import time
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 
 import brain_page
@@ -162,14 +159,8 @@ def served(explorer, tmp_path):
     explorer.region.value = "A5 (left)"
     brain_page.write_page(tmp_path / "page", explorer.brain)
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "page"))) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/index.html"
-        running.shutdown()
+    with chromium.served(tmp_path / "page") as address:
+        yield f"{address}/index.html"
 
 
 def test_the_front_draws_what_it_is_given_and_says_where_it_was_clicked(served, explorer, tmp_path):
