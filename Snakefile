@@ -154,6 +154,7 @@ wildcard_constraints:
 rule all:
     input:
         FIGURES / "report.html",
+        [FIGURES / f"{picture}{suffix}" for picture in PICTURES for suffix in (".png", ".pdf")],
         FIGURES / "viewer" / "index.html" if VIEWED else [],
         RESULTS / "dataset.json",
         [STUDY.ceiling_file(participant) for participant in STUDY.listeners],

@@ -127,6 +127,14 @@ def test_deleting_one_result_rebuilds_only_what_depends_on_it(finished):
     pd.testing.assert_frame_equal(pd.read_csv(finished.figures / "fig2.csv"), numbers)
 
 
+def test_a_deleted_figure_is_drawn_again(finished):
+    before = finished.modified()
+    (finished.figures / "fig2.png").unlink()
+    output = finished.run()
+    assert (finished.figures / "fig2.png").is_file() and finished.modified() == before
+    assert "3 jobs to do" in output
+
+
 DIRECT = {
     "title": ("A new title", {"card", "figure"}),
     "stories.train": (["bakery", "greyhound"], {"noise", "tune", "features", "align"}),
