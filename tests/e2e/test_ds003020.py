@@ -151,7 +151,7 @@ def test_the_papers_jobs_are_listed_without_any_data(tmp_path, monkeypatch, capf
     listed = capfd.readouterr().out
     for job in ("tune hubert-base-ls960_brain-tuned_UTS04", "align whisper-small_multi-brain-tuned with UTS08"):
         assert job in listed
-    assert "839 jobs to do" in listed
+    assert "840 jobs to do" in listed
     assert not (tmp_path / "nothing").exists()
 
 
