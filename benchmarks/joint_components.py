@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from braintuning.backbone.precision import autocast
 from braintuning.datasets import open_dataset
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.check import make_listeners
@@ -96,7 +97,7 @@ def states_and_responses(study: Study) -> list[tuple[torch.Tensor, list[np.ndarr
         of_each = [np.concatenate(parts) for parts in zip(*(story.of_each for story in stories.values()), strict=True)]
         model = model or TunedModel(pretrained(study, run), of_each[0].shape[1], settings).eval()
         load = loader(model, stories, settings)
-        with torch.no_grad():
+        with torch.no_grad(), autocast("cpu"):
             batches = BatchSampler(samples_of(stories, settings), CLIPS_AT_ONCE, drop_last=False)
             found.append((torch.cat([model.pooled(load(batch)[0]).float() for batch in batches]), of_each))
     return found

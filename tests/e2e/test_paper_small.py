@@ -23,14 +23,8 @@ N_LAYERS = 5
 HALF = {
     "extends": "paper-small",
     "name": "paper-half",
-    "stories": {
-        "train": ["undertheinfluence"],
-        "validation": ["life"],
-        "held_out": ["legacy"],
-        "test": ["wheretheressmoke"],
-    },
+    "stories": {"held_out": []},
     "conditions": ["pretrained", "brain-tuned", "lm-tuned"],
-    "low_level": {"stories": ["undertheinfluence"]},
 }
 """Half of the study's stories, and not the control that hears a larger speech model."""
 

@@ -15,16 +15,20 @@ from braintuning.alignment.stats import false_discovery_q
 from braintuning.figures.compare import EVERYONE, OVER, over_participants, starred
 from braintuning.figures.style import BRAIN_TUNED, condition_bars, row_by_row, small_print_below
 from braintuning.figures.tables import MODEL, read_tables, shown_conditions
+from braintuning.pipeline.pictures import JOINTLY_TUNED
 from braintuning.probes.scores import SCORES, paired_difference
 from braintuning.results import generator, load_arrays
-from braintuning.study import Study
+from braintuning.study import Run, Study
 
 CAPTION = (
     "Each model at the layer above the front end that validates best. Points: participants' models; bars of one model "
     "have their 95 % interval over test speakers. Dashed: the commonest answer, or silence; dotted: random features. "
     "At floor: no model's interval is above the dashed line. Star: differs from brain-tuned over participants, q < .05"
 )
+TREATMENTS = (BRAIN_TUNED, JOINTLY_TUNED)
 WITHIN = "test speakers swapped between models"
+STATISTICS = ["task", "backbone", "against", "participant", "n_participants", "n_test_speakers", "difference"]
+STATISTICS += ["low", "high", "p", "test"]
 BASELINES = {"baseline": ("commonest answer", "--"), "random_features": ("random features", ":")}
 
 
@@ -45,11 +49,12 @@ def best_layer(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """Brain-tuned models against the other conditions that the figure shows, in each backbone and task.
+    """Brain-tuned models, or where there are none jointly tuned ones, against the other conditions of the figure.
 
     Each participant's model is compared with the other condition's (the participant's own where there is one) on the
     same test speakers: an interval and a p for these two models (`scores.paired_difference`). Over participants there
-    is a signed-rank p, from six of them on. The false discovery rate is controlled over all rows.
+    is a signed-rank p, from six of them on. Two models that all participants share are one pair, of participant ''.
+    The false discovery rate is controlled over all rows.
 
     Returns
     -------
@@ -59,15 +64,24 @@ def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     """
     chosen, rows = best_layer(table).set_index(["task", *MODEL]), []
     for task, backbone in product(study.probes.tasks, study.tuned_backbones):
-        for against in [c for c in shown_conditions(study, backbone) if c != BRAIN_TUNED]:
-            within = [_pair(study, chosen, task, backbone, against, participant) for participant in study.participants]
-            rows += [*within, _over(within)]
-    found = pd.DataFrame(rows)
-    return found.assign(q=false_discovery_q(found["p"].to_numpy()))[[*found.columns[:-1], "q", "test"]]
+        conditions = shown_conditions(study, backbone)
+        tuned = next((condition for condition in TREATMENTS if condition in conditions), None)
+        for against in [condition for condition in conditions if tuned and condition != tuned]:
+            pairs = _pairs(study, backbone, tuned, against)
+            within = [_pair(study, chosen, task, participant, *models) for participant, models in pairs.items()]
+            rows += within if "" in pairs else [*within, _over(within)]
+    found = pd.DataFrame(rows, columns=STATISTICS)
+    return found.assign(q=false_discovery_q(found["p"].to_numpy(float)))[[*STATISTICS[:-1], "q", "test"]]
 
 
-def _pair(study: Study, chosen: pd.DataFrame, task: str, backbone: str, against: str, participant: str) -> dict:
-    tuned, other = (study.run(backbone, condition, participant) for condition in (BRAIN_TUNED, against))
+def _pairs(study: Study, backbone: str, tuned: str, against: str) -> dict[str, tuple[Run, Run]]:
+    """The two models to compare of each participant; under '' where all participants share both."""
+    of_each = {p: tuple(study.run(backbone, c, p) for c in (tuned, against)) for p in study.participants}
+    shared = {run for pair in of_each.values() for run in pair if run.participant is None}
+    return {"": next(iter(of_each.values()))} if len(shared) == 2 else of_each
+
+
+def _pair(study: Study, chosen: pd.DataFrame, task: str, participant: str, tuned: Run, other: Run) -> dict:
     sums = []
     for run in (tuned, other):
         row = chosen.loc[(task, run.backbone, run.condition, run.participant or "")]
@@ -76,8 +90,9 @@ def _pair(study: Study, chosen: pd.DataFrame, task: str, backbone: str, against:
     rng = generator(study.probes.seed, "figure 4", task, tuned.name, other.name)
     difference, low, high, p = paired_difference(SCORES[row["metric"]], *sums, rng)
     return {
-        "task": task, "backbone": backbone, "against": against, "participant": participant, "n_participants": 1,
-        "n_test_speakers": len(sums[0]), "difference": difference, "low": low, "high": high, "p": p, "test": WITHIN,
+        "task": task, "backbone": tuned.backbone, "against": other.condition, "participant": participant,
+        "n_participants": 1, "n_test_speakers": len(sums[0]), "difference": difference, "low": low, "high": high,
+        "p": p, "test": WITHIN,
     }  # fmt: skip
 
 

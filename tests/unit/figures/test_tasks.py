@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import yaml
 from braintuning.alignment import stats
 from braintuning.figures import tasks
 from braintuning.figures.compare import starred
@@ -12,7 +13,13 @@ from matplotlib.figure import Figure
 
 CONDITIONS = ("pretrained", "brain-tuned", "random-brain-tuned")
 PEOPLE = tuple(f"P{n}" for n in range(1, 7))
-GAIN = {"pretrained": 0.0, "brain-tuned": 0.05, "random-brain-tuned": -0.02}
+GAIN = {
+    "pretrained": 0.0,
+    "brain-tuned": 0.05,
+    "random-brain-tuned": -0.02,
+    "multi-brain-tuned": 0.05,
+    "stimulus-tuned": 0.0,
+}
 N_SPEAKERS, N_WORDS = 8, 200
 
 
@@ -70,6 +77,21 @@ def test_each_participant_is_a_pair_of_models_and_people_are_tested_over_partici
     assert single.loc["all", "difference"] == pytest.approx(np.mean(differences))
     assert single.loc["all", "p"] == pytest.approx(stats.signed_rank_p(differences))
     assert found["q"].to_numpy() == pytest.approx(stats.false_discovery_q(found["p"].to_numpy()))
+
+
+def test_jointly_tuned_models_are_one_pair_that_earns_no_star(study, tmp_path):
+    content = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
+    content["conditions"] = ["pretrained", "multi-brain-tuned"]
+    joint = load_study(tiny.write_yaml(tmp_path / "joint.yaml", content | {"tuned_together": list(PEOPLE)}))
+    table = planted(joint)
+    found = tasks.compare(joint, table)
+    value = tasks.best_layer(table).set_index("condition")["value"]
+    assert found[["against", "participant", "n_participants"]].values.tolist() == [["pretrained", "", 1]]
+    assert found["difference"].tolist() == pytest.approx([value["multi-brain-tuned"] - value["pretrained"]])
+    assert found["q"].tolist() == found["p"].tolist() and starred(found, 1.1).empty
+    content["conditions"] = ["pretrained", "stimulus-tuned"]
+    untreated = load_study(tiny.write_yaml(tmp_path / "untreated.yaml", content))
+    assert tasks.compare(untreated, planted(untreated)).empty
 
 
 def test_a_star_is_only_for_people_and_never_from_fewer_than_six(study):
