@@ -170,12 +170,6 @@ def smooth_curves(mask: np.ndarray, x: np.ndarray, y: np.ndarray, smoothing: flo
     smooth = ndimage.gaussian_filter(np.pad(mask[rows, columns], margin).astype(np.float32), smoothing / pixel)
     x = x[0] + pixel * np.arange(columns.start - margin, columns.stop + margin)
     y = y[0] + pixel * np.arange(rows.start - margin, rows.stop + margin)
-    return tuple(
-        line for line in contourpy.contour_generator(x, y, smooth).lines(0.5) if _enclosed_area(line) > SMALLEST_ISLAND
-    )
-
-
-def _enclosed_area(line: np.ndarray) -> float:
-    """Area inside a closed curve (points, 2), by the shoelace formula."""
-    x, y = line.T
-    return abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1])) / 2
+    lines = contourpy.contour_generator(x, y, smooth).lines(0.5)
+    areas = [abs(line[:-1, 0] @ line[1:, 1] - line[1:, 0] @ line[:-1, 1]) / 2 for line in lines]  # shoelace formula
+    return tuple(line for line, area in zip(lines, areas, strict=True) if area > SMALLEST_ISLAND)

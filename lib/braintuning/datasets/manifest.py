@@ -212,24 +212,6 @@ def inventory(study: Study, participants: Sequence[str] = ()) -> "pd.DataFrame":
     return table.groupby(["participant", "folder"], sort=False, as_index=False).sum()
 
 
-def expected_sizes(study: Study, participants: Sequence[str] = ()) -> "pd.DataFrame":
-    """Bytes of each response file beside what its TRs and voxels come to, 8 bytes each.
-
-    Columns: participant, story, rows, voxels, repeats (of a story whose presentations are stored one by one, told from
-    the size), bytes, rest (bytes left for what HDF5 itself stores).
-    """
-    import pandas as pd
-
-    volumes = json.loads(MANIFEST.with_name(f"{MANIFEST.stem}_respdict.json").read_text())
-    files = pd.DataFrame(needed_files(study, participants, surfaces=False))
-    table = files["path"].str.extract(rf"{RESPONSES}(?P<participant>.+)/(?P<story>.+)\.hf5")
-    table = table.join(files["bytes"]).dropna()
-    table["rows"] = table["story"].map(volumes) - 20
-    table["voxels"] = table["participant"].map(study.dataset.voxels)
-    presentations, table["rest"] = divmod(table["bytes"], 8 * table["rows"] * table["voxels"])
-    return table.assign(repeats=presentations - 1)
-
-
 def command_for(study: str, participants: Sequence[str], **options: str | Path) -> str:
     """The shell command that fetches what participants need, with the options of `fetch` that are not the default."""
     words = ["python", "-m", "braintuning", "fetch", "--study", study, "--participants", *participants]

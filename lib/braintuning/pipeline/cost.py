@@ -4,10 +4,12 @@ import json
 import shutil
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from braintuning.results import CACHE, atomic_path, provenance_of
+import numpy as np
+
+from braintuning.results import CACHE, REPOSITORY, atomic_path, provenance_of
 from braintuning.study import Run, Study
 
 LEDGER = CACHE / "costs.json"
@@ -18,16 +20,18 @@ FAMILIES = {
     "tiny": (8, 4, 384), "whisper-base": (20, 6, 512), "small": (88, 12, 768), "medium": (307, 24, 1024),
     "whisper-large": (635, 32, 1280), "large": (315, 24, 1024), "": (95, 12, 768),
 }  # fmt: skip
-"""Millions of parameters, layers and width of encoders, by the first of these parts of a name that is found."""
+"""Millions of parameters, layers and width of encoders on the hub, by the first part of a name that is found."""
+SIZES = ("encoder_layers", "num_hidden_layers"), ("d_model", "hidden_size")
+"""Layers and width in a configuration, of Whisper and of the others."""
 RATES = {
-    "dataset": 2.0, "ceiling": 0.076, "tune": 0.00093, "extract": 0.00094, "align": 35.0, "nuisance": 90.0,
-    "low_level": 31.0, "low_level_alone": 27.0, "low_level_features": 0.32, "words": 0.018, "preference": 0.00086,
-    "probe": 17.5, "leaks": 4.8, "figure": 0.15, "viewer": 0.7, "report": 3.0, "card": 3.0,
+    "dataset": 1.7, "ceiling": 0.072, "tune": 0.002, "extract": 0.00092, "align": 20.0, "nuisance": 30.0,
+    "low_level": 34.0, "low_level_alone": 34.0, "low_level_features": 0.13, "words": 0.019, "preference": 0.00083,
+    "probe": 19.0, "leaks": 4.5, "figure": 0.2, "viewer": 0.5, "report": 3.0, "card": 0.5,
 }  # fmt: skip
-"""Processor seconds a unit of work (see `work`) on one core of an AMD EPYC, from a run of the demo."""
+"""Processor seconds a unit of work (see `work`) on one core of an AMD EPYC, from a run of the demo alone on it."""
 REFERENCE_SECONDS = 0.54
 """What `calibrate` measures there."""
-START, NOTEBOOK = 0.6, 3.0
+START, NOTEBOOK = 0.6, 15.0
 """Processor seconds of a job that does nothing, with a worker, and of a notebook that does nothing."""
 ON_GPU = 60.0
 """How many times faster an H100 does a unit of work than that core, about."""
@@ -72,9 +76,14 @@ def tuning_passes(study: Study, run: Run) -> tuple[float, float]:
     return rows / (1 + (seconds - settings.clip_seconds) // 2), seconds
 
 
-def family(study: Study, backbone: str) -> tuple[int, int, int]:
-    """Millions of parameters, layers and width of a backbone, see `FAMILIES`."""
+def family(study: Study, backbone: str) -> tuple[float, int, int]:
+    """Millions of parameters, layers and width of a backbone: of a folder from its configuration, else `FAMILIES`."""
     name = study.backbones[backbone].name
+    file = REPOSITORY / name / "config.json"
+    if file.is_file():
+        config = json.loads(file.read_text())
+        layers, width = (config.get(a) or config[b] for a, b in SIZES)
+        return 12 * layers * width**2 / 1e6, layers, width
     return next(shape for part, shape in FAMILIES.items() if part in name)
 
 
@@ -92,11 +101,13 @@ def work(study: Study) -> dict[str, float]:
     values = rows * voxels * (stories + (simulation.repeats if simulation else 10)) / 1e6
     shapes = {run: family(study, run.backbone) for run in runs}
     every_shape = list(shapes.values()) or [family(study, study.figure_backbone)]
-    size, layers = (_mean(shape[place] for shape in every_shape) for place in (0, 1))
+    size, layers = np.mean(every_shape, axis=0)[:2].tolist()
     minutes = rows * (study.dataset.tr or 2.0) / 60
     heard = 60 * minutes * len(study.encoded_stories) * study.features.window_seconds / study.features.hop_seconds
     kinds = 2 + len(study.low_level.features)
     fit = (rows * stories) ** 2 * voxels / 1e12
+    n_low_level = len(study.low_level.stories or study.stories.train) + len(study.stories.test)
+    fit_low_level = (rows * n_low_level) ** 2 * voxels / 1e12
     spoken = study.preference.n_pairs * 4 * len(study.preference.voices)
     tuning = []
     for run in tuned:
@@ -105,12 +116,12 @@ def work(study: Study) -> dict[str, float]:
     return {
         "dataset": values * people / 100 + minutes * stories if simulation else values * people / 10,
         "ceiling": values,
-        "tune": _mean(tuning),
+        "tune": sum(tuning) / max(1, len(tuning)),
         "extract": size * heard,
         "align": fit * (layers + 1),
         "nuisance": fit,
-        "low_level": fit * 2 * kinds * (len(study.low_level.layers) or layers + 1),
-        "low_level_alone": fit * kinds * 2,
+        "low_level": fit_low_level * 2 * kinds * (len(study.low_level.layers) or layers + 1),
+        "low_level_alone": fit_low_level * kinds * 2,
         "low_level_features": minutes * stories,
         "words": spoken,
         "preference": spoken * size,
@@ -219,15 +230,7 @@ def calibrate(device: str) -> tuple[float, float]:
 
 
 def told(costs: Mapping[str, Any], jobs: Mapping[str, int]) -> str:
-    """One line: how long some jobs take, and what else.
-
-    Parameters
-    ----------
-    costs : mapping
-        As of `costs`.
-    jobs : mapping of str to int
-        How many of each rule are to do.
-    """
+    """One line: how long some jobs take, and what else; from `costs`, and how many of each rule are to do."""
     cores, counts = costs["cores"], by_kind(costs, jobs)
     on_gpu = sum(n * costs["kinds"][kind][1] for kind, n in counts.items())
     peaks = sorted(costs["kinds"][kind][2] for kind, n in counts.items() for _ in range(min(n, cores)))
@@ -286,11 +289,6 @@ def _ledger() -> dict[str, Any]:
         return json.loads(LEDGER.read_text())
     except (OSError, ValueError):
         return {}
-
-
-def _mean(values: Iterable[float]) -> float:
-    values = list(values)
-    return sum(values) / len(values) if values else 0.0
 
 
 def _span(seconds: float) -> str:

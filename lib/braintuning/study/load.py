@@ -91,9 +91,5 @@ def _content(path: Path, seen: tuple[Path, ...] = ()) -> dict:
 
 def _merged(base: dict, changes: dict) -> dict:
     """A mapping with changes, those of a mapping within it merged likewise."""
-    both = {key: _merged(base[key], value) for key, value in changes.items() if _mappings(base.get(key), value)}
-    return base | changes | both
-
-
-def _mappings(*values: object) -> bool:
-    return all(isinstance(value, dict) for value in values)
+    mappings = {key for key, value in changes.items() if isinstance(value, dict) and isinstance(base.get(key), dict)}
+    return base | changes | {key: _merged(base[key], changes[key]) for key in mappings}

@@ -1,8 +1,8 @@
-"""Principal components of responses: what a head predicts instead of every voxel's own noise."""
+"""Components of responses: what a head predicts instead of every voxel's own noise."""
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,33 +20,41 @@ MOST_COMPONENTS = 50
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """Principal components of a participant's training responses, or of several participants' on a common cortex.
+    """Principal components of a participant's training responses, or components that several participants share.
 
     Scores keep their variances, and are scaled so that the mean square of an error over components is the mean over
     voxels of what it does to them: losses of few and many components, and of voxels, have one unit.
 
     Attributes
     ----------
+    onto : tuple of (voxels, components) float32
+        From each participant's responses to scores, by least squares.
     maps : (components, voxels) float32
-        Orthonormal, the one of most variance first.
+        From scores to responses, averaged over participants; of one participant orthonormal. Most variance first.
+    share : float
+        Of the training responses' variance.
     """
 
+    onto: tuple[np.ndarray, ...]
     maps: np.ndarray
+    share: float
 
     @property
     def _scale(self) -> float:
         return float(np.sqrt(len(self.maps) / self.maps.shape[1]))
 
-    def scores(self, responses: np.ndarray) -> np.ndarray:
-        """Scores, (..., components) float32, of responses, (..., voxels)."""
-        return (responses @ self.maps.T * self._scale).astype(np.float32)
+    def scores(self, responses: np.ndarray, participant: int = 0) -> np.ndarray:
+        """Scores, (..., components) float32, of a participant's responses, (..., voxels)."""
+        return (responses @ self.onto[participant] * self._scale).astype(np.float32)
 
     def scores_of(self, stories: Mapping[str, StoryTargets]) -> dict[str, StoryTargets]:
         """Stories whose targets are these components' scores, for each participant."""
+
+        def of_all(responses: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+            return tuple(self.scores(of_one, participant) for participant, of_one in enumerate(responses))
+
         return {
-            name: dataclasses.replace(
-                story, targets=tuple(map(self.scores, story.of_each)), repeats=tuple(map(self.scores, story.repeats))
-            )
+            name: dataclasses.replace(story, targets=of_all(story.of_each), repeats=of_all(story.repeats))
             for name, story in stories.items()
         }
 
@@ -68,15 +76,17 @@ def find_components(
 ) -> Components:
     """Components of the training responses of all participants, as many as the settings say or validation finds."""
     of_train, of_validation = (
-        np.concatenate([responses for story in stories.values() for responses in story.of_each])
+        [np.concatenate(parts) for parts in zip(*(story.of_each for story in stories.values()), strict=True)]
         for stories in (train, validation)
     )
     n_components = settings.n_components or number_by_validation(
-        of_train, of_validation, generator(settings.seed, "components")
+        np.concatenate(of_train), np.concatenate(of_validation), generator(settings.seed, "components")
     )
-    found = principal_components(of_train, n_components, settings.seed)
-    share = np.square(of_train @ found.maps.T).sum() / np.square(of_train).sum()
-    log.info(f"{n_components} components of {of_train.shape[1]} targets, {100 * share:.0f} % of their variance")
+    if len(of_train) > 1:
+        found = shared_components(of_train, n_components, settings.seed)
+    else:
+        found = principal_components(of_train[0], n_components, settings.seed)
+    log.info(f"{n_components} components of {found.maps.shape[1]} targets, {100 * found.share:.0f} % of their variance")
     return found
 
 
@@ -88,8 +98,36 @@ def principal_components(responses: np.ndarray, n_components: int, seed: int = 0
     """
     n_components = min(n_components, *responses.shape)
     _, _, maps = randomized_svd(responses, n_components, random_state=seed, flip_sign=False)
-    signs = np.sign(maps[np.arange(n_components), np.abs(maps).argmax(axis=1)])
-    return Components((maps * signs[:, None]).astype(np.float32))
+    maps = (maps * _signs(maps)).astype(np.float32)
+    share = np.square(responses @ maps.T).sum() / np.square(responses).sum()
+    return Components((maps.T,), maps, float(share))
+
+
+def shared_components(responses: Sequence[np.ndarray], n_components: int, seed: int = 0) -> Components:
+    """Components of several participants' (TRs, voxels) responses to the same stories, a map for each participant.
+
+    Generalised canonical analysis (MAXVAR, Kettenring 1971) finds the time courses that participants' first principal
+    components, `MOST_COMPONENTS` or a third of the TRs, agree on best. Maps are regressions of each participant's
+    responses on them, rotated and scaled to be orthonormal over all participants. These predict held-out responses
+    better than principal components on one map for all (`benchmarks/joint_components.py`).
+    """
+    n_components = min(n_components, *responses[0].shape)
+    n_kept = max(n_components, min(MOST_COMPONENTS, len(responses[0]) // 3, responses[0].shape[1]))
+    kept = [randomized_svd(of_one, n_kept, random_state=seed)[0] for of_one in responses]
+    shared = np.linalg.svd(np.hstack(kept), full_matrices=False)[0][:, :n_components]
+    maps = [shared.T @ of_one for of_one in responses]
+    variances, rotation = np.linalg.eigh(sum(of_one @ of_one.T for of_one in maps) / len(maps))
+    rotation = rotation[:, ::-1] / np.sqrt(variances[::-1])
+    maps = [rotation.T @ of_one for of_one in maps]
+    signs = _signs(np.mean(maps, axis=0))
+    maps = [(of_one * signs).astype(np.float32) for of_one in maps]
+    share = len(maps) * variances.sum() / sum(np.square(of_one).sum() for of_one in responses)
+    return Components(tuple(np.linalg.pinv(of_one) for of_one in maps), np.mean(maps, axis=0), float(share))
+
+
+def _signs(maps: np.ndarray) -> np.ndarray:
+    """Signs, (components, 1), that make each map's largest value positive."""
+    return np.sign(maps[np.arange(len(maps)), np.abs(maps).argmax(axis=1)])[:, None]
 
 
 def number_by_validation(

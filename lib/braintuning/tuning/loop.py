@@ -156,7 +156,8 @@ def brain_tune(
         log.info(json.dumps(history[-1]))
         save(model, optimiser, schedule, history, best)
     if aim != "remove" and not learnt(history):
-        log.warning(f"tuning: did not learn, no epoch is better than epoch 0; the model is {_kept(history, aim)}")
+        kept = "left untuned" if aim == "learn" else f"that of epoch {best_epoch(history, aim)}"
+        log.warning(f"tuning: did not learn, no epoch is better than epoch 0; the model is {kept}")
     model.load_state_dict(best, strict=False)
     if components:
         model.head = components.head_of_voxels(model.head)
@@ -253,10 +254,6 @@ def best_epoch(history: list[dict], aim: Aim) -> int:
     losses = [-loss if aim == "remove" else loss for loss in compared(history)]
     tuned = 0 if aim == "learn" else 1
     return losses.index(min(losses[tuned:]), tuned) if len(losses) > tuned else 0
-
-
-def _kept(history: list[dict], aim: Aim) -> str:
-    return "left untuned" if aim == "learn" else f"that of epoch {best_epoch(history, aim)}"
 
 
 def _goes_on(history: list[dict], settings: Tuning, aim: Aim) -> bool:

@@ -5,12 +5,11 @@ import re
 import shlex
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny
 from braintuning.cli import main
 from braintuning.datasets import manifest
-from braintuning.datasets.manifest import Entry, expected_sizes, inventory, needed_files, require_data, story_files
+from braintuning.datasets.manifest import Entry, inventory, needed_files, require_data, story_files
 from braintuning.errors import InputError
 from braintuning.study import load_study
 from tiny import refused
@@ -256,13 +255,16 @@ def test_files_that_a_study_reads_are_those_that_a_fetch_brings(paper):
 
 
 def test_sizes_come_out_to_the_byte(paper):
-    sizes = expected_sizes(paper, paper.participants)
-    assert len(sizes) == 8 * 27 - 1
-    rest = np.where(sizes["repeats"] > 0, 2168, 2048)
-    np.testing.assert_array_equal(sizes["rest"], rest)
-    test = sizes[sizes["story"] == "wheretheressmoke"].set_index("participant")["repeats"]
-    assert test.to_dict() == {f"UTS{n:02d}": 10 if n <= 3 else 5 for n in range(1, 9)}
-    assert set(sizes[sizes["story"] != "wheretheressmoke"]["repeats"]) == {0}
+    volumes = json.loads(manifest.MANIFEST.with_name(f"{manifest.MANIFEST.stem}_respdict.json").read_text())
+    entries = [entry for entry in needed_files(paper, surfaces=False) if entry.path.endswith(".hf5")]
+    assert len(entries) == 8 * 27 - 1
+    for entry in entries:
+        participant, story = Path(entry.path).parts[-2:]
+        n_numbers = (volumes[story.removesuffix(".hf5")] - 20) * paper.dataset.voxels[participant]
+        presentations, rest = divmod(entry.bytes, 8 * n_numbers)
+        repeats = 10 if participant in ("UTS01", "UTS02", "UTS03") else 5
+        expected = (1 + repeats, 2168) if story == "wheretheressmoke.hf5" else (1, 2048)
+        assert (presentations, rest) == expected
 
 
 def test_inventory_counts_what_is_here(elsewhere, tmp_path):
