@@ -104,7 +104,7 @@ def condition_bars(
     """Draw the mean over participants of the column `value` in each condition, and every participant as a point.
 
     A line joins a participant's points on neighbouring bars; a model of no participant ('') has a point alone. 'n/a'
-    stands where nobody has a value.
+    stands where nobody has a value, on an axis without numbers where no bar has.
 
     Parameters
     ----------
@@ -140,6 +140,8 @@ def condition_bars(
             _baseline(ax, places, levels.reindex(present), 1.0)
         middles.append(places.mean())
         start += len(present) + 1
+    if not ax.patches:
+        ax.set(xlim=(-0.6, start - 1.4), ylim=(0, 1), yticks=())
     ax.axhline(0, color="black", lw=0.7)
     ax.set_xticks(middles, backbones)
     ax.tick_params(axis="x", length=0)

@@ -172,6 +172,15 @@ def test_a_missing_bar_says_so_and_lines_join_one_participants_neighbours_alone(
     np.testing.assert_array_equal(joined.get_ydata(), [1, np.nan, 3, 4, np.nan])
 
 
+def test_bars_without_any_value_stand_on_an_axis_without_numbers():
+    rows = [("P1", "a", np.nan), ("P1", "b", np.nan)]
+    table = pd.DataFrame(rows, columns=["participant", "condition", "value"]).assign(backbone="base")
+    ax = style.condition_bars(axes(), table, "value", ["base"], ["a", "b"])
+    left, right = ax.get_xlim()
+    assert [text.get_text() for text in ax.texts] == ["n/a", "n/a"] and left < 0 and 1 < right
+    assert left - 0 == pytest.approx(1 - right) and not len(ax.get_yticks())
+
+
 def test_a_legend_reads_row_by_row():
     fig = Figure(figsize=(7.2, 3))
     legend = style.condition_legend(fig, tuple(style.CONDITION_LOOKS), loc="upper center")
