@@ -140,7 +140,7 @@ def _section(folder: Path, name: str, notebook: nbformat.NotebookNode, judged: p
     numbers, outcome = (_headline(notebook), "") if about is None or about.empty else _judged(about)
     if name == "claims" and outcome:
         outcome = ", ".join(f"{n} {verdict}" for verdict, n in about["verdict"].value_counts().items())
-    pictures = _pictures(folder, name)
+    pictures = _pictures(folder, name, notebook)
     tables = sorted(path.name for path in folder.glob("*.csv") if _belongs(path.stem, name))
     links = [*tables, *(f"{path.stem}.pdf" for path in pictures), f"notebooks/{name}.html"]
     return {
@@ -166,10 +166,10 @@ def _belongs(stem: str, name: str) -> bool:
     return re.fullmatch(re.escape(name) + ("" if name[-1].isdigit() else r"\d*") + "(_.+)?", stem) is not None
 
 
-def _pictures(folder: Path, name: str) -> list[Path]:
-    """Pictures of a notebook, the one with its own name first."""
+def _pictures(folder: Path, name: str, notebook: nbformat.NotebookNode) -> list[Path]:
+    """Pictures of a notebook, the one with its own name first, then in its order."""
     found = [path for path in folder.glob("*.png") if _belongs(path.stem, name)]
-    return sorted(found, key=lambda path: (path.stem != name, path.stem))
+    return sorted(found, key=lambda path: (path.stem != name, _prose_above(path, notebook), path.stem))
 
 
 def _captioned(pictures: list[Path], notebook: nbformat.NotebookNode, title: str) -> list[dict[str, Any]]:
@@ -250,7 +250,8 @@ def _headline(notebook: nbformat.NotebookNode) -> str:
     for cell in notebook.cells:
         for output in cell.get("outputs", ()) if HEADLINE in cell.metadata.get("tags", ()) else ():
             data = output.get("data", {"text/plain": output.get("text", "")})
-            found.append(data.get("text/html") or f"<pre>{html.escape(data.get('text/plain', ''))}</pre>")
+            page = data.get("text/html") or markdown2html(data.get("text/markdown", ""))
+            found.append(page or f"<pre>{html.escape(data.get('text/plain', ''))}</pre>")
     return "".join(found)
 
 

@@ -142,6 +142,25 @@ def test_without_claims_the_numbers_are_those_that_a_notebook_tags(drawn):
     assert "gain .25" in page.texts["fig2"] and "supported" not in "".join(page.texts.values())
 
 
+def test_pictures_stand_in_the_order_of_their_notebook_and_the_contents_have_no_empty_column(drawn):
+    folder = drawn.figures_folder
+    for name in ("fig2_a", "fig2_b"):
+        picture(folder / f"{name}.png", 60)
+    cells = [new_markdown_cell("# Real brains\n\nPeople."), new_code_cell("'fig2'")]
+    cells += [new_code_cell(f"save(folder / '{name}')") for name in ("fig2_b", "fig2_a")]
+    for place, heading in ((2, "## Second\n\nB."), (4, "## Third\n\nA.")):
+        cells.insert(place, new_markdown_cell(heading))
+    gain = new_output("display_data", data={"text/markdown": "- a gain of **.25**", "text/plain": "<Markdown>"})
+    cells.append(new_code_cell("said", metadata={"tags": ["headline"]}, outputs=[gain]))
+    nbformat.write(executed(*cells), folder / "notebooks" / "fig2.ipynb")
+    alone = drawn.model_copy(update={"figures": drawn.figures.model_copy(update={"notebooks": ("fig2",)})})
+    page = Page(write_report(alone).read_text())
+    drawn_in_order = [alt.partition(":")[0] for alt in page.pictures]
+    assert drawn_in_order == ["fig2", "fig2_extra", "fig2_b", "fig2_a"]
+    assert "a gain of .25" in page.texts["fig2"] and "<Markdown>" not in page.texts["fig2"]
+    assert "What it is about Real brains" in page.texts[""] and "What came out" not in page.texts[""]
+
+
 def test_pictures_look_as_they_did_and_the_largest_study_stays_under_10_mb():
     paths = sorted((REPOSITORY / "figures" / "demo-full").glob("*.png"))
     if not paths:
