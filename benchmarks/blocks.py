@@ -11,15 +11,14 @@ over such blocks (`stats.block_interval`) holds the truth. Writes `benchmarks/re
 import argparse
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from braintuning.alignment import stats
-from braintuning.results import atomic_path, generator, save_table
+from braintuning.results import generator, save_table
+from measuring import RESULTS, save_page
 from scipy.signal import lfilter
 
-RESULTS = Path(__file__).parent / "results"
 AUTOREGRESSIONS, TRS = (0.35, 0.6, 0.8, 0.9), (120, 240, 290)
 BLOCK, VOXELS, PERMUTATIONS, LEVEL = 10, 2, 199, 0.05
 
@@ -58,10 +57,8 @@ def main() -> None:
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     save_table(RESULTS / "blocks.csv", table.assign(times=times))
-    lines = [table.columns, ["---"] * table.shape[1], *table.itertuples(index=False)]
-    with atomic_path(RESULTS / "blocks.md") as temporary:
-        head = f"% of {times} simulated recordings; found: p < .05 where nothing is; holds: 95 % intervals\n\n"
-        temporary.write_text(head + "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n")
+    about = f"% of {times} simulated recordings; found: p < .05 where nothing is; holds: 95 % intervals"
+    save_page(RESULTS / "blocks.md", about, table.columns, table.itertuples(index=False))
 
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
     python benchmarks/choose_tuning.py [--only brain-tuned rate-1e-4]
 
 Runs the study `choose-tuning`, or some of its conditions, as far as it has not run, and writes
-`benchmarks/results/choose_tuning.csv`, a row for each condition and epoch. `fitted` is the loss on the validation
-stories of a ridge head fitted to the epoch's states, and `running` that of the head that is tuned along, both as shares
-of predicting the mean; the epoch with the lowest is `kept`. Of the model that was kept there is the alignment of the
-last layer. `processor_seconds` are those of the step of tuning. Settings are chosen by the lowest share.
+`benchmarks/results/choose_tuning.csv`, a row for each condition and epoch, and `.md` with the epochs that were kept.
+`fitted` is the loss on the validation stories of a ridge head fitted to the epoch's states, and `running` that of the
+head that is tuned along, both as shares of predicting the mean; the epoch with the lowest is `kept`. Of the model that
+was kept there is the alignment of the last layer. `processor_seconds` are those of the step of tuning. Settings are
+chosen by the lowest share.
 """
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -20,8 +20,8 @@ from braintuning.pipeline.engine import ensure
 from braintuning.results import save_table
 from braintuning.study import Run, Study, load_study
 from braintuning.tuning.model import compared
+from measuring import RESULTS, save_page
 
-TABLE = Path(__file__).parent / "results" / "choose_tuning.csv"
 REGIONS = ["late_language", "primary_auditory"]
 
 
@@ -69,8 +69,12 @@ def main() -> None:
     machine = f"{torch.cpu.get_capabilities()['cpu_name']}, {precision('cpu')}"
     table = pd.concat(list(rows(study)), ignore_index=True).assign(machine=machine)
     first = ["condition", "epoch"]
-    save_table(TABLE, table[first + [name for name in table if name not in first]].round(5))
-    print(table.round(4).to_string(index=False))
+    table = table[first + [name for name in table if name not in first]]
+    save_table(RESULTS / "choose_tuning.csv", table.round(5))
+    kept = table[table["kept"]].drop(columns=["kept", "machine"]).round(4).fillna("")
+    about = f"The epoch that was kept of each condition; {study.title.lower()}; {machine}"
+    save_page(RESULTS / "choose_tuning.md", about, kept.columns, kept.itertuples(index=False))
+    print(kept.to_string(index=False))
 
 
 if __name__ == "__main__":

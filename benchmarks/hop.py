@@ -23,10 +23,10 @@ from braintuning.pipeline.align import align
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.check import make_listeners
 from braintuning.pipeline.extract import extract_layers
-from braintuning.results import atomic_path, save_table
+from braintuning.results import save_table
 from braintuning.study import STUDIES, Run, Study, load_study
+from measuring import RESULTS, save_page
 
-RESULTS = Path(__file__).parent / "results"
 REGIONS = ("late_language", "primary_auditory")
 USUAL = 16.0
 """Seconds of a window in the demo and in the paper."""
@@ -65,10 +65,8 @@ def write(table: pd.DataFrame, machine: str) -> None:
     save_table(RESULTS / "hop.csv", table.assign(machine=machine).round(4))
     last = table[table["layer"] == table["layer"].max()].sort_values(["window_seconds", "hop_seconds"])
     columns = ["window_seconds", "hop_seconds", *REGIONS, "processor_seconds"]
-    lines = [columns, ["---"] * len(columns), *last[columns].round(3).itertuples(index=False)]
-    with atomic_path(RESULTS / "hop.md") as temporary:
-        head = f"{machine}; {table['weights'].iloc[0]}, last layer, one simulated listener of the demo\n\n"
-        temporary.write_text(head + "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n")
+    about = f"{machine}; {table['weights'].iloc[0]}, last layer, one simulated listener of the demo"
+    save_page(RESULTS / "hop.md", about, columns, last[columns].round(3).itertuples(index=False))
     print(last[columns].round(3).to_string(index=False))
 
 

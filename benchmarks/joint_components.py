@@ -7,7 +7,7 @@ responses on the common cortex, the same map for everybody; the shared response 
 map for each listener; generalised canonical analysis (MAXVAR, Kettenring 1971), time courses that each listener's
 principal components agree on. Through each, a ridge head on the untuned model predicts every listener's own responses
 to the validation stories, its penalty chosen there. `share` is the squared error as a share of predicting the mean.
-Writes `benchmarks/results/joint_components.csv`.
+Writes `benchmarks/results/joint_components.csv` and `.md`.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from braintuning.tuning.batches import CLIPS_AT_ONCE, loader, samples_of
 from braintuning.tuning.components import principal_components
 from braintuning.tuning.heads import ridge_head
 from braintuning.tuning.model import TunedModel
+from measuring import RESULTS, save_page
 from torch.utils.data import BatchSampler
 
-TABLE = Path(__file__).parent / "results" / "joint_components.csv"
 NUMBERS = (5, 10, 20, 40)
 WHITENED, ROUNDS = 50, 20
 Maps = list[np.ndarray]
@@ -121,8 +121,13 @@ def main() -> None:
             for participant, of_map, truth in zip(study.participants, maps, held_out, strict=True):
                 rows.append((way, n, participant, share(states, shared, held_out_states, of_map, truth)))
     table = pd.DataFrame(rows, columns=["way", "components", "participant", "share"])
-    save_table(TABLE, table.round(5))
-    print(table.pivot_table(index="way", columns="components", values="share", sort=False).round(4).to_string())
+    save_table(RESULTS / "joint_components.csv", table.round(5))
+    wide = table.pivot_table(index="way", columns="components", values="share", sort=False).round(4).reset_index()
+    about = (
+        "Squared error of held-out responses as a share of predicting the mean, averaged over three simulated listeners"
+    )
+    save_page(RESULTS / "joint_components.md", about, wide.columns, wide.itertuples(index=False))
+    print(wide.to_string(index=False))
 
 
 def share(

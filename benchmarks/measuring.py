@@ -5,7 +5,7 @@ import gc
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -38,6 +38,15 @@ GROWS = {
     "ridge": "voxels",
     "ridge, stories": "training TRs",
 }
+
+
+def save_page(path: Path, about: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a sentence and a table as Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    with atomic_path(path) as temporary:
+        temporary.write_text(f"{about}\n\n" + "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n")
+
+
 PUBLISHED = "published"
 DRAWN = {PUBLISHED: "#0072b2", "ours": "#d55e00"}
 """Variants drawn as they grow, and their colours."""
@@ -173,11 +182,8 @@ def machine(device: str) -> str:
 def report(folder: Path, device: str) -> None:
     """Write the Markdown and the plot of a table."""
     rows = read(Path(folder) / f"{device}.csv")
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *([row[name] for name in COLUMNS] for row in rows)]
-    machines = sorted({row["device"] for row in rows})
-    head = "; ".join(machines) + "\n\n" + FLOOR.replace("\n", " ")
-    with atomic_path(Path(folder) / f"{device}.md") as temporary:
-        temporary.write_text(head + "\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+    about = "; ".join(sorted({row["device"] for row in rows})) + "\n\n" + FLOOR.replace("\n", " ")
+    save_page(Path(folder) / f"{device}.md", about, COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
     draw(rows, Path(folder) / f"{device}.png")
 
 

@@ -25,7 +25,7 @@ STUDIES = {
     "real-brains": "people, tuned on Pie Man",
     "real-brains-reverse": "people, tuned on Alice",
 }
-TASKS = {"phonemes": "phonemes", "word_identity": "words"}
+TASKS = {"phonemes": "phonemes", "word_identity": "words", "emotion": "emotions", "mfcc": "MFCCs"}
 HEAD = ("study", "measure", "pretrained", "brain-tuned", "permuted", "brain-tuned − pretrained (95 % interval)")
 
 
@@ -157,10 +157,11 @@ def tasks(study: str) -> Iterator[list[str]]:
     above, model = table[table["layer"] > 0], ["task", "backbone", "condition", "participant"]
     best = above.loc[above.groupby(model, dropna=False)["validation"].idxmax()]
     for backbone, conditions, words in compared(best):
-        for task, title in TASKS.items() if "multi" not in conditions[1] else ():
+        for task, title in TASKS.items():
             rows = rows_where(best, task=task, backbone=backbone)
             own = rows_where(changes, task=task, backbone=backbone, against=PRETRAINED)
-            if len(rows) and len(own):
+            of_joint = own["participant"].isna().all()
+            if len(rows) and len(own) and of_joint == ("multi" in conditions[1]):
                 name = f"{title}, {rows['metric'].iloc[0]}{words}"
                 yield [name, *means(rows, "value", conditions), of_participants(own)]
 
