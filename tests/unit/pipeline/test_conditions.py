@@ -302,6 +302,10 @@ def test_a_region_without_voxels_is_a_row_without_numbers_and_the_others_count(s
     chosen = statistics[(statistics["condition"] == "brain-tuned") & (statistics["reference"] == "pretrained")]
     over, second = (chosen.set_index("participant").loc[name] for name in ("all", "P2"))
     assert over["n_participants"] == 1 and over["difference"] == second["difference"]
+    elsewhere = SimpleNamespace(voxel_labels=np.where(outside, tiny.cortex().voxel_labels, "V1"))
+    monkeypatch.setattr(type(dataset), "cortex", lambda *_: elsewhere)
+    row = compare.within_participant(study, dataset, "P2", "small", "brain-tuned", "primary_auditory", "pretrained")
+    assert row["n_voxels"] == 0 and np.isnan(row["difference"])
 
 
 def test_two_participants_are_judged_by_what_is_known_within_them(study, table):
