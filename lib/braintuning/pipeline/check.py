@@ -165,7 +165,7 @@ def _check_fits(study: Study, name: str, encoder: SpeechEncoder) -> None:
 
 
 def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
-    """Raise `InputError` where a story's responses are not the mean of its repeats, or nobody else is to compare with."""
+    """Raise `InputError` where responses are not the mean of their repeats, or there is nobody to compare with."""
     story = recipes.ceiling(study, participant).stored["story"]
     if dataset.between_people:
         require_others(dataset, participant, story)

@@ -20,6 +20,7 @@ from braintuning.pipeline.recipes import AIMS
 from braintuning.pipeline.tune import learning_material, tune_model
 from braintuning.results import load_arrays
 from braintuning.study import load_study
+from braintuning.study.settings import Simulation
 from huggingface_hub import ModelCard
 from safetensors.numpy import load_file
 from tiny import TEST, TRAIN
@@ -143,6 +144,10 @@ def test_a_model_that_did_not_learn_is_left_untuned_and_its_card_and_figures_say
     for other, good in learnt.items():
         assert (other in printed) == (not good and "random" not in other)
     assert ("Did not learn, so left as pretrained: " in printed) and "nan" not in printed
+    assert printed.endswith("Surface: the participant's own. Regions: HCP-MMP1.0, Glasser et al. 2016")
+    simulated = study.dataset.model_copy(update={"simulation": Simulation()})
+    printed = tables.small_print(study.model_copy(update={"dataset": simulated}), table)
+    assert printed.endswith("Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016")
 
 
 def test_lora_of_a_joint_model_changes_nothing_but_the_four_projections(study, models):
