@@ -116,8 +116,7 @@ def small_print(
 ) -> str:
     """Title of the study, weights of `backbones` (by default of those that it tunes), models left untuned, sources.
 
-    `table` has a row for each model, with its backbone, condition, participant and weights. `sources` are by default
-    those of surface and regions.
+    `table` has a row for each model, with its backbone, condition, participant and weights.
     """
     shown = table["backbone"].isin(list(backbones or study.tuned_backbones))
     weights = "; ".join(dict.fromkeys(table.loc[shown, "weights"]))

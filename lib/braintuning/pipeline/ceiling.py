@@ -56,11 +56,9 @@ def measure_ceiling(study: Study, participant: str) -> Path:
 def require_others(dataset: Dataset, participant: str, story: str) -> None:
     """Raise `InputError` where nobody else heard a story from whom a participant's noise ceiling can be measured."""
     if len(dataset.people(participant, story)) < 2:
-        raise InputError(
-            f"{dataset.responses_file(participant, story)}: found no other participant who heard {story} and is tuned "
-            f"on or held out like {participant}, expected one for a noise ceiling; where people are few, say "
-            f"`tuned_together: all`"
-        )
+        found = f"found no other participant who heard {story} and is tuned on or held out like {participant}"
+        expected = "expected one for a noise ceiling; where people are few, say `tuned_together: all`"
+        raise InputError(f"{dataset.responses_file(participant, story)}: {found}, {expected}")
 
 
 def draw_ceilings(study: Study) -> None:

@@ -19,8 +19,7 @@ from braintuning.errors import InputError
 from braintuning.lowlevel.acoustic import checked_phones
 from braintuning.lowlevel.features import FROM_DICTIONARY, dictionary_note, phones_of
 from braintuning.lowlevel.nuisance import spoken_words
-from braintuning.pipeline import recipes
-from braintuning.pipeline.ceiling import require_others
+from braintuning.pipeline import ceiling, recipes
 from braintuning.pipeline.steps import clip_ends, pretrained
 from braintuning.probes.tasks import material
 from braintuning.results import listed
@@ -168,8 +167,7 @@ def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
     """Raise `InputError` where responses are not the mean of their repeats, or there is nobody to compare with."""
     story = recipes.ceiling(study, participant).stored["story"]
     if dataset.between_people:
-        require_others(dataset, participant, story)
-        return
+        return ceiling.require_others(dataset, participant, story)
     repeats, responses = dataset.repeats(participant, story), dataset.responses(participant, story)
     if len(repeats) < 2:
         path = dataset.responses_file(participant, story)
@@ -185,10 +183,9 @@ def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
 
 def _check_regions(study: Study, dataset: Dataset, participant: str) -> None:
     """Raise `InputError` where figures of regions are asked for, and none of a participant's voxels lies in one."""
-    figures, groups = {"fig2", "fig3"} & {*study.figures.notebooks}, ("late_language", "primary_auditory")
-    labels = dataset.cortex(participant).voxel_labels if figures else ()
-    if figures and not np.isin(labels, [region for group in groups for region in GROUPS[group]]).any():
-        found = f"found none of the {len(labels)} voxels of {participant} in {' or '.join(groups)}"
+    figures, drawn = {"fig2", "fig3"} & {*study.figures.notebooks}, GROUPS["late_language"] + GROUPS["primary_auditory"]
+    if figures and not np.isin(labels := dataset.cortex(participant).voxel_labels, drawn).any():
+        found = f"found none of the {len(labels)} voxels of {participant} in late language or primary auditory regions"
         expected = f"expected some for {' and '.join(sorted(figures))}; an atlas or coordinates say where regions lie"
         raise InputError(f"study {study.name}: {found}, {expected}")
 
