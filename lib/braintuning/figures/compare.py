@@ -8,7 +8,7 @@ import pandas as pd
 
 from braintuning.alignment import stats
 from braintuning.alignment.mask import used_voxels
-from braintuning.cortex.regions import members
+from braintuning.cortex.regions import GROUPS
 from braintuning.datasets.base import Dataset
 from braintuning.figures.style import BRAIN_TUNED
 from braintuning.results import generator, load_arrays
@@ -92,7 +92,7 @@ def within_participant(
     in the row, but not in the table.
     """
     used = used_voxels(study, participant)
-    voxels = members(dataset.cortex(participant).voxel_labels, roi) & used
+    voxels = np.isin(dataset.cortex(participant).voxel_labels, GROUPS[roi]) & used
     row = {
         "backbone": backbone, "condition": condition, "reference": against, "roi": roi, "participant": participant,
         "n_participants": int(voxels.any()), "n_voxels": int(voxels.sum()),

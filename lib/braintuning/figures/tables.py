@@ -18,6 +18,7 @@ from braintuning.results import load_arrays
 from braintuning.study import Run, Study
 
 SURFACE_SOURCES = "Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016"
+OWN_SURFACE = "Surface: the participant's own. Regions: HCP-MMP1.0, Glasser et al. 2016"
 CLEAR_CEILING = 0.6
 WIDTH = 7.2
 SMOOTH_MM = 3.0
@@ -111,7 +112,7 @@ def shown_conditions(study: Study, backbone: str | None = None) -> tuple[str, ..
 
 
 def small_print(
-    study: Study, table: pd.DataFrame, sources: str = SURFACE_SOURCES, backbones: Collection[str] | None = None
+    study: Study, table: pd.DataFrame, sources: str | None = None, backbones: Collection[str] | None = None
 ) -> str:
     """Title of the study, weights of `backbones` (by default of those that it tunes), models left untuned, sources.
 
@@ -121,6 +122,8 @@ def small_print(
     weights = "; ".join(dict.fromkeys(table.loc[shown, "weights"]))
     rows = table[MODEL].drop_duplicates().astype(object).where(table[MODEL].notna(), None)
     runs = dict.fromkeys(study.run(*row) for row in rows.itertuples(index=False))
+    own = study.dataset.kind == "lebel" and study.dataset.simulation is None
+    sources = sources or (OWN_SURFACE if own else SURFACE_SOURCES)
     return ". ".join([study.title, f"Weights: {weights}", *unlearnt(study, runs), sources])
 
 

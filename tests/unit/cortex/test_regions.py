@@ -1,6 +1,8 @@
+import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -10,6 +12,7 @@ from braintuning.cortex.pycortex import participant_cortex
 from braintuning.cortex.regions import GROUPS, destrieux_labels, destrieux_overlap, hcp_mmp_labels, members
 from braintuning.cortex.surface import fs_lr, hcp_file
 from braintuning.errors import InputError
+from braintuning.results import REPOSITORY
 from tiny_subject import DESTRIEUX, write_fsaverage, write_subject
 
 
@@ -126,3 +129,18 @@ def test_regions_are_known_without_anything_that_draws():
     code += "sys.exit(', '.join(drawing) or 0)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_the_notebook_compares_with_gyri_where_a_participant_has_them(tmp_path, annotated):
+    cells = json.loads((REPOSITORY / "notebooks" / "01_dataset.ipynb").read_text())["cells"]
+    (code,) = ["".join(cell["source"]) for cell in cells if "destrieux_overlap" in "".join(cell["source"])]
+    names = write_subject(tmp_path, "anna", seed=1).labels
+    if not annotated:
+        for path in (tmp_path / "freesurfer_subjdir" / "anna" / "label").glob("*.aparc.a2009s.annot"):
+            path.unlink()
+    cortex = SimpleNamespace(vertex_labels=names, voxel_labels=names)
+    shown, dataset = [], SimpleNamespace(cortex=lambda _: cortex, derivative=tmp_path)
+    given = {"dataset": dataset, "settings": SimpleNamespace(root=tmp_path), "participant": "anna"}
+    exec(code, {**given, "display": shown.append, "np": np})
+    assert len(shown) == annotated

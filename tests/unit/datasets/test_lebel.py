@@ -1,6 +1,8 @@
 import json
+import re
 
 import h5py
+import nibabel
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +13,7 @@ from braintuning.datasets.lebel import LebelDataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.errors import InputError, MissingTier
+from braintuning.results import REPOSITORY
 from tiny import N_ROWS, N_VOXELS, PARTICIPANTS, STORIES, TEST, TRAIN, refused
 
 
@@ -441,3 +444,26 @@ def test_repeats_with_an_infinite_value_are_refused(dataset, files):
 
     overwrite(files.hf5("P1", TEST[0]), spoil)
     refused(lambda: dataset.repeats("P1", TEST[0]), files.hf5("P1", TEST[0]), "infinite")
+
+
+def test_the_documentation_writes_voxels_in_pycortexs_order(tmp_path, monkeypatch):
+    """Brute force: pycortex counts the voxels of a mask with x fastest and z slowest."""
+    (code,) = re.findall(r"```py\n(import h5py\n.*?)```", (REPOSITORY / "docs" / "own.md").read_text(), re.S)
+    rng, shape = np.random.default_rng(0), (3, 4, 5)
+    mask = rng.random(shape) > 0.5
+    inside = [(x, y, z) for z in range(5) for y in range(4) for x in range(3) if mask[x, y, z]]
+    folder = tmp_path / "derivatives" / "pycortex-db" / "anna" / "transforms" / "anna_auto"
+    folder.mkdir(parents=True)
+    (tmp_path / "derivatives" / "preprocessed_data" / "anna").mkdir(parents=True)
+    nibabel.save(nibabel.Nifti1Image(mask.astype("u1"), np.eye(4)), folder / "mask_thick.nii.gz")
+    runs = rng.standard_normal((2, *shape, 7))
+    for number, run in enumerate(runs, 1):
+        nibabel.save(nibabel.Nifti1Image(run, np.eye(4)), tmp_path / f"anna_lecture4_run-{number}.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    with h5py.File(tmp_path / "derivatives" / "preprocessed_data" / "anna" / "lecture4.hf5") as file:
+        repeats, mean = file["individual_repeats"][:], file["data"][:]
+    courses = np.stack([runs[:, x, y, z] for x, y, z in inside], axis=-1)
+    courses = (courses - courses.mean(axis=1, keepdims=True)) / courses.std(axis=1, keepdims=True)
+    np.testing.assert_allclose(repeats, courses, atol=1e-9)
+    np.testing.assert_allclose(mean.std(axis=0), 1)

@@ -20,6 +20,7 @@ from braintuning.pipeline.recipes import AIMS
 from braintuning.pipeline.tune import learning_material, tune_model
 from braintuning.results import load_arrays
 from braintuning.study import load_study
+from braintuning.study.settings import Simulation
 from huggingface_hub import ModelCard
 from safetensors.numpy import load_file
 from tiny import TEST, TRAIN
@@ -143,6 +144,10 @@ def test_a_model_that_did_not_learn_is_left_untuned_and_its_card_and_figures_say
     for other, good in learnt.items():
         assert (other in printed) == (not good and "random" not in other)
     assert ("Did not learn, so left as pretrained: " in printed) and "nan" not in printed
+    assert printed.endswith("Surface: the participant's own. Regions: HCP-MMP1.0, Glasser et al. 2016")
+    simulated = study.dataset.model_copy(update={"simulation": Simulation()})
+    printed = tables.small_print(study.model_copy(update={"dataset": simulated}), table)
+    assert printed.endswith("Surface and regions: HCP S1200 fs_LR, Glasser et al. 2016")
 
 
 def test_lora_of_a_joint_model_changes_nothing_but_the_four_projections(study, models):
@@ -302,6 +307,10 @@ def test_a_region_without_voxels_is_a_row_without_numbers_and_the_others_count(s
     chosen = statistics[(statistics["condition"] == "brain-tuned") & (statistics["reference"] == "pretrained")]
     over, second = (chosen.set_index("participant").loc[name] for name in ("all", "P2"))
     assert over["n_participants"] == 1 and over["difference"] == second["difference"]
+    elsewhere = SimpleNamespace(voxel_labels=np.where(outside, tiny.cortex().voxel_labels, "V1"))
+    monkeypatch.setattr(type(dataset), "cortex", lambda *_: elsewhere)
+    row = compare.within_participant(study, dataset, "P2", "small", "brain-tuned", "primary_auditory", "pretrained")
+    assert row["n_voxels"] == 0 and np.isnan(row["difference"])
 
 
 def test_two_participants_are_judged_by_what_is_known_within_them(study, table):

@@ -245,6 +245,11 @@ def test_r_is_the_loss_of_the_regions_mean_and_a_region_without_a_voxel_is_empty
     assert table.loc["inferior_middle_frontal", ["alignment", "r_percent", "low"]].isna().all()
     assert table.loc["inferior_middle_frontal", "n_voxels"] == 0 and table.loc["primary_auditory", "n_voxels"] == 2
     assert (table["layer"] == 7).all() and (table["n_layers"] == 9).all()
+    elsewhere = impact_table(arrays, np.where(labels == "A1", "V1", labels), ["diphones"], np.random.default_rng(0))
+    elsewhere = elsewhere.set_index("roi")
+    assert elsewhere.loc["primary_auditory", "n_voxels"].eq(0).all()
+    assert elsewhere.loc["primary_auditory", "r_percent"].isna().all()
+    assert elsewhere.loc["late_language", "n_voxels"].eq(2).all()
 
 
 def test_an_unknown_story_or_feature_is_refused(made, tmp_path):

@@ -127,7 +127,14 @@ def test_the_command_line_does_a_step_for_many_people(make, capsys):
 
 def test_a_person_alone_has_no_ceiling_in_one_sentence(make):
     study = make("alone", participants=["sub-01", "sub-02", "sub-03", "s1"])
-    refused(lambda: measure_ceiling(study, "s1"), "s1.npy", "no other participant who heard tale", "noise ceiling")
+    for step in (lambda: check_stage.check(study), lambda: measure_ceiling(study, "s1")):
+        refused(step, "s1.npy", "no other participant who heard tale", "noise ceiling", "tuned_together: all")
+
+
+def test_regions_that_lie_nowhere_are_refused_before_figures_that_need_them(make):
+    check_stage.check(make("unmapped", figures={"notebooks": ["real_brains"]}))
+    study = make("mapped", figures={"notebooks": ["fig2"]})
+    refused(lambda: check_stage.check(study), "none of the 6 voxels of s1", "fig2", "atlas")
 
 
 def test_a_participant_without_training_stories_is_predicted_in_folds_with_a_gap(make):
