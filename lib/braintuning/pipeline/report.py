@@ -104,17 +104,9 @@ def times_of_steps(folder: Path) -> pd.DataFrame:
     ]
     if not jobs:
         return pd.DataFrame(columns=["step", "jobs", "minutes", "cpu_minutes", "longest", "peak_gib"])
-    table = (
-        pd.concat(jobs)
-        .groupby("step")
-        .agg(
-            jobs=("s", "size"),
-            minutes=("s", "sum"),
-            cpu_minutes=("cpu_time", "sum"),
-            longest=("s", "max"),
-            peak_gib=("max_rss", "max"),
-        )
-    )
+    columns = {"jobs": ("s", "size"), "minutes": ("s", "sum"), "cpu_minutes": ("cpu_time", "sum")}
+    columns |= {"longest": ("s", "max"), "peak_gib": ("max_rss", "max")}
+    table = pd.concat(jobs).groupby("step").agg(**columns)
     table[["minutes", "cpu_minutes", "longest"]] /= 60
     table["peak_gib"] /= 1024
     return table.sort_values("minutes", ascending=False).reset_index()
@@ -136,7 +128,7 @@ def _section(folder: Path, name: str, notebook: nbformat.NotebookNode, judged: p
     claim = re.match(r"Claim (\d+) of the paper: (.+?)[.;](?=\s|$)", prose)
     if claim:
         label, title = f"{label}, claim {claim[1]} of the paper".removeprefix(", "), claim[2]
-    about = None if judged is None else judged[_is_about(judged, name)]
+    about = None if judged is None else judged[judged["measure"].map(ABOUT).eq(name) | (name == "claims")]
     numbers, outcome = (_headline(notebook), "") if about is None or about.empty else _judged(about)
     if name == "claims" and outcome:
         outcome = ", ".join(f"{n} {verdict}" for verdict, n in about["verdict"].value_counts().items())
@@ -218,10 +210,6 @@ def _embedded(picture: Image.Image) -> str:
     flat.paste(picture, mask=picture.getchannel("A") if picture.mode == "RGBA" else None)
     flat.quantize(COLOURS, dither=Image.Dither.NONE).save(file, "png", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _is_about(judged: pd.DataFrame, name: str) -> pd.Series:
-    return judged["measure"].map(ABOUT).eq(name) | (name == "claims")
 
 
 def _judged(rows: pd.DataFrame) -> tuple[str, str]:
