@@ -97,10 +97,7 @@ def products(rows: torch.Tensor) -> torch.Tensor:
 
 
 class LayerNorm(torch.nn.LayerNorm):
-    """A layer norm whose output has its input's dtype under autocast too, which would write and read float32.
-
-    Mean and variance are computed in float32 all the same.
-    """
+    """A layer norm whose output keeps its input's dtype under autocast; mean and variance are float32 all the same."""
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Normalise the last dimension."""
@@ -114,6 +111,13 @@ def keep_dtype_in_norms(part: torch.nn.Module) -> None:
     for module in part.modules():
         if type(module) is torch.nn.LayerNorm and module.elementwise_affine:
             module.__class__ = LayerNorm
+
+
+def exact_norms(model: torch.nn.Module) -> None:
+    """Let norms that are tuned compute as torch's: weights near 1, rounded to bfloat16, would miss small steps."""
+    for module in model.modules():
+        if type(module) is LayerNorm and module.weight.requires_grad:
+            module.__class__ = torch.nn.LayerNorm
 
 
 def compile_blocks(model: PreTrainedModel) -> None:

@@ -82,10 +82,8 @@ def find_components(
     n_components = settings.n_components or number_by_validation(
         np.concatenate(of_train), np.concatenate(of_validation), generator(settings.seed, "components")
     )
-    if len(of_train) > 1:
-        found = shared_components(of_train, n_components, settings.seed)
-    else:
-        found = principal_components(of_train[0], n_components, settings.seed)
+    find, given = (shared_components, of_train) if len(of_train) > 1 else (principal_components, of_train[0])
+    found = find(given, n_components, settings.seed)
     log.info(f"{n_components} components of {found.maps.shape[1]} targets, {100 * found.share:.0f} % of their variance")
     return found
 
@@ -108,8 +106,7 @@ def shared_components(responses: Sequence[np.ndarray], n_components: int, seed: 
 
     Generalised canonical analysis (MAXVAR, Kettenring 1971) finds the time courses that participants' first principal
     components, `MOST_COMPONENTS` or a third of the TRs, agree on best. Maps are regressions of each participant's
-    responses on them, rotated and scaled to be orthonormal over all participants. These predict held-out responses
-    better than principal components on one map for all (`benchmarks/joint_components.py`).
+    responses on them, rotated and scaled to be orthonormal over all; see `benchmarks/joint_components.py`.
     """
     n_components = min(n_components, *responses[0].shape)
     n_kept = max(n_components, min(MOST_COMPONENTS, len(responses[0]) // 3, responses[0].shape[1]))

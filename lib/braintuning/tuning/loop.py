@@ -145,12 +145,9 @@ def brain_tune(
         if fitted and refits and (aim == "remove" or not epoch):
             model.load_state_dict(fitted.state, strict=False)
         validated = validation_loss(model, held_out, load_validation, settings, device, epoch)
-        of_heads = {
-            "fitted_loss": fitted and fitted.loss,
-            "mean_loss": fitted and fitted.mean_loss,
-            "lowest_loss": lowest,
-        }
-        history.append({"epoch": epoch, "train_loss": trained, "validation_loss": validated, **of_heads})
+        of_heads = {"fitted_loss": fitted and fitted.loss, "mean_loss": fitted and fitted.mean_loss}
+        row = {"epoch": epoch, "train_loss": trained, "validation_loss": validated, **of_heads, "lowest_loss": lowest}
+        history.append(row)
         if best_epoch(history, aim) == epoch:
             best = copy.deepcopy(trainable_state(model)) | (fitted.state if fitted and refits else {})
         log.info(json.dumps(history[-1]))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.fast import exact_norms
 from braintuning.backbone.precision import autocast
 from braintuning.errors import InputError
 from braintuning.study.settings import Tuning
@@ -214,6 +215,7 @@ def with_head(
     """An encoder, with adapters where the settings ask for them, under a head at zero or an objective of its own."""
     if settings.lora_rank:
         encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
+    exact_norms(encoder)
     model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings)
     if forgets:
         model.forget()

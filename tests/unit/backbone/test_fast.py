@@ -94,6 +94,21 @@ def test_layer_norms_keep_the_dtype_under_autocast_and_are_those_of_torch(dtype)
     torch.testing.assert_close(found.float(), expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("tuned", [True, False])
+def test_norms_that_are_tuned_follow_steps_smaller_than_bfloat16_resolves(tuned):
+    torch.manual_seed(0)
+    norm, hidden = torch.nn.LayerNorm(64).requires_grad_(tuned), torch.randn(20_000, 64).bfloat16()
+    fast.keep_dtype_in_norms(norm)
+    fast.exact_norms(norm)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        before = norm(hidden).float()
+        norm.weight += 2.0**-12
+        step = norm(hidden).float() - before
+    normed = torch.nn.functional.layer_norm(hidden.float(), [64])
+    taken = float((step * normed).sum() / normed.square().sum())
+    assert taken == pytest.approx(2.0**-12 if tuned else 0, rel=0.1)
+
+
 @pytest.mark.parametrize("length", [4, 7, 128])
 @pytest.mark.parametrize("frames", [1, 5, 130])
 @pytest.mark.parametrize("groups", [1, 4])
