@@ -116,6 +116,7 @@ class TunedModel(torch.nn.Module):
     def __init__(self, encoder: SpeechEncoder, n_targets: int, settings: Tuning | None = None) -> None:
         super().__init__()
         settings = settings or Tuning()
+        exact_norms(encoder)
         self.encoder, self.head = encoder, torch.nn.Linear(encoder.dim, n_targets)
         self.pooling = Pooling(settings.pooling, settings.clip_seconds, encoder.frame_seconds)
         self._loss, self._keep_weight = LOSSES[settings.loss], settings.keep_weight
@@ -194,6 +195,7 @@ class SelfTunedModel(torch.nn.Module):
 
     def __init__(self, encoder: SpeechEncoder, objective: torch.nn.Module) -> None:
         super().__init__()
+        exact_norms(encoder)
         self.encoder, self.head = encoder, objective
 
     def loss(self, audio: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
@@ -215,7 +217,6 @@ def with_head(
     """An encoder, with adapters where the settings ask for them, under a head at zero or an objective of its own."""
     if settings.lora_rank:
         encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
-    exact_norms(encoder)
     model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings)
     if forgets:
         model.forget()
