@@ -21,8 +21,7 @@ FAMILIES = {
     "whisper-large": (635, 32, 1280), "large": (315, 24, 1024), "": (95, 12, 768),
 }  # fmt: skip
 """Millions of parameters, layers and width of encoders on the hub, by the first part of a name that is found."""
-SIZES = ("encoder_layers", "num_hidden_layers"), ("d_model", "hidden_size")
-"""Layers and width in a configuration, of Whisper and of the others."""
+LAYERS_AND_WIDTH = ("encoder_layers", "num_hidden_layers"), ("d_model", "hidden_size")
 RATES = {
     "dataset": 1.7, "ceiling": 0.072, "tune": 0.002, "extract": 0.00092, "align": 20.0, "nuisance": 30.0,
     "low_level": 34.0, "low_level_alone": 34.0, "low_level_features": 0.13, "words": 0.019, "preference": 0.00083,
@@ -82,7 +81,7 @@ def family(study: Study, backbone: str) -> tuple[float, int, int]:
     file = REPOSITORY / name / "config.json"
     if file.is_file():
         config = json.loads(file.read_text())
-        layers, width = (config.get(a) or config[b] for a, b in SIZES)
+        layers, width = (config.get(a) or config[b] for a, b in LAYERS_AND_WIDTH)
         return 12 * layers * width**2 / 1e6, layers, width
     return next(shape for part, shape in FAMILIES.items() if part in name)
 
@@ -167,7 +166,6 @@ def costs(study: Study, device: str, cores: int, gpu_jobs: int, calibrated: bool
 
     Parameters
     ----------
-    study : Study
     device : str
         `cpu` or `cuda`.
     cores, gpu_jobs : int

@@ -160,8 +160,8 @@ def _belongs(stem: str, name: str) -> bool:
 
 def _pictures(folder: Path, name: str, notebook: nbformat.NotebookNode) -> list[Path]:
     """Pictures of a notebook, the one with its own name first, then in its order."""
-    found = [path for path in folder.glob("*.png") if _belongs(path.stem, name)]
-    return sorted(found, key=lambda path: (path.stem != name, _prose_above(path, notebook), path.stem))
+    found = sorted(path for path in folder.glob("*.png") if _belongs(path.stem, name))
+    return sorted(found, key=lambda path: (path.stem != name, _prose_above(path, notebook)))
 
 
 def _captioned(pictures: list[Path], notebook: nbformat.NotebookNode, title: str) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from braintuning.errors import InputError
 from braintuning.pipeline import recipes
 from braintuning.results import (
     fingerprint,
+    inputs_fingerprint,
     made_result,
     provenance,
     provenance_columns,
@@ -148,13 +149,13 @@ def load_encoder(study: Study, run: Run) -> "SpeechEncoder":
 
 
 def model_recipe(study: Study, run: Run) -> dict[str, Any]:
-    """What decides the weights of a run's model."""
+    """What a run's model is made of, with its weights themselves: the same settings may be tuned anew by other code."""
     from braintuning.backbone.weights import weights_fingerprint
 
     recipe = {**recipes.model(study, run).stored, "weights": weights_fingerprint(study.backbones[run.backbone].name)}
     if study.base(run.condition) != "pretrained":
-        made = provenance_of(study.model_folder(run))
-        recipe["tuned"] = fingerprint(made["recipe"]) if made else None
+        weights = sorted(study.model_folder(run).glob("model*.safetensors"))
+        recipe["tuned"] = inputs_fingerprint(weights, study.model_folder(run)) if weights else None
     return recipe
 
 

@@ -9,6 +9,7 @@ from braintuning.pipeline import tune as tune_step
 from braintuning.pipeline.align import align
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.extract import extract_layers
+from braintuning.pipeline.probe import store_of
 from braintuning.pipeline.steps import load_encoder, model_recipe, require_device
 from braintuning.pipeline.tune import tune_model, tuning_recipe
 from braintuning.study import Run
@@ -65,3 +66,15 @@ def test_other_weights_in_the_same_folder_make_other_results(study, pristine):
     weights.write_bytes(kept)
     assert [a != b for a, b in zip(after, before, strict=True)] == [True, True]
     assert tuning_recipe(study, TUNED, dataset) == before[0]
+
+
+def test_a_model_tuned_anew_to_other_weights_makes_other_results_and_other_activations(study):
+    measure_ceiling(study, "P1")
+    weights = tune_model(study, TUNED) / "model.safetensors"
+    before, states = model_recipe(study, TUNED), store_of(study, TUNED, "phonemes").file("mean", [], "cpu")
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    assert model_recipe(study, TUNED) != before
+    assert store_of(study, TUNED, "phonemes").file("mean", [], "cpu") != states
+    weights.write_bytes(kept)
+    assert model_recipe(study, TUNED) == before
