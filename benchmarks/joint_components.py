@@ -27,14 +27,14 @@ from braintuning.pipeline.tune import learning_material
 from braintuning.results import save_table
 from braintuning.study import Study, load_study
 from braintuning.tuning.batches import CLIPS_AT_ONCE, loader, samples_of
-from braintuning.tuning.components import principal_components
+from braintuning.tuning.components import principal_components, shared_components
 from braintuning.tuning.heads import ridge_head
 from braintuning.tuning.model import TunedModel
 from measuring import RESULTS, save_page
 from torch.utils.data import BatchSampler
 
 NUMBERS = (5, 10, 20, 40)
-WHITENED, ROUNDS = 50, 20
+ROUNDS = 20
 Maps = list[np.ndarray]
 """Of each listener, (components, points): shared time courses to responses."""
 
@@ -58,10 +58,10 @@ def by_shared_responses(responses: list[np.ndarray], n: int) -> tuple[np.ndarray
 
 
 def by_canonical_analysis(responses: list[np.ndarray], n: int) -> tuple[np.ndarray, Maps]:
-    """Time courses that whitened principal components agree on, and each listener's regression on them."""
-    whitened = [np.linalg.svd(of_one, full_matrices=False)[0][:, :WHITENED] for of_one in responses]
-    shared = np.linalg.svd(np.concatenate(whitened, axis=1), full_matrices=False)[0][:, :n]
-    return shared, [shared.T @ of_one for of_one in responses]
+    """Mean scores of the components that joint tuning learns, and each listener's map."""
+    onto = shared_components(responses, n).onto
+    scores = [of_one @ of_map for of_one, of_map in zip(responses, onto, strict=True)]
+    return np.mean(scores, axis=0), [np.linalg.pinv(of_map) for of_map in onto]
 
 
 WAYS = {

@@ -38,6 +38,11 @@ GROWS = {
     "ridge": "voxels",
     "ridge, stories": "training TRs",
 }
+PUBLISHED = "published"
+DRAWN = {PUBLISHED: "#0072b2", "ours": "#d55e00"}
+"""Variants drawn as they grow, and their colours."""
+LARGEST = {"cuda": 8192, "cpu": 1024}
+"""Rows of the square matrices whose product tells the machine's rate."""
 
 
 def save_page(path: Path, about: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -45,13 +50,6 @@ def save_page(path: Path, about: str, head: Sequence[str], rows: Iterable[Sequen
     lines = [head, ["---"] * len(head), *rows]
     with atomic_path(path) as temporary:
         temporary.write_text(f"{about}\n\n" + "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n")
-
-
-PUBLISHED = "published"
-DRAWN = {PUBLISHED: "#0072b2", "ours": "#d55e00"}
-"""Variants drawn as they grow, and their colours."""
-LARGEST = {"cuda": 8192, "cpu": 1024}
-"""Rows of the square matrices whose product tells the machine's rate."""
 
 
 class Table:

@@ -281,7 +281,8 @@ def speed_in_a_sentence() -> str:
         f"On one {device}, tuning is {number(tuning['ours'], 1)} times as fast as the published way "
         f"({number(tuning['ours, compiled'], 1)} compiled, {number(tuning['ours, spans and components'], 1)} by spans "
         f"and components), features {number(times['features', 'ours'], 1)} times, and a layer's encoding models "
-        f"{number(times['ridge', 'ours'], 0)} times; the published way fits those on the processor."
+        f"{number(times['ridge', 'ours'], 0)} times; the published way fits those on the processor. "
+        "Tuning has since become slower, by about a seventh as far as we can tell ([why](docs/paper.md))."
     )
 
 

@@ -27,7 +27,7 @@ RATES = {
     "low_level": 34.0, "low_level_alone": 34.0, "low_level_features": 0.13, "words": 0.019, "preference": 0.00083,
     "probe": 19.0, "leaks": 4.5, "figure": 0.2, "viewer": 0.5, "report": 3.0, "card": 0.5,
 }  # fmt: skip
-"""Processor seconds a unit of work (see `work`) on one core of an AMD EPYC, from a run of the demo alone on it."""
+"""Processor seconds of a unit of work (see `work`) on one core of an AMD EPYC, about: of the demo and other studies."""
 REFERENCE_SECONDS = 0.54
 """What `calibrate` measures there."""
 START, NOTEBOOK = 0.6, 15.0
