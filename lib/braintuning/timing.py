@@ -69,10 +69,11 @@ def windows(audio: np.ndarray, ends: np.ndarray, seconds: float) -> np.ndarray:
     return np.stack([cut(audio, end, n_samples) for end in to_samples(ends)])
 
 
-def window_ends(duration: float, step: float) -> np.ndarray:
-    """Ends of sliding windows: every `step` seconds up to `duration`, the first at `step`; float64 seconds."""
-    n_windows = int(np.floor(duration / step + 1e-9))
-    return np.arange(1, n_windows + 1) * step
+def window_ends(duration: float, hop: float, step: float) -> np.ndarray:
+    """Ends of sliding windows: every `hop` seconds, and at the last whole `step` of the `duration`; float64 seconds."""
+    ends = np.arange(1, int(duration / hop + 1e-9) + 1) * hop
+    last = int(duration / step + 1e-9) * step
+    return np.append(ends, last) if last > ends[-1:].sum() + step / 2 else ends
 
 
 def lanczos_weights(new_times: np.ndarray, old_times: np.ndarray, cutoff: float) -> sparse.csr_array:

@@ -87,10 +87,19 @@ def test_tr_must_be_positive():
 
 
 @pytest.mark.parametrize(
-    ("duration", "step", "n"), [(1.0, 0.1, 10), (0.3, 0.1, 3), (0.35, 0.1, 3), (7.0, 2.0, 3), (0.05, 0.1, 0)]
+    ("duration", "hop", "step", "expected"),
+    [
+        (1.0, 0.1, 0.1, np.arange(1, 11) / 10),
+        (0.35, 0.1, 0.1, [0.1, 0.2, 0.3]),
+        (7.0, 2.0, 2.0, [2, 4, 6]),
+        (7.0, 2.0, 0.5, [2, 4, 6, 7]),
+        (7.09, 3.5, 0.1, [3.5, 7]),
+        (1.99, 8.0, 0.1, [1.9]),
+        (0.05, 8.0, 0.1, []),
+    ],
 )
-def test_sliding_windows_fill_the_story_and_no_more(duration, step, n):
-    assert window_ends(duration, step) == pytest.approx([step * i for i in range(1, n + 1)])
+def test_sliding_windows_fill_the_story_and_no_more(duration, hop, step, expected):
+    assert window_ends(duration, hop, step) == pytest.approx(expected)
 
 
 def test_lanczos_agrees_with_the_reference(oracles):

@@ -23,12 +23,14 @@ class _Windows:
 
     def __init__(self, audio: np.ndarray, settings: Features) -> None:
         self.audio = torch.from_numpy(audio)
-        self.ends = timing.window_ends(len(audio) / timing.SAMPLE_RATE, settings.hop_seconds)
+        seconds, step = len(audio) / timing.SAMPLE_RATE, settings.step_seconds
+        self.ends = timing.window_ends(seconds, settings.hop_seconds, step)
         lengths = np.minimum(self.ends, settings.window_seconds)
-        self.of_length = {length: list(group) for length, group in groupby(range(len(lengths)), lengths.__getitem__)}
+        n_tokens = np.rint(np.minimum(np.diff(self.ends, prepend=0), lengths) / step).astype(int)
+        kinds = list(zip(lengths, n_tokens, strict=True))
+        self.of_kind = {kind: list(group) for kind, group in groupby(range(len(kinds)), kinds.__getitem__)}
         self._on_device: list[list[torch.Tensor]] = []
-        self._kept: list[list[np.ndarray]] = []
-        self._times: list[np.ndarray] = []
+        self._kept, self._times = list[list[np.ndarray]](), list[np.ndarray]()
 
     def cut(self, number: int, length: float) -> torch.Tensor:
         """Audio of a window, on the story's device."""
@@ -36,7 +38,7 @@ class _Windows:
         return self.audio[end - int(timing.to_samples(length)) : end]
 
     def add(self, new: list[torch.Tensor], times: np.ndarray) -> None:
-        """Append tokens of each encoder, (layers + 1, tokens, dim)."""
+        """Append each encoder's tokens, (layers + 1, tokens, dim)."""
         self._on_device.append(new)
         self._times.append(times)
         if len(self._on_device) * sum(tokens.nbytes for tokens in new) > MOST_ON_DEVICE:
@@ -58,14 +60,14 @@ class _Windows:
 def tokens(
     encoders: Sequence[SpeechEncoder], sounds: Sequence[np.ndarray], settings: Features, device: str = "cpu"
 ) -> Iterator[Tokens]:
-    """Tokens of all layers every `step_seconds`, each from a window that ends at most `hop_seconds` later.
+    """Tokens of all layers every `step_seconds`, each from a window that ends less than `hop_seconds` later.
 
-    A window holds the last `window_seconds` of audio, or all of it at the start of the story. With `hop_seconds ==
-    step_seconds` every token is the last of its own window, as in the paper; with a longer hop tokens have heard up to
-    `hop_seconds - step_seconds` of sound that comes after them. The front end, which all encoders share
-    (see `SpeechEncoder.same_front_end`), runs once for them. The windows at the start of each story, which are
-    shorter and all of different length, are computed first, batched across stories; then the full windows, story by
-    story, with audio and tokens kept on the device.
+    A window holds the last `window_seconds` of audio, or all of it at the start of the story; the last one ends with
+    the audio. With `hop_seconds == step_seconds` every token is the last of its own window, as in the paper; with a
+    longer hop tokens have heard up to `hop_seconds - step_seconds` of sound that comes after them. The front end, which
+    all encoders share (see `SpeechEncoder.same_front_end`), runs once for them. The windows at the start and the end of
+    each story, which are shorter or give fewer tokens, are computed first, batched across stories; then all others,
+    story by story, with audio and tokens kept on the device.
 
     Yields
     ------
@@ -77,35 +79,34 @@ def tokens(
     stories, kernels = [_Windows(audio, settings) for audio in sounds], {}
     for encoder in encoders:
         compile_blocks(encoder.model)
-    for length in sorted({length for story in stories for length in story.of_length} - {settings.window_seconds}):
-        begun = [story for story in stories if length in story.of_length]
-        _compute(encoders, begun, length, settings, device, kernels)
+    whole = settings.window_seconds, round(min(settings.hop_seconds, settings.window_seconds) / settings.step_seconds)
+    for kind in sorted({kind for story in stories for kind in story.of_kind} - {whole}):
+        _compute(encoders, [story for story in stories if kind in story.of_kind], kind, settings, device, kernels)
     for story in stories:
         story.fetch()
     while stories:
         story = stories.pop(0)
-        if settings.window_seconds in story.of_length:
+        if whole in story.of_kind:
             story.audio = story.audio.to(device)
-            _compute(encoders, [story], settings.window_seconds, settings, device, kernels)
+            _compute(encoders, [story], whole, settings, device, kernels)
         yield story.tokens()
 
 
 def _compute(
     encoders: Sequence[SpeechEncoder],
     stories: Sequence[_Windows],
-    length: float,
+    kind: tuple[float, int],
     settings: Features,
     device: str,
     kernels: Kernels,
 ) -> None:
-    """Add to each story the tokens of its windows of one length, in batches across stories."""
-    first = encoders[0]
+    """Add to each story the tokens of its windows of one kind (seconds, tokens at the end), batched across stories."""
+    first, (length, n_tokens) = encoders[0], kind
     n_frames = first.n_frames(int(timing.to_samples(length)))
-    n_tokens = round(min(settings.hop_seconds, length) / settings.step_seconds)
     back = np.rint(np.arange(n_tokens)[::-1] * settings.step_seconds / first.frame_seconds).astype(np.int64)
     back = back[back < n_frames]
     frames = torch.from_numpy(n_frames - 1 - back).to(device)
-    windows = [(story, number) for story in stories for number in story.of_length[length]]
+    windows = [(story, number) for story in stories for number in story.of_kind[kind]]
     with torch.no_grad(), kept_kernels(kernels), autocast(device):
         for start in range(0, len(windows), settings.batch_size):
             batch = windows[start : start + settings.batch_size]
@@ -113,10 +114,9 @@ def _compute(
             hidden = [encoder.trunk(front, frames=frames) for encoder in encoders]
             for story, group in groupby(range(len(batch)), key=lambda place: batch[place][0]):
                 places = list(group)
-                ends = story.ends[[batch[place][1] for place in places]]
                 mine = slice(places[0], places[-1] + 1)
-                times = (ends[:, None] - back * first.frame_seconds).ravel()
-                story.add([states[:, mine].flatten(1, 2) for states in hidden], times)
+                times = story.ends[[number for _, number in batch[mine]], None] - back * first.frame_seconds
+                story.add([states[:, mine].flatten(1, 2) for states in hidden], times.ravel())
 
 
 def story_features(

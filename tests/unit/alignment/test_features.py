@@ -75,7 +75,15 @@ def test_with_a_longer_hop_each_token_is_the_frame_heard_at_its_time(family):
 
 def test_a_hop_longer_than_the_window_leaves_the_rest_unread():
     _, times = read([tiny.encoder()], AUDIO, settings(window=1.0, hop=2.0, step=0.5))
-    np.testing.assert_allclose(times, [1.5, 2.0, 3.5, 4.0], atol=1e-9)
+    np.testing.assert_allclose(np.sort(times), [1.5, 2.0, 3.5, 4.0, 4.5, 5.0], atol=1e-9)
+
+
+@pytest.mark.parametrize("hop", [0.2, 1.6, 3.4, 8.0])
+def test_every_step_of_a_story_has_one_token_up_to_its_end(hop):
+    encoder = tiny.encoder()
+    (found,), times = read([encoder], AUDIO, settings(window=8.0, hop=hop, step=0.2))
+    np.testing.assert_allclose(np.sort(times), np.arange(1, 26) * 0.2, atol=1e-9)
+    np.testing.assert_allclose(found[:, np.argmax(times)], states(encoder, 0.0, 5.0)[:, -1], atol=2e-5)
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)
