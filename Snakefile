@@ -31,7 +31,8 @@ PICTURES = pictures_of(STUDY, *STUDY.figures.notebooks)
 TIMES = RESULTS / "times"
 TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
-RECIPES = {str(path): recipe.fingerprint for path, recipe in recipes.of_results(STUDY).items()}
+MADE = recipes.of_results(STUDY)
+RECIPES = {str(path): recipe.fingerprint for path, recipe in MADE.items()}
 # On a CPU jobs side by side use a processor better than threads of one job; on a GPU threads feed it.
 THREADS = min(8, CORES) if GPUS else max(1, CORES // max(1, len(TUNED)))
 # Time courses of regions are small and people many: one job serves all who heard a recording, and the means over them.
@@ -59,9 +60,22 @@ MINUTES = {"tune": 10 * SIZE * STUDY.tuning.epochs // 2, "preference": 10, "prob
 MINUTES |= {"extract": 3 * SIZE, "align": 3 * SIZE, "low_level": 5 * SIZE * LAYERS}
 
 
-# Whoever has no dataset yet waits for it. Where the study has changed since, `engine.py` checks the dataset in a run of its
-# own: behind a job that runs again, Snakemake 9.15 forgets what an `ancient` file would not start.
-CHECKED = [] if (RESULTS / "dataset.json").is_file() else [RESULTS / "dataset.json"]
+WITH_TABLES = ("align", "nuisance", "low level", "preference", "probe", "leaks")
+
+
+def read_by(notebook):
+    """Results that a notebook reads and the tables beside them, and what low-level impact was measured with."""
+    results = recipes.inputs_of(STUDY, notebook)
+    if notebook == "fig3":
+        people = [participant for participant in STUDY.participants if participant in STUDY.tested]
+        results += [*map(STUDY.low_level_features_file, people), *map(STUDY.low_level_alone_file, people)]
+    return results + [path.with_suffix(".csv") for path in results if MADE[path].stored.get("stage") in WITH_TABLES]
+
+
+# Whoever has no dataset yet waits for it; what was once made from it is no older for a check that is made again. Where the
+# study has changed since, `engine.py` checks the dataset in a run of its own: behind a job that runs again, Snakemake 9.15
+# forgets what an `ancient` file would not start.
+CHECKED = [] if (RESULTS / "dataset.json").is_file() or (RESULTS / "ceilings").is_dir() else [RESULTS / "dataset.json"]
 
 
 def recipe_of(path):
@@ -163,6 +177,8 @@ rule all:
         [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
         [STUDY.scores_file(participant, RUNS[run]) for participant in TESTED for run in SHARED],
         [STUDY.nuisance_file(participant) for participant in STUDY.tested],
+        # Snakemake makes what is missing in the middle only for whom asks for it, and not while the figure stands.
+        [read_by(notebook) for notebook in EXECUTED],
 
 
 rule dataset:

@@ -9,6 +9,7 @@ from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
 from braintuning.cortex.surface import Surface, fs_lr
 from braintuning.errors import InputError, nearest
 from braintuning.figures.style import ROI_TITLES
+from braintuning.figures.tables import read_tables
 from braintuning.study import Run, Study
 
 TABLE = "fig2.csv"
@@ -39,7 +40,7 @@ class Tables:
     has_courses = False
 
     def __init__(self, study: Study) -> None:
-        self.study, self._table = study, pd.read_csv(study.drawn(TABLE))
+        self.study, self._table = study, read_tables([study.drawn(TABLE)])
         rows = self._table[["participant", "backbone", "condition"]].drop_duplicates()
         self.models = [(row.participant, Run(row.backbone, row.condition)) for row in rows.itertuples()]
 

@@ -67,8 +67,7 @@ def where_regions_lie(study: Study, dataset: Dataset) -> pd.DataFrame:
     """Which groups the regions of each test story belong to, and why: `story`, `region` and `parcels.parcel_table`."""
     found = {}
     for participant in study.participants:
-        (story,) = study.stories_for(participant).test
-        if story not in found:
+        for story in [story for story in study.stories_for(participant).test if story not in found]:
             names, cortex = dataset.region_names(participant), dataset.cortex(participant)
             table = parcel_table(drawn_parcels(cortex), range(1, len(names) + 1)).drop(columns="parcel")
             found[story] = table.assign(story=story, region=names, mostly_in=table["region"])

@@ -117,7 +117,7 @@ def draw(study: Study, statistics: pd.DataFrame, note: str) -> Figure:
     row_inches, n_rows = 0.55 + LINE_INCHES * len(models), shown.groupby(["story", "people"]).ngroups
     fig = Figure(figsize=(WIDTH, 0.7 + n_rows * row_inches), layout="constrained")
     drawn = shown["reference"].isin(["pretrained", *controls.values()])
-    widest = 1.1 * shown.loc[drawn, ["low", "high"]].abs().max(axis=None)
+    widest = 1.1 * shown.loc[drawn, ["low", "high", "difference"]].abs().max(axis=None)
     tick = float(f"{0.6 * widest:.0e}")
     for _, _, ax, of_region in panels(fig, shown):
         _lines(ax, of_region, list(models), controls)

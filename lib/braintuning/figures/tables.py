@@ -28,16 +28,17 @@ MODEL = ["backbone", "condition", "participant"]
 """Columns that tell models apart."""
 
 
-def read_tables(results: Iterable[Path], **options: object) -> pd.DataFrame:
+def read_tables(results: Iterable[Path]) -> pd.DataFrame:
     """Tables that lie beside results, one below the other; `InputError` where one is not there.
 
-    `options` are those of `pandas.read_csv`.
+    Names of models stay as they were written, a participant `01` or `NA`, and '' where a model belongs to nobody.
     """
     paths = [path.with_suffix(".csv") for path in results]
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path}: not there, expected the result of an earlier step; `make figures` makes it")
-    return pd.concat([pd.read_csv(path, **options) for path in paths], ignore_index=True)
+    as_written = dict.fromkeys(MODEL, str)
+    return pd.concat([pd.read_csv(path, converters=as_written) for path in paths], ignore_index=True)
 
 
 def gather(
@@ -62,8 +63,7 @@ def beside_baseline(study: Study, table: pd.DataFrame, score: str) -> pd.DataFra
     `low_level_alignment`, fitted to the stories of low-level impact. `nuisance_features` says which of word rate,
     envelope and position the dataset has.
     """
-    tested = (participant for participant in study.participants if participant in study.tested)
-    found = read_tables(map(study.nuisance_file, tested))
+    found = read_tables(map(study.nuisance_file, people_tested(study)))
     found = found[["participant", "roi", score, "features"]]
     names = {score: BASELINE, "features": f"{BASELINE}_features"}
     return table.merge(found.rename(columns=names), on=["participant", "roi"], how="left", validate="many_to_one")
@@ -138,6 +138,11 @@ def unlearnt(study: Study, runs: Iterable[Run]) -> list[str]:
         if study.base(run.condition) not in ("pretrained", *AIMS) and history.is_file():
             found += [] if pd.read_csv(history)["share_of_untuned"].min() < 1 else [run.name]
     return [f"Did not learn, so left as pretrained: {', '.join(found)}"] if found else []
+
+
+def people_tested(study: Study) -> list[str]:
+    """Participants who have a test story; joint models may have been tuned on others."""
+    return [participant for participant in study.participants if participant in study.tested]
 
 
 def noise_ceiling_of(study: Study, participant: str) -> np.ndarray:

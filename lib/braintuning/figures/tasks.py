@@ -34,8 +34,7 @@ BASELINES = {"baseline": ("commonest answer", "--"), "random_features": ("random
 
 def gather(study: Study) -> pd.DataFrame:
     """Score of every model on every task, layer by layer; `drawn` marks each model's layer in the figure."""
-    paths = [study.probe_file(task, run) for task in study.probes.tasks for run in study.main_runs()]
-    table = read_tables(paths).fillna({"participant": ""})
+    table = read_tables(study.probe_file(task, run) for task in study.probes.tasks for run in study.main_runs())
     return table.assign(drawn=table.index.isin(best_layer(table).index))
 
 

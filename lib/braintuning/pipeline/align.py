@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from braintuning import timing
 from braintuning.alignment.encoding import correlation_in_folds, predict_folds, predict_layers, scored_trs
@@ -15,16 +14,7 @@ from braintuning.alignment.mask import used_voxels
 from braintuning.cortex.regions import region_table
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel.nuisance import nuisance_features, spoken_words
-from braintuning.pipeline import recipes
-from braintuning.pipeline.steps import (
-    features_of,
-    grids,
-    grids_fingerprint,
-    made_on,
-    recipe_of,
-    require_device,
-    save_result,
-)
+from braintuning.pipeline import recipes, steps
 from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance_of
 from braintuning.study import Run, Study
 
@@ -81,41 +71,32 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", first: 
 
     With `first`, encoding models are fitted to so many training stories alone, and the file holds just `alignment`.
     """
-    require_device(device)
-    if first is not None:
-        return _align_first(study, participant, run, first, device)
-    dataset, path, stories = open_dataset(study), study.scores_file(participant, run), study.stories_for(participant)
-    recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant))
+    steps.require_device(device)
+    dataset, path = open_dataset(study), study.scores_file(participant, run, first)
+    stories = study.stories_for(participant)
+    fitted = stories.train[:first] if first else None
+    recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant, fitted))
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
-    features = features_of(study, dataset, run, participant)
+    features = steps.features_of(study, dataset, run, participant)
     comparison = comparison_of(study, dataset, participant, features, recipe["fitted"], device)
     labels = dataset.cortex(participant).voxel_labels
-    arrays = {"ceiling": comparison.ceiling, **comparison.score(stories.train)}
+    arrays = comparison.score(fitted or stories.train)
     table = region_table(arrays["alignment"], labels)
-    table["alignment_held_out"] = np.nan
-    if stories.held_out:
-        held_out = comparison.score(stories.held_out)
-        arrays |= {f"held_out_{name}": array for name, array in held_out.items()}
-        table["alignment_held_out"] = region_table(held_out["alignment"], labels)["alignment"]
-    table = table.assign(regions=recipe["regions"], seed=study.tuning.seed)
-    _save(path, arrays, table, study, recipe, participant, run, device)
-    log.info(f"{participant}: {run.name} aligned, {comparison.used.sum()} voxels")
-    return path
-
-
-def _align_first(study: Study, participant: str, run: Run, n_stories: int, device: str) -> Path:
-    dataset, path = open_dataset(study), study.scores_file(participant, run, n_stories)
-    first = study.stories_for(participant).train[:n_stories]
-    recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant, first))
-    if is_done(path, recipe) and path.with_suffix(".csv").is_file():
-        return path
-    features = features_of(study, dataset, run, participant)
-    alignment = comparison_of(study, dataset, participant, features, first, device).score(first)["alignment"]
-    hours = sum(len(dataset.audio(story)) for story in first) / timing.SAMPLE_RATE / 3600
-    table = region_table(alignment, dataset.cortex(participant).voxel_labels).assign(n_stories=n_stories, hours=hours)
-    _save(path, {"alignment": alignment}, table, study, recipe, participant, run, device)
-    log.info(f"{participant}: {run.name}, first {n_stories} stories")
+    if fitted:
+        hours = sum(len(dataset.audio(story)) for story in fitted) / timing.SAMPLE_RATE / 3600
+        arrays, table = {"alignment": arrays["alignment"]}, table.assign(n_stories=first, hours=hours)
+    else:
+        arrays, table["alignment_held_out"] = {"ceiling": comparison.ceiling, **arrays}, np.nan
+        if stories.held_out:
+            held_out = comparison.score(stories.held_out)
+            arrays |= {f"held_out_{name}": array for name, array in held_out.items()}
+            table["alignment_held_out"] = region_table(held_out["alignment"], labels)["alignment"]
+        table = table.assign(regions=recipe["regions"], seed=study.tuning_of(run.condition).seed)
+    owner, weights = (participant, run.backbone, run.condition), provenance_of(study.features_file(run))["weights"]
+    made = {"device": steps.made_on(device), "weights": weights}
+    steps.save_result(path, arrays, table, study, recipe, owner=owner, **made)
+    log.info(f"{participant}: {run.name} aligned, {comparison.used.sum()} voxels, {len(recipe['fitted'])} stories")
     return path
 
 
@@ -128,18 +109,18 @@ def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
     stories, where there are such. The CSV beside it holds the means over each region group, and which `features` there
     are: without words in the dataset no word rate.
     """
-    require_device(device)
+    steps.require_device(device)
     dataset, path, stories = open_dataset(study), study.nuisance_file(participant), study.stories_for(participant)
     stored = recipes.nuisance(study, participant).stored
     heard = (*stored["fitted"], *stored["test"])
-    found = grids(study, dataset, heard, [participant])
+    found = steps.grids(study, dataset, heard, [participant])
     files = [dataset.responses_file(participant, story) for story in heard]
     labels = dataset.cortex(participant).voxel_labels
     recipe = {
         **stored,
-        "times": grids_fingerprint(found),
+        "times": steps.grids_fingerprint(found),
         "spoken": fingerprint({story: spoken_words(dataset, story) for story in heard}),
-        "ceiling": recipe_of(study.ceiling_file(participant)),
+        "ceiling": steps.recipe_of(study.ceiling_file(participant)),
         "regions": fingerprint(labels.tolist()),
         "inputs": inputs_fingerprint([*files, *map(dataset.audio_file, heard)], dataset.root),
     }
@@ -156,7 +137,7 @@ def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
             table = means if table is None else table.assign(**{f"{kind}alignment": means["alignment"]})
             arrays |= {f"{kind}{name}": array if name == "predicted" else array[0] for name, array in scores.items()}
     table = table.assign(features=", ".join(names))
-    save_result(path, arrays, table, study, recipe, owner=(participant,), device=made_on(device))
+    steps.save_result(path, arrays, table, study, recipe, owner=(participant,), device=steps.made_on(device))
     log.info(f"{participant}: {', '.join(names)} alone aligned, {comparison.used.sum()} voxels")
     return path
 
@@ -165,8 +146,8 @@ def _recipe(study: Study, dataset: Dataset, participant: str, run: Run, recipe: 
     stories = (*recipe.stored["fitted"], *recipe.stored["test"])
     return {
         **recipe.stored,
-        "features": recipe_of(study.features_file(run)),
-        "ceiling": recipe_of(study.ceiling_file(participant)),
+        "features": steps.recipe_of(study.features_file(run)),
+        "ceiling": steps.recipe_of(study.ceiling_file(participant)),
         "regions": fingerprint(dataset.cortex(participant).voxel_labels.tolist()),
         "inputs": inputs_fingerprint([dataset.responses_file(participant, s) for s in stories], dataset.root),
     }
@@ -187,18 +168,3 @@ def comparison_of(
     spread = dataset.reach(test[0]) / timing.spacing(dataset.tr_times(participant, test[0]))
     gap = max(study.encoding.delays) + math.ceil(spread)
     return Comparison(study, features, responses, test, used, ceiling, device, gap)
-
-
-def _save(
-    path: Path,
-    arrays: Mapping[str, np.ndarray],
-    table: pd.DataFrame,
-    study: Study,
-    recipe: Mapping,
-    participant: str,
-    run: Run,
-    device: str,
-) -> None:
-    weights = provenance_of(study.features_file(run))["weights"]
-    owner = (participant, run.backbone, run.condition)
-    save_result(path, arrays, table, study, recipe, owner=owner, device=made_on(device), weights=weights)

@@ -120,7 +120,7 @@ def add_scores(study: Study, run: Run) -> Path:
     folder = study.model_folder(run)
     carried, history = provenance_of(folder), pd.read_csv(folder / "history.csv").to_dict("records")
     participants = [participant for participant, _ in study.alignments([run])]
-    table = pd.concat([pd.read_csv(study.scores_file(p, run).with_suffix(".csv")) for p in participants])
+    table = pd.concat([pd.read_csv(study.scores_file(p, run).with_suffix(".csv"), converters={"participant": str}) for p in participants])
     layer = study.figures.layer % (table["layer"].max() + 1)
     chosen = table[(table["layer"] == layer) & table["roi"].isin(REGIONS) & table["alignment"].notna()]
     card = ModelCard(card_text(carried, history, study.base(run.condition)))

@@ -80,7 +80,7 @@ def findings(study: Study, dataset: Dataset) -> list[str]:
             f"{last:.1f} s"
             for (n, first, last), people in heard.items()
         ]
-        seconds, n_words = len(dataset.audio(story)) / SAMPLE_RATE, len(dataset.words(story))
+        seconds, n_words = len(dataset.audio(story)) / SAMPLE_RATE, len(spoken_words(dataset, story))
         lines.append(f"{story}: sound from 0 to {seconds:.1f} s, {n_words} words; {'; '.join(trs)}")
     return [*lines, f"study {study.name}: every file that it uses can be read"]
 

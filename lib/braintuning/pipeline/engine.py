@@ -119,9 +119,8 @@ def run_workflow(
 def checked_first(study: Study) -> list[list[Path]]:
     """The check of the dataset as a run of its own, where the study has changed since it was last checked."""
     path = study.results / "dataset.json"
-    if not path.is_file() or json.loads(path.read_text()).get("recipe") == recipes.dataset(study).fingerprint:
-        return []
-    return [[path]]
+    same = not path.is_file() or recipes.dataset(study).fingerprint in path.read_text()
+    return [] if same else [[path]]
 
 
 def memory_mb() -> int:

@@ -1,3 +1,5 @@
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -131,6 +133,16 @@ def test_the_same_model_under_another_name_has_the_same_scores(source, folder):
     run = source.add_model(str(folder / "hubert"), "P1")
     kept, own = (load_arrays(source.study.scores_file("P1", one))["r"] for one in (PRETRAINED, run))
     np.testing.assert_allclose(own, kept, atol=1e-5)
+
+
+def test_a_model_in_another_folder_of_a_backbone_s_name_takes_nothing_of_its_place(source, folder):
+    shutil.copytree(folder / "whisper", folder / "elsewhere" / "small")
+    own = load_arrays(source.study.scores_file("P1", PRETRAINED))["r"]
+    run = source.add_model(str(folder / "elsewhere" / "small"), "P1")
+    assert run.backbone.startswith("small-") and source.models[-1] == ("P1", run)
+    np.testing.assert_array_equal(load_arrays(source.study.scores_file("P1", PRETRAINED))["r"], own)
+    assert source.study.backbones["small"].name == str(folder / "hubert")
+    assert source.add_model(str(folder / "elsewhere" / "small"), "P1") == run
 
 
 def test_a_model_that_is_not_there_is_named(source):

@@ -230,3 +230,5 @@ def test_where_regions_lie_has_a_row_a_region_with_its_group_and_shares(study):
     assert where["groups"].tolist() == ["early_auditory", "late_language", "late_language"]
     assert where["label"].isin(GROUPS["late_language"]).tolist() == [False, True, True]
     assert where["vertices"].gt(30).all() and where["late_language"].between(0, 1).all()
+    tuned_on = study.model_copy(update={"lacks": {study.participants[0]: study.stories.test}})
+    pd.testing.assert_frame_equal(real_brains.where_regions_lie(tuned_on, Regions()), where)

@@ -124,6 +124,28 @@ def test_a_run_says_in_the_end_what_failed_why_and_what_to_open(tmp_path, monkey
     assert not any("CalledProcessError" in line or "Exiting" in line for line in lines)
 
 
+def test_a_job_that_succeeds_when_a_cluster_tries_it_again_has_not_failed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(cost.COSTS, json.dumps(None))
+    monkeypatch.chdir(tmp_path)
+    handler = LogHandler(SimpleNamespace(dryrun=False), None)
+
+    def event(kind, **more):
+        handler.emit(logging.makeLogRecord({"event": kind, "levelno": logging.INFO, **more}))
+
+    event(LogEvent.RUN_INFO, stats={"total": 2, "tune": 2})
+    for number, tries in enumerate((2, 3)):
+        for left in reversed(range(tries)):
+            event(LogEvent.JOB_INFO, jobid=number, rule_name="tune", rule_msg=f"tune {number}", log=[])
+            if left or number:
+                event(LogEvent.JOB_ERROR, jobid=number, rule_name="tune")
+            else:
+                event(LogEvent.JOB_FINISHED, job_id=number)
+    handler.close()
+    said = capsys.readouterr().out
+    assert said.count("FAILED") == 4 and "1 of 2 jobs failed, 0 wait" in said
+    assert "  tune 0: " not in said and said.count("  tune 1: ") == 1
+
+
 def test_what_snakemake_itself_finds_wrong_is_told(monkeypatch, capsys):
     monkeypatch.setenv(cost.COSTS, json.dumps(None))
     handler = LogHandler(SimpleNamespace(dryrun=False), None)

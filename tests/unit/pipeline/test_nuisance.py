@@ -21,7 +21,7 @@ from braintuning.figures import claims, compare, impact, tables
 from braintuning.figures.style import REGIONS
 from braintuning.pipeline import align as align_step
 from braintuning.pipeline.align import align, align_nuisance
-from braintuning.pipeline.check import check
+from braintuning.pipeline.check import check, findings
 from braintuning.results import load_arrays, save_arrays
 from braintuning.study import Run, load_study
 from tiny import N_VOXELS, TR, forbid
@@ -207,7 +207,7 @@ def test_the_table_has_the_mean_of_each_region_and_says_which_features(study):
 def test_a_whole_result_is_kept_and_other_words_make_it_anew(files, study, tmp_path, monkeypatch):
     path = steps.baseline(study, "P1")
     with monkeypatch.context() as patch:
-        forbid(patch, align_step, "save_result")
+        forbid(patch, align_step.steps, "save_result")
         align_nuisance(study, "P1")
     before = load_arrays(path)["alignment"]
     whole = LebelDataset.words
@@ -229,8 +229,9 @@ def test_a_dataset_without_words_has_a_baseline_of_the_rest_and_check_says_so(st
     monkeypatch.setattr(LebelDataset, "check", lambda *_: [])
     said = []
     with tiny.listening(said.append):
-        check(study)
+        dataset = check(study)
     (line,) = [line for line in said if "words" in line]
+    assert findings(study, dataset)[0].startswith("harbour: sound from 0 to 60.0 s, 0 words; ")
     assert line.startswith("harbour, orchard, kitchen, winter: no words") and "envelope and position alone" in line
 
 

@@ -1,0 +1,60 @@
+"""What the workflow makes anew where results are missing, asked of Snakemake with a file in place of each result."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from braintuning.results import REPOSITORY
+from braintuning.study import Run
+
+PRETRAINED = Run("small", "pretrained")
+CHANGES = {
+    "conditions": ["pretrained"],
+    "figures.notebooks": ["fig2", "fig3", "fig4", "fig5"],
+    "low_level.features": ["articulation"],
+    "probes.tasks": ["mfcc"],
+    "preference.n_pairs": 4,
+}
+
+
+def snakemake(study, *options):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
+    command += ["--cores", 1, "--nolock", "--rerun-triggers", "mtime", "params", *options]
+    command = [*map(str, command), "--config", f"study={study.source[0]}"]
+    environment = {**os.environ, "BRAINTUNING_COSTS": "null"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@pytest.fixture
+def finished(make_study):
+    """A study whose every result is there, all of the same age."""
+    study = make_study(CHANGES)
+    for line in snakemake(study, "--summary")[1:]:
+        path = REPOSITORY / line.split("\t")[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (2e9, 2e9))
+    return study
+
+
+def jobs(study):
+    """Jobs that a run would start, by the first words of what it says of them."""
+    return {line.strip() for line in snakemake(study, "--dry-run", "--logger", "braintuning") if line[:2] == "  "}
+
+
+def test_a_missing_result_is_made_though_the_figure_that_was_drawn_from_it_stands(finished):
+    assert jobs(finished) == set()
+    (finished.probe_file("mfcc", PRETRAINED)).unlink()
+    finished.preference_file(PRETRAINED).with_suffix(".csv").unlink()
+    finished.low_level_alone_file("P2").unlink()
+    assert jobs(finished) == {
+        "downstream tasks in small_pretrained", "figure fig4", "semantic preference of small_pretrained", "figure fig5",
+        "what low-level features explain of P2", "low-level impact of small_pretrained on P2", "figure fig3",
+        "report", "all",
+    }  # fmt: skip
+
+
+def test_a_dataset_is_checked_again_and_what_was_made_from_it_is_kept(finished):
+    (finished.results / "dataset.json").unlink()
+    assert jobs(finished) == {"read and check the dataset", "notebook 01_dataset", "report", "all"}
