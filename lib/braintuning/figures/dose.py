@@ -13,7 +13,7 @@ from braintuning import timing
 from braintuning.cortex.regions import members
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
-from braintuning.figures.compare import within_participant
+from braintuning.figures.compare import CONTROLS, within_participant
 from braintuning.figures.gain import GainLaw, fit_gain
 from braintuning.figures.style import CONDITION_LOOKS, VARIANT_LOOKS, marked_line, row_by_row, small_print_below
 from braintuning.results import generator, load_arrays, provenance_columns, provenance_of
@@ -21,8 +21,6 @@ from braintuning.study import Run, Study
 from braintuning.study.settings import Tuning
 
 ROI = "late_language"
-TREATMENTS = {"brain-tuned": "random-brain-tuned", "multi-brain-tuned": "multi-random-brain-tuned"}
-"""Conditions whose dose is varied, and the control of each."""
 PRETRAINED, PERMUTED = REFERENCES = ("pretrained", "permuted")
 SOURCES = (
     "Late language regions. Thin lines: listeners, with 95 % intervals over blocks of TRs; thick: their mean. Right: "
@@ -42,16 +40,15 @@ def tuning_name(tuning: Tuning) -> str:
 
 
 def doses(study: Study) -> Iterator[tuple[Run, Run | None]]:
-    """Every treatment among the runs of the figure's backbone, and its control, tuned in the same way on as much."""
+    """Every run of the figure's backbone that has a control (`compare.CONTROLS`), and that, tuned alike on as much."""
     runs = [run for run in study.tuned_runs() if run.backbone == study.figure_backbone]
 
     def given(run: Run) -> tuple:
         return study.tuning_of(run.condition), study.tuning_stories(run).train, study.tuned_on(run)
 
-    for run in [run for run in runs if study.base(run.condition) in TREATMENTS]:
-        wanted = TREATMENTS[study.base(run.condition)]
-        controls = [c for c in runs if study.base(c.condition) == wanted and given(c) == given(run)]
-        yield run, controls[0] if controls else None
+    for run in [run for run in runs if study.base(run.condition) in CONTROLS]:
+        alike = (other for other in runs if given(other) == given(run))
+        yield run, next((c for c in alike if study.base(c.condition) == CONTROLS[study.base(run.condition)]), None)
 
 
 def region_ceiling(study: Study, dataset: Dataset, participant: str) -> float:

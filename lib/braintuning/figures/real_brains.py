@@ -97,12 +97,9 @@ def by_group(table: pd.DataFrame, where: pd.DataFrame, groups: Sequence[str] = G
 
 
 def compare(
-    table: pd.DataFrame,
-    reference: str = "pretrained",
-    families: Mapping[str, str] | None = None,
-    controls: Mapping[str, str] | None = None,
+    table: pd.DataFrame, families: Mapping[str, str] | None = None, controls: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """Each condition over participants against a reference, its control, chance and the nuisance score.
+    """Each condition over participants against the pretrained model, its control, chance and the nuisance score.
 
     Tests are Wilcoxon's signed-rank test from six participants on. The false discovery rate is controlled within
     families: a story, whether its people were tuned on, and a reference; over all backbones, conditions and regions. A
@@ -128,7 +125,7 @@ def compare(
     for key, own in scores.items():
         story, people, backbone, condition, region = key
         others = {CHANCE: 0.0, NUISANCE: own["nuisance_score"]}
-        for name in dict.fromkeys((reference, (controls or {}).get(condition, reference))):
+        for name in dict.fromkeys(("pretrained", (controls or {}).get(condition, "pretrained"))):
             if name != condition and (other := scores.get((story, people, backbone, name, region))) is not None:
                 others[name] = other["score"]
         for against, other in others.items():
@@ -157,16 +154,14 @@ def panels(fig: Figure, table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], 
             yield who, region, ax, of_row[of_row["region"] == region]
 
 
-def draw(
-    table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str], note: str, reference: str = "pretrained"
-) -> Figure:
+def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str], note: str) -> Figure:
     """Bars of every backbone and condition, a row a story and kind of people and a panel a region.
 
     Every person is a point. Dashed across bars: the nuisance score; dotted: the mean noise ceiling. A star is for a
-    condition that differs from the reference over participants; '=' for one that is as it was pretrained. `table` is
-    from `by_group` (or `gather`, of a few regions), `statistics` from `compare`, `conditions` are in the order of bars.
+    condition that differs from pretrained over participants; '=' for one that is as it was pretrained. `table` is from
+    `by_group` (or `gather`, of a few regions), `statistics` from `compare`, `conditions` are in the order of bars.
     """
-    stars = starred(statistics[statistics["reference"] == reference])
+    stars = starred(statistics[statistics["reference"] == "pretrained"])
     fig = Figure(figsize=(WIDTH, 0.9 + 1.9 * table.groupby(["story", "people"]).ngroups), layout="constrained")
     for (story, people), region, ax, shown in panels(fig, table):
         earned = stars[(stars[["story", "people", "region"]] == [story, people, region]).all(axis=1)]
@@ -208,12 +203,10 @@ def maps(
     return found
 
 
-def draw_map(
-    cortex: Cortex, values: np.ndarray, label: str, note: str, threshold: float | None = None, symmetric: bool = False
-) -> Figure:
+def draw_map(cortex: Cortex, values: np.ndarray, label: str, note: str, symmetric: bool = False) -> Figure:
     """Values of regions, (regions,) float, on the flat map and inflated views, every parcel outlined.
 
-    NaN, and what is smaller than `threshold`, shows the folds. Groups are outlined around the parcels that belong to
+    NaN shows the folds. Groups are outlined around the parcels that belong to
     them, groups of the same parcels once. `InputError` where the cortex's regions are on no vertex.
     """
     parcels = drawn_parcels(cortex)
@@ -221,5 +214,5 @@ def draw_map(
         raise InputError("map of regions: found none on the cortex, expected an atlas or centroids in the dataset")
     labels = np.array([*cortex.voxel_labels, ""])[parcels - 1]
     groups = distinct(labels, GROUPED)
-    look = {"threshold": threshold, "symmetric": symmetric, "labels": labels, "parcels": parcels, "groups": groups}
+    look = {"symmetric": symmetric, "labels": labels, "parcels": parcels, "groups": groups}
     return cortex_figure(cortex.surface, cortex.to_vertices(values), label=label, note=note, **look)

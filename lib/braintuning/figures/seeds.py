@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from braintuning.figures.compare import ASIDE, LEVEL, NUISANCE, starred
-from braintuning.figures.dose import TREATMENTS
+from braintuning.figures.compare import ASIDE, CONTROLS, LEVEL, NUISANCE, starred
 from braintuning.figures.real_brains import ALL, COLUMNS, SCORES, WIDTH, panels
 from braintuning.figures.style import small_print_below
 from braintuning.study import Study
@@ -58,7 +57,7 @@ def controls_of(study: Study) -> dict[str, str]:
     """The control, its mean over seeds, of all that learns from responses and has one that is tuned in the same way."""
     alike, found = tuned_alike(study), {}
     for (base, *given), names in alike.items():
-        if control := alike.get((TREATMENTS.get(base), *given)):
+        if control := alike.get((CONTROLS.get(base), *given)):
             found |= dict.fromkeys((*names, _name(names)), _name(control))
     return found
 
@@ -69,7 +68,7 @@ def shown_tuned(study: Study, table: pd.DataFrame) -> tuple[str, str]:
     The mean over seeds of the first condition that learns from responses, or it alone; and the first seed that learnt.
     """
     every, untuned = tuned_alike(study), table.groupby("condition")["untuned"].all()
-    names = next((names for (base, *_), names in every.items() if base in TREATMENTS), next(iter(every.values())))
+    names = next((names for (base, *_), names in every.items() if base in CONTROLS), next(iter(every.values())))
     return _name(names), next((name for name in names if not untuned.get(name, True)), names[0])
 
 

@@ -84,8 +84,8 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", first: 
     arrays = comparison.score(fitted or stories.train)
     table = region_table(arrays["alignment"], labels)
     if fitted:
-        hours = sum(len(dataset.audio(story)) for story in fitted) / timing.SAMPLE_RATE / 3600
-        arrays, table = {"alignment": arrays["alignment"]}, table.assign(n_stories=first, hours=hours)
+        seconds = sum(_seconds(dataset, participant, story) for story in fitted)
+        arrays, table = {"alignment": arrays["alignment"]}, table.assign(n_stories=first, hours=seconds / 3600)
     else:
         arrays, table["alignment_held_out"] = {"ceiling": comparison.ceiling, **arrays}, np.nan
         if stories.held_out:
@@ -98,6 +98,14 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", first: 
     steps.save_result(path, arrays, table, study, recipe, owner=owner, **made)
     log.info(f"{participant}: {run.name} aligned, {comparison.used.sum()} voxels, {len(recipe['fitted'])} stories")
     return path
+
+
+def _seconds(dataset: Dataset, participant: str, story: str) -> float:
+    """How long a story is: its audio, or TRs where the audio may be that of a recording which it is a part of."""
+    if not dataset.between_people:
+        return len(dataset.audio(story)) / timing.SAMPLE_RATE
+    times = dataset.tr_times(participant, story)
+    return len(times) * timing.spacing(times)
 
 
 def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:

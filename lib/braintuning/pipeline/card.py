@@ -119,8 +119,8 @@ def add_scores(study: Study, run: Run) -> Path:
     """Step: the card of a tuned model with its alignment with each participant in it; the path of the card."""
     folder = study.model_folder(run)
     carried, history = provenance_of(folder), pd.read_csv(folder / "history.csv").to_dict("records")
-    participants = [participant for participant, _ in study.alignments([run])]
-    table = pd.concat([pd.read_csv(study.scores_file(p, run).with_suffix(".csv"), converters={"participant": str}) for p in participants])
+    files = [study.scores_file(*one).with_suffix(".csv") for one in study.alignments([run])]
+    table = pd.concat([pd.read_csv(file, converters={"participant": str}) for file in files])
     layer = study.figures.layer % (table["layer"].max() + 1)
     chosen = table[(table["layer"] == layer) & table["roi"].isin(REGIONS) & table["alignment"].notna()]
     card = ModelCard(card_text(carried, history, study.base(run.condition)))

@@ -114,12 +114,13 @@ class Study(Section):
     @property
     def results(self) -> Path:
         """Folder of intermediate results."""
-        return Path(os.environ.get("BRAINTUNING_RESULTS", REPOSITORY / "data" / "results")) / self.name
+        return REPOSITORY / os.environ.get("BRAINTUNING_RESULTS", "data/results") / self.name
 
     @property
     def figures_folder(self) -> Path:
         """Folder of figures, their tables and the report."""
-        return Path(given) / self.name if (given := os.environ.get("BRAINTUNING_FIGURES")) else self.results / "figures"
+        given = os.environ.get("BRAINTUNING_FIGURES")
+        return REPOSITORY / given / self.name if given else self.results / "figures"
 
     def drawn(self, name: str) -> Path:
         """A figure or table that was made here or, where there is none, that comes with the project."""

@@ -125,7 +125,7 @@ def test_people_who_were_tuned_on_and_variants_are_families_of_their_own():
 
 def test_a_map_outlines_parcels_and_the_groups_that_they_belong_to():
     atlas = parcels.sphere_atlas([(-58, -20, 4), (-46, 18, 14), (46, 18, 14)])
-    fig = real_brains.draw_map(parcels.parcel_cortex(atlas), np.array([0.1, 0.3, np.nan]), "r", "Drawn", threshold=0.05)
+    fig = real_brains.draw_map(parcels.parcel_cortex(atlas), np.array([0.1, 0.3, np.nan]), "r", "Drawn")
     assert isinstance(fig, Figure)
     legend = [text.get_text() for ax in fig.axes if ax.get_legend() for text in ax.get_legend().get_texts()]
     assert "late language" in legend and "primary auditory" not in legend

@@ -135,7 +135,7 @@ def test_a_job_that_succeeds_when_a_cluster_tries_it_again_has_not_failed(tmp_pa
     event(LogEvent.RUN_INFO, stats={"total": 2, "tune": 2})
     for number, tries in enumerate((2, 3)):
         for left in reversed(range(tries)):
-            event(LogEvent.JOB_INFO, jobid=number, rule_name="tune", rule_msg=f"tune {number}", log=[])
+            event(LogEvent.JOB_INFO, jobid=number, rule_name="tune", rule_msg=f"tune {number}", log=[], output=[])
             if left or number:
                 event(LogEvent.JOB_ERROR, jobid=number, rule_name="tune")
             else:

@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import tiny
 from braintuning.results import REPOSITORY
-from braintuning.study import Run
+from braintuning.study import Run, load_study
+from tiny_people import PEOPLE, content, write_recording
 
 PRETRAINED = Run("small", "pretrained")
 CHANGES = {
@@ -26,6 +28,11 @@ def snakemake(study, *options):
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
+def jobs(study):
+    """Jobs that a run would start, by what it says of them."""
+    return {line.strip() for line in snakemake(study, "--dry-run", "--logger", "braintuning") if line[:2] == "  "}
+
+
 @pytest.fixture
 def finished(make_study):
     """A study whose every result is there, all of the same age."""
@@ -38,14 +45,9 @@ def finished(make_study):
     return study
 
 
-def jobs(study):
-    """Jobs that a run would start, by the first words of what it says of them."""
-    return {line.strip() for line in snakemake(study, "--dry-run", "--logger", "braintuning") if line[:2] == "  "}
-
-
 def test_a_missing_result_is_made_though_the_figure_that_was_drawn_from_it_stands(finished):
     assert jobs(finished) == set()
-    (finished.probe_file("mfcc", PRETRAINED)).unlink()
+    finished.probe_file("mfcc", PRETRAINED).unlink()
     finished.preference_file(PRETRAINED).with_suffix(".csv").unlink()
     finished.low_level_alone_file("P2").unlink()
     assert jobs(finished) == {
@@ -58,3 +60,14 @@ def test_a_missing_result_is_made_though_the_figure_that_was_drawn_from_it_stand
 def test_a_dataset_is_checked_again_and_what_was_made_from_it_is_kept(finished):
     (finished.results / "dataset.json").unlink()
     assert jobs(finished) == {"read and check the dataset", "notebook 01_dataset", "report", "all"}
+
+
+def test_people_who_share_jobs_have_their_own_where_they_are_fitted_to_less(tmp_path, monkeypatch):
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "results"))
+    for recording in PEOPLE:
+        write_recording(tmp_path, recording)
+    figures = {"notebooks": ["figB"], "story_counts": [1]}
+    made = content(tmp_path, tmp_path / "backbone") | {"figures": figures}
+    found = jobs(load_study(tiny.write_yaml(tmp_path / "people.yaml", made)))
+    assert {"align small_pretrained with everyone", "align small_pretrained with sub-04, first 1 stories"} <= found
+    assert "figure figB" in found and "align small_pretrained with sub-04" not in found
