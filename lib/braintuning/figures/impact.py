@@ -96,8 +96,8 @@ def change_map(study: Study, dataset: Dataset, backbone: str) -> np.ndarray:
     """R of all low-level features, brain-tuned minus pretrained, painted on each HCP region; (vertices,) float.
 
     R is that of the region's mean over its voxels above the ceiling (in a single voxel it would be a share of next to
-    nothing), removed in the study's way and averaged over the participants of `on_the_map`; NaN where it is not defined
-    in all, see `region_r`.
+    nothing), removed in the study's way and averaged over those of `on_the_map` in whom it is defined; NaN where it is
+    in none, see `region_r`.
     """
     maps = []
     for participant in tables.on_the_map(study, dataset):

@@ -1,6 +1,6 @@
 """Real brains: alignment of people's regions, and where it lies."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from braintuning.figures.style import condition_bars, legend_and_small_print, ti
 from braintuning.figures.tables import unlearnt
 from braintuning.pipeline.recipes import of_means
 from braintuning.results import generator, load_arrays
-from braintuning.study import Run, Study
+from braintuning.study import Study
 
 SCORES = ("score", "nuisance_score", "ceiling")
 COLUMNS = ("participant", "people", "story", "condition", "backbone", "layer", "untuned", "region", *SCORES)
@@ -29,8 +29,10 @@ ALL, WIDTH = "all regions", 7.2
 CEILING_LINE: dict[str, object] = {"color": "0.25", "lw": 0.9, "ls": ":"}
 
 
-def gather(study: Study, dataset: Dataset) -> pd.DataFrame:
+def gather(study: Study, dataset: Dataset, means: bool = False) -> pd.DataFrame:
     """Score of every model in every participant and region in use, at the figure's layer.
+
+    With `means` those of the means over people, `Study.groups`, and of every layer.
 
     Returns
     -------
@@ -39,25 +41,14 @@ def gather(study: Study, dataset: Dataset) -> pd.DataFrame:
         `nuisance_score` that of word rate, envelope and position alone, `ceiling` the region's noise ceiling, `untuned`
         whether no epoch made the model better, and so it is as it was pretrained.
     """
-    return _gather(study, dataset, study.alignments(), [study.figures.layer])
-
-
-def gather_means(study: Study, dataset: Dataset) -> pd.DataFrame:
-    """Scores of the means over people, `Study.groups`, in every region in use and at every layer; as of `gather`."""
-    return _gather(study, dataset, of_means(study))
-
-
-def _gather(
-    study: Study, dataset: Dataset, models: Iterable[tuple[str, Run]], layers: Sequence[int] = ()
-) -> pd.DataFrame:
     found = []
-    for participant, run in models:
+    for participant, run in of_means(study) if means else study.alignments():
         kept, beside = load_arrays(study.scores_file(participant, run)), load_arrays(study.nuisance_file(participant))
         people = (TUNED_ON if participant in study.tuned_together else HELD_OUT) if study.tuned_together else ""
         who = {"participant": participant, "people": people, "story": ", ".join(study.stories_for(participant).test)}
         who |= {"condition": run.condition, "backbone": run.backbone, "untuned": bool(unlearnt(study, [run]))}
         who |= {"region": dataset.region_names(participant), "ceiling": kept["ceiling"], "nuisance_score": beside["r"]}
-        for layer in layers or range(len(kept["r"])):
+        for layer in range(len(kept["r"])) if means else [study.figures.layer]:
             rows = pd.DataFrame({**who, "layer": layer % len(kept["r"]), "score": kept["r"][layer]})
             found.append(rows.astype(dict.fromkeys(SCORES, float)).dropna(subset="score"))
     return pd.concat(found, ignore_index=True)[list(COLUMNS)] if found else pd.DataFrame(columns=COLUMNS)

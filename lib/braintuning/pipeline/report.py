@@ -117,7 +117,7 @@ def _lead(study: Study) -> str:
     """Who listened to what, and which models are compared."""
     who = "simulated listeners" if study.dataset.simulation else "participants"
     used = [f"{len(names)} {use}" for use, names in study.stories if use in ("train", "validation", "test") and names]
-    heard = f"{len(study.listeners)} {who}; stories: {', '.join(used)}."
+    heard = f"{len(study.participants)} {who}; stories: {', '.join(used)}."
     return f"{heard} Speech models: {', '.join(study.backbones)}. Conditions: {', '.join(study.conditions)}."
 
 

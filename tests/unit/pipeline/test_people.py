@@ -9,7 +9,7 @@ from braintuning.alignment.encoding import correlation_in_folds, predict_folds
 from braintuning.cli import listeners, main
 from braintuning.datasets import open_dataset
 from braintuning.datasets.recording import filtered
-from braintuning.figures.real_brains import COLUMNS, gather, gather_means
+from braintuning.figures.real_brains import COLUMNS, gather
 from braintuning.pipeline import check as check_stage
 from braintuning.pipeline.align import align, align_nuisance
 from braintuning.pipeline.ceiling import measure_ceiling
@@ -83,7 +83,7 @@ def test_the_study_is_checked_and_every_step_runs(make):
             align(study, listener, run)
     study = study.model_copy(update={"conditions": ("pretrained", "multi-brain-tuned")})
     dataset = open_dataset(study)
-    table, means = gather(study, dataset), gather_means(study, dataset)
+    table, means = gather(study, dataset), gather(study, dataset, means=True)
     assert tuple(table) == tuple(means) == COLUMNS
     n_used = {p: np.isfinite(load_arrays(study.ceiling_file(p))["ceiling"]).sum() for p in study.listeners}
     assert table.groupby("participant").size().to_dict() == {p: 2 * n_used[p] for p in study.participants}
