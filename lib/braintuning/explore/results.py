@@ -238,8 +238,8 @@ def with_results(names: Sequence[str] | None = None) -> list[str]:
 
 def open_source(study: Study, device: str = "cpu") -> Tables:
     """Results of a study where these are here, else its tables; `InputError` where there are neither."""
-    if any(study.results.glob("alignment/*/*.h5")):
-        return Results(study, device)
+    if any(study.results.glob("alignment/*/*.h5")) and (source := Results(study, device)).models:
+        return source
     if study.drawn(TABLE).is_file():
         return Tables(study)
     command = f"`make figures STUDY={given_name(study)}`"

@@ -37,8 +37,9 @@ def read_tables(results: Iterable[Path]) -> pd.DataFrame:
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path}: not there, expected the result of an earlier step; `make figures` makes it")
-    as_written = dict.fromkeys(MODEL, str)
-    return pd.concat([pd.read_csv(path, converters=as_written) for path in paths], ignore_index=True)
+    as_written = {"dtype": dict.fromkeys(MODEL, str), "keep_default_na": False, "na_values": [""]}
+    table = pd.concat([pd.read_csv(path, **as_written) for path in paths], ignore_index=True)
+    return table.fillna(dict.fromkeys(MODEL, ""))
 
 
 def gather(

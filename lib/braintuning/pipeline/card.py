@@ -117,10 +117,11 @@ def save_model(
 
 def add_scores(study: Study, run: Run) -> Path:
     """Step: the card of a tuned model with its alignment with each participant in it; the path of the card."""
+    from braintuning.figures.tables import read_tables  # matplotlib takes seconds
+
     folder = study.model_folder(run)
     carried, history = provenance_of(folder), pd.read_csv(folder / "history.csv").to_dict("records")
-    files = [study.scores_file(*one).with_suffix(".csv") for one in study.alignments([run])]
-    table = pd.concat([pd.read_csv(file, converters={"participant": str}) for file in files])
+    table = read_tables(study.scores_file(*one) for one in study.alignments([run]))
     layer = study.figures.layer % (table["layer"].max() + 1)
     chosen = table[(table["layer"] == layer) & table["roi"].isin(REGIONS) & table["alignment"].notna()]
     card = ModelCard(card_text(carried, history, study.base(run.condition)))

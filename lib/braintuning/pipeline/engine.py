@@ -91,13 +91,17 @@ def run_workflow(
     given = {"study": str(file), "device": device} | ({"root": root} if root else {})
     command += ["--config", *(f"{key}={json.dumps([value], ensure_ascii=False)}" for key, value in given.items())]
     command += [f"max_memory={max_memory}"] if max_memory else []
-    passes = [list(targets)] if dry_run else [*checked_first(study), list(targets)]
     study.results.mkdir(parents=True, exist_ok=True)
     with open(study.results / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"study {study.name}: another run of it is going on; wait for it or stop it") from None
+        passes = [list(targets)] if dry_run else [*checked_first(study), list(targets)]
+        for made in () if dry_run else recipes.of_results(study):
+            for result in (made, made.with_suffix(".csv")):
+                if result.is_file() and not result.stat().st_size:
+                    result.unlink()  # Snakemake would take it for one
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         began, expected = time.time(), costs(study, device, cores, gpu_jobs, calibrated=dry_run)
         environment = {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}

@@ -156,5 +156,11 @@ def test_a_study_with_neither_results_nor_tables_says_how_to_make_them(study, mo
     assert with_results(["nothing"]) == []
 
 
+def test_results_of_models_that_the_study_has_no_more_are_none(study):
+    renamed = study.model_copy(update={"backbones": {"other": study.backbones["small"]}})
+    renamed._file = study._file
+    refused(lambda: open_source(renamed), "study tiny", "found neither results")
+
+
 def test_results_come_before_tables(study):
     assert isinstance(open_source(study), Results)
