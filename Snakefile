@@ -33,6 +33,7 @@ TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
 MADE = recipes.of_results(STUDY)
 RECIPES = {str(path): recipe.fingerprint for path, recipe in MADE.items()}
+WITH_TABLES = ("align", "nuisance", "low level", "preference", "probe", "leaks")
 # On a CPU jobs side by side use a processor better than threads of one job; on a GPU threads feed it.
 THREADS = min(8, CORES) if GPUS else max(1, CORES // max(1, len(TUNED)))
 # Time courses of regions are small and people many: one job serves all who heard a recording, and the means over them.
@@ -58,9 +59,6 @@ SIZE = max(1, len(STUDY.stories.all) // 6)
 LAYERS = len(STUDY.low_level.layers) or 13
 MINUTES = {"tune": 10 * SIZE * STUDY.tuning.epochs // 2, "preference": 10, "probe": 15, "dataset": 5 * SIZE}
 MINUTES |= {"extract": 3 * SIZE, "align": 3 * SIZE, "low_level": 5 * SIZE * LAYERS}
-
-
-WITH_TABLES = ("align", "nuisance", "low level", "preference", "probe", "leaks")
 
 
 def read_by(notebook):
@@ -177,7 +175,7 @@ rule all:
         [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
         [STUDY.scores_file(participant, RUNS[run]) for participant in TESTED for run in SHARED],
         [STUDY.nuisance_file(participant) for participant in STUDY.tested],
-        # Snakemake makes what is missing in the middle only for whom asks for it, and not while the figure stands.
+        # Snakemake makes what is missing in mid-chain for a job that is to run, of which there is none while the figure stands.
         [read_by(notebook) for notebook in EXECUTED],
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 from braintuning.errors import InputError
 from braintuning.pipeline.pictures import PANELS, pictures_of
+from braintuning.pipeline.times import read_times
 from braintuning.results import REPOSITORY, atomic_path, git_commit, package_versions, save_table
 from braintuning.study import Study, given_name
 
@@ -98,16 +99,10 @@ def publish(study: Study) -> Path:
 
 def times_of_steps(folder: Path) -> pd.DataFrame:
     """What each step took, from files that its jobs left: step, jobs, minutes, cpu_minutes, longest, peak_gib."""
-    jobs = [
-        pd.read_csv(path, sep="\t", na_values="-").assign(step=path.relative_to(folder).parts[0])
-        for path in sorted(folder.rglob("*.tsv"))
-        if path.stat().st_size  # Snakemake leaves an empty one where a job failed
-    ]
-    if not jobs:
-        return pd.DataFrame(columns=["step", "jobs", "minutes", "cpu_minutes", "longest", "peak_gib"])
+    jobs = pd.DataFrame(read_times(folder), columns=["step", "s", "max_rss", "cpu_time"])
     columns = {"jobs": ("s", "size"), "minutes": ("s", "sum"), "cpu_minutes": ("cpu_time", "sum")}
     columns |= {"longest": ("s", "max"), "peak_gib": ("max_rss", "max")}
-    table = pd.concat(jobs).groupby("step").agg(**columns)
+    table = jobs.groupby("step").agg(**columns)
     table[["minutes", "cpu_minutes", "longest"]] /= 60
     table["peak_gib"] /= 1024
     return table.sort_values("minutes", ascending=False).reset_index()
