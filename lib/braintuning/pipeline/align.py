@@ -96,7 +96,8 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", first: 
     owner, weights = (participant, run.backbone, run.condition), provenance_of(study.features_file(run))["weights"]
     made = {"device": steps.made_on(device), "weights": weights}
     steps.save_result(path, arrays, table, study, recipe, owner=owner, **made)
-    log.info(f"{participant}: {run.name} aligned, {comparison.used.sum()} voxels, {len(recipe['fitted'])} stories")
+    fitted_to = f", first {first} stories" if fitted else ""
+    log.info(f"{participant}: {run.name} aligned, {comparison.used.sum()} voxels{fitted_to}")
     return path
 
 

@@ -231,7 +231,7 @@ def test_a_dataset_without_words_has_a_baseline_of_the_rest_and_check_says_so(st
     with tiny.listening(said.append):
         dataset = check(study)
     (line,) = [line for line in said if "words" in line]
-    assert findings(study, dataset)[0].startswith("harbour: sound from 0 to 60.0 s, 0 words; ")
+    assert "harbour: sound from 0 to 300.0 s, 0 words; " in findings(study, dataset)[0]
     assert line.startswith("harbour, orchard, kitchen, winter: no words") and "envelope and position alone" in line
 
 
