@@ -421,12 +421,13 @@ rule preference:
     shell: BRAINTUNING + " preference " + GIVEN + " {params.options}"
 
 
+# Tasks that were done before a kill, or before another one was asked for, stay: Snakemake would remove them first.
 rule probe:
     message: "downstream tasks in {wildcards.run}"
     input: model_of,
     output:
-        scores=[RESULTS / "probes" / task / "{run}.h5" for task in STUDY.probes.tasks],
-        tables=[RESULTS / "probes" / task / "{run}.csv" for task in STUDY.probes.tasks],
+        scores=update([RESULTS / "probes" / task / "{run}.h5" for task in STUDY.probes.tasks]),
+        tables=update([RESULTS / "probes" / task / "{run}.csv" for task in STUDY.probes.tasks]),
     log: TIMES / "probe" / "{run}.tsv"
     priority: 5
     params:

@@ -85,6 +85,7 @@ def run_workflow(
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
     command += ["--cores", cores, "--resources", f"gpu={gpu_jobs}", f"mem_mb={memory_mb()}"]
     command += ["--scheduler", "greedy", "--logger", "braintuning", "--nolock", "--keep-going", "--rerun-incomplete"]
+    command += ["--keep-incomplete"]  # files of a job that failed are whole
     command += ["--rerun-triggers", "mtime", "params", *(["--dry-run"] if dry_run else [])]
     file, root = study.source
     # Snakemake strips quotes and reads the rest as YAML, where ` #` and `: ` mean something: lists keep paths whole.

@@ -15,17 +15,17 @@ CHANGES = {
     "conditions": ["pretrained"],
     "figures.notebooks": ["fig2", "fig3", "fig4", "fig5"],
     "low_level.features": ["articulation"],
-    "probes.tasks": ["mfcc"],
+    "probes.tasks": ["mfcc", "phonemes"],
     "preference.n_pairs": 4,
 }
 
 
-def snakemake(study, *options):
+def snakemake(study, *options, check=True):
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
     command += ["--cores", 1, "--nolock", "--rerun-triggers", "mtime", "params", *options]
     command = [*map(str, command), "--config", f"study={study.source[0]}"]
     environment = {**os.environ, "BRAINTUNING_COSTS": "null"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=check).stdout.splitlines()
 
 
 def jobs(study):
@@ -55,6 +55,24 @@ def test_a_missing_result_is_made_though_the_figure_that_was_drawn_from_it_stand
         "what low-level features explain of P2", "low-level impact of small_pretrained on P2", "figure fig3",
         "report", "all",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_downstream_tasks_that_are_done_stay_when_another_one_is_measured(finished, tmp_path, monkeypatch, fails):
+    done, other = (finished.probe_file(task, PRETRAINED) for task in ("mfcc", "phonemes"))
+    done.write_text("done")
+    os.utime(done, (2e9, 2e9))
+    missing = [other, other.with_suffix(".csv")]
+    for file in missing:
+        file.unlink()
+    step = tmp_path / "bin" / "python"
+    step.parent.mkdir()
+    made = " ".join(map(str, missing[:1] if fails else missing))
+    step.write_text(f"#!/bin/sh\ncat {done} > {tmp_path}/seen\ntouch {made}\nexit {int(fails)}\n")
+    step.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{step.parent}{os.pathsep}{os.environ['PATH']}")
+    snakemake(finished, "--keep-incomplete", other, check=not fails)
+    assert (tmp_path / "seen").read_text() == done.read_text() == "done" and other.is_file()
 
 
 def test_a_dataset_is_checked_again_and_what_was_made_from_it_is_kept(finished):
