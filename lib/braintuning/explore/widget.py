@@ -183,7 +183,7 @@ class Explorer:
     def _choose(self, place: Place) -> None:
         self.place, self._settling = place, True
         self.region.value, self._settling = place.name, False
-        self.draw()
+        self._changed({"owner": self.region})
 
     def _say(self, text: str) -> None:
         self.brain.note = text
