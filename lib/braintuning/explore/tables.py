@@ -13,7 +13,7 @@ from braintuning.figures.tables import read_tables
 from braintuning.study import Run, Study
 
 TABLE = "fig2.csv"
-NAMES_OF_GROUPS = {title: group for group, title in ROI_TITLES.items()}
+NAMES_OF_GROUPS = {ROI_TITLES[group]: group for group in GROUPS}
 NARROW_LAST = ("late_language", "early_auditory", *[g for g in GROUPS if g not in ("late_language", "early_auditory")])
 
 
