@@ -67,7 +67,10 @@ def _parcels(study: Study) -> dict[str, Any]:
     if not study.dataset.recordings:
         return {}
     recordings = {name: recording.model_dump() for name, recording in study.dataset.recordings.items()}
-    return {"recordings": recordings, "high_pass_seconds": study.encoding.high_pass_seconds}
+    found = {"recordings": recordings, "high_pass_seconds": study.encoding.high_pass_seconds}
+    if any(recording.parts for recording in study.dataset.recordings.values()) and study.dataset.row_offset != 0.5:
+        found["row_offset"] = study.dataset.row_offset  # when rows are read decides which of them lie in a part
+    return found
 
 
 def aim_of(condition: str) -> str:

@@ -11,6 +11,7 @@ from braintuning.datasets import open_dataset
 from braintuning.datasets.recording import filtered
 from braintuning.figures.real_brains import COLUMNS, gather
 from braintuning.pipeline import check as check_stage
+from braintuning.pipeline import recipes
 from braintuning.pipeline.align import align, align_nuisance
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.extract import extract_layers
@@ -112,6 +113,20 @@ def test_ceilings_are_of_people_of_one_side_in_one_story(make):
     expected = split_half_ceiling(responses, np.random.default_rng(1), 200)
     np.testing.assert_allclose(group["ceiling"], expected, atol=0.05)
     assert "own" not in group
+
+
+def test_ceilings_and_models_are_made_again_where_other_rows_lie_in_a_part(make):
+    study = make("offset")
+    before = load_arrays(measure_ceiling(study, "sub-04"))["ceiling"]
+    moved = study.model_copy(update={"dataset": study.dataset.model_copy(update={"row_offset": 1.0})})
+    responses = np.stack([open_dataset(moved).responses(person, "pie-1") for person in HELD_OUT])
+    assert responses.shape[1] == 79 == len(open_dataset(study).responses("sub-04", "pie-1")) - 1
+    expected = leave_one_out_correlation(responses).mean(axis=0)
+    found = load_arrays(measure_ceiling(moved, "sub-04"))["ceiling"]
+    np.testing.assert_allclose(found, np.where(expected > 0, expected, np.nan), atol=1e-6)
+    assert not np.allclose(found, before, equal_nan=True)
+    for recipe in (lambda s: recipes.ceiling(s, "sub-04"), lambda s: recipes.tune(s, TUNED)):
+        assert recipe(moved).fingerprint != recipe(study).fingerprint
 
 
 def test_the_command_line_does_a_step_for_many_people(make, capsys):
