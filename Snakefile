@@ -65,7 +65,7 @@ def read_by(notebook):
     """Results that a notebook reads and the tables beside them, and what low-level impact was measured with."""
     results = recipes.inputs_of(STUDY, notebook)
     if notebook == "fig3":
-        people = [participant for participant in STUDY.participants if participant in STUDY.tested]
+        people = [listener for listener in STUDY.tested if listener in STUDY.participants]
         results += [*map(STUDY.low_level_features_file, people), *map(STUDY.low_level_alone_file, people)]
     return results + [path.with_suffix(".csv") for path in results if MADE[path].stored.get("stage") in WITH_TABLES]
 

@@ -142,7 +142,7 @@ def unlearnt(study: Study, runs: Iterable[Run]) -> list[str]:
 
 def people_tested(study: Study) -> list[str]:
     """Participants who have a test story; joint models may have been tuned on others."""
-    return [participant for participant in study.participants if participant in study.tested]
+    return [listener for listener in study.tested if listener in study.participants]
 
 
 def noise_ceiling_of(study: Study, participant: str) -> np.ndarray:
