@@ -13,8 +13,18 @@ from braintuning.alignment.encoding import correlation_in_folds, predict_folds, 
 from braintuning.alignment.mask import used_voxels
 from braintuning.cortex.regions import region_table
 from braintuning.datasets import Dataset, open_dataset
+from braintuning.errors import InputError
 from braintuning.lowlevel.nuisance import nuisance_features, spoken_words
-from braintuning.pipeline import recipes, steps
+from braintuning.pipeline import recipes
+from braintuning.pipeline.steps import (
+    features_of,
+    grids,
+    grids_fingerprint,
+    made_on,
+    recipe_of,
+    require_device,
+    save_result,
+)
 from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance_of
 from braintuning.study import Run, Study
 
@@ -71,33 +81,33 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", first: 
 
     With `first`, encoding models are fitted to so many training stories alone, and the file holds just `alignment`.
     """
-    steps.require_device(device)
+    require_device(device)
     dataset, path = open_dataset(study), study.scores_file(participant, run, first)
     stories = study.stories_for(participant)
-    fitted = stories.train[:first] if first else None
-    recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant, fitted))
+    n_train = len(stories.train)
+    if first is not None and not 0 < first <= n_train:
+        raise InputError(f"found first {first} training stories, expected 1 to {n_train} of {participant}")
+    recipe = _recipe(study, dataset, participant, run, None if first is None else stories.train[:first])
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
-    features = steps.features_of(study, dataset, run, participant)
+    features, labels = features_of(study, dataset, run, participant), dataset.cortex(participant).voxel_labels
     comparison = comparison_of(study, dataset, participant, features, recipe["fitted"], device)
-    labels = dataset.cortex(participant).voxel_labels
-    arrays = comparison.score(fitted or stories.train)
-    table = region_table(arrays["alignment"], labels)
-    if fitted:
-        seconds = sum(_seconds(dataset, participant, story) for story in fitted)
-        arrays, table = {"alignment": arrays["alignment"]}, table.assign(n_stories=first, hours=seconds / 3600)
-    else:
-        arrays, table["alignment_held_out"] = {"ceiling": comparison.ceiling, **arrays}, np.nan
+    if first is None:
+        arrays = {"ceiling": comparison.ceiling, **comparison.score(stories.train)}
+        table = region_table(arrays["alignment"], labels).assign(alignment_held_out=np.nan)
         if stories.held_out:
             held_out = comparison.score(stories.held_out)
             arrays |= {f"held_out_{name}": array for name, array in held_out.items()}
             table["alignment_held_out"] = region_table(held_out["alignment"], labels)["alignment"]
         table = table.assign(regions=recipe["regions"], seed=study.tuning_of(run.condition).seed)
+    else:
+        arrays = {"alignment": comparison.score(recipe["fitted"])["alignment"]}
+        seconds = sum(_seconds(dataset, participant, story) for story in recipe["fitted"])
+        table = region_table(arrays["alignment"], labels).assign(n_stories=first, hours=seconds / 3600)
     owner, weights = (participant, run.backbone, run.condition), provenance_of(study.features_file(run))["weights"]
-    made = {"device": steps.made_on(device), "weights": weights}
-    steps.save_result(path, arrays, table, study, recipe, owner=owner, **made)
-    fitted_to = f", first {first} stories" if fitted else ""
-    log.info(f"{participant}: {run.name} aligned, {comparison.used.sum()} voxels{fitted_to}")
+    save_result(path, arrays, table, study, recipe, owner=owner, device=made_on(device), weights=weights)
+    what = f"{comparison.used.sum()} voxels" if first is None else f"first {first} stories"
+    log.info(f"{participant}: {run.name} aligned, {what}")
     return path
 
 
@@ -118,18 +128,18 @@ def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
     stories, where there are such. The CSV beside it holds the means over each region group, and which `features` there
     are: without words in the dataset no word rate.
     """
-    steps.require_device(device)
+    require_device(device)
     dataset, path, stories = open_dataset(study), study.nuisance_file(participant), study.stories_for(participant)
     stored = recipes.nuisance(study, participant).stored
     heard = (*stored["fitted"], *stored["test"])
-    found = steps.grids(study, dataset, heard, [participant])
+    found = grids(study, dataset, heard, [participant])
     files = [dataset.responses_file(participant, story) for story in heard]
     labels = dataset.cortex(participant).voxel_labels
     recipe = {
         **stored,
-        "times": steps.grids_fingerprint(found),
+        "times": grids_fingerprint(found),
         "spoken": fingerprint({story: spoken_words(dataset, story) for story in heard}),
-        "ceiling": steps.recipe_of(study.ceiling_file(participant)),
+        "ceiling": recipe_of(study.ceiling_file(participant)),
         "regions": fingerprint(labels.tolist()),
         "inputs": inputs_fingerprint([*files, *map(dataset.audio_file, heard)], dataset.root),
     }
@@ -146,19 +156,20 @@ def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
             table = means if table is None else table.assign(**{f"{kind}alignment": means["alignment"]})
             arrays |= {f"{kind}{name}": array if name == "predicted" else array[0] for name, array in scores.items()}
     table = table.assign(features=", ".join(names))
-    steps.save_result(path, arrays, table, study, recipe, owner=(participant,), device=steps.made_on(device))
+    save_result(path, arrays, table, study, recipe, owner=(participant,), device=made_on(device))
     log.info(f"{participant}: {', '.join(names)} alone aligned, {comparison.used.sum()} voxels")
     return path
 
 
-def _recipe(study: Study, dataset: Dataset, participant: str, run: Run, recipe: recipes.Recipe) -> dict:
-    stories = (*recipe.stored["fitted"], *recipe.stored["test"])
+def _recipe(study: Study, dataset: Dataset, participant: str, run: Run, fitted: Sequence[str] | None) -> dict:
+    recipe = recipes.align(study, participant, fitted).stored
+    files = [dataset.responses_file(participant, story) for story in (*recipe["fitted"], *recipe["test"])]
     return {
-        **recipe.stored,
-        "features": steps.recipe_of(study.features_file(run)),
-        "ceiling": steps.recipe_of(study.ceiling_file(participant)),
+        **recipe,
+        "features": recipe_of(study.features_file(run)),
+        "ceiling": recipe_of(study.ceiling_file(participant)),
         "regions": fingerprint(dataset.cortex(participant).voxel_labels.tolist()),
-        "inputs": inputs_fingerprint([dataset.responses_file(participant, s) for s in stories], dataset.root),
+        "inputs": inputs_fingerprint(files, dataset.root),
     }
 
 

@@ -86,7 +86,7 @@ def test_a_variant_tells_the_seed_that_it_was_tuned_with(make_study):
 def test_scores_are_kept_when_whole_and_made_again_when_half_written(study, aligned, monkeypatch):
     scores, table = load_arrays(aligned), aligned.with_suffix(".csv").read_bytes()
     with monkeypatch.context() as patch:
-        forbid(patch, align_step.steps, "save_result")
+        forbid(patch, align_step, "save_result")
         steps.aligned(study, "P1", PRETRAINED)
     halve(aligned)
     steps.aligned(study, "P1", PRETRAINED)

@@ -207,7 +207,7 @@ def test_the_table_has_the_mean_of_each_region_and_says_which_features(study):
 def test_a_whole_result_is_kept_and_other_words_make_it_anew(files, study, tmp_path, monkeypatch):
     path = steps.baseline(study, "P1")
     with monkeypatch.context() as patch:
-        forbid(patch, align_step.steps, "save_result")
+        forbid(patch, align_step, "save_result")
         align_nuisance(study, "P1")
     before = load_arrays(path)["alignment"]
     whole = LebelDataset.words

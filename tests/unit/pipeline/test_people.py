@@ -16,10 +16,11 @@ from braintuning.pipeline.align import align, align_nuisance
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.extract import extract_layers
 from braintuning.pipeline.steps import features_of
-from braintuning.pipeline.tune import responses_of, tune_model
+from braintuning.pipeline.tune import _of_clips, responses_of, tune_model
 from braintuning.results import load_arrays
 from braintuning.study import Run, load_study
 from braintuning.study.recordings import Filter
+from braintuning.timing import SAMPLE_RATE
 from safetensors.torch import load_file
 from tiny import refused
 from tiny_people import PEOPLE, TR, content, courses, write_recording
@@ -190,6 +191,14 @@ def test_parts_of_a_recording_are_read_in_one_pass_and_at_their_own_times(make, 
     table = pd.read_csv(align(study, "sub-04", PRETRAINED, first=1).with_suffix(".csv"))
     np.testing.assert_allclose(table["hours"], 120 / 3600, rtol=1e-5)
     assert table["n_stories"].eq(1).all()
+
+
+def test_an_objective_is_fitted_to_the_part_that_tunes_and_not_to_the_one_that_is_tested(make):
+    study = make("objective", conditions=["pretrained", "stimulus-tuned"])
+    dataset = open_dataset(study)
+    heard = _of_clips(study, Run("small", "stimulus-tuned"), dataset, "pie-1")
+    np.testing.assert_array_equal(heard, dataset.audio("pie-1")[: 120 * SAMPLE_RATE])
+    assert len(dataset.audio("pie-1")) == 240 * SAMPLE_RATE
 
 
 def test_the_mean_over_people_is_what_a_joint_model_learns_from(make):
