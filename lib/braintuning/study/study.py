@@ -114,7 +114,7 @@ class Study(Section):
     @property
     def results(self) -> Path:
         """Folder of intermediate results."""
-        return REPOSITORY / environ.get("BRAINTUNING_RESULTS", "data/results") / self.name
+        return REPOSITORY / (environ.get("BRAINTUNING_RESULTS") or "data/results") / self.name
 
     @property
     def figures_folder(self) -> Path:
