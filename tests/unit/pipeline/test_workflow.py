@@ -13,10 +13,10 @@ from tiny_people import PEOPLE, content, write_recording
 PRETRAINED = Run("small", "pretrained")
 CHANGES = {
     "conditions": ["pretrained"],
-    "figures.notebooks": ["fig2", "fig3", "fig4", "fig5"],
-    "low_level.features": ["articulation"],
-    "probes.tasks": ["mfcc", "phonemes"],
-    "preference.n_pairs": 4,
+    "figures": {"notebooks": ["fig2", "fig3", "fig4", "fig5"]},
+    "low_level": {"features": ["articulation"]},
+    "probes": {"tasks": ["mfcc", "phonemes"]},
+    "preference": {"n_pairs": 4},
 }
 
 
@@ -33,12 +33,23 @@ def jobs(study):
     return {line.strip() for line in snakemake(study, "--dry-run", "--logger", "braintuning") if line[:2] == "  "}
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, pristine):
+    """A study, and every file that its workflow makes."""
+    folder, backbone = tmp_path_factory.mktemp("workflow"), pristine.root.parent / "backbone"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BRAINTUNING_RESULTS", str(folder / "results"))
+        patch.delenv("BRAINTUNING_FIGURES", raising=False)
+        settings = tiny.study_content(pristine.root, backbone) | CHANGES
+        study = load_study(tiny.write_yaml(folder / "tiny.yaml", settings))
+        yield study, [REPOSITORY / line.split("\t")[0] for line in snakemake(study, "--summary")[1:]]
+
+
 @pytest.fixture
-def finished(make_study):
-    """A study whose every result is there, all of the same age."""
-    study = make_study(CHANGES)
-    for line in snakemake(study, "--summary")[1:]:
-        path = REPOSITORY / line.split("\t")[0]
+def finished(made):
+    """The study with all of its files there, of the same age."""
+    study, files = made
+    for path in files:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         os.utime(path, (2e9, 2e9))
