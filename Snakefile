@@ -31,7 +31,9 @@ PICTURES = pictures_of(STUDY, *STUDY.figures.notebooks)
 TIMES = RESULTS / "times"
 TUNED = {run.name: run for run in STUDY.tuned_runs()}
 RUNS = {run.name: run for run in STUDY.runs()}
-RECIPES = {str(path): recipe.fingerprint for path, recipe in recipes.of_results(STUDY).items()}
+MADE = recipes.of_results(STUDY)
+RECIPES = {str(path): recipe.fingerprint for path, recipe in MADE.items()}
+WITH_TABLES = ("align", "nuisance", "low level", "preference", "probe", "leaks")
 # On a CPU jobs side by side use a processor better than threads of one job; on a GPU threads feed it.
 THREADS = min(8, CORES) if GPUS else max(1, CORES // max(1, len(TUNED)))
 # Time courses of regions are small and people many: one job serves all who heard a recording, and the means over them.
@@ -59,9 +61,19 @@ MINUTES = {"tune": 10 * SIZE * STUDY.tuning.epochs // 2, "preference": 10, "prob
 MINUTES |= {"extract": 3 * SIZE, "align": 3 * SIZE, "low_level": 5 * SIZE * LAYERS}
 
 
-# Whoever has no dataset yet waits for it. Where the study has changed since, `engine.py` checks the dataset in a run of its
-# own: behind a job that runs again, Snakemake 9.15 forgets what an `ancient` file would not start.
-CHECKED = [] if (RESULTS / "dataset.json").is_file() else [RESULTS / "dataset.json"]
+def read_by(notebook):
+    """Results that a notebook reads and the tables beside them, and what low-level impact was measured with."""
+    results = recipes.inputs_of(STUDY, notebook)
+    if notebook == "fig3":
+        people = [listener for listener in STUDY.tested if listener in STUDY.participants]
+        results += [*map(STUDY.low_level_features_file, people), *map(STUDY.low_level_alone_file, people)]
+    return results + [path.with_suffix(".csv") for path in results if MADE[path].stored.get("stage") in WITH_TABLES]
+
+
+# Whoever has no dataset yet waits for it; what was once made from it is no older for a check that is made again. Where the
+# study has changed since, `engine.py` checks the dataset in a run of its own: behind a job that runs again, Snakemake 9.15
+# forgets what an `ancient` file would not start.
+CHECKED = [] if (RESULTS / "dataset.json").is_file() or (RESULTS / "ceilings").is_dir() else [RESULTS / "dataset.json"]
 
 
 def recipe_of(path):
@@ -82,18 +94,17 @@ def scores_of_people(suffix):
     return [RESULTS / "alignment" / participant / f"{{run}}{suffix}" for participant in TESTED]
 
 
-def memory(step):
-    return lambda wildcards, attempt: attempt * MEGABYTES[step]
+def given(step, memory=None, gpu=GPUS):
+    """Resources of a job of a step: an attempt has more memory and minutes than the one before."""
+    of_step = {"mem_mb": memory or (lambda wildcards, attempt: attempt * MEGABYTES[step])}
+    of_step["runtime"] = lambda wildcards, attempt: attempt * MINUTES[step]
+    return of_step | ({"gpu": gpu} if gpu else {})
 
 
 def memory_to_tune(wildcards, attempt):
     """With what the front end makes of a run's clips or spans."""
     passes, seconds = cost.tuning_passes(STUDY, TUNED[wildcards.run])
     return attempt * (MEGABYTES["tune"] + int(4 * passes * 50 * seconds * 512) // 10**6)
-
-
-def minutes(step):
-    return lambda wildcards, attempt: attempt * MINUTES[step]
 
 
 def options_of(run, **more):
@@ -105,7 +116,8 @@ def weights_of(run):
     """Weights of a backbone, and of what it is distilled from, that lie in folders."""
     backbone = STUDY.backbones[run.backbone]
     names = [backbone.name] + ([backbone.teacher] if STUDY.base(run.condition) == "bigslm-tuned" else [])
-    return [weights for name in names if (weights := Path(name) / "model.safetensors").is_file()]
+    folders = [Path(name).expanduser() for name in names]
+    return [file for folder in folders for file in folder.glob("*model*") if file.suffix in (".safetensors", ".bin")]
 
 
 def model_of(wildcards):
@@ -163,6 +175,8 @@ rule all:
         [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
         [STUDY.scores_file(participant, RUNS[run]) for participant in TESTED for run in SHARED],
         [STUDY.nuisance_file(participant) for participant in STUDY.tested],
+        # Snakemake makes what is missing in mid-chain for a job that is to run, of which there is none while the figure stands.
+        [read_by(notebook) for notebook in EXECUTED],
 
 
 rule dataset:
@@ -172,9 +186,7 @@ rule dataset:
     priority: 90
     params:
         recipe=recipe_of(RESULTS / "dataset.json"),
-    resources:
-        mem_mb=memory("dataset"),
-        runtime=minutes("dataset"),
+    resources: **given("dataset", gpu=0),
     shell: BRAINTUNING + " check " + GIVEN + " --out {output:q}"
 
 
@@ -189,9 +201,7 @@ rule ceiling:
         participant=lambda w: w.participant,
     wildcard_constraints:
         participant=one_of(set(STUDY.participants) - set(PEOPLE)),
-    resources:
-        mem_mb=memory("dataset"),
-        runtime=minutes("dataset"),
+    resources: **given("dataset", gpu=0),
     shell: BRAINTUNING + " ceiling " + GIVEN + " --participant {params.participant}"
 
 
@@ -225,10 +235,7 @@ rule tune:
         recipe=recipe_of(RESULTS / "models" / "{run}" / "provenance.json"),
         options=lambda w: options_of(TUNED[w.run]),
     threads: THREADS
-    resources:
-        gpu=GPUS,
-        mem_mb=memory_to_tune,
-        runtime=minutes("tune"),
+    resources: **given("tune", memory_to_tune),
     shell: BRAINTUNING + " tune " + GIVEN + MAX_MEMORY + " {params.options}"
 
 
@@ -244,10 +251,7 @@ rule extract:
         recipe=recipe_of(RESULTS / "features" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run]),
     threads: THREADS
-    resources:
-        gpu=GPUS,
-        mem_mb=memory("extract"),
-        runtime=minutes("extract"),
+    resources: **given("extract"),
     shell: BRAINTUNING + " extract " + GIVEN + " {params.options}"
 
 
@@ -267,10 +271,7 @@ rule align:
     wildcard_constraints:
         run=one_of(set(RUNS) - set(SHARED)),
     threads: THREADS
-    resources:
-        gpu=GPUS,
-        mem_mb=memory("align"),
-        runtime=minutes("align"),
+    resources: **given("align"),
     shell: BRAINTUNING + " align " + GIVEN + " {params.options}"
 
 
@@ -299,6 +300,8 @@ use rule align as align_first with:
     params:
         recipe=recipe_of(RESULTS / "alignment" / "{participant}" / "{run}.first-{first}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant, first=w.first),
+    wildcard_constraints:
+        run=one_of(RUNS),
 
 
 rule nuisance:
@@ -315,10 +318,7 @@ rule nuisance:
     wildcard_constraints:
         participant=one_of(set(STUDY.participants) - set(PEOPLE)),
     threads: THREADS
-    resources:
-        gpu=GPUS,
-        mem_mb=memory("align"),
-        runtime=minutes("align"),
+    resources: **given("align"),
     shell: BRAINTUNING + " nuisance " + GIVEN + " --participant {params.participant}"
 
 
@@ -357,9 +357,7 @@ rule low_level_features:
         participant=lambda w, output: next(
             p for p in STUDY.participants if str(STUDY.low_level_features_file(p)) == str(output[0])
         ),
-    resources:
-        mem_mb=memory("low_level"),
-        runtime=minutes("low_level"),
+    resources: **given("low_level", gpu=0),
     shell: BRAINTUNING + " low-level-features " + GIVEN + " --participant {params.participant}"
 
 
@@ -372,10 +370,7 @@ rule low_level_alone:
     log: TIMES / "low_level_alone" / "{participant}.tsv"
     params:
         recipe=recipe_of(STUDY.low_level_alone_file("{participant}")),
-    resources:
-        gpu=GPUS,
-        mem_mb=memory("low_level"),
-        runtime=minutes("low_level"),
+    resources: **given("low_level"),
     shell: BRAINTUNING + " low-level-alone " + GIVEN + " --participant {wildcards.participant}"
 
 
@@ -394,10 +389,7 @@ rule low_level:
         recipe=recipe_of(RESULTS / "low_level" / "{participant}" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
     threads: THREADS
-    resources:
-        gpu=GPUS,
-        mem_mb=memory("low_level"),
-        runtime=minutes("low_level"),
+    resources: **given("low_level"),
     shell: BRAINTUNING + " low-level " + GIVEN + " {params.options}"
 
 
@@ -408,9 +400,7 @@ rule words:
     priority: 10
     params:
         recipe=recipe_of(STUDY.words_file),
-    resources:
-        mem_mb=memory("preference"),
-        runtime=minutes("preference"),
+    resources: **given("preference", gpu=0),
     shell: BRAINTUNING + " words " + GIVEN
 
 
@@ -427,29 +417,24 @@ rule preference:
         recipe=recipe_of(RESULTS / "preference" / "{run}{recorded}.h5"),
         options=lambda w: options_of(RUNS[w.run]) + (" --recordings" if w.recorded else ""),
     threads: THREADS
-    resources:
-        gpu=GPUS,
-        mem_mb=memory("preference"),
-        runtime=minutes("preference"),
+    resources: **given("preference"),
     shell: BRAINTUNING + " preference " + GIVEN + " {params.options}"
 
 
+# Tasks that were done before a kill, or before another one was asked for, stay: Snakemake would remove them first.
 rule probe:
     message: "downstream tasks in {wildcards.run}"
     input: model_of,
     output:
-        scores=[RESULTS / "probes" / task / "{run}.h5" for task in STUDY.probes.tasks],
-        tables=[RESULTS / "probes" / task / "{run}.csv" for task in STUDY.probes.tasks],
+        scores=update([RESULTS / "probes" / task / "{run}.h5" for task in STUDY.probes.tasks]),
+        tables=update([RESULTS / "probes" / task / "{run}.csv" for task in STUDY.probes.tasks]),
     log: TIMES / "probe" / "{run}.tsv"
     priority: 5
     params:
         recipe=lambda w: [RECIPES[str(STUDY.probe_file(task, RUNS[w.run]))] for task in STUDY.probes.tasks],
         options=lambda w: options_of(RUNS[w.run]),
     threads: THREADS
-    resources:
-        gpu=GPUS,
-        mem_mb=memory("probe"),
-        runtime=minutes("probe"),
+    resources: **given("probe"),
     shell: BRAINTUNING + " probe " + GIVEN + " {params.options}"
 
 
@@ -461,50 +446,8 @@ rule leaks:
     params:
         recipe=recipe_of(STUDY.leaks_file),
     threads: THREADS
-    resources:
-        gpu=GPUS,
-        mem_mb=memory("probe"),
-        runtime=minutes("probe"),
+    resources: **given("probe"),
     shell: BRAINTUNING + " leaks " + GIVEN
-
-
-rule notebook_on_dataset:
-    message: "notebook 01_dataset"
-    input:
-        recipes.inputs_of(STUDY, "01_dataset"),
-        "notebooks/01_dataset.ipynb",
-    output: FIGURES / "notebooks" / "01_dataset.ipynb",
-    log: TIMES / "figure" / "01_dataset.tsv"
-    params:
-        recipe=recipes.figure(STUDY, "01_dataset").fingerprint,
-    shell: BRAINTUNING + " notebook 01_dataset " + GIVEN + " --out {output:q}"
-
-
-rule notebook_on_tuning:
-    message: "notebook 02_brain_tune"
-    input:
-        [STUDY.model_folder(SHOWN) / "provenance.json"] if SHOWN else [],
-        [STUDY.ceiling_file(participant) for participant in STUDY.tuned_on(SHOWN) or STUDY.participants[:1]] if SHOWN else [],
-        "notebooks/02_brain_tune.ipynb",
-    output: FIGURES / "notebooks" / "02_brain_tune.ipynb",
-    log: TIMES / "figure" / "02_brain_tune.tsv"
-    params:
-        recipe=recipes.figure(STUDY, "02_brain_tune").fingerprint,
-        options=options_of(SHOWN) if SHOWN else "",
-    shell: BRAINTUNING + " notebook 02_brain_tune " + GIVEN + " {params.options} --out {output:q}"
-
-
-rule notebook_on_alignment:
-    message: "notebook 03_brain_alignment"
-    input:
-        [STUDY.features_file(SHOWN), STUDY.scores_file(STUDY.participants[0], SHOWN)] if SHOWN else [],
-        "notebooks/03_brain_alignment.ipynb",
-    output: FIGURES / "notebooks" / "03_brain_alignment.ipynb",
-    log: TIMES / "figure" / "03_brain_alignment.tsv"
-    params:
-        recipe=recipes.figure(STUDY, "03_brain_alignment").fingerprint,
-        options=options_of(SHOWN, participant=STUDY.participants[0]) if SHOWN else "",
-    shell: BRAINTUNING + " notebook 03_brain_alignment " + GIVEN + " {params.options} --out {output:q}"
 
 
 # Noise ceilings are there long before the rest of Figure A, and so is their picture.
@@ -523,25 +466,34 @@ if FIRST in PICTURES:
         shell: BRAINTUNING + " draw-ceilings " + GIVEN
 
 
-for figure in dict.fromkeys(STUDY.figures.notebooks):
-    drawn = [picture for picture in pictures_of(STUDY, figure) if picture != FIRST]
+READ, TOLD = {notebook: recipes.inputs_of(STUDY, notebook) for notebook in EXECUTED}, {}
+if SHOWN:
+    ceilings = [STUDY.ceiling_file(participant) for participant in STUDY.tuned_on(SHOWN) or STUDY.participants[:1]]
+    READ["02_brain_tune"] = [STUDY.model_folder(SHOWN) / "provenance.json", *ceilings]
+    READ["03_brain_alignment"] = [STUDY.features_file(SHOWN), STUDY.scores_file(STUDY.participants[0], SHOWN)]
+    TOLD["02_brain_tune"] = options_of(SHOWN)
+    TOLD["03_brain_alignment"] = options_of(SHOWN, participant=STUDY.participants[0])
+
+for notebook, read in READ.items():
+    kind = "figure" if notebook in STUDY.figures.notebooks else "notebook"
+    drawn = pictures_of(STUDY, notebook) if kind == "figure" else []
 
     rule:
-        name: f"figure_of_{figure}"
-        message: f"figure {figure}"
+        name: f"{kind}_of_{notebook}"
+        message: f"{kind} {notebook}"
         input:
-            recipes.inputs_of(STUDY, figure),
-            [FIGURES / f"{FIRST}.png"] if FIRST in pictures_of(STUDY, figure) else [],
-            f"notebooks/{figure}.ipynb",
+            read,
+            [FIGURES / f"{FIRST}.png"] if FIRST in drawn else [],
+            f"notebooks/{notebook}.ipynb",
         output:
-            [FIGURES / f"{picture}{suffix}" for picture in drawn for suffix in (".png", ".pdf")],
-            notebook=FIGURES / "notebooks" / f"{figure}.ipynb",
-        log: TIMES / "figure" / f"{figure}.tsv"
-        priority: 100
+            [FIGURES / f"{picture}{suffix}" for picture in drawn if picture != FIRST for suffix in (".png", ".pdf")],
+            notebook=FIGURES / "notebooks" / f"{notebook}.ipynb",
+        log: TIMES / "figure" / f"{notebook}.tsv"
+        priority: 100 if kind == "figure" else 0
         params:
-            recipe=recipes.figure(STUDY, figure).fingerprint,
-            figure=figure,
-        shell: BRAINTUNING + " notebook {params.figure:q} " + GIVEN + " --out {output.notebook:q}"
+            recipe=recipes.figure(STUDY, notebook).fingerprint,
+            notebook=notebook,
+        shell: f"{BRAINTUNING} notebook {{params.notebook:q}} {GIVEN} {TOLD.get(notebook, '')} --out {{output.notebook:q}}"
 
 
 rule viewer:

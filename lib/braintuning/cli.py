@@ -215,10 +215,10 @@ def check(
 
     settings = load_study(study, root)
     dataset = reading.check(settings)
-    found = {"root": str(settings.root), "participants": dataset.participants}
+    said, made = reading.findings(settings, dataset), {"root": str(settings.root), "participants": dataset.participants}
     with atomic_path(out or settings.results / "dataset.json") as temporary:
-        temporary.write_text(json.dumps({**found, "recipe": recipes.dataset(settings).fingerprint}, indent=1))
-    print(*reading.findings(settings, dataset), sep="\n")
+        temporary.write_text(json.dumps({**made, "recipe": recipes.dataset(settings).fingerprint}, indent=1))
+    print(*said, sep="\n")
 
 
 STEPS = {

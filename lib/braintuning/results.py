@@ -36,7 +36,7 @@ POINTERS = {
 }
 """What lies in place of a file whose content is not here: how it begins, and what to do."""
 LEFT_BY_SYSTEMS = ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir")
-CACHE = Path(os.environ.get("BRAINTUNING_CACHE", REPOSITORY / "data" / "cache"))
+CACHE = REPOSITORY / (os.environ.get("BRAINTUNING_CACHE") or "data/cache")
 
 
 @contextmanager

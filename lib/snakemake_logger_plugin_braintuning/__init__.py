@@ -45,6 +45,7 @@ class LogHandler(LogHandlerBase):
             self._say(f"{self.total} jobs to do" + (f": {cost.told(self.costs, self.left)}" if self.costs else ""))
         elif event == LogEvent.JOB_INFO:
             self.jobs[record.jobid], self.started[record.jobid] = record, time.monotonic()
+            self.failed.pop(record.jobid, None)  # a cluster tries a job again
             if self.common_settings.dryrun:
                 print(f"  {_name(record)}", flush=True)
             else:

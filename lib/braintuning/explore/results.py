@@ -24,7 +24,7 @@ from braintuning.pipeline import recipes
 from braintuning.pipeline.align import Comparison, align, comparison_of
 from braintuning.pipeline.extract import extract_layers
 from braintuning.pipeline.steps import features_of
-from braintuning.results import REPOSITORY, load_arrays
+from braintuning.results import REPOSITORY, fingerprint, load_arrays
 from braintuning.study import STUDIES, Run, Study, given_name
 from braintuning.study.settings import Backbone
 
@@ -186,8 +186,9 @@ class Results(Tables):
         the study's results. Errors are those of the steps.
         """
         backbone = re.sub(r"[^\w.-]+", "-", Path(name).name)
-        known = self.study.backbones.get(backbone)
-        if known is None or known.name != name:
+        if self.study.backbones.get(backbone, Backbone(name=name)).name != name:
+            backbone += f"-{fingerprint(name)[:6]}"  # results of another model lie under that name
+        if backbone not in self.study.backbones:
             more = {backbone: Backbone(name=name, pad_to_30s=False, conditions=("pretrained",))}
             conditions = tuple(dict.fromkeys((*self.study.conditions, "pretrained")))
             update = {"backbones": {**self.study.backbones, **more}, "conditions": conditions}
@@ -237,8 +238,8 @@ def with_results(names: Sequence[str] | None = None) -> list[str]:
 
 def open_source(study: Study, device: str = "cpu") -> Tables:
     """Results of a study where these are here, else its tables; `InputError` where there are neither."""
-    if any(study.results.glob("alignment/*/*.h5")):
-        return Results(study, device)
+    if any(study.results.glob("alignment/*/*.h5")) and (source := Results(study, device)).models:
+        return source
     if study.drawn(TABLE).is_file():
         return Tables(study)
     command = f"`make figures STUDY={given_name(study)}`"

@@ -9,10 +9,11 @@ from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
 from braintuning.cortex.surface import Surface, fs_lr
 from braintuning.errors import InputError, nearest
 from braintuning.figures.style import ROI_TITLES
+from braintuning.figures.tables import read_tables
 from braintuning.study import Run, Study
 
 TABLE = "fig2.csv"
-NAMES_OF_GROUPS = {title: group for group, title in ROI_TITLES.items()}
+NAMES_OF_GROUPS = {ROI_TITLES[group]: group for group in GROUPS}
 NARROW_LAST = ("late_language", "early_auditory", *[g for g in GROUPS if g not in ("late_language", "early_auditory")])
 
 
@@ -39,7 +40,7 @@ class Tables:
     has_courses = False
 
     def __init__(self, study: Study) -> None:
-        self.study, self._table = study, pd.read_csv(study.drawn(TABLE))
+        self.study, self._table = study, read_tables([study.drawn(TABLE)])
         rows = self._table[["participant", "backbone", "condition"]].drop_duplicates()
         self.models = [(row.participant, Run(row.backbone, row.condition)) for row in rows.itertuples()]
 

@@ -23,7 +23,7 @@ from braintuning.explore.flat import drawn_outlines, jpeg, marked, picture
 from braintuning.explore.results import QUANTITIES, open_source, with_results
 from braintuning.explore.tables import Place
 from braintuning.figures.style import looks_of
-from braintuning.study import Run, load_study
+from braintuning.study import Run, given_name, load_study
 from braintuning.timing import SAMPLE_RATE
 
 NOBODY = "nothing"
@@ -183,7 +183,7 @@ class Explorer:
     def _choose(self, place: Place) -> None:
         self.place, self._settling = place, True
         self.region.value, self._settling = place.name, False
-        self.draw()
+        self._changed({"owner": self.region})
 
     def _say(self, text: str) -> None:
         self.brain.note = text
@@ -241,7 +241,7 @@ class Explorer:
         nothing = {"time": [], "lines": [], "words": [], "start": 0}
         if not self.source.has_courses:
             self.brain.course, self.brain.sound = nothing, b""
-            made = f"make figures STUDY={self.source.study.name}"
+            made = f"make figures STUDY={given_name(self.source.study)}"
             self.brain.note = f"Groups of regions, from the committed table; `{made}` makes voxels and time courses."
             return
         minus, lines, colours = self.minus.value, [], looks_of([run.condition, self.minus.value])

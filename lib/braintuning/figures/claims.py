@@ -25,7 +25,7 @@ from braintuning.figures.evidence import (
 )
 from braintuning.figures.impact import which_removal
 from braintuning.figures.style import BRAIN_TUNED, ROI_TITLES, small_print_below
-from braintuning.figures.tables import baseline_label
+from braintuning.figures.tables import baseline_label, people_tested
 from braintuning.results import REPOSITORY
 from braintuning.study import Study
 
@@ -193,7 +193,7 @@ def above_baseline(study: Study, tables: Tables, dataset: Dataset) -> list[str]:
     found = pd.DataFrame(
         within_participant(study, dataset, participant, backbone, condition, LATE, NUISANCE)
         for backbone, condition in asked
-        for participant in study.participants
+        for participant in people_tested(study)
     )
     found = found.assign(sure=false_discovery_q(found["p"].to_numpy()) < LEVEL, sign=np.sign(found["difference"]))
     against = f"{baseline_label(tables[ALIGNMENT])} alone in {ROI_TITLES[LATE].lower()}"

@@ -11,6 +11,7 @@ from braintuning.alignment.mask import used_voxels
 from braintuning.cortex.regions import GROUPS
 from braintuning.datasets.base import Dataset
 from braintuning.figures.style import BRAIN_TUNED
+from braintuning.figures.tables import people_tested
 from braintuning.results import generator, load_arrays
 from braintuning.study import Study
 
@@ -61,7 +62,7 @@ def compare(study: Study, dataset: Dataset, regions: Sequence[str]) -> pd.DataFr
         if against != condition and condition in there and not apart:
             within = [
                 within_participant(study, dataset, participant, backbone, condition, roi, against)
-                for participant in study.participants
+                for participant in people_tested(study)
             ]
             rows += [*within, _over(within)]
     table = pd.DataFrame(rows).drop(columns="tr_values")

@@ -1,6 +1,7 @@
 """Figure C1: gain in alignment against minutes of tuning, people tuned jointly, and noise."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from braintuning import timing
 from braintuning.cortex.regions import members
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
-from braintuning.figures.compare import within_participant
+from braintuning.figures.compare import CONTROLS, within_participant
 from braintuning.figures.gain import GainLaw, fit_gain
 from braintuning.figures.style import CONDITION_LOOKS, VARIANT_LOOKS, marked_line, row_by_row, small_print_below
 from braintuning.results import generator, load_arrays, provenance_columns, provenance_of
@@ -21,8 +22,6 @@ from braintuning.study import Run, Study
 from braintuning.study.settings import Tuning
 
 ROI = "late_language"
-TREATMENTS = {"brain-tuned": "random-brain-tuned", "multi-brain-tuned": "multi-random-brain-tuned"}
-"""Conditions whose dose is varied, and the control of each."""
 PRETRAINED, PERMUTED = REFERENCES = ("pretrained", "permuted")
 SOURCES = (
     "Late language regions. Thin lines: listeners, with 95 % intervals over blocks of TRs; thick: their mean. Right: "
@@ -42,16 +41,15 @@ def tuning_name(tuning: Tuning) -> str:
 
 
 def doses(study: Study) -> Iterator[tuple[Run, Run | None]]:
-    """Every treatment among the runs of the figure's backbone, and its control, tuned in the same way on as much."""
+    """Every run of the figure's backbone that has a control (`compare.CONTROLS`), and that, tuned alike on as much."""
     runs = [run for run in study.tuned_runs() if run.backbone == study.figure_backbone]
 
     def given(run: Run) -> tuple:
         return study.tuning_of(run.condition), study.tuning_stories(run).train, study.tuned_on(run)
 
-    for run in [run for run in runs if study.base(run.condition) in TREATMENTS]:
-        wanted = TREATMENTS[study.base(run.condition)]
-        controls = [c for c in runs if study.base(c.condition) == wanted and given(c) == given(run)]
-        yield run, controls[0] if controls else None
+    for run in [run for run in runs if study.base(run.condition) in CONTROLS]:
+        alike = (other for other in runs if given(other) == given(run))
+        yield run, next((c for c in alike if study.base(c.condition) == CONTROLS[study.base(run.condition)]), None)
 
 
 def region_ceiling(study: Study, dataset: Dataset, participant: str) -> float:
@@ -77,9 +75,9 @@ def gather(study: Study, dataset: Dataset) -> tuple[pd.DataFrame, np.ndarray]:
         square over these), noise (times what it would be, of simulated listeners), gain, low and high (95 % interval
         over blocks of TRs), p, block_rows, and provenance.
     values : (rows, TRs) float64
-        `stats.tr_values` of each gain, of as many TRs of the test story as everybody has.
+        `stats.tr_values` of each gain, of as many TRs of the test story as everybody has; NaN where there is no gain.
     """
-    rows, values = [], []
+    rows, values, simulation = [], [], study.dataset.simulation
     ceilings = {participant: region_ceiling(study, dataset, participant) for participant in study.participants}
     for run, control in doses(study):
         stories, together = study.tuning_stories(run).train, study.tuned_on(run)
@@ -92,34 +90,22 @@ def gather(study: Study, dataset: Dataset) -> tuple[pd.DataFrame, np.ndarray]:
             "participants": len(together),
             "ceiling": float(np.sqrt(np.mean([ceilings[participant] ** 2 for participant in together]))),
         }
-        for participant in together:
-            for over, reference in zip(REFERENCES, (PRETRAINED, control and control.condition), strict=True):
-                if reference:
-                    found = within_participant(study, dataset, participant, run.backbone, run.condition, ROI, reference)
-                    values.append(found["tr_values"])
-                    rows.append(_row(study, participant, run, over, found) | dose)
+        references = {PRETRAINED: PRETRAINED} | ({PERMUTED: control.condition} if control else {})
+        for participant, (over, reference) in product(together, references.items()):
+            found = within_participant(study, dataset, participant, run.backbone, run.condition, ROI, reference)
+            values.append(found["tr_values"])
+            rows.append({
+                "participant": participant, "backbone": run.backbone, "condition": run.condition, "over": over,
+                "reference": reference, "noise": simulation.noise.get(participant, 1.0) if simulation else np.nan,
+                "gain": found["difference"], "low": found["low_blocks"], "high": found["high_blocks"],
+                "p": found["p"], "block_rows": found["block_rows"],
+                **provenance_columns(study.name, provenance_of(study.scores_file(participant, run))), **dose,
+            })  # fmt: skip
     if not rows:
         raise InputError(f"study {study.name}: found no brain-tuned model, expected some tuned on more and on less")
-    shortest = min(map(len, values))
-    return pd.DataFrame(rows), np.stack([of_row[:shortest] for of_row in values])
-
-
-def _row(study: Study, participant: str, run: Run, over: str, found: dict) -> dict:
-    simulation, made = study.dataset.simulation, provenance_of(study.scores_file(participant, run))
-    return {
-        "participant": participant,
-        "backbone": run.backbone,
-        "condition": run.condition,
-        "over": over,
-        "reference": found["reference"],
-        "noise": simulation.noise.get(participant, 1.0) if simulation else np.nan,
-        "gain": found["difference"],
-        "low": found["low_blocks"],
-        "high": found["high_blocks"],
-        "p": found["p"],
-        "block_rows": found["block_rows"],
-        **provenance_columns(study.name, made),
-    }
+    shortest = min(filter(None, map(len, values)), default=0)  # nobody's, where no voxel of the region is in use
+    nothing = np.full(shortest, np.nan)
+    return pd.DataFrame(rows), np.stack([of_row[:shortest] if len(of_row) else nothing for of_row in values])
 
 
 def laws(table: pd.DataFrame, values: np.ndarray, seed: int = 0) -> dict[tuple[str, str], GainLaw]:

@@ -55,34 +55,35 @@ def which_removal(study: Study) -> str:
     return f"Low-level features removed {how}"
 
 
-def at_lags(study: Study, reference: str = "pretrained") -> pd.DataFrame:
-    """What a TR of the figure's backbone tells of low-level features 0, 1, ... TRs before, and what TR by TR leaves.
+def at_lags(study: Study) -> pd.DataFrame:
+    """What a TR of the pretrained model tells of low-level features 0, 1, ... TRs before, and what TR by TR leaves.
 
     Columns feature, lag, as_it_is, after_tr_by_tr: correlations of `LowLevelFit.at_lags`, mean over participants.
     """
-    runs = [(one, study.run(study.figure_backbone, reference, one)) for one in study.participants]
-    r = np.mean([load_arrays(study.low_level_file(*one))["at_lags"] for one in runs], axis=0)
+    run = study.run(study.figure_backbone, "pretrained")
+    r = np.mean([load_arrays(study.low_level_file(one, run))["at_lags"] for one in tables.people_tested(study)], axis=0)
     rows = product(study.low_level.features, range(r.shape[1]))
     found = pd.DataFrame(rows, columns=["feature", "lag"])
     return found.assign(as_it_is=r[..., 0].ravel(), after_tr_by_tr=r[..., 1].ravel())
 
 
-def compare(study: Study, table: pd.DataFrame, reference: str = "pretrained") -> pd.DataFrame:
-    """R of each condition minus the reference's, over participants in whom both are defined, at the figure's layer.
+def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """R of each condition minus pretrained at the figure's layer, over participants in whom both are defined.
 
     Returns
     -------
     DataFrame
         backbone, condition, roi, feature, removal, n_participants, difference, low, high (95 % over participants,
         see `stats.bootstrap_interval`), p (signed rank; NaN with fewer than six), q (false discovery rate over all rows
-        of a way of removal); no row where nothing is compared with the reference.
+        of a way of removal); no row where nothing is compared with it.
     """
     rows, chosen = [], tables.at_layer(table, study.figures.layer)
     asked = ["backbone", "roi", "feature", "removal"]
     for (backbone, roi, feature, removal), part in chosen[chosen["roi"].isin(REGIONS)].groupby(asked):
         wide = part.pivot(index="participant", columns="condition", values="r_percent")
-        for condition in [c for c in study.conditions_of(backbone) if c != reference and c in wide]:
-            change = (wide[condition] - wide[reference]).dropna()
+        tuned = [c for c in study.conditions_of(backbone) if c != "pretrained" and c in wide]
+        for condition in tuned if "pretrained" in wide else ():
+            change = (wide[condition] - wide["pretrained"]).dropna()
             row = {"backbone": backbone, "condition": condition, "roi": roi, "feature": feature, "removal": removal}
             rng = generator(study.encoding.seed, backbone, condition, roi)
             rows.append(row | {"n_participants": len(change)} | over_participants(change, rng))
@@ -95,8 +96,8 @@ def change_map(study: Study, dataset: Dataset, backbone: str) -> np.ndarray:
     """R of all low-level features, brain-tuned minus pretrained, painted on each HCP region; (vertices,) float.
 
     R is that of the region's mean over its voxels above the ceiling (in a single voxel it would be a share of next to
-    nothing), removed in the study's way and averaged over the participants of `on_the_map`; NaN where it is not defined
-    in all, see `region_r`.
+    nothing), removed in the study's way and averaged over those of `on_the_map` in whom it is defined; NaN where it is
+    in none, see `region_r`.
     """
     maps = []
     for participant in tables.on_the_map(study, dataset):

@@ -11,20 +11,8 @@ from braintuning.alignment.mask import FALSE_DISCOVERIES
 from braintuning.cortex.figure import Panel, participants_figure, save_figure
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
-from braintuning.figures import style
+from braintuning.figures import style, tables
 from braintuning.figures.style import REGIONS, ROI_TITLES, legend_and_small_print, use_style
-from braintuning.figures.tables import (
-    BASELINE,
-    SMOOTH_MM,
-    at_best_layer,
-    at_layer,
-    baseline_label,
-    gather,
-    noise_ceiling_of,
-    read_tables,
-    shown_conditions,
-    small_print,
-)
 from braintuning.pipeline.pictures import JOINTLY_TUNED, TEXT_CONDITIONS, TRANSFERRED, amounts, left_out
 from braintuning.results import load_arrays, provenance_columns, provenance_of, save_table
 from braintuning.study import Study
@@ -49,9 +37,9 @@ def make(study: Study, dataset: Dataset, panel: str) -> tuple[pd.DataFrame, Figu
         figure = ceilings(study, table, dataset, f"{study.title}; regions: HCP-MMP1.0, Glasser et al. 2016")
     else:
         backbones, conditions, draw = _drawn(study)[panel]
-        table = gather_amounts(study) if panel == "figB1" else gather(study, backbones, conditions)
-        table = at_layer(table, study.figures.layer) if panel == "figA4" else table
-        figure = draw(study, table, small_print(study, table, backbones=backbones))
+        table = gather_amounts(study) if panel == "figB1" else tables.gather(study, backbones, conditions)
+        table = tables.at_layer(table, study.figures.layer) if panel == "figA4" else table
+        figure = draw(study, table, tables.small_print(study, table, backbones=backbones))
     save_table(study.figures_folder / f"{panel}.csv", table)
     save_figure(figure, study.figures_folder / panel)
     return table, figure
@@ -108,9 +96,9 @@ def ceilings(study: Study, table: pd.DataFrame, dataset: Dataset, note: str) -> 
     """Panel A1: noise ceilings of each participant on their own cortex; `table` from `gather_ceilings`."""
     panels = []
     for _, row in table.iterrows():
-        cortex, ceiling = dataset.cortex(row["participant"]), noise_ceiling_of(study, row["participant"])
+        cortex, ceiling = dataset.cortex(row["participant"]), tables.noise_ceiling_of(study, row["participant"])
         panels.append(Panel(cortex.surface, cortex.to_vertices(ceiling), cortex.vertex_labels, _caption(row)))
-    look = {"vmin": 0.0, "vmax": 1.0, "threshold": study.encoding.ceiling_threshold, "smooth_mm": SMOOTH_MM}
+    look = {"vmin": 0.0, "vmax": 1.0, "threshold": study.encoding.ceiling_threshold, "smooth_mm": tables.SMOOTH_MM}
     return participants_figure(panels, label="noise ceiling (r)", note=note, **look)
 
 
@@ -123,26 +111,27 @@ def _caption(row: pd.Series) -> str:
 def base_and_large(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Panel A2: a base model, pretrained and brain-tuned, beside a larger pretrained one."""
     conditions = [condition for condition in SIZE_CONDITIONS if condition in study.conditions]
-    return _bars(at_layer(table, study.figures.layer), study.figures.base_and_large, conditions, note)
+    return _bars(tables.at_layer(table, study.figures.layer), study.figures.base_and_large, conditions, note)
 
 
 def layers(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Panel A3: alignment of every layer, a panel for each backbone and region; `table` from `tables.gather`."""
-    return _grid(study, table, note, partial(style.layer_curves, value="alignment", baseline=BASELINE), lines=True)
+    draw = partial(style.layer_curves, value="alignment", baseline=tables.BASELINE)
+    return _grid(study, table, note, draw, lines=True)
 
 
 def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Panel A4: alignment of each participant at the figure's layer, a panel for each backbone and region."""
-    given = {"value": "alignment", "participants": study.participants, "baseline": BASELINE}
+    given = {"value": "alignment", "participants": study.participants, "baseline": tables.BASELINE}
     draw = partial(style.participant_bars, **given)
-    return _grid(study, at_layer(table, study.figures.layer), note, draw)
+    return _grid(study, tables.at_layer(table, study.figures.layer), note, draw)
 
 
 def language_models(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Panel A5: the control that was tuned to a text model, beside pretrained and brain-tuned."""
     conditions = [condition for condition in TEXT_CONDITIONS if condition in study.conditions]
     backbones = [b for b in study.backbones if set(conditions) <= set(study.conditions_of(b))]
-    fig = _bars(at_layer(table, study.figures.layer), backbones, conditions, note)
+    fig = _bars(tables.at_layer(table, study.figures.layer), backbones, conditions, note)
     for ax in fig.axes:
         ax.set_title(f"{ax.get_title()} (text: {', '.join(study.controls.text_models)})", fontsize=7)
     return fig
@@ -153,7 +142,7 @@ def gather_amounts(study: Study) -> pd.DataFrame:
 
     Columns of `region_table`, participant, backbone, condition, n_stories, hours, and provenance.
     """
-    return read_tables(study.scores_file(*one) for one in amounts(study))
+    return tables.read_tables(study.scores_file(*one) for one in amounts(study))
 
 
 def draw_amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
@@ -161,7 +150,7 @@ def draw_amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
     fig = Figure(figsize=(7.2, 2.6), layout="constrained")
     for ax, roi in zip(fig.subplots(1, len(REGIONS)), REGIONS, strict=True):
         chosen = table[(table["roi"] == roi) & (table["backbone"] == study.figure_backbone)]
-        best = at_best_layer(chosen, ["condition", "n_stories"])
+        best = tables.at_best_layer(chosen, ["condition", "n_stories"])
         best["hours"] = best.groupby("n_stories")["hours"].transform("mean")
         conditions = [condition for condition in study.conditions if condition in set(best["condition"])]
         style.layer_curves(ax, best.assign(layer=(60 * best["hours"]).round(1)), "alignment", conditions)
@@ -175,7 +164,7 @@ def draw_amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
 def transfer(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Panel B2: joint models on participants whom they were tuned on, and on those whom they never saw."""
     conditions = [condition for condition in TRANSFERRED if condition in study.conditions]
-    chosen = at_layer(table, study.figures.layer)
+    chosen = tables.at_layer(table, study.figures.layer)
     chosen = chosen[chosen["backbone"] == study.figure_backbone]
     joint = chosen["participant"].isin(study.tuned_together)
     chosen = chosen.assign(backbone=np.where(joint, TUNED_TOGETHER, HELD_OUT))
@@ -192,7 +181,7 @@ def ablation_conditions(study: Study) -> list[str]:
 
 def ablation(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Panel B3: joint tuning with other ranks and losses; every participant a point."""
-    chosen, conditions = at_layer(table, study.figures.layer), ablation_conditions(study)
+    chosen, conditions = tables.at_layer(table, study.figures.layer), ablation_conditions(study)
     return _bars(chosen, [study.figure_backbone], conditions, note, 2.9, YLABEL_OF_JOINT)
 
 
@@ -208,10 +197,10 @@ def _bars(
     fig = Figure(figsize=(7.2, height), layout="constrained")
     for ax, roi in zip(fig.subplots(1, len(REGIONS)), REGIONS, strict=True):
         of_roi = table[table["roi"] == roi]
-        style.condition_bars(ax, of_roi, "alignment", backbones, conditions, baseline=BASELINE)
+        style.condition_bars(ax, of_roi, "alignment", backbones, conditions, baseline=tables.BASELINE)
         ax.set_title(ROI_TITLES[roi])
     fig.axes[0].set_ylabel(ylabel)
-    return legend_and_small_print(fig, conditions, note, baseline=baseline_label(table))
+    return legend_and_small_print(fig, conditions, note, baseline=tables.baseline_label(table))
 
 
 def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None], lines: bool = False) -> Figure:
@@ -221,8 +210,8 @@ def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None
     for row, roi in zip(axes, REGIONS, strict=True):
         for ax, backbone in zip(row, study.tuned_backbones, strict=True):
             chosen = table[(table["backbone"] == backbone) & (table["roi"] == roi)]
-            draw(ax, chosen, conditions=shown_conditions(study, backbone))
+            draw(ax, chosen, conditions=tables.shown_conditions(study, backbone))
             ax.set_title(backbone if roi == REGIONS[0] else "")
         style.share_y_where_it_fits(row)
         row[0].set_ylabel(f"{ROI_TITLES[roi]}\n{YLABEL}")
-    return legend_and_small_print(fig, shown_conditions(study), note, lines, baseline_label(table))
+    return legend_and_small_print(fig, tables.shown_conditions(study), note, lines, tables.baseline_label(table))

@@ -30,8 +30,7 @@ def gather(study: Study, recorded: bool = False) -> pd.DataFrame:
     models.
     """
     runs = [run for run in study.main_runs() if not recorded or run.condition == "pretrained"]
-    paths = [study.preference_file(run, recorded) for run in runs]
-    return read_tables(paths, dtype={"participant": "str"}).fillna({"participant": ""})
+    return read_tables(study.preference_file(run, recorded) for run in runs)
 
 
 def compare(study: Study) -> pd.DataFrame:

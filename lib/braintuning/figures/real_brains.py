@@ -1,6 +1,6 @@
 """Real brains: alignment of people's regions, and where it lies."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from braintuning.figures.style import condition_bars, legend_and_small_print, ti
 from braintuning.figures.tables import unlearnt
 from braintuning.pipeline.recipes import of_means
 from braintuning.results import generator, load_arrays
-from braintuning.study import Run, Study
+from braintuning.study import Study
 
 SCORES = ("score", "nuisance_score", "ceiling")
 COLUMNS = ("participant", "people", "story", "condition", "backbone", "layer", "untuned", "region", *SCORES)
@@ -29,8 +29,10 @@ ALL, WIDTH = "all regions", 7.2
 CEILING_LINE: dict[str, object] = {"color": "0.25", "lw": 0.9, "ls": ":"}
 
 
-def gather(study: Study, dataset: Dataset) -> pd.DataFrame:
+def gather(study: Study, dataset: Dataset, means: bool = False) -> pd.DataFrame:
     """Score of every model in every participant and region in use, at the figure's layer.
+
+    With `means` those of the means over people, `Study.groups`, and of every layer.
 
     Returns
     -------
@@ -39,25 +41,14 @@ def gather(study: Study, dataset: Dataset) -> pd.DataFrame:
         `nuisance_score` that of word rate, envelope and position alone, `ceiling` the region's noise ceiling, `untuned`
         whether no epoch made the model better, and so it is as it was pretrained.
     """
-    return _gather(study, dataset, study.alignments(), [study.figures.layer])
-
-
-def gather_means(study: Study, dataset: Dataset) -> pd.DataFrame:
-    """Scores of the means over people, `Study.groups`, in every region in use and at every layer; as of `gather`."""
-    return _gather(study, dataset, of_means(study))
-
-
-def _gather(
-    study: Study, dataset: Dataset, models: Iterable[tuple[str, Run]], layers: Sequence[int] = ()
-) -> pd.DataFrame:
     found = []
-    for participant, run in models:
+    for participant, run in of_means(study) if means else study.alignments():
         kept, beside = load_arrays(study.scores_file(participant, run)), load_arrays(study.nuisance_file(participant))
         people = (TUNED_ON if participant in study.tuned_together else HELD_OUT) if study.tuned_together else ""
         who = {"participant": participant, "people": people, "story": ", ".join(study.stories_for(participant).test)}
         who |= {"condition": run.condition, "backbone": run.backbone, "untuned": bool(unlearnt(study, [run]))}
         who |= {"region": dataset.region_names(participant), "ceiling": kept["ceiling"], "nuisance_score": beside["r"]}
-        for layer in layers or range(len(kept["r"])):
+        for layer in range(len(kept["r"])) if means else [study.figures.layer]:
             rows = pd.DataFrame({**who, "layer": layer % len(kept["r"]), "score": kept["r"][layer]})
             found.append(rows.astype(dict.fromkeys(SCORES, float)).dropna(subset="score"))
     return pd.concat(found, ignore_index=True)[list(COLUMNS)] if found else pd.DataFrame(columns=COLUMNS)
@@ -67,8 +58,7 @@ def where_regions_lie(study: Study, dataset: Dataset) -> pd.DataFrame:
     """Which groups the regions of each test story belong to, and why: `story`, `region` and `parcels.parcel_table`."""
     found = {}
     for participant in study.participants:
-        (story,) = study.stories_for(participant).test
-        if story not in found:
+        for story in [story for story in study.stories_for(participant).test if story not in found]:
             names, cortex = dataset.region_names(participant), dataset.cortex(participant)
             table = parcel_table(drawn_parcels(cortex), range(1, len(names) + 1)).drop(columns="parcel")
             found[story] = table.assign(story=story, region=names, mostly_in=table["region"])
@@ -98,12 +88,9 @@ def by_group(table: pd.DataFrame, where: pd.DataFrame, groups: Sequence[str] = G
 
 
 def compare(
-    table: pd.DataFrame,
-    reference: str = "pretrained",
-    families: Mapping[str, str] | None = None,
-    controls: Mapping[str, str] | None = None,
+    table: pd.DataFrame, families: Mapping[str, str] | None = None, controls: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """Each condition over participants against a reference, its control, chance and the nuisance score.
+    """Each condition over participants against the pretrained model, its control, chance and the nuisance score.
 
     Tests are Wilcoxon's signed-rank test from six participants on. The false discovery rate is controlled within
     families: a story, whether its people were tuned on, and a reference; over all backbones, conditions and regions. A
@@ -129,7 +116,7 @@ def compare(
     for key, own in scores.items():
         story, people, backbone, condition, region = key
         others = {CHANCE: 0.0, NUISANCE: own["nuisance_score"]}
-        for name in dict.fromkeys((reference, (controls or {}).get(condition, reference))):
+        for name in dict.fromkeys(("pretrained", (controls or {}).get(condition, "pretrained"))):
             if name != condition and (other := scores.get((story, people, backbone, name, region))) is not None:
                 others[name] = other["score"]
         for against, other in others.items():
@@ -158,16 +145,14 @@ def panels(fig: Figure, table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], 
             yield who, region, ax, of_row[of_row["region"] == region]
 
 
-def draw(
-    table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str], note: str, reference: str = "pretrained"
-) -> Figure:
+def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str], note: str) -> Figure:
     """Bars of every backbone and condition, a row a story and kind of people and a panel a region.
 
     Every person is a point. Dashed across bars: the nuisance score; dotted: the mean noise ceiling. A star is for a
-    condition that differs from the reference over participants; '=' for one that is as it was pretrained. `table` is
-    from `by_group` (or `gather`, of a few regions), `statistics` from `compare`, `conditions` are in the order of bars.
+    condition that differs from pretrained over participants; '=' for one that is as it was pretrained. `table` is from
+    `by_group` (or `gather`, of a few regions), `statistics` from `compare`, `conditions` are in the order of bars.
     """
-    stars = starred(statistics[statistics["reference"] == reference])
+    stars = starred(statistics[statistics["reference"] == "pretrained"])
     fig = Figure(figsize=(WIDTH, 0.9 + 1.9 * table.groupby(["story", "people"]).ngroups), layout="constrained")
     for (story, people), region, ax, shown in panels(fig, table):
         earned = stars[(stars[["story", "people", "region"]] == [story, people, region]).all(axis=1)]
@@ -209,12 +194,10 @@ def maps(
     return found
 
 
-def draw_map(
-    cortex: Cortex, values: np.ndarray, label: str, note: str, threshold: float | None = None, symmetric: bool = False
-) -> Figure:
+def draw_map(cortex: Cortex, values: np.ndarray, label: str, note: str, symmetric: bool = False) -> Figure:
     """Values of regions, (regions,) float, on the flat map and inflated views, every parcel outlined.
 
-    NaN, and what is smaller than `threshold`, shows the folds. Groups are outlined around the parcels that belong to
+    NaN shows the folds. Groups are outlined around the parcels that belong to
     them, groups of the same parcels once. `InputError` where the cortex's regions are on no vertex.
     """
     parcels = drawn_parcels(cortex)
@@ -222,5 +205,5 @@ def draw_map(
         raise InputError("map of regions: found none on the cortex, expected an atlas or centroids in the dataset")
     labels = np.array([*cortex.voxel_labels, ""])[parcels - 1]
     groups = distinct(labels, GROUPED)
-    look = {"threshold": threshold, "symmetric": symmetric, "labels": labels, "parcels": parcels, "groups": groups}
+    look = {"symmetric": symmetric, "labels": labels, "parcels": parcels, "groups": groups}
     return cortex_figure(cortex.surface, cortex.to_vertices(values), label=label, note=note, **look)

@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from braintuning.figures.compare import ASIDE, LEVEL, NUISANCE, starred
-from braintuning.figures.dose import TREATMENTS
+from braintuning.figures.compare import ASIDE, CONTROLS, LEVEL, NUISANCE, starred
 from braintuning.figures.real_brains import ALL, COLUMNS, SCORES, WIDTH, panels
 from braintuning.figures.style import small_print_below
 from braintuning.study import Study
@@ -58,7 +57,7 @@ def controls_of(study: Study) -> dict[str, str]:
     """The control, its mean over seeds, of all that learns from responses and has one that is tuned in the same way."""
     alike, found = tuned_alike(study), {}
     for (base, *given), names in alike.items():
-        if control := alike.get((TREATMENTS.get(base), *given)):
+        if control := alike.get((CONTROLS.get(base), *given)):
             found |= dict.fromkeys((*names, _name(names)), _name(control))
     return found
 
@@ -69,7 +68,7 @@ def shown_tuned(study: Study, table: pd.DataFrame) -> tuple[str, str]:
     The mean over seeds of the first condition that learns from responses, or it alone; and the first seed that learnt.
     """
     every, untuned = tuned_alike(study), table.groupby("condition")["untuned"].all()
-    names = next((names for (base, *_), names in every.items() if base in TREATMENTS), next(iter(every.values())))
+    names = next((names for (base, *_), names in every.items() if base in CONTROLS), next(iter(every.values())))
     return _name(names), next((name for name in names if not untuned.get(name, True)), names[0])
 
 
@@ -117,7 +116,7 @@ def draw(study: Study, statistics: pd.DataFrame, note: str) -> Figure:
     row_inches, n_rows = 0.55 + LINE_INCHES * len(models), shown.groupby(["story", "people"]).ngroups
     fig = Figure(figsize=(WIDTH, 0.7 + n_rows * row_inches), layout="constrained")
     drawn = shown["reference"].isin(["pretrained", *controls.values()])
-    widest = 1.1 * shown.loc[drawn, ["low", "high"]].abs().max(axis=None)
+    widest = 1.1 * shown.loc[drawn, ["low", "high", "difference"]].abs().max(axis=None)
     tick = float(f"{0.6 * widest:.0e}")
     for _, _, ax, of_region in panels(fig, shown):
         _lines(ax, of_region, list(models), controls)

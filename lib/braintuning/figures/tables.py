@@ -28,16 +28,18 @@ MODEL = ["backbone", "condition", "participant"]
 """Columns that tell models apart."""
 
 
-def read_tables(results: Iterable[Path], **options: object) -> pd.DataFrame:
+def read_tables(results: Iterable[Path]) -> pd.DataFrame:
     """Tables that lie beside results, one below the other; `InputError` where one is not there.
 
-    `options` are those of `pandas.read_csv`.
+    Names of models stay as they were written, a participant `01` or `NA`, and '' where a model belongs to nobody.
     """
     paths = [path.with_suffix(".csv") for path in results]
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path}: not there, expected the result of an earlier step; `make figures` makes it")
-    return pd.concat([pd.read_csv(path, **options) for path in paths], ignore_index=True)
+    as_written = {"dtype": dict.fromkeys(MODEL, str), "keep_default_na": False, "na_values": [""]}
+    table = pd.concat([pd.read_csv(path, **as_written) for path in paths], ignore_index=True)
+    return table.fillna(dict.fromkeys(MODEL, ""))
 
 
 def gather(
@@ -62,8 +64,7 @@ def beside_baseline(study: Study, table: pd.DataFrame, score: str) -> pd.DataFra
     `low_level_alignment`, fitted to the stories of low-level impact. `nuisance_features` says which of word rate,
     envelope and position the dataset has.
     """
-    tested = (participant for participant in study.participants if participant in study.tested)
-    found = read_tables(map(study.nuisance_file, tested))
+    found = read_tables(map(study.nuisance_file, people_tested(study)))
     found = found[["participant", "roi", score, "features"]]
     names = {score: BASELINE, "features": f"{BASELINE}_features"}
     return table.merge(found.rename(columns=names), on=["participant", "roi"], how="left", validate="many_to_one")
@@ -120,8 +121,7 @@ def small_print(
     """
     shown = table["backbone"].isin(list(backbones or study.tuned_backbones))
     weights = "; ".join(dict.fromkeys(table.loc[shown, "weights"]))
-    rows = table[MODEL].drop_duplicates().astype(object).where(table[MODEL].notna(), None)
-    runs = dict.fromkeys(study.run(*row) for row in rows.itertuples(index=False))
+    runs = dict.fromkeys(study.run(*row) for row in table[MODEL].drop_duplicates().itertuples(index=False))
     own = study.dataset.kind == "lebel" and study.dataset.simulation is None
     sources = sources or (OWN_SURFACE if own else SURFACE_SOURCES)
     return ". ".join([study.title, f"Weights: {weights}", *unlearnt(study, runs), sources])
@@ -140,35 +140,36 @@ def unlearnt(study: Study, runs: Iterable[Run]) -> list[str]:
     return [f"Did not learn, so left as pretrained: {', '.join(found)}"] if found else []
 
 
+def people_tested(study: Study) -> list[str]:
+    """Participants who have a test story; joint models may have been tuned on others."""
+    return [listener for listener in study.tested if listener in study.participants]
+
+
 def noise_ceiling_of(study: Study, participant: str) -> np.ndarray:
     """Noise ceiling of each voxel; (voxels,) float64, NaN where there is none."""
     return load_arrays(study.ceiling_file(participant))["ceiling"]
 
 
-def on_the_map(study: Study, dataset: Dataset) -> tuple[str, ...]:
-    """Participants whom the flat map shows: all where they share a surface, else the first, on their own cortex."""
-    surfaces = {id(dataset.cortex(participant).surface) for participant in study.participants}
-    return study.participants if len(surfaces) == 1 else study.participants[:1]
+def on_the_map(study: Study, dataset: Dataset) -> list[str]:
+    """Whom the flat map shows: all who are tested where they share a surface, else the first, on their own cortex."""
+    people = people_tested(study)
+    surfaces = {id(dataset.cortex(participant).surface) for participant in people}
+    return people if len(surfaces) == 1 else people[:1]
 
 
-def alignment_map(
-    study: Study, dataset: Dataset, backbone: str, condition: str, minus: str | None = None
-) -> np.ndarray:
-    """Alignment at the figure's layer (`minus` that of another condition), mean over `on_the_map`; (vertices,) float.
+def alignment_change(study: Study, dataset: Dataset) -> np.ndarray:
+    """Alignment of the figure's backbone and layer, brain-tuned minus pretrained; (vertices,) float.
 
-    A vertex is averaged over the participants in whom it is measurable, and NaN where it is in none.
+    Mean over `on_the_map`, at each vertex over those in whom it is measurable; NaN where it is in none.
     """
-
-    def alignment(participant: str, name: str) -> np.ndarray:
-        path = study.scores_file(participant, study.run(backbone, name, participant))
-        return load_arrays(path)["alignment"][study.figures.layer]
-
     maps = []
     for participant in on_the_map(study, dataset):
-        values = alignment(participant, condition)
-        if minus:
-            values = values - alignment(participant, minus)
-        maps.append(dataset.cortex(participant).to_vertices(values))
+        tuned, pretrained = (
+            load_arrays(study.scores_file(participant, study.run(study.figure_backbone, condition, participant)))
+            for condition in ("brain-tuned", "pretrained")
+        )
+        change = tuned["alignment"][study.figures.layer] - pretrained["alignment"][study.figures.layer]
+        maps.append(dataset.cortex(participant).to_vertices(change))
     return group_average(maps)
 
 
@@ -198,7 +199,7 @@ def draw_change(
         small_print_below(fig, note)
         return fig
     shown = on_the_map(study, dataset)
-    cortex, who = dataset.cortex(shown[0]), "" if len(shown) == len(study.participants) else f" ({shown[0]})"
+    cortex, who = dataset.cortex(shown[0]), "" if len(shown) == len(people_tested(study)) else f" ({shown[0]})"
     look = {"symmetric": True, "reliability": reliability(study, dataset), "smooth_mm": smooth_mm}
     label = f"{label}, brain-tuned minus pretrained{who}"
     return cortex_figure(cortex.surface, change, label=label, labels=cortex.vertex_labels, note=note, **look)

@@ -12,10 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from braintuning.alignment.stats import false_discovery_q
-from braintuning.figures.compare import EVERYONE, OVER, over_participants, starred
-from braintuning.figures.style import BRAIN_TUNED, condition_bars, row_by_row, small_print_below
+from braintuning.figures.compare import CONTROLS, EVERYONE, OVER, over_participants, starred
+from braintuning.figures.style import condition_bars, row_by_row, small_print_below
 from braintuning.figures.tables import MODEL, read_tables, shown_conditions
-from braintuning.pipeline.pictures import JOINTLY_TUNED
 from braintuning.probes.scores import SCORES, paired_difference
 from braintuning.results import generator, load_arrays
 from braintuning.study import Run, Study
@@ -25,7 +24,6 @@ CAPTION = (
     "have their 95 % interval over test speakers. Dashed: the commonest answer, or silence; dotted: random features. "
     "At floor: no model's interval is above the dashed line. Star: differs from brain-tuned over participants, q < .05"
 )
-TREATMENTS = (BRAIN_TUNED, JOINTLY_TUNED)
 WITHIN = "test speakers swapped between models"
 STATISTICS = ["task", "backbone", "against", "participant", "n_participants", "n_test_speakers", "difference"]
 STATISTICS += ["low", "high", "p", "test"]
@@ -34,8 +32,7 @@ BASELINES = {"baseline": ("commonest answer", "--"), "random_features": ("random
 
 def gather(study: Study) -> pd.DataFrame:
     """Score of every model on every task, layer by layer; `drawn` marks each model's layer in the figure."""
-    paths = [study.probe_file(task, run) for task in study.probes.tasks for run in study.main_runs()]
-    table = read_tables(paths).fillna({"participant": ""})
+    table = read_tables(study.probe_file(task, run) for task in study.probes.tasks for run in study.main_runs())
     return table.assign(drawn=table.index.isin(best_layer(table).index))
 
 
@@ -65,7 +62,7 @@ def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     chosen, rows = best_layer(table).set_index(["task", *MODEL]), []
     for task, backbone in product(study.probes.tasks, study.tuned_backbones):
         conditions = shown_conditions(study, backbone)
-        tuned = next((condition for condition in TREATMENTS if condition in conditions), None)
+        tuned = next((condition for condition in CONTROLS if condition in conditions), None)
         for against in [condition for condition in conditions if tuned and condition != tuned]:
             pairs = _pairs(study, backbone, tuned, against)
             within = [_pair(study, chosen, task, participant, *models) for participant, models in pairs.items()]

@@ -10,6 +10,7 @@ from matplotlib.textpath import TextPath
 
 from braintuning.alignment.correlation import correlation, zscore
 from braintuning.alignment.mask import used_voxels
+from braintuning.alignment.stats import mean_interval
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
@@ -42,8 +43,8 @@ def course(
     -------
     DataFrame
         time (s after the start of the audio), measured (mean over participants), predicted (likewise, scaled to the
-        standard deviation of the measured one: a correlation leaves it open), low and high (95 % interval of the
-        measured mean over participants, NaN for one), n_participants.
+        standard deviation of the measured one: a correlation leaves it open), low and high (`stats.mean_interval` of
+        the measured one over participants), n_participants.
 
     Raises
     ------
@@ -68,11 +69,10 @@ def course(
         predicted.append(zscore(kept.astype(np.float64).mean(axis=1, keepdims=True))[:, 0])
     if times is None:
         raise InputError(f"time course: region {', '.join(regions)} is in use in nobody, expected in somebody")
-    mean, n_people = np.mean(measured, axis=0), len(measured)
-    half = 1.96 * np.std(measured, axis=0, ddof=1) / np.sqrt(n_people) if n_people > 1 else np.full(len(mean), np.nan)
-    expected = np.mean(predicted, axis=0)
+    mean, expected = np.mean(measured, axis=0), np.mean(predicted, axis=0)
+    low, high = np.transpose([mean_interval(of_tr) for of_tr in np.transpose(measured)])
     columns = {"time": times, "measured": mean, "predicted": expected * mean.std() / expected.std()}
-    return pd.DataFrame(columns | {"low": mean - half, "high": mean + half, "n_participants": n_people})
+    return pd.DataFrame(columns | {"low": low, "high": high, "n_participants": len(measured)})
 
 
 def agreement(found: pd.DataFrame) -> float:

@@ -9,14 +9,7 @@ from braintuning.cortex.surface import fs_lr
 from braintuning.cortex.viewer import write_viewer
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
-from braintuning.figures.tables import (
-    CLEAR_CEILING,
-    SMOOTH_MM,
-    SURFACE_SOURCES,
-    noise_ceiling_of,
-    on_the_map,
-    shown_conditions,
-)
+from braintuning.figures import tables
 from braintuning.results import load_arrays
 from braintuning.study import Study
 
@@ -28,13 +21,13 @@ def write_study_viewer(study: Study, dataset: Dataset) -> Path:
     ceiling, which is smoothed, so that isolated vertices that pass by chance fade too. `InputError`
     if participants do not share the surface fs_LR-32k.
     """
-    shown, backbone, surface = on_the_map(study, dataset), study.figure_backbone, fs_lr()
+    shown, backbone, surface = tables.on_the_map(study, dataset), study.figure_backbone, fs_lr()
     if (found := dataset.cortex(shown[0]).surface.name) != surface.name:
         raise InputError(f"viewer of study {study.name}: participants lie on {found}, expected {surface.name}")
-    conditions, maps, ceilings = shown_conditions(study, backbone), {}, {}
+    conditions, maps, ceilings = tables.shown_conditions(study, backbone), {}, {}
     for person in shown:
         cortex = dataset.cortex(person)
-        ceilings[person] = cortex.to_vertices(noise_ceiling_of(study, person))
+        ceilings[person] = cortex.to_vertices(tables.noise_ceiling_of(study, person))
         for condition in conditions:
             alignment = load_arrays(study.scores_file(person, study.run(backbone, condition, person)))["alignment"]
             maps |= {(person, condition, k): cortex.to_vertices(values) for k, values in enumerate(alignment)}
@@ -43,15 +36,16 @@ def write_study_viewer(study: Study, dataset: Dataset) -> Path:
         ceilings = {everyone: group_average(list(ceilings.values())), **ceilings}
         of_all = {key[1:]: group_average([maps[person, *key[1:]] for person in shown]) for key in maps}
         maps = {**{(everyone, *key): values for key, values in of_all.items()}, **maps}
-    low = study.encoding.ceiling_threshold
-    high = max(CLEAR_CEILING, low + 0.1)
+    low, smooth_mm = study.encoding.ceiling_threshold, tables.SMOOTH_MM
+    high = max(tables.CLEAR_CEILING, low + 0.1)
     opacity = {
-        person: Reliability(smoothed(surface, np.nan_to_num(values), SMOOTH_MM), "ceiling", low, high).alpha(surface)
+        person: Reliability(smoothed(surface, np.nan_to_num(values), smooth_mm), "ceiling", low, high).alpha(surface)
         for person, values in ceilings.items()
     }
     layers = {key[2] for key in maps}
     tuned = "brain-tuned" if "brain-tuned" in conditions else conditions[0]
     first = (next(iter(ceilings)), tuned, sorted(layers)[study.figures.layer])
-    note = f"Grey: noise ceiling, smoothed by {SMOOTH_MM:g} mm, below {low:g}; clear from {high:g}. {SURFACE_SOURCES}"
+    note = f"Grey: noise ceiling, smoothed by {smooth_mm:g} mm, below {low:g}; clear from {high:g}"
+    note = f"{note}. {tables.SURFACE_SOURCES}"
     look = {"title": f"{study.title}, {backbone}", "unit": "alignment (r over noise ceiling)"}
     return write_viewer(study.figures_folder / "viewer", maps, **look, note=note, opacity=opacity, first=first)

@@ -117,14 +117,26 @@ def save_model(
 
 def add_scores(study: Study, run: Run) -> Path:
     """Step: the card of a tuned model with its alignment with each participant in it; the path of the card."""
+    from braintuning.figures.tables import read_tables  # matplotlib takes seconds
+
     folder = study.model_folder(run)
     carried, history = provenance_of(folder), pd.read_csv(folder / "history.csv").to_dict("records")
-    participants = [participant for participant, _ in study.alignments([run])]
-    table = pd.concat([pd.read_csv(study.scores_file(p, run).with_suffix(".csv")) for p in participants])
+    table = read_tables(study.scores_file(*one) for one in study.alignments([run]))
     layer = study.figures.layer % (table["layer"].max() + 1)
     chosen = table[(table["layer"] == layer) & table["roi"].isin(REGIONS) & table["alignment"].notna()]
     card = ModelCard(card_text(carried, history, study.base(run.condition)))
-    card.data.model_name, card.data.eval_results = run.name, [_result(study, row, layer) for row in chosen.itertuples()]
+    card.data.model_name = run.name
+    card.data.eval_results = [
+        EvalResult(
+            task_type="feature-extraction",
+            dataset_type="fmri",
+            dataset_name=f"{study.title}, {row.participant}",
+            metric_type="alignment",
+            metric_name=f"alignment of layer {layer}, {REGIONS[row.roi]}",
+            metric_value=round(row.alignment, 4),
+        )
+        for row in chosen.itertuples()
+    ]
     lines = [f"| {row.participant} | {REGIONS[row.roi]} | {row.alignment:.4f} |" for row in chosen.itertuples()]
     head = f"Layer {layer}: correlation on {', '.join(study.stories.test)} over the noise ceiling, mean over voxels."
     card.text += "\n".join(
@@ -133,14 +145,3 @@ def add_scores(study: Study, run: Run) -> Path:
     with atomic_path(folder / "README.md") as temporary:
         temporary.write_text(str(card))
     return folder / "README.md"
-
-
-def _result(study: Study, row: tuple, layer: int) -> EvalResult:
-    return EvalResult(
-        task_type="feature-extraction",
-        dataset_type="fmri",
-        dataset_name=f"{study.title}, {row.participant}",
-        metric_type="alignment",
-        metric_name=f"alignment of layer {layer}, {REGIONS[row.roi]}",
-        metric_value=round(row.alignment, 4),
-    )

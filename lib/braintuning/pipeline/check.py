@@ -20,6 +20,7 @@ from braintuning.lowlevel.acoustic import checked_phones
 from braintuning.lowlevel.features import FROM_DICTIONARY, dictionary_note, phones_of
 from braintuning.lowlevel.nuisance import spoken_words
 from braintuning.pipeline import ceiling, recipes
+from braintuning.pipeline.pictures import amounts
 from braintuning.pipeline.steps import clip_ends, pretrained
 from braintuning.probes.tasks import material
 from braintuning.results import listed
@@ -80,7 +81,7 @@ def findings(study: Study, dataset: Dataset) -> list[str]:
             f"{last:.1f} s"
             for (n, first, last), people in heard.items()
         ]
-        seconds, n_words = len(dataset.audio(story)) / SAMPLE_RATE, len(dataset.words(story))
+        seconds, n_words = len(dataset.audio(story)) / SAMPLE_RATE, len(spoken_words(dataset, story))
         lines.append(f"{story}: sound from 0 to {seconds:.1f} s, {n_words} words; {'; '.join(trs)}")
     return [*lines, f"study {study.name}: every file that it uses can be read"]
 
@@ -193,15 +194,21 @@ def _check_regions(study: Study, dataset: Dataset, participant: str) -> None:
 def _check_lengths(study: Study, dataset: Dataset, participant: str) -> None:
     """Raise `InputError` where a participant's stories are too short for the study's chunks and blocks."""
     settings, stories = study.encoding, study.stories_for(participant)
-    tested = sum(len(dataset.tr_times(participant, story)) - settings.test_skip_rows for story in stories.test)
-    fitted = sum(len(dataset.tr_times(participant, story)) for story in stories.train or stories.test)
-    for what, key, n_trs, at_once in (
-        ("test", "permutation_block_rows", tested, settings.permutation_block_rows),
-        ("training", "validation_chunk_rows", fitted, settings.validation_chunk_rows),
-    ):
-        if n_trs < 2 * at_once:
-            found = f"{n_trs} TRs in the {what} stories of {participant}"
-            raise InputError(f"study {study.name}: found {found}, expected at least {2 * at_once}, twice `{key}`")
+    n_trs = {story: len(dataset.tr_times(participant, story)) for story in stories.all}
+    skipped = settings.test_skip_rows * len(stories.test)
+    parts = [("test", stories.test, skipped, "permutation_block_rows")]
+    fitted = {"training": stories.train or stories.test, "held-out": stories.held_out}
+    if "fig3" in study.figures.notebooks:
+        fitted["low-level"] = study.low_level_stories(participant)[0]
+    if "figB" in study.figures.notebooks:
+        counts = [n_stories for person, _, n_stories in amounts(study) if person == participant]
+        fitted |= {f"first {n_stories} training": stories.train[:n_stories] for n_stories in counts}
+    parts += [(what, names, 0, "validation_chunk_rows") for what, names in fitted.items() if names]
+    for what, names, less, key in parts:
+        found, least = sum(n_trs[story] for story in names) - less, 2 * getattr(settings, key)
+        if found < least:
+            found = f"{found} TRs in the {what} stories of {participant}"
+            raise InputError(f"study {study.name}: found {found}, expected at least {least}, twice `{key}`")
 
 
 def _check_phones(study: Study, dataset: Dataset) -> None:

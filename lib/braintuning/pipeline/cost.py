@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from braintuning.pipeline.times import read_times
 from braintuning.results import CACHE, REPOSITORY, atomic_path, provenance_of
 from braintuning.study import Run, Study
 
@@ -142,11 +143,8 @@ def kind_of(rule: str) -> str:
 def learn(study: Study, device: str, since: float) -> None:
     """Note what a run's jobs took since a moment (s, as `time.time`), unless far larger ones of the kind are noted."""
     found, units = defaultdict(lambda: [0.0, 0.0, 0.0, 0]), work(study)
-    for path in (study.results / "times").rglob("*.tsv"):
-        kind = path.relative_to(study.results / "times").parts[0]
-        if kind in units and path.stat().st_mtime >= since and path.stat().st_size:  # empty where a job failed
-            head, values = (line.split("\t") for line in path.read_text().splitlines())
-            took = dict(zip(head, map(float, values), strict=True))
+    for took in read_times(study.results / "times", since):
+        if (kind := took["step"]) in units:
             seconds = took["s"] if device == "cuda" and kind in GPU_KINDS else took["cpu_time"]
             ledger = found[kind]
             ledger[0] += max(seconds - START, 0.05)

@@ -83,21 +83,30 @@ def run_workflow(
             raise InputError(f"{folder}: found a brace in this path, expected none, which Snakemake and pycortex read")
     cores = cores or os.cpu_count()
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
-    command += ["--cores", cores, "--resources", f"gpu={gpu_jobs}", f"mem_mb={memory_mb()}"]
+    megabytes = int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
+    command += ["--cores", cores, "--resources", f"gpu={gpu_jobs}", f"mem_mb={megabytes}"]
     command += ["--scheduler", "greedy", "--logger", "braintuning", "--nolock", "--keep-going", "--rerun-incomplete"]
+    command += ["--keep-incomplete"]  # files of a job that failed are whole
     command += ["--rerun-triggers", "mtime", "params", *(["--dry-run"] if dry_run else [])]
     file, root = study.source
     # Snakemake strips quotes and reads the rest as YAML, where ` #` and `: ` mean something: lists keep paths whole.
     given = {"study": str(file), "device": device} | ({"root": root} if root else {})
     command += ["--config", *(f"{key}={json.dumps([value], ensure_ascii=False)}" for key, value in given.items())]
     command += [f"max_memory={max_memory}"] if max_memory else []
-    passes = [list(targets)] if dry_run else [*checked_first(study), list(targets)]
     study.results.mkdir(parents=True, exist_ok=True)
     with open(study.results / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"study {study.name}: another run of it is going on; wait for it or stop it") from None
+        record = study.results / "dataset.json"
+        changed = record.is_file() and recipes.dataset(study).fingerprint not in record.read_text()
+        passes = [[record]] if changed and not dry_run else []  # by itself, see `CHECKED` in the Snakefile
+        passes.append(list(targets))
+        for made in () if dry_run else recipes.of_results(study):
+            for result in (made, made.with_suffix(".csv")):
+                if result.is_file() and not result.stat().st_size:
+                    result.unlink()  # Snakemake would take it for one
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         began, expected = time.time(), costs(study, device, cores, gpu_jobs, calibrated=dry_run)
         environment = {**os.environ, **QUIET, "PATH": path, "XDG_CACHE_HOME": str(CACHE / "xdg")}
@@ -114,16 +123,3 @@ def run_workflow(
                     break
         learn(study, device, began)
         return status
-
-
-def checked_first(study: Study) -> list[list[Path]]:
-    """The check of the dataset as a run of its own, where the study has changed since it was last checked."""
-    path = study.results / "dataset.json"
-    if not path.is_file() or json.loads(path.read_text()).get("recipe") == recipes.dataset(study).fingerprint:
-        return []
-    return [[path]]
-
-
-def memory_mb() -> int:
-    """Memory of this machine, in MB, that jobs may share."""
-    return int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)

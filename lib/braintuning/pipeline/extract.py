@@ -8,17 +8,7 @@ from braintuning import timing
 from braintuning.alignment.features import at_trs, tokens
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.datasets import Dataset, open_dataset
-from braintuning.pipeline import recipes
-from braintuning.pipeline.steps import (
-    Grid,
-    grids,
-    grids_fingerprint,
-    load_encoder,
-    made_on,
-    model_recipe,
-    require_device,
-    weights_from,
-)
+from braintuning.pipeline import recipes, steps
 from braintuning.results import inputs_fingerprint, is_done, provenance, save_arrays
 from braintuning.study import Run, Study
 
@@ -36,13 +26,13 @@ def extract_layers(study: Study, runs: Sequence[Run], device: str = "cpu") -> li
     front end are read in one pass over the audio, `MODELS_AT_ONCE` at a time. The audio of all stories is held in
     memory, 4 bytes a sample: 46 MB for 12 minutes.
     """
-    require_device(device)
+    steps.require_device(device)
     dataset = open_dataset(study)
     waiting = [run for run in runs if not is_done(study.features_file(run), _recipe(study, run, dataset))]
     while waiting:
         encoders: dict[Run, SpeechEncoder] = {}
         for run in waiting:
-            encoder = load_encoder(study, run).to(device)
+            encoder = steps.load_encoder(study, run).to(device)
             if not encoders or encoders[waiting[0]].same_front_end(encoder):
                 encoders[run] = encoder
             if len(encoders) == MODELS_AT_ONCE:
@@ -57,16 +47,16 @@ def _recipe(study: Study, run: Run, dataset: Dataset) -> dict:
     audio = [dataset.audio_file(story) for story in recipe["stories"]]
     return {
         **recipe,
-        "model": model_recipe(study, run),
-        "times": grids_fingerprint(_grids(study, run, dataset)),
+        "model": steps.model_recipe(study, run),
+        "times": steps.grids_fingerprint(_grids(study, run, dataset)),
         "inputs": inputs_fingerprint(audio, dataset.root),
     }
 
 
-def _grids(study: Study, run: Run, dataset: Dataset) -> dict[str, list[Grid]]:
+def _grids(study: Study, run: Run, dataset: Dataset) -> dict[str, list[steps.Grid]]:
     """Times of a run's features: those of everybody who is compared with it."""
     listeners = (run.participant,) if run.participant else study.listeners or dataset.participants
-    return grids(study, dataset, study.encoded_stories, listeners)
+    return steps.grids(study, dataset, study.encoded_stories, listeners)
 
 
 def _extract(study: Study, encoders: dict[Run, SpeechEncoder], dataset: Dataset, device: str) -> None:
@@ -75,17 +65,16 @@ def _extract(study: Study, encoders: dict[Run, SpeechEncoder], dataset: Dataset,
     files = {story: dataset.audio_file(story) for story in stories}
     first = {file: story for story, file in reversed(files.items())}  # parts of a recording are one pass
     sounds = {file: dataset.audio(story) for file, story in first.items()}
-    for file, read in zip(
-        sounds, tokens(list(encoders.values()), [*sounds.values()], study.features, device), strict=True
-    ):
-        of_file, token_times = read
+    passes, done = tokens(list(encoders.values()), [*sounds.values()], study.features, device), 0
+    for file, (of_file, token_times) in zip(sounds, passes, strict=True):
         for story in [story for story in stories if files[story] == file]:
+            done += 1
             for run, layers in zip(encoders, of_file, strict=True):
                 for grid in grids_of[run].get(story, ()):
                     resampled = at_trs(layers, token_times, grid.read, timing.spacing(grid.read))
                     features[run] |= dict.fromkeys(grid.names, grid.filtered(resampled))
-                log.info(f"{run.name}: {story}, {stories.index(story) + 1} of {len(stories)}")
+                log.info(f"{run.name}: {story}, {done} of {len(stories)}")
     for run, encoder in encoders.items():
-        weights = weights_from(study, run, encoder)
-        made = provenance(_recipe(study, run, dataset), device=made_on(device), weights=weights)
+        weights = steps.weights_from(study, run, encoder)
+        made = provenance(_recipe(study, run, dataset), device=steps.made_on(device), weights=weights)
         save_arrays(study.features_file(run), features[run], made)

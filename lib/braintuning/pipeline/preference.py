@@ -8,16 +8,7 @@ import numpy as np
 import pandas as pd
 
 from braintuning.errors import InputError
-from braintuning.pipeline import recipes
-from braintuning.pipeline.steps import (
-    load_encoder,
-    made_on,
-    model_recipe,
-    recipe_of,
-    require_device,
-    save_result,
-    weights_from,
-)
+from braintuning.pipeline import recipes, steps
 from braintuning.preference.pairs import choose_pairs, known_words
 from braintuning.preference.similarity import pair_similarities, preference_table, word_states
 from braintuning.preference.words import SENTENCE, WINDOW_SECONDS, SpokenWord, recorded, synthesised
@@ -54,7 +45,7 @@ def synthesise_words(study: Study) -> Path:
 
 def load_words(study: Study) -> list[SpokenWord]:
     """Words that `synthesise_words` left."""
-    recipe_of(study.words_file)
+    steps.recipe_of(study.words_file)
     stored, words = load_arrays(study.words_file), words_to_say(study)[1]
     names = [(word, voice) for voice in study.preference.voices for word in words]
     return [
@@ -68,7 +59,7 @@ def semantic_preference(study: Study, run: Run, device: str = "cpu", from_record
 
     With `from_recordings`, in words that people said in the study's folder of recordings and not in synthesised ones.
     """
-    require_device(device)
+    steps.require_device(device)
     path, recordings = study.preference_file(run, from_recordings), study.recordings
     if from_recordings and recordings is None:
         raise InputError(f"study {study.name}: found no folder of `recordings` in `preference`, expected one")
@@ -78,19 +69,19 @@ def semantic_preference(study: Study, run: Run, device: str = "cpu", from_record
         **HEARD,
         "centred": "by speaker",
         "intervals": "over words",
-        "model": model_recipe(study, run),
+        "model": steps.model_recipe(study, run),
         "pairs": fingerprint(words_to_say(study)[0].to_numpy().tolist()),
         "recordings": audio,
     }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
     said, pairs = _recorded(study, recordings) if from_recordings else (load_words(study), words_to_say(study)[0])
-    encoder = load_encoder(study, run).to(device)
+    encoder = steps.load_encoder(study, run).to(device)
     similarities = pair_similarities(word_states(encoder, said, device), said, pairs)
     table = preference_table(similarities, pairs)
-    owner, weights = (run.participant or "", run.backbone, run.condition), weights_from(study, run, encoder)
+    owner, weights = (run.participant or "", run.backbone, run.condition), steps.weights_from(study, run, encoder)
     arrays = {"similarities": similarities}
-    save_result(path, arrays, table, study, recipe, owner=owner, device=made_on(device), weights=weights)
+    steps.save_result(path, arrays, table, study, recipe, owner=owner, device=steps.made_on(device), weights=weights)
     log.info(f"{run.name}: semantic preference of {len(similarities)} layers, {len(pairs)} pairs of words")
     return path
 

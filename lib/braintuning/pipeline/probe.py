@@ -128,7 +128,7 @@ def as_table(results: Sequence[Result], family: str, task: str, corpus: str, par
 def measure_leaks(study: Study, device: str = "cpu") -> Path:
     """Phonemes in the pretrained model with speakers and prompts kept apart, and with utterances divided at random.
 
-    Columns of the table: divided, layer, value, low, high, n_train, n_test.
+    The encoder takes each utterance once. Columns of the table: divided, layer, value, low, high, n_train, n_test.
     """
     require_device(device)
     run, seed, path = Run(study.figure_backbone, "pretrained"), study.probes.seed, study.leaks_file
@@ -142,35 +142,18 @@ def measure_leaks(study: Study, device: str = "cpu") -> Path:
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
     encoder, store = load_encoder(study, run).to(device), store_of(study, run, "sentence_type")
-    table = leaks(encoder, "phonemes", parts, device, seed, store)
-    arrays, weights = {"value": table["value"].to_numpy()}, weights_from(study, run, encoder)
-    save_result(path, arrays, table, study, recipe, device=made_on(device), weights=weights)
-    return path
-
-
-def leaks(
-    encoder: SpeechEncoder, task: str, parts: Parts, device: str = "cpu", seed: int = 0, store: Store | None = None
-) -> pd.DataFrame:
-    """Scores with speakers and prompts kept apart, and with the same utterances divided at random.
-
-    Both take the same utterances: with a store the encoder does so once.
-
-    Returns
-    -------
-    DataFrame
-        divided, layer, value, low, high, n_train, n_test.
-    """
     everything = [utterance for part in parts.values() for utterance in part]
     order = generator(seed, "leaks").permutation(len(everything))
     ends = np.cumsum([len(part) for part in parts.values()])[:-1]
     mixed = {
         part: tuple(everything[i] for i in chosen) for part, chosen in zip(parts, np.split(order, ends), strict=True)
     }
-    divisions = {"by speaker and prompt": parts, "by utterance (leaks)": mixed}
-    tables = [
-        pd.DataFrame(task_named(task).measure(division, encoder, device, seed, store), columns=Result._fields).assign(
-            divided=name, n_train=len(division["train"]), n_test=len(division["test"])
-        )
-        for name, division in divisions.items()
-    ]
-    return pd.concat(tables)[["divided", "layer", "value", "low", "high", "n_train", "n_test"]]
+    tables = []
+    for name, division in (("by speaker and prompt", parts), ("by utterance (leaks)", mixed)):
+        results = task_named("phonemes").measure(division, encoder, device, seed, store)
+        sizes = {f"n_{part}": len(division[part]) for part in ("train", "test")}
+        tables.append(pd.DataFrame(results, columns=Result._fields).assign(divided=name, **sizes))
+    table = pd.concat(tables)[["divided", "layer", "value", "low", "high", "n_train", "n_test"]]
+    arrays, weights = {"value": table["value"].to_numpy()}, weights_from(study, run, encoder)
+    save_result(path, arrays, table, study, recipe, device=made_on(device), weights=weights)
+    return path

@@ -67,7 +67,10 @@ def _parcels(study: Study) -> dict[str, Any]:
     if not study.dataset.recordings:
         return {}
     recordings = {name: recording.model_dump() for name, recording in study.dataset.recordings.items()}
-    return {"recordings": recordings, "high_pass_seconds": study.encoding.high_pass_seconds}
+    found = {"recordings": recordings, "high_pass_seconds": study.encoding.high_pass_seconds}
+    if any(recording.parts for recording in study.dataset.recordings.values()) and study.dataset.row_offset != 0.5:
+        found["row_offset"] = study.dataset.row_offset  # when rows are read decides which of them lie in a part
+    return found
 
 
 def aim_of(condition: str) -> str:
@@ -115,43 +118,38 @@ def extract(study: Study, run: Run) -> Recipe:
 
 def align(study: Study, participant: str, fitted: Sequence[str] | None = None) -> Recipe:
     """Encoding models of a participant, fitted to some stories (by default all that may fit them)."""
-    stories = study.stories_for(participant)
-    stored = {
-        "participant": participant,
-        "settings": study.encoding.model_dump(),
-        "layer": study.figures.layer,
-        "fitted": list(stories.train + stories.held_out if fitted is None else fitted),
-        "test": stories.test,
-    }
-    return Recipe({"stage": "align", **stored, **_parcels(study)}, _of_dataset(study, FILES + REGIONS))
+    stories, settings = study.stories_for(participant), study.encoding.model_dump()
+    fitted = stories.train + stories.held_out if fitted is None else fitted
+    return _judged(study, participant, "align", fitted, settings=settings)
 
 
 def nuisance(study: Study, participant: str) -> Recipe:
     """Encoding models of a participant of word rate, envelope and position alone."""
-    stories = study.stories_for(participant)
-    stored = {
-        "participant": participant,
-        "settings": study.encoding.model_dump(),
-        "fitted": stories.train + stories.held_out,
-        "low_level": study.low_level_stories(participant)[0],
-        "test": stories.test,
-    }
-    return Recipe({"stage": "nuisance", **stored, **_parcels(study)}, _of_dataset(study, FILES + TIMES + REGIONS))
+    stories, settings = study.stories_for(participant), study.encoding.model_dump()
+    low_level = study.low_level_stories(participant)[0]
+    fitted = stories.train + stories.held_out
+    return _judged(study, participant, "nuisance", fitted, TIMES, settings=settings, low_level=low_level)
 
 
 def low_level(study: Study, participant: str) -> Recipe:
     """Alignment of a participant without low-level features."""
-    train, test = study.low_level_stories(participant)
-    stored = {
-        "participant": participant,
+    settings = {
         "encoding": study.encoding.model_dump(),
         "settings": study.low_level.model_dump(exclude={"removal"}),
         "removals": get_args(Removal),
-        "layer": study.figures.layer,
-        "fitted": train,
-        "test": test,
     }
-    return Recipe({"stage": "low level", **stored, **_parcels(study)}, _of_dataset(study, FILES + REGIONS))
+    return _judged(study, participant, "low level", study.low_level_stories(participant)[0], **settings)
+
+
+def _judged(
+    study: Study, participant: str, stage: str, fitted: Sequence[str], times: Sequence[str] = (), **more: object
+) -> Recipe:
+    """Encoding models of a participant that are fitted to some stories and judged on the test story."""
+    stored = {"stage": stage, "participant": participant, "fitted": list(fitted), **more}
+    stored |= {"test": study.stories_for(participant).test, **_parcels(study)}
+    if stage != "nuisance":
+        stored["layer"] = study.figures.layer
+    return Recipe(stored, _of_dataset(study, (*FILES, *times, *REGIONS)))
 
 
 def low_level_features(study: Study, participant: str) -> Recipe:

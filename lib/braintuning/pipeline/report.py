@@ -19,6 +19,8 @@ from nbconvert.filters import markdown2html
 from PIL import Image
 
 from braintuning.errors import InputError
+from braintuning.pipeline.pictures import PANELS, pictures_of
+from braintuning.pipeline.times import read_times
 from braintuning.results import REPOSITORY, atomic_path, git_commit, package_versions, save_table
 from braintuning.study import Study, given_name
 
@@ -60,12 +62,12 @@ def write_report(study: Study) -> Path:
         _write_page(folder / "notebooks" / f"{name}.html", notebook)
     claims = folder / "claims.csv"
     judged = pd.read_csv(claims) if "claims" in study.figures.notebooks and claims.is_file() else None
-    sections = [_section(folder, name, notebooks[name], judged) for name in study.figures.notebooks]
+    sections = [_section(study, name, notebooks[name], judged) for name in study.figures.notebooks]
     times = times_of_steps(study.results / "times")
     save_table(folder / "times.csv", times.assign(machine=f"{os.cpu_count()} cores, {platform.machine()}"))
     content = {
         "title": study.title, "lead": _lead(study), "reading": "" if judged is None else READING, "sections": sections,
-        "others": [(name, _head(notebooks[name])[0]) for name in names if name in TUTORIALS],
+        "others": [(name, _heading(notebooks[name].cells[0].source)[0]) for name in names if name in TUTORIALS],
         "made": f"Commit {git_commit()}; {', '.join(f'{k} {v}' for k, v in package_versions().items())}.",
         "folder": folder.name, "settings": study.source[0].read_text(),
         "times": "" if times.empty else times.round(2).to_html(index=False, border=0),
@@ -97,16 +99,10 @@ def publish(study: Study) -> Path:
 
 def times_of_steps(folder: Path) -> pd.DataFrame:
     """What each step took, from files that its jobs left: step, jobs, minutes, cpu_minutes, longest, peak_gib."""
-    jobs = [
-        pd.read_csv(path, sep="\t", na_values="-").assign(step=path.relative_to(folder).parts[0])
-        for path in sorted(folder.rglob("*.tsv"))
-        if path.stat().st_size  # Snakemake leaves an empty one where a job failed
-    ]
-    if not jobs:
-        return pd.DataFrame(columns=["step", "jobs", "minutes", "cpu_minutes", "longest", "peak_gib"])
+    jobs = pd.DataFrame(read_times(folder), columns=["step", "s", "max_rss", "cpu_time"])
     columns = {"jobs": ("s", "size"), "minutes": ("s", "sum"), "cpu_minutes": ("cpu_time", "sum")}
     columns |= {"longest": ("s", "max"), "peak_gib": ("max_rss", "max")}
-    table = pd.concat(jobs).groupby("step").agg(**columns)
+    table = jobs.groupby("step").agg(**columns)
     table[["minutes", "cpu_minutes", "longest"]] /= 60
     table["peak_gib"] /= 1024
     return table.sort_values("minutes", ascending=False).reset_index()
@@ -116,13 +112,13 @@ def _lead(study: Study) -> str:
     """Who listened to what, and which models are compared."""
     who = "simulated listeners" if study.dataset.simulation else "participants"
     used = [f"{len(names)} {use}" for use, names in study.stories if use in ("train", "validation", "test") and names]
-    heard = f"{len(study.listeners)} {who}; stories: {', '.join(used)}."
+    heard = f"{len(study.participants)} {who}; stories: {', '.join(used)}."
     return f"{heard} Speech models: {', '.join(study.backbones)}. Conditions: {', '.join(study.conditions)}."
 
 
-def _section(folder: Path, name: str, notebook: nbformat.NotebookNode, judged: pd.DataFrame | None) -> dict[str, Any]:
+def _section(study: Study, name: str, notebook: nbformat.NotebookNode, judged: pd.DataFrame | None) -> dict[str, Any]:
     """What the template shows of one notebook."""
-    full, prose = _head(notebook)
+    full, prose = _heading(notebook.cells[0].source)
     label, colon, title = full.partition(": ")
     label, title = (label, title) if colon and label.startswith("Figure") else ("", full)
     claim = re.match(r"Claim (\d+) of the paper: (.+?)[.;](?=\s|$)", prose)
@@ -132,20 +128,18 @@ def _section(folder: Path, name: str, notebook: nbformat.NotebookNode, judged: p
     numbers, outcome = (_headline(notebook), "") if about is None or about.empty else _judged(about)
     if name == "claims" and outcome:
         outcome = ", ".join(f"{n} {verdict}" for verdict, n in about["verdict"].value_counts().items())
-    pictures = _pictures(folder, name, notebook)
-    tables = sorted(path.name for path in folder.glob("*.csv") if _belongs(path.stem, name))
-    links = [*tables, *(f"{path.stem}.pdf" for path in pictures), f"notebooks/{name}.html"]
+    left_out = {*PANELS.get(name, ())} - {*pictures_of(study, name)}  # a study that has changed may have had them
+    own = (path for path in study.figures_folder.iterdir() if _belongs(path.stem, name))
+    there = sorted(path for path in own if path.stem not in left_out)
+    pictures = [path for path in there if path.suffix == ".png"]
+    pictures.sort(key=lambda path: (path.stem != name, _prose_above(path, notebook)))
+    links = [path.name for path in there if path.suffix == ".csv"]
+    links += [*(f"{path.stem}.pdf" for path in pictures), f"notebooks/{name}.html"]
     return {
         "name": name, "label": label, "title": _plain(title[:1].upper() + title[1:]), "caption": markdown2html(prose),
         "numbers": numbers, "outcome": outcome, "links": links,
         "pictures": _captioned(pictures, notebook, title),
     }  # fmt: skip
-
-
-def _head(notebook: nbformat.NotebookNode) -> tuple[str, str]:
-    """Title and prose that a notebook begins with."""
-    title, _, prose = notebook.cells[0].source.partition("\n")
-    return title.lstrip("# ").strip(), prose.strip()
 
 
 def _plain(prose: str) -> str:
@@ -156,12 +150,6 @@ def _plain(prose: str) -> str:
 def _belongs(stem: str, name: str) -> bool:
     """Whether a file is of a notebook: `figA1` of `figA`, `fig3_features` of `fig3`."""
     return re.fullmatch(re.escape(name) + ("" if name[-1].isdigit() else r"\d*") + "(_.+)?", stem) is not None
-
-
-def _pictures(folder: Path, name: str, notebook: nbformat.NotebookNode) -> list[Path]:
-    """Pictures of a notebook, the one with its own name first, then in its order."""
-    found = sorted(path for path in folder.glob("*.png") if _belongs(path.stem, name))
-    return sorted(found, key=lambda path: (path.stem != name, _prose_above(path, notebook)))
 
 
 def _captioned(pictures: list[Path], notebook: nbformat.NotebookNode, title: str) -> list[dict[str, Any]]:

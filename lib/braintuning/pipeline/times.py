@@ -3,7 +3,9 @@
 import os
 import resource
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from braintuning.errors import InputError, NotebookError
 from braintuning.results import atomic_path
@@ -31,6 +33,15 @@ def write_times(path: Path, seconds: float, cpu: float, peak: float) -> None:
     log_of(path).unlink(missing_ok=True)
     with atomic_path(path) as temporary:
         temporary.write_text(f"s\tmax_rss\tcpu_time\n{seconds:.2f}\t{peak:.1f}\t{cpu:.2f}\n")
+
+
+def read_times(folder: Path, since: float = 0.0) -> Iterator[dict[str, Any]]:
+    """Step and columns of `write_times` of every job that left them in a folder, since a moment (s, as `time.time`)."""
+    for path in sorted(folder.rglob("*.tsv")):
+        found = path.stat()
+        if found.st_size and found.st_mtime >= since:  # Snakemake leaves an empty one where a job failed
+            head, values = (line.split("\t") for line in path.read_text().splitlines())
+            yield {"step": path.relative_to(folder).parts[0], **dict(zip(head, map(float, values), strict=True))}
 
 
 def write_own_times(seconds: float) -> None:

@@ -202,5 +202,12 @@ def _objective(study: Study, run: Run, encoder: SpeechEncoder, dataset: Dataset)
     """The self-supervised objective of the encoder's own family, fitted to the training stories where it needs that."""
     from braintuning.tuning.objectives import objective
 
-    audio = [dataset.audio(story) for story in study.tuning_stories(run).train]
+    audio = [_of_clips(study, run, dataset, story) for story in study.tuning_stories(run).train]
     return objective(encoder, audio, seed=study.tuning_of(run.condition).seed)
+
+
+def _of_clips(study: Study, run: Run, dataset: Dataset, story: str) -> np.ndarray:
+    """Audio of a story; of a part of a recording what its clips hear: its audio has the tested minutes as well."""
+    ends, clip_seconds = clip_ends(study, run, dataset, story), study.tuning_of(run.condition).clip_seconds
+    heard = slice(*to_samples(np.maximum([ends[0] - clip_seconds, ends[-1]], 0)).tolist())
+    return dataset.audio(story)[heard if study.dataset.recordings else slice(None)]

@@ -246,23 +246,18 @@ def _become(request: dict, streams: list[int]) -> None:
     os.environ.pop(TIMES, None)
     module, *_ = sys.argv = request["command"]
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
-    if threads != 1:
-        _allow_threads(threads)
+    if threads != 1:  # libraries were imported for one
+        import threadpoolctl
+        import torch
+
+        torch.set_num_threads(threads)
+        threadpoolctl.threadpool_limits(threads)
     if module == "ipykernel_launcher":
         sys.argv.append(f"--IPKernelApp.parent_handle={os.getppid()}")
         if "matplotlib" in sys.modules:
             import matplotlib as mpl
 
             mpl.rcParams["backend"] = os.environ.setdefault("MPLBACKEND", INLINE)
-
-
-def _allow_threads(threads: int) -> None:
-    """Let libraries that were imported for one thread use more."""
-    import threadpoolctl
-    import torch
-
-    torch.set_num_threads(threads)
-    threadpoolctl.threadpool_limits(threads)
 
 
 def main() -> None:

@@ -1,3 +1,5 @@
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -133,6 +135,16 @@ def test_the_same_model_under_another_name_has_the_same_scores(source, folder):
     np.testing.assert_allclose(own, kept, atol=1e-5)
 
 
+def test_a_model_in_another_folder_of_a_backbone_s_name_takes_nothing_of_its_place(source, folder):
+    shutil.copytree(folder / "whisper", folder / "elsewhere" / "small")
+    own = load_arrays(source.study.scores_file("P1", PRETRAINED))["r"]
+    run = source.add_model(str(folder / "elsewhere" / "small"), "P1")
+    assert run.backbone.startswith("small-") and source.models[-1] == ("P1", run)
+    np.testing.assert_array_equal(load_arrays(source.study.scores_file("P1", PRETRAINED))["r"], own)
+    assert source.study.backbones["small"].name == str(folder / "hubert")
+    assert source.add_model(str(folder / "elsewhere" / "small"), "P1") == run
+
+
 def test_a_model_that_is_not_there_is_named(source):
     refused(lambda: source.add_model("no-such/model", "P1"), "no-such/model")
     assert source.models == [("P1", PRETRAINED), ("P1", TUNED)]
@@ -142,6 +154,12 @@ def test_a_study_with_neither_results_nor_tables_says_how_to_make_them(study, mo
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "nothing"))
     refused(lambda: open_source(study), "study tiny", "found neither results", f"make figures STUDY={study.source[0]}`")
     assert with_results(["nothing"]) == []
+
+
+def test_results_of_models_that_the_study_has_no_more_are_none(study):
+    renamed = study.model_copy(update={"backbones": {"other": study.backbones["small"]}})
+    renamed._file = study._file
+    refused(lambda: open_source(renamed), "study tiny", "found neither results")
 
 
 def test_results_come_before_tables(study):

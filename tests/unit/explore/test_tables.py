@@ -57,3 +57,4 @@ def test_each_region_has_the_alignment_of_its_narrowest_group(source, table):
 def test_what_tables_do_not_have_is_named(source):
     refused(lambda: source.values("SIM02", RUN, 3, "noise ceiling"), "only tables", "not noise ceiling")
     refused(lambda: source.place("SIM02", "Late language"), "did you mean 'Late language regions'")
+    refused(lambda: source.place("SIM02", "Primary and early auditory cortex"), "unknown")

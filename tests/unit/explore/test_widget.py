@@ -151,6 +151,9 @@ def test_another_study_is_shown_by_its_tables(explorer, monkeypatch):
     assert explorer.place.name == "Primary auditory cortex"
     explorer.quantity.value = "noise ceiling"
     assert "only tables" in explorer.brain.note
+    explorer.brain.note = ""
+    explorer.brain.clicked = pixel_of("A1")
+    assert "only tables" in explorer.brain.note
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def cortex_maps(monkeypatch):
     )
     change = np.where(surface.cortex, change, np.nan)
     monkeypatch.setattr(tables, "reliability", lambda *_: ceiling)
-    monkeypatch.setattr(tables, "alignment_map", lambda *_, **__: change)
+    monkeypatch.setattr(tables, "alignment_change", lambda *_, **__: change)
     monkeypatch.setattr(impact, "change_map", lambda *_: -change)
     return SimpleNamespace(cortex=lambda participant: fs_lr_cortex_of_vertices())
 
@@ -154,7 +154,7 @@ def fig5(study, monkeypatch):
 def figA1(study, monkeypatch):
     ceiling = np.full(fs_lr_cortex_of_vertices().n_voxels, 0.2)
     ceiling[members(hcp_mmp_labels(), "late_language")[fs_lr().cortex]] = 0.8
-    monkeypatch.setattr(panels, "noise_ceiling_of", lambda *_: ceiling)
+    monkeypatch.setattr(tables, "noise_ceiling_of", lambda *_: ceiling)
     numbers = dict(n_above=4_000, n_voxels=59_412, n_noise=812.3, n_repeating=3_100, threshold=0.4, published=None)
     table = pd.DataFrame([dict(participant=participant, **numbers) for participant in study.participants])
     return panels.ceilings(study, table, cortex_maps(monkeypatch), NOTE)

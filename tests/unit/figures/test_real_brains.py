@@ -125,7 +125,7 @@ def test_people_who_were_tuned_on_and_variants_are_families_of_their_own():
 
 def test_a_map_outlines_parcels_and_the_groups_that_they_belong_to():
     atlas = parcels.sphere_atlas([(-58, -20, 4), (-46, 18, 14), (46, 18, 14)])
-    fig = real_brains.draw_map(parcels.parcel_cortex(atlas), np.array([0.1, 0.3, np.nan]), "r", "Drawn", threshold=0.05)
+    fig = real_brains.draw_map(parcels.parcel_cortex(atlas), np.array([0.1, 0.3, np.nan]), "r", "Drawn")
     assert isinstance(fig, Figure)
     legend = [text.get_text() for ax in fig.axes if ax.get_legend() for text in ax.get_legend().get_texts()]
     assert "late language" in legend and "primary auditory" not in legend
@@ -230,3 +230,5 @@ def test_where_regions_lie_has_a_row_a_region_with_its_group_and_shares(study):
     assert where["groups"].tolist() == ["early_auditory", "late_language", "late_language"]
     assert where["label"].isin(GROUPS["late_language"]).tolist() == [False, True, True]
     assert where["vertices"].gt(30).all() and where["late_language"].between(0, 1).all()
+    tuned_on = study.model_copy(update={"lacks": {study.participants[0]: study.stories.test}})
+    pd.testing.assert_frame_equal(real_brains.where_regions_lie(tuned_on, Regions()), where)

@@ -88,6 +88,14 @@ def test_every_model_is_a_line_with_its_difference_and_interval(study, table):
     assert ax.get_ylabel() == "tale\n8 people held out"
 
 
+def test_one_person_has_differences_without_intervals(study, table):
+    alone = seeds.with_means_over_seeds(study, table[table["participant"] == "s0"])
+    statistics = real_brains.compare(alone, controls=seeds.controls_of(study))
+    (ax,) = seeds.draw(study, statistics, "Drawn").axes
+    ends = statistics.loc[statistics["reference"].isin(["pretrained", PERMUTED]), "difference"].abs().max()
+    assert ax.get_xlim() == pytest.approx((-1.1 * ends, 1.1 * ends))
+
+
 def test_maps_show_the_mean_over_seeds_and_time_courses_a_seed_that_learnt(study, table):
     assert seeds.shown_tuned(study, table) == (TUNED, "again")
     nobody = table.assign(untuned=table["condition"] != "pretrained")

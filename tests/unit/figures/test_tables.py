@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from braintuning.figures import tables
+from braintuning.results import save_table
 
 
 def curves(values, backbone="a", condition="pretrained", roi="late_language"):
@@ -14,6 +15,14 @@ def curves(values, backbone="a", condition="pretrained", roi="late_language"):
         for layer, value in enumerate(curve)
     ]
     return pd.DataFrame(rows, columns=["participant", "backbone", "condition", "roi", "layer", "alignment"])
+
+
+def test_names_in_tables_stay_as_they_were_written(tmp_path):
+    table = curves({"01": [0.1, np.nan], "NA": [0.2, 0.3], "": [0.4, 0.5]}, backbone="1", condition="nan")
+    save_table(tmp_path / "a.csv", table)
+    pd.testing.assert_frame_equal(tables.read_tables([tmp_path / "a.h5"]), table)
+    both = tables.read_tables([tmp_path / "a.h5"] * 2)
+    assert both["participant"].tolist() == [*table["participant"]] * 2 and both["alignment"].isna().sum() == 2
 
 
 def test_best_layer_is_that_of_the_mean_and_no_participant_s_own():

@@ -7,6 +7,7 @@ from braintuning.datasets.textgrid import Interval
 from braintuning.figures import time_course
 from braintuning.results import save_arrays
 from braintuning.study import Run, load_study
+from scipy.stats import sem, t
 
 TR = 1.5
 MODEL = ("small", "pretrained")
@@ -115,6 +116,8 @@ def test_courses_of_people_are_averaged_after_the_skipped_trs(study):
     truth = [Listeners().responses(p, "", np.array([False, False, True]))[5:, 0] for p in ("P1", "P2")]
     expected = np.mean([(one - one.mean()) / one.std() for one in truth], axis=0)
     np.testing.assert_allclose(found["measured"], expected, atol=1e-6)
+    ends = t.interval(0.95, 1, found["measured"], sem([(one - one.mean()) / one.std() for one in truth]))
+    np.testing.assert_allclose(found[["low", "high"]].T, ends)
     predicted = Listeners().shared()[5:, 2]
     np.testing.assert_allclose(np.corrcoef(found["predicted"], predicted)[0, 1], 1, atol=1e-4)
     assert found["predicted"].std() == pytest.approx(found["measured"].std())

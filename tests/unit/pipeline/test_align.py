@@ -75,6 +75,14 @@ def test_the_table_holds_the_mean_over_each_regions_used_voxels_and_its_origin(s
     assert {"weights", "device", "inputs", "recipe", "git_commit", "versions", "seed"} <= set(table)
 
 
+def test_a_variant_tells_the_seed_that_it_was_tuned_with(make_study):
+    variants = {"again": {"condition": "brain-tuned", "tuning": {"seed": 5}}}
+    study = make_study({"variants": variants, "conditions": ["pretrained", "brain-tuned", "again"]})
+    for run, seed in ((PRETRAINED, 0), (TUNED, 0), (Run("small", "again", "P1"), 5)):
+        table = pd.read_csv(steps.aligned(study, "P1", run).with_suffix(".csv"))
+        assert set(table["seed"]) == {seed}
+
+
 def test_scores_are_kept_when_whole_and_made_again_when_half_written(study, aligned, monkeypatch):
     scores, table = load_arrays(aligned), aligned.with_suffix(".csv").read_bytes()
     with monkeypatch.context() as patch:

@@ -274,6 +274,19 @@ def test_check_finds_stories_too_short_for_two_blocks(make_study, key, rows, of)
     refused(lambda: check(changed), f"{rows} TRs in the {of} stories of P1", f"twice `{key}`")
 
 
+@pytest.mark.parametrize(
+    ("changes", "of"),
+    [
+        ({"figures.notebooks": ["fig3"], "low_level.stories": ["harbour"]}, "low-level"),
+        ({"figures.notebooks": ["figB"], "figures.story_counts": [1]}, "first 1 training"),
+    ],
+)
+def test_check_finds_some_stories_too_short_that_are_to_be_fitted_alone(make_study, changes, of):
+    check(make_study({**changes, "encoding.validation_chunk_rows": N_ROWS // 2}))
+    changed = make_study({**changes, "encoding.validation_chunk_rows": N_ROWS // 2 + 1})
+    refused(lambda: check(changed), f"found {N_ROWS} TRs in the {of} stories of P1", "twice `validation_chunk_rows`")
+
+
 def test_check_finds_a_backbone_of_another_architecture(make_study, tmp_path):
     bert = tiny.save_bert(tmp_path / "bert")
     refused(lambda: check(make_study({"backbones.small.name": str(bert)})), bert, "bert", "expected")

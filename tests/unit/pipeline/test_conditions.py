@@ -287,7 +287,7 @@ def test_figure_says_what_stands_in_for_an_objective_of_whisper(study, models, t
     (folder / "config.json").write_text('{"model_type": "whisper"}')
     assert "reconstructs masked" in alignment.stand_ins(study)[0]
     drawn = {}
-    monkeypatch.setattr(tables, "alignment_map", lambda *_, **__: None)
+    monkeypatch.setattr(tables, "alignment_change", lambda *_, **__: None)
     monkeypatch.setattr(tables, "draw_change", lambda *given, **_: drawn.setdefault("note", given[-1]))
     monkeypatch.setattr(alignment, "bars_above", lambda *_: None)
     statistics = planted_rows(study, monkeypatch, lambda *_: 0.9)

@@ -32,7 +32,7 @@ def expected(study, device="cpu"):
 
 def test_jobs_side_by_side_take_their_sum_over_the_cores_but_no_less_than_the_longest_way():
     assert cost.wall(COSTS, {"tune": 4, "align": 3, "align_first": 1, "all": 1}) == 220
-    assert cost.wall(COSTS, {"tune": 1, "figure": 1, "notebook_on_tuning": 1}) == 105
+    assert cost.wall(COSTS, {"tune": 1, "figure": 1, "notebook_of_02_brain_tune": 1}) == 105
     gpu = {**COSTS, "kinds": {"tune": [100.0, 100.0, 512.0]}}
     assert cost.wall(gpu, {"tune": 4}) == 400 and "0.11 GPU-hours" in cost.told(gpu, {"tune": 4})
 

@@ -128,6 +128,24 @@ def test_laws_answers_and_figure_follow_from_the_table(study, gathered):
     np.testing.assert_allclose(drawn[dose.TUNING_LOOKS[0].colour], mean)
 
 
+def test_somebody_without_a_voxel_of_the_region_leaves_the_law_to_the_others(study, gathered, monkeypatch):
+    plain, nothing = (
+        dose.within_participant,
+        dict.fromkeys(("difference", "low_blocks", "high_blocks", "block_rows"), np.nan),
+    )
+
+    def without_second(study, dataset, participant, *asked):
+        found = plain(study, dataset, participant, *asked)
+        return found | nothing | {"tr_values": np.empty(0)} if participant == "P2" else found
+
+    monkeypatch.setattr(dose, "within_participant", without_second)
+    table, values = dose.gather(study, open_dataset(study))
+    second = (table["participant"] == "P2").to_numpy()
+    assert np.isnan(values[second]).all()
+    np.testing.assert_array_equal(values[~second], gathered[1][~second])
+    assert (WAY, "pretrained") in dose.laws(table, values)
+
+
 def test_a_study_without_doses_is_refused(study):
     with pytest.raises(InputError, match="found no brain-tuned model"):
         dose.gather(study.model_copy(update={"conditions": ("pretrained",)}), open_dataset(study))

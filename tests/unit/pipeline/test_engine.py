@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 from braintuning.pipeline import engine, recipes
 from braintuning.pipeline.engine import INSIDE_A_JOB, ensure, run_workflow
+from braintuning.results import REPOSITORY
 from braintuning.study import Run, load_study
 from snakemake.cli import parse_config
 from tiny import refused
@@ -60,10 +61,34 @@ def test_a_dataset_of_a_study_that_has_changed_is_checked_before_all_else(study,
     assert wanted() == [["a result"]]
     record.write_text(json.dumps({"recipe": recipes.dataset(study).fingerprint}))
     assert wanted() == [["a result"]]
+    record.write_text("")
+    assert wanted() == [[str(record)], ["a result"]]
     record.write_text(json.dumps({"recipe": "another"}))
     assert wanted() == [[str(record)], ["a result"]]
     commands.status = 1
     assert wanted() == [[str(record)]]
+
+
+def test_folders_of_results_are_the_same_wherever_a_command_is_run(study, tmp_path, monkeypatch):
+    for variable in ("BRAINTUNING_RESULTS", "BRAINTUNING_FIGURES"):
+        monkeypatch.setenv(variable, "somewhere")
+    found = set()
+    for folder in (tmp_path, REPOSITORY / "notebooks"):
+        monkeypatch.chdir(folder)
+        found |= {study.results.absolute(), study.figures_folder.absolute()}
+    assert found == {REPOSITORY / "somewhere" / "tiny"}
+
+
+def test_an_empty_file_is_no_result(study, commands):
+    files = [study.scores_file("P1", RUN), study.scores_file("P1", RUN).with_suffix(".csv"), study.features_file(RUN)]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    files[2].write_text("something")
+    run_workflow(study, dry_run=True)
+    assert all(file.is_file() for file in files)
+    run_workflow(study)
+    assert [file.is_file() for file in files] == [False, False, True]
 
 
 @pytest.mark.parametrize("variable", ["BRAINTUNING_RESULTS", "BRAINTUNING_FIGURES"])

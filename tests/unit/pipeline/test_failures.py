@@ -92,7 +92,9 @@ def test_an_interrupted_job_leaves_the_word_to_the_run(job, monkeypatch, capsys)
     assert "interrupted" not in capsys.readouterr().err
 
 
-def test_a_run_says_in_the_end_what_failed_why_and_what_to_open(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """Tell Snakemake's logger of an event; `close` ends the run."""
     monkeypatch.setenv(cost.COSTS, json.dumps(None))
     monkeypatch.chdir(tmp_path)
     handler = LogHandler(SimpleNamespace(dryrun=False), None)
@@ -100,17 +102,22 @@ def test_a_run_says_in_the_end_what_failed_why_and_what_to_open(tmp_path, monkey
     def event(kind, level=logging.INFO, msg="", **more):
         handler.emit(logging.makeLogRecord({"event": kind, "msg": msg, "levelno": level, **more}))
 
+    event.close = handler.close
+    return event
+
+
+def test_a_run_says_in_the_end_what_failed_why_and_what_to_open(tmp_path, told, capsys):
     (tmp_path / "a.log").write_text("KeyError: 'voxels' (loop.py, line 3)\nTraceback\n")
     (tmp_path / "b.log").write_text("b.wav: found none, expected one\n")
-    event(LogEvent.RUN_INFO, stats={"total": 5, "tune": 3, "figure": 2})
+    told(LogEvent.RUN_INFO, stats={"total": 5, "tune": 3, "figure": 2})
     for number, name in enumerate("abc"):
-        event(LogEvent.JOB_INFO, jobid=number, rule_name="tune", rule_msg=f"tune {name}", log=[f"{name}.tsv"])
-        event(LogEvent.ERROR, logging.ERROR, "CalledProcessError in file Snakefile", exception="RuleException")
-        event(LogEvent.JOB_ERROR, jobid=number, rule_name="tune")
-    event(None, logging.ERROR, "Exiting because a job execution failed. Look below for error messages")
-    event(LogEvent.JOB_ERROR, jobid=0, rule_name="tune")
-    handler.close()
-    handler.close()
+        told(LogEvent.JOB_INFO, jobid=number, rule_name="tune", rule_msg=f"tune {name}", log=[f"{name}.tsv"])
+        told(LogEvent.ERROR, logging.ERROR, "CalledProcessError in file Snakefile", exception="RuleException")
+        told(LogEvent.JOB_ERROR, jobid=number, rule_name="tune")
+    told(None, logging.ERROR, "Exiting because a job execution failed. Look below for error messages")
+    told(LogEvent.JOB_ERROR, jobid=0, rule_name="tune")
+    told.close()
+    told.close()
     lines = [line.partition("] ")[2] or line for line in capsys.readouterr().out.splitlines()]
     assert [line for line in lines if "FAILED" in line] == ["FAILED  tune a", "FAILED  tune b", "FAILED  tune c"]
     assert lines[-6:] == [
@@ -124,11 +131,22 @@ def test_a_run_says_in_the_end_what_failed_why_and_what_to_open(tmp_path, monkey
     assert not any("CalledProcessError" in line or "Exiting" in line for line in lines)
 
 
-def test_what_snakemake_itself_finds_wrong_is_told(monkeypatch, capsys):
-    monkeypatch.setenv(cost.COSTS, json.dumps(None))
-    handler = LogHandler(SimpleNamespace(dryrun=False), None)
-    record = {"event": LogEvent.ERROR, "msg": "MissingInputException in rule tune", "levelno": logging.ERROR}
-    handler.emit(logging.makeLogRecord(record))
+def test_a_job_that_succeeds_when_a_cluster_tries_it_again_has_not_failed(told, capsys):
+    told(LogEvent.RUN_INFO, stats={"total": 2, "tune": 2})
+    for number, failures in enumerate((1, 3)):
+        for _ in range(failures):
+            told(LogEvent.JOB_INFO, jobid=number, rule_name="tune", rule_msg=f"tune {number}", log=[])
+            told(LogEvent.JOB_ERROR, jobid=number, rule_name="tune")
+    told(LogEvent.JOB_INFO, jobid=0, rule_name="tune", rule_msg="tune 0", log=[], output=[])
+    told(LogEvent.JOB_FINISHED, job_id=0)
+    told.close()
+    said = capsys.readouterr().out
+    assert said.count("FAILED") == 4 and "1 of 2 jobs failed, 0 wait" in said
+    assert "  tune 0: " not in said and said.count("  tune 1: ") == 1
+
+
+def test_what_snakemake_itself_finds_wrong_is_told(told, capsys):
+    told(LogEvent.ERROR, logging.ERROR, "MissingInputException in rule tune")
     assert "MissingInputException in rule tune" in capsys.readouterr().out
 
 

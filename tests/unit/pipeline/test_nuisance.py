@@ -21,7 +21,7 @@ from braintuning.figures import claims, compare, impact, tables
 from braintuning.figures.style import REGIONS
 from braintuning.pipeline import align as align_step
 from braintuning.pipeline.align import align, align_nuisance
-from braintuning.pipeline.check import check
+from braintuning.pipeline.check import check, findings
 from braintuning.results import load_arrays, save_arrays
 from braintuning.study import Run, load_study
 from tiny import N_VOXELS, TR, forbid
@@ -229,8 +229,9 @@ def test_a_dataset_without_words_has_a_baseline_of_the_rest_and_check_says_so(st
     monkeypatch.setattr(LebelDataset, "check", lambda *_: [])
     said = []
     with tiny.listening(said.append):
-        check(study)
+        dataset = check(study)
     (line,) = [line for line in said if "words" in line]
+    assert "harbour: sound from 0 to 300.0 s, 0 words; " in findings(study, dataset)[0]
     assert line.startswith("harbour, orchard, kitchen, winter: no words") and "envelope and position alone" in line
 
 

@@ -9,16 +9,18 @@ from braintuning.alignment.encoding import correlation_in_folds, predict_folds
 from braintuning.cli import listeners, main
 from braintuning.datasets import open_dataset
 from braintuning.datasets.recording import filtered
-from braintuning.figures.real_brains import COLUMNS, gather, gather_means
+from braintuning.figures.real_brains import COLUMNS, gather
 from braintuning.pipeline import check as check_stage
+from braintuning.pipeline import recipes
 from braintuning.pipeline.align import align, align_nuisance
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.extract import extract_layers
 from braintuning.pipeline.steps import features_of
-from braintuning.pipeline.tune import responses_of, tune_model
+from braintuning.pipeline.tune import _of_clips, responses_of, tune_model
 from braintuning.results import load_arrays
 from braintuning.study import Run, load_study
 from braintuning.study.recordings import Filter
+from braintuning.timing import SAMPLE_RATE
 from safetensors.torch import load_file
 from tiny import refused
 from tiny_people import PEOPLE, TR, content, courses, write_recording
@@ -83,7 +85,7 @@ def test_the_study_is_checked_and_every_step_runs(make):
             align(study, listener, run)
     study = study.model_copy(update={"conditions": ("pretrained", "multi-brain-tuned")})
     dataset = open_dataset(study)
-    table, means = gather(study, dataset), gather_means(study, dataset)
+    table, means = gather(study, dataset), gather(study, dataset, means=True)
     assert tuple(table) == tuple(means) == COLUMNS
     n_used = {p: np.isfinite(load_arrays(study.ceiling_file(p))["ceiling"]).sum() for p in study.listeners}
     assert table.groupby("participant").size().to_dict() == {p: 2 * n_used[p] for p in study.participants}
@@ -112,6 +114,20 @@ def test_ceilings_are_of_people_of_one_side_in_one_story(make):
     expected = split_half_ceiling(responses, np.random.default_rng(1), 200)
     np.testing.assert_allclose(group["ceiling"], expected, atol=0.05)
     assert "own" not in group
+
+
+def test_ceilings_and_models_are_made_again_where_other_rows_lie_in_a_part(make):
+    study = make("offset")
+    before = load_arrays(measure_ceiling(study, "sub-04"))["ceiling"]
+    moved = study.model_copy(update={"dataset": study.dataset.model_copy(update={"row_offset": 1.0})})
+    responses = np.stack([open_dataset(moved).responses(person, "pie-1") for person in HELD_OUT])
+    assert responses.shape[1] == 79 == len(open_dataset(study).responses("sub-04", "pie-1")) - 1
+    expected = leave_one_out_correlation(responses).mean(axis=0)
+    found = load_arrays(measure_ceiling(moved, "sub-04"))["ceiling"]
+    np.testing.assert_allclose(found, np.where(expected > 0, expected, np.nan), atol=1e-6)
+    assert not np.allclose(found, before, equal_nan=True)
+    for recipe in (lambda s: recipes.ceiling(s, "sub-04"), lambda s: recipes.tune(s, TUNED)):
+        assert recipe(moved).fingerprint != recipe(study).fingerprint
 
 
 def test_the_command_line_does_a_step_for_many_people(make, capsys):
@@ -171,6 +187,18 @@ def test_parts_of_a_recording_are_read_in_one_pass_and_at_their_own_times(make, 
     found = load_arrays(extract_layers(study, [PRETRAINED])[0])
     assert passes == [2] and set(found) == {"pie-1", "pie-3", "tale"}
     assert found["pie-3"].shape[1] == 2 + len(dataset.tr_times("sub-01", "pie-3")) == 2 + 40
+    measure_ceiling(study, "sub-04")
+    table = pd.read_csv(align(study, "sub-04", PRETRAINED, first=1).with_suffix(".csv"))
+    np.testing.assert_allclose(table["hours"], 120 / 3600, rtol=1e-5)
+    assert table["n_stories"].eq(1).all()
+
+
+def test_an_objective_is_fitted_to_the_part_that_tunes_and_not_to_the_one_that_is_tested(make):
+    study = make("objective", conditions=["pretrained", "stimulus-tuned"])
+    dataset = open_dataset(study)
+    heard = _of_clips(study, Run("small", "stimulus-tuned"), dataset, "pie-1")
+    np.testing.assert_array_equal(heard, dataset.audio("pie-1")[: 120 * SAMPLE_RATE])
+    assert len(dataset.audio("pie-1")) == 240 * SAMPLE_RATE
 
 
 def test_the_mean_over_people_is_what_a_joint_model_learns_from(make):

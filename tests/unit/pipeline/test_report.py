@@ -120,6 +120,16 @@ def test_the_report_has_a_section_for_each_figure_with_its_claim_prose_pictures_
     assert "1 supported, 1 contradicted, 1 no verdict (n = 2), 1 not shown" in contents
 
 
+def test_means_over_people_are_no_participants(drawn):
+    assert "2 participants; stories" in write_report(drawn.model_copy(update={"lacks": {"group-pie": ()}})).read_text()
+
+
+def test_a_panel_that_the_study_had_before_it_changed_is_not_shown(drawn):
+    picture(drawn.figures_folder / "figA5.png", 60)
+    (drawn.figures_folder / "figA5.csv").write_text("a\n1\n")
+    assert "figA5" not in write_report(drawn).read_text()
+
+
 def test_every_link_of_the_report_leads_somewhere_and_nothing_is_asked_of_others(drawn):
     path = write_report(drawn)
     page = Page(path.read_text())
