@@ -134,7 +134,7 @@ def tutorials(folder: Path) -> None:
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         where = executed(path.stem)
         notebook = nbformat.read(where or path, as_version=4)
-        said = f"*Executed for the study `{where.parts[-3]}`.*" if where else NOT_EXECUTED
+        said = f"*Executed for the study `{where.parts[-4]}`.*" if where else NOT_EXECUTED
         if path.stem == "explore":
             said += "\n\n*Its controls work in JupyterLab.*"
         notebook.cells[0].source = re.sub(

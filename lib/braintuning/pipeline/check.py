@@ -22,7 +22,7 @@ from braintuning.lowlevel.nuisance import spoken_words
 from braintuning.pipeline import ceiling, recipes
 from braintuning.pipeline.steps import clip_ends, pretrained
 from braintuning.probes.tasks import material
-from braintuning.results import listed
+from braintuning.results import listed, require_file
 from braintuning.study import Run, Study
 from braintuning.timing import SAMPLE_RATE, to_samples
 from braintuning.tuning import controls
@@ -93,6 +93,8 @@ def _check_files(study: Study, dataset: Dataset) -> None:
     for participant in study.participants:
         for story in study.stories_for(participant).all:
             require_responses(dataset.responses_file(participant, story))
+    if study.recordings and "fig5" in study.figures.notebooks:
+        require_file(study.recordings / "alignments.jsonl")
     for task, name in study.probes.corpora.items():
         if (folder := study.probes.corpus(task)) is None:
             log.info(f"{name}: not here, so {task!r} is measured on synthesised speech")
