@@ -113,9 +113,10 @@ def make_listeners(study: Study) -> None:
     simulation, marker = study.dataset.simulation, study.root / "simulation.json"
     if simulation is None:
         return
-    wanted = {"participants": study.participants, "stories": study.stories.all}
+    wanted = {"participants": study.participants, "stories": study.stories.all, "repeated": study.stories.test}
     wanted |= {"dataset": study.dataset.model_dump(include={*recipes.TIMES, "simulation"})}
-    if marker.is_file() and json.loads(marker.read_text()) == json.loads(json.dumps(wanted)):
+    wanted = json.loads(json.dumps(wanted))
+    if marker.is_file() and wanted | json.loads(marker.read_text()) == wanted:
         return
     if not marker.is_file() and listed(study.root):
         raise InputError(
