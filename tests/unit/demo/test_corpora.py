@@ -18,7 +18,6 @@ from braintuning.probes.utterance import PARTS
 from braintuning.results import REPOSITORY
 from braintuning.study import load_study
 from sklearn.metrics import f1_score
-from tiny import refused
 
 
 def test_voices_of_the_parts_are_different_people_and_the_same_every_time():
@@ -90,7 +89,6 @@ def test_a_stand_in_corpus_is_made_once_and_read_as_aligned_speech(tmp_path, mon
     few[0] = replace(few[0], part="test")
     with tiny.listening(said.append):
         assert corpora.stand_in_corpus("prosody") != folder and len(said) == 2
-    refused(lambda: corpora.stand_in_corpus("songs"), "songs", "sentences")
 
 
 def test_effort_tilts_the_spectrum_by_decibels_an_octave():
