@@ -23,8 +23,7 @@ from braintuning.results import fingerprint, require_space, scratch_folder
 
 BATCH, EVERY = 16, 10
 MOST_BYTES = 8 << 30
-Reduce = Callable[[torch.Tensor], torch.Tensor]
-KINDS: dict[str, Reduce] = {
+KINDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "mean": lambda hidden: hidden.mean(dim=2, keepdim=True),
     "every tenth frame": lambda hidden: hidden[:, :, ::EVERY],
     "last layer": lambda hidden: hidden[-1:],
