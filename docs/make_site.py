@@ -134,7 +134,7 @@ def tutorials(folder: Path) -> None:
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         where = executed(path.stem)
         notebook = nbformat.read(where or path, as_version=4)
-        said = f"*Executed for the study `{where.parts[-3]}`.*" if where else NOT_EXECUTED
+        said = f"*Executed for the study `{where.parts[-4]}`.*" if where else NOT_EXECUTED
         if path.stem == "explore":
             said += "\n\n*Its controls work in JupyterLab.*"
         notebook.cells[0].source = re.sub(
@@ -167,9 +167,10 @@ def gallery(folder: Path) -> None:
         (folder / figures.name).mkdir()
         parts = [f"# {bt.load_study(figures.name).title}"]
         for picture in sorted(figures.glob("*.png")):
-            kin = [name for name in headings if picture.stem == name or picture.stem.startswith(f"{name}_")]
-            heading = headings[max(kin, key=len)] if kin else picture.stem
-            detail = picture.stem.removeprefix(max(kin, key=len)).strip("_").replace("_", " ") if kin else ""
+            kin = (name for name in headings if picture.stem == name or picture.stem.startswith(f"{name}_"))
+            name = max(kin, key=len, default=picture.stem)
+            heading = headings.get(name, name)
+            detail = picture.stem.removeprefix(name).strip("_").replace("_", " ")
             tables = sorted(figures.glob(f"{picture.stem}*.csv"))
             for file in (picture, *tables):
                 shutil.copy(file, folder / figures.name / file.name)

@@ -15,17 +15,17 @@ def tone(seconds=0.2, hertz=300.0):
     return (0.1 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
 
 
-def write_sound(path, samples=None):
+def write_sound(path, samples=None, rate=RATE):
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, tone() if samples is None else samples, RATE)
+    soundfile.write(path, tone() if samples is None else samples, rate)
     return path
 
 
-def noise_utterances(folder, lengths):
+def noise_utterances(folder, lengths, rate=RATE):
     """Noise of so many samples each, by two speakers in turn."""
     made = []
     for number, length in enumerate(lengths):
-        file = write_sound(folder / f"{number}.wav", 0.1 * np.random.default_rng(number).standard_normal(length))
+        file = write_sound(folder / f"{number}.wav", 0.1 * np.random.default_rng(number).standard_normal(length), rate)
         made.append(Utterance(f"s{number % 2}", str(number), file))
     return made
 

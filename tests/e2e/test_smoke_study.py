@@ -1,5 +1,9 @@
-"""The whole workflow on a small simulated study: run, rerun, repair, kill and resume."""
+"""The whole workflow on a small simulated study: run, rerun, repair, kill and resume, and further figures of it.
 
+The notebooks of figures print what they work out by hand beside what a step found.
+"""
+
+import copy
 import json
 import os
 import re
@@ -11,10 +15,14 @@ from pathlib import Path
 
 import explored
 import lab_page
+import nbformat
 import pandas as pd
 import pytest
 import yaml
+from braintuning.pipeline.engine import run_workflow
+from braintuning.pipeline.pictures import pictures_of
 from braintuning.results import REPOSITORY
+from braintuning.study import load_study
 from smoke import Workflow
 
 HERE = Path(__file__).parent
@@ -115,24 +123,17 @@ def test_a_second_run_does_nothing_and_says_so(finished):
     assert time.monotonic() - began < 60
 
 
-def test_deleting_one_result_rebuilds_only_what_depends_on_it(finished):
+def test_a_result_and_a_figure_that_were_deleted_are_made_again_with_what_depends_on_them_alone(finished):
     before = finished.modified()
-    deleted = finished.results / "alignment" / "SIM01" / "tiny_brain-tuned_SIM01.h5"
+    deleted, figure = finished.results / "alignment" / "SIM01" / "tiny_pretrained.h5", finished.figures / "fig1.png"
     numbers = pd.read_csv(finished.figures / "fig2.csv")
     deleted.unlink()
+    figure.unlink()
     output = finished.run()
     after = finished.modified()
     assert {name for name in before if before[name] != after[name]} == {str(deleted.relative_to(finished.results))}
-    assert "8 jobs to do" in output
+    assert "6 jobs to do" in output and figure.is_file()
     pd.testing.assert_frame_equal(pd.read_csv(finished.figures / "fig2.csv"), numbers)
-
-
-def test_a_deleted_figure_is_drawn_again(finished):
-    before = finished.modified()
-    (finished.figures / "fig2.png").unlink()
-    output = finished.run()
-    assert (finished.figures / "fig2.png").is_file() and finished.modified() == before
-    assert "3 jobs to do" in output
 
 
 DIRECT = {
@@ -151,7 +152,7 @@ AFTER = {
 
 
 @pytest.mark.parametrize("setting", DIRECT)
-def test_a_changed_setting_runs_the_jobs_that_depend_on_it_and_no_other(finished, setting):
+def test_a_changed_setting_runs_the_jobs_that_depend_on_it_and_no_other(finished, setting, monkeypatch, capfd):
     value, direct = DIRECT[setting]
     content = yaml.safe_load(finished.study.read_text())
     section, _, key = setting.rpartition(".")
@@ -159,8 +160,10 @@ def test_a_changed_setting_runs_the_jobs_that_depend_on_it_and_no_other(finished
     changed = finished.folder / "changed" / "smoke.yaml"
     changed.parent.mkdir(exist_ok=True)
     changed.write_text(yaml.safe_dump(content))
-    command = [sys.executable, "-m", "braintuning", "figures", "--study", changed, "--dry-run"]
-    output = subprocess.run(command, env=finished.environment, capture_output=True, text=True, check=True).stdout
+    for name in ("RESULTS", "FIGURES"):
+        monkeypatch.setenv(f"BRAINTUNING_{name}", finished.environment[f"BRAINTUNING_{name}"])
+    assert run_workflow(load_study(changed), dry_run=True) == 0
+    output = capfd.readouterr().out
     jobs = {word for line in output.splitlines() if line.startswith("  ") for word in [line.split()[0]]}
     expected = direct | {after for step in direct for after in AFTER.get(step, ())}
     assert jobs & {"noise", "tune", "features", "align", "card", "figure"} == expected
@@ -173,15 +176,8 @@ def test_an_unknown_notebook_parameter_stops_the_notebook(finished):
     assert "notebook parameter 'studdy' does not exist; did you mean 'study'?" in ran.stderr + ran.stdout
 
 
-ONE_MODEL = {"participant": "SIM01", "backbone": "tiny"}
-
-
-@pytest.mark.parametrize(
-    ("name", "given"),
-    [("01_dataset", {}), ("02_brain_tune", ONE_MODEL), ("03_brain_alignment", ONE_MODEL), ("fig1", {})],
-)
-def test_a_notebook_runs_from_top_to_bottom_in_jupyterlab(finished, tmp_path, name, given):
-    with lab_page.opened(name, tmp_path, {"study": str(finished.study), **given}, finished.environment) as page:
+def test_a_notebook_runs_from_top_to_bottom_in_jupyterlab(finished, tmp_path):
+    with lab_page.opened("01_dataset", tmp_path, {"study": str(finished.study)}, finished.environment) as page:
         notebook = lab_page.shown(page)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
@@ -195,3 +191,82 @@ def test_explore_answers_in_jupyterlab(finished, tmp_path):
     with lab_page.opened("explore", tmp_path, {"study": str(finished.study)}, finished.environment) as page:
         seconds = explored.try_everything(page, conditions)
     print("seconds until the picture has changed:", *seconds.round(2))
+
+
+FIGURES = ("figA", "fig2", "fig3", "fig4", "fig5", "claims")
+MORE = {
+    "low_level": {"features": ["power_spectrum", "articulation"], "removal": "every lag"},
+    "preference": {"n_pairs": 6, "voices": ["clara", "edmund"]},
+    "probes": {"tasks": ["word_identity"]},
+    "figures": {"notebooks": [*FIGURES]},
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(finished) -> Workflow:
+    """The study after its further figures were drawn."""
+    workflow = copy.copy(finished)
+    workflow.study = finished.folder / "more" / "smoke.yaml"
+    workflow.study.parent.mkdir()
+    workflow.study.write_text(yaml.safe_dump(yaml.safe_load(finished.study.read_text()) | MORE))
+    models = {name: time for name, time in workflow.modified().items() if name.startswith("models")}
+    workflow.run()
+    assert models.items() <= workflow.modified().items()
+    return workflow
+
+
+def outputs_of(drawn, name):
+    cells = nbformat.read(drawn.figures / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    return [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_notebook_runs_and_shows_its_figures_as_pictures(drawn, name):
+    outputs = outputs_of(drawn, name)
+    shown = [output for output in outputs if "data" in output and "Figure size" in output.data.get("text/plain", "")]
+    assert shown and all("image/png" in output.data for output in shown)
+    for picture in pictures_of(load_study(drawn.study), name):
+        assert (drawn.figures / f"{picture}.png").stat().st_size > 20_000
+        assert (drawn.figures / f"{picture}.csv").is_file()
+
+
+def said_by(drawn, name):
+    return "".join(output.get("text", "") for output in outputs_of(drawn, name))
+
+
+NUMBER = r"([-+]?\d+\.\d+)"
+PAIRS = {
+    "fig2": rf"by hand {NUMBER}, in the table {NUMBER}",
+    "fig4": rf"by hand {NUMBER}, by the step {NUMBER}",
+    "fig5": rf"by hand {NUMBER}, by the study's step {NUMBER}",
+    "claims": rf"mean by hand {NUMBER}, in the table {NUMBER}",
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_what_is_worked_out_by_hand_is_what_the_step_found(drawn, name):
+    found = re.findall(PAIRS[name], said_by(drawn, name))
+    assert found
+    for by_hand, by_step in found:
+        assert float(by_hand) == pytest.approx(float(by_step), abs=0.02)
+
+
+def test_sound_that_is_removed_by_hand_takes_as_much_as_the_step_found(drawn):
+    printed = re.findall(rf"(\w+), (by [a-z ]+): {NUMBER}, without sound {NUMBER}", said_by(drawn, "fig3"))
+    found = {(roi, who): (float(before), float(after)) for roi, who, before, after in printed}
+    regions = {roi for roi, _ in found}
+    assert regions and len(found) == 2 * len(regions)
+    for roi in regions:
+        assert found[roi, "by hand"] == pytest.approx(found[roi, "by the step"], abs=0.05)
+
+
+def test_panels_without_models_are_left_out(drawn):
+    said = said_by(drawn, "figA")
+    assert "figA2 is left out" in said and "figA5 is left out" in said
+    assert not (drawn.figures / "figA2.png").exists()
+
+
+def test_the_statistics_have_the_permuted_control(drawn):
+    statistics = pd.read_csv(drawn.figures / "fig2_statistics.csv")
+    against = statistics[statistics["reference"] == "random-brain-tuned"]
+    assert set(against["condition"]) == {"brain-tuned"} and against["difference"].notna().all()

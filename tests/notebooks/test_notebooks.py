@@ -194,9 +194,9 @@ def test_two_at_once_do_not_hear_each_other_and_leave_nothing_behind(tmp_path: P
         "import sys; from pathlib import Path; from braintuning.pipeline import notebooks; folder = Path(sys.argv[1]); "
         "notebooks.NOTEBOOKS = folder; notebooks.execute('echo', folder / f'{sys.argv[2]}.out', {'word': sys.argv[2]})"
     )
-    words = ("one", "two", "three")
+    words = ("one", "two")
     running = [subprocess.Popen([sys.executable, "-c", script, tmp_path, word]) for word in words]
-    assert [process.wait(120) for process in running] == [0, 0, 0]
+    assert [process.wait(120) for process in running] == [0, 0]
     for word in words:
         executed = nbformat.read(tmp_path / f"{word}.out", as_version=4)
         assert executed.cells[-1].outputs[0].text == word * 2 + "\n"

@@ -249,7 +249,7 @@ def test_bad_input_inside_a_notebook_is_the_same_sentence(failure, notebook, tmp
 
 
 def test_the_command_itself_fails_with_one_line_and_code_1(tmp_path):
-    command = [sys.executable, "-m", "braintuning", "check", "--study", tmp_path / "none.yaml", "--out", tmp_path / "o"]
+    command = [sys.executable, "-m", "braintuning", "figures", "--study", tmp_path / "none.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 1 and done.stdout == ""
     one_sentence(done.stderr.strip(), "error: ", tmp_path / "none.yaml", "no such study")

@@ -1,6 +1,7 @@
 """The site builds offline without a warning, and no link in it, or in the texts that it is made of, leads nowhere."""
 
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -98,6 +99,18 @@ def test_pages_hold_what_they_are_for(site):
     assert "Listeners" in text["adapters.html"] and "mask_by" in text["settings.html"]
     for row in measured.rows_of("demo"):
         assert all(f"<td><p>{value}</p></td>" in text["results.html"] for value in row[1:4])
+
+
+def test_an_executed_notebook_says_of_which_study_it_is(tmp_path, monkeypatch):
+    import make_site
+
+    folder = tmp_path / "results" / "real-brains" / "figures" / "notebooks"
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "notebooks" / "fig2.ipynb", folder)
+    monkeypatch.setattr(make_site, "RESULTS", tmp_path / "results")
+    (tmp_path / "pages").mkdir()
+    make_site.tutorials(tmp_path / "pages")
+    assert "*Executed for the study `real-brains`.*" in (tmp_path / "pages" / "fig2.ipynb").read_text()
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -92,7 +92,8 @@ def write_dataset(
             tr = own(settings.tr, "tr", participant)
             heard = _write_responses(folder, participant, tr, listener, features, repeated, simulation)
             _write_truth(folder, participant, listener, curves, features, heard, simulation)
-        made_from = {"participants": participants, "stories": stories, "dataset": settings.model_dump(include=DECIDING)}
+        made_from = {"participants": participants, "stories": stories, "repeated": repeated}
+        made_from["dataset"] = settings.model_dump(include=DECIDING)
         (folder / "README").write_text(NOBODYS_DATA)
         _write_json(folder / "simulation.json", made_from)
 

@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.signal import oaconvolve
-from scipy.sparse import csr_matrix
+from scipy.sparse import block_diag, csr_matrix, identity
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from scipy.stats import gamma
 
 from braintuning.alignment.correlation import zscore
 from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
-from braintuning.cortex.surface import fs_lr
+from braintuning.cortex.surface import fs_lr, mesh_adjacency
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo.stories import has_content, word_vectors
 from braintuning.lowlevel import acoustic
@@ -144,13 +144,10 @@ def haemodynamic(track: np.ndarray, times: np.ndarray, response: Response = CANO
 @cache
 def _neighbour_average() -> csr_matrix:
     surface = fs_lr()
-    right = surface.inflated["right"][1] + surface.vertices("right").start
-    faces = np.concatenate([surface.inflated["left"][1], right])
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).T
-    adjacency = csr_matrix((np.ones(edges.shape[1]), edges), shape=(surface.n_vertices,) * 2)
-    adjacency = ((adjacency + adjacency.T) > 0).astype(np.float64)[surface.cortex][:, surface.cortex].tocsr()
-    adjacency.setdiag(1)
-    return csr_matrix(adjacency.multiply(1 / np.asarray(adjacency.sum(axis=1))))
+    adjacency = [mesh_adjacency(faces, len(points)) for points, faces in surface.inflated.values()]
+    near = block_diag(adjacency, "csr") + identity(surface.n_vertices, format="csr")
+    near = near[surface.cortex][:, surface.cortex]
+    return csr_matrix(near.multiply(1 / near.sum(axis=1)[:, None]))
 
 
 def _smooth_map(values: np.ndarray) -> np.ndarray:

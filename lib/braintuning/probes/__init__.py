@@ -1,1 +1,1 @@
-"""Downstream tasks, one per file: what linear probes decode from the layers of a speech model."""
+"""Downstream tasks: what linear probes decode from the layers of a speech model."""

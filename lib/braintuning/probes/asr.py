@@ -38,7 +38,7 @@ Frames = Callable[[str, int], torch.Tensor]
 
 def written(text: str) -> str:
     """Text in the characters that are recognised: lower case, single spaces, no punctuation but the apostrophe."""
-    return " ".join("".join(c if c in CHARACTERS else " " for c in text.lower()).split())
+    return " ".join("".join(c if c in CHARACTERS else " " for c in text.lower().replace("’", "'")).split())
 
 
 def encoded(text: str) -> torch.Tensor:

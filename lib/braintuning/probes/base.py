@@ -93,17 +93,9 @@ def label_of(utterance: Utterance) -> set[str]:
 def truth_of(
     parts: Parts, labels_of: Callable[[Utterance], set[str]] = label_of, classes: Sequence[str] | None = None
 ) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Names of the classes, by default those that occur, and for each part which are true: (utterances, classes) bool.
-
-    Raises `InputError` for a label outside the classes.
-    """
+    """Class names, by default those that occur, and which are true in each part, (utterances, classes) bool."""
     labels = {part: [labels_of(utterance) for utterance in parts[part]] for part in PARTS}
     names = list(classes or sorted(set().union(*chain.from_iterable(labels.values()))))
-    for part, found in labels.items():
-        for utterance, one in zip(parts[part], found, strict=True):
-            if outside := sorted(one - set(names)):
-                expected = f"expected one of {', '.join(names)}"
-                raise InputError(f"{utterance.file}: label {outside[0]!r} in the {part} part, {expected}")
     return names, {part: np.array([[name in one for name in names] for one in found]) for part, found in labels.items()}
 
 

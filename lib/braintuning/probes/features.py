@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.precision import autocast
+from braintuning.backbone.precision import autocast, precision
 from braintuning.datasets.audio import RATE
 from braintuning.errors import InputError
 from braintuning.probes.utterance import Utterance
@@ -23,8 +23,7 @@ from braintuning.results import fingerprint, require_space, scratch_folder
 
 BATCH, EVERY = 16, 10
 MOST_BYTES = 8 << 30
-Reduce = Callable[[torch.Tensor], torch.Tensor]
-KINDS: dict[str, Reduce] = {
+KINDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "mean": lambda hidden: hidden.mean(dim=2, keepdim=True),
     "every tenth frame": lambda hidden: hidden[:, :, ::EVERY],
     "last layer": lambda hidden: hidden[-1:],
@@ -47,7 +46,8 @@ class Store:
     def file(self, kind: str, utterances: Sequence[Utterance], device: str) -> Path:
         """File of a set of utterances in any order."""
         known = sorted(_identity(utterance) for utterance in utterances)
-        return self.folder / f"{kind.replace(' ', '_')}-{fingerprint([self.model, device, kind, known])}.h5"
+        made_of = fingerprint([self.model, device, precision(device), kind, known])
+        return self.folder / f"{kind.replace(' ', '_')}-{made_of}.h5"
 
     def lock(self, what: str) -> FileLock:
         """A lock under which no other process does the same work."""
@@ -143,12 +143,12 @@ def _keep(
 
 
 def _lengths(encoder: SpeechEncoder, utterances: Sequence[Utterance]) -> list[int]:
-    """Samples of each utterance at 16 kHz, from the headers of the files."""
+    """Samples of each utterance at 16 kHz, from the headers of the files; half a sample is rounded up, as by soxr."""
     lengths = []
     for utterance in utterances:
         try:
             header = soundfile.info(utterance.file)
-            lengths.append(round(header.frames * RATE / header.samplerate))
+            lengths.append((2 * header.frames * RATE // header.samplerate + 1) // 2)
         except soundfile.LibsndfileError:
             lengths.append(len(utterance.audio()))
         try:

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from braintuning.errors import InputError, nearest
-from braintuning.probes import asr, emotion, intent, mfcc, phonemes, sentence_type, word_identity
-from braintuning.probes.base import Task, rare_classes, truth_of
+from braintuning.probes import asr, mfcc, phonemes
+from braintuning.probes.base import Task, classify, rare_classes, truth_of
 from braintuning.probes.corpora import aligned, open_corpus
+from braintuning.probes.corpora.timit import SAID_BY_ALL
 from braintuning.probes.utterance import Parts, divide
 from braintuning.results import generator
 
@@ -16,10 +18,18 @@ log = logging.getLogger(__name__)
 
 TASKS: dict[str, Task] = {
     "phonemes": phonemes.TASK,
-    "sentence_type": sentence_type.TASK,
-    "word_identity": word_identity.TASK,
-    "emotion": emotion.TASK,
-    "intent": intent.TASK,
+    # Dialect (SA), compact (SX) or diverse (SI) in TIMIT; statement, question or list in the stand-in. Everybody in
+    # TIMIT reads the same two SA sentences, so these prompts are in all parts; the others are divided.
+    "sentence_type": Task("Sentence type", ("TIMIT",), "sentence types", said_by_all=SAID_BY_ALL),
+    # Which of the 30 or 35 words of Speech Commands.
+    "word_identity": Task("Word identity", ("Speech Commands",), "words", by_prompt=False),
+    # In which of six emotions actors say sentences that were not trained on. RAVDESS has two: test actors say the one
+    # that no model was trained or validated on. The stand-in has six ways of speaking (rate, pitch, vocal effort),
+    # which are not emotions.
+    "emotion": Task("Emotion", ("CREMA-D", "RAVDESS"), "prosody"),
+    # What a command asks for, in phrasings that were not trained on. Some actions of SLURP are rare: one with fewer
+    # than two training recordings is reported, stays in the score and is never predicted.
+    "intent": Task("Intent", ("SLURP",), "commands", partial(classify, rare_allowed=True), rare_allowed=True),
     "asr": asr.TASK,
     "asr_tuned": replace(asr.TASK, title="Speech recognition, trunk tuned", measure=asr.measure_tuned),
     "mfcc": mfcc.TASK,

@@ -20,6 +20,7 @@ from braintuning.study.settings import DatasetSettings, Simulation
 from nilearn.glm.first_level import spm_hrf
 from scipy.spatial import cKDTree
 from tiny import listening, one_sentence, refused
+from transformers import AutoModel
 
 TR = 1.0
 REPEATS = 8
@@ -402,6 +403,17 @@ def test_words_of_like_meaning_lie_together_and_components_have_unit_variance(te
     np.testing.assert_allclose(np.corrcoef(every.T), np.eye(5), atol=1e-3)
     said = {word for story in STORIES for word in stories.words_of(stories.story_text(story))}
     assert set(vectors) == {word for word in said if stories.has_content(word)} < said
+
+
+def test_a_vocabulary_is_embedded_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(stories, "CACHE", tmp_path)
+    words = ["boat", "harbour", "lighthouse"]
+    first = stories._embeddings(words)
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, rtol=1e-5)
+    monkeypatch.setattr(AutoModel, "from_pretrained", None)
+    np.testing.assert_array_equal(stories._embeddings(words), first)
+    with pytest.raises(TypeError):
+        stories._embeddings([*words, "sea"])
 
 
 def test_a_text_is_cut_at_the_last_sentence_that_fits():

@@ -87,7 +87,7 @@ def test_a_corpus_of_pointers_is_named_before_a_model_is_loaded(make_study, tmp_
     refused(lambda: check(study), "'emotion'", "1001_DFA_ANG_XX.wav", "a git-lfs pointer", "git lfs pull")
 
 
-@pytest.mark.parametrize("lines", ["\n\n", '{"file": "0.flac", "speaker": "s", "text": "so"}\n'])
+@pytest.mark.parametrize("lines", ["\n\n", '{"file": "0.flac", "speaker": "s"}\n'])
 def test_a_corpus_without_anything_for_its_task_is_named_before_a_model_is_loaded(
     make_study, tmp_path, monkeypatch, lines
 ):
@@ -308,13 +308,14 @@ def test_simulated_listeners_are_made_once_and_again_when_the_study_says_otherwi
     def write(root, participants, stories, repeated, settings):
         made.append((root, participants, stories, repeated, settings.tr, settings.simulation.seed))
         of_dataset = settings.model_dump(include=simulated_dataset.DECIDING)
-        wanted = {"participants": participants, "stories": stories, "dataset": of_dataset}
+        wanted = {"participants": participants, "stories": stories, "repeated": repeated, "dataset": of_dataset}
         (root / "simulation.json").write_text(json.dumps(wanted))
 
     monkeypatch.setattr(simulated_dataset, "write_dataset", write)
 
-    def make(seed=1, **changes):
+    def make(seed=1, stories=None, **changes):
         simulation = {"dataset.root": str(root), "dataset.simulation": {**SIMULATION, "seed": seed}}
+        simulation |= {"stories": stories} if stories else {}
         make_listeners(make_study(simulation | {f"dataset.{key}": value for key, value in changes.items()}))
 
     make()
@@ -325,6 +326,10 @@ def test_simulated_listeners_are_made_once_and_again_when_the_study_says_otherwi
     for number, (key, value) in enumerate({"sound_starts": 9.0, "row_offset": 0.0, "unstored_volumes": 9}.items(), 3):
         make(seed=2, **{key: value})
         assert len(made) == number
+    train, (first, second, third) = list(tiny.TRAIN), ("kitchen", "thewell", "winter")
+    make(stories={"train": train, "validation": [first], "test": [second], "held_out": [third]})
+    make(stories={"train": train, "validation": [first, second], "test": [third]})
+    assert made[-1][2] == made[-2][2] and [one[3] for one in made[-2:]] == [(second,), (third,)]
 
 
 def test_no_room_on_the_disk_is_known_before_anything_is_spoken(make_study, tmp_path, monkeypatch):

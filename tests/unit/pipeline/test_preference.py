@@ -4,6 +4,7 @@ import pytest
 import tiny
 from braintuning.figures import preference
 from braintuning.pipeline import preference as preference_step
+from braintuning.pipeline.check import check
 from braintuning.pipeline.preference import load_words, semantic_preference, synthesise_words, words_to_say
 from braintuning.preference.pairs import PAIR_TYPES
 from braintuning.results import load_arrays
@@ -69,6 +70,13 @@ def test_words_of_recordings_make_a_table_of_their_own(study, tmp_path, monkeypa
     assert path != study.preference_file(Run("small", "pretrained")) and path.with_suffix(".csv").is_file()
     table = preference.gather(study, recorded=True)
     assert set(table["condition"]) == {"pretrained"} and set(table["pair_type"]) == set(PAIR_TYPES)
+
+
+def test_recordings_without_alignments_are_named(study, tmp_path):
+    spoilt, run = with_recordings(study, tmp_path), Run("small", "pretrained")
+    refused(lambda: semantic_preference(spoilt, run, from_recordings=True), tmp_path / "alignments.jsonl", "nothing")
+    figures = study.figures.model_copy(update={"notebooks": ("fig5",)})
+    refused(lambda: check(spoilt.model_copy(update={"figures": figures})), tmp_path / "alignments.jsonl", "nothing")
 
 
 def test_recordings_that_are_not_here_are_left_out_of_the_study_and_refused_where_asked_for(study, tmp_path):

@@ -111,6 +111,15 @@ def test_a_layer_without_word_identity_has_no_preference(planted, kind):
     assert np.isnan(change["difference"]) and np.isnan(change["low"]) and change["reason"] == UNDEFINED
 
 
+@pytest.mark.parametrize("family", ["hubert", "whisper"])
+def test_a_word_as_short_as_a_frame_is_the_mean_of_the_frames_nearest_to_its_middle(family):
+    encoder, word = tiny.encoder(family), said("a", seconds=0.02)
+    with torch.no_grad():
+        hidden = encoder(torch.from_numpy(word.audio)[None])[:, 0]
+    nearest = hidden[:, 29:31].mean(dim=1)
+    torch.testing.assert_close(torch.from_numpy(word_states(encoder, [word])[:, 0]), nearest, atol=1e-5, rtol=1e-5)
+
+
 def test_similarity_is_the_cosine_after_centring_between_voices(planted):
     pairs, words, _, _ = planted
     drawn = np.random.default_rng(5).standard_normal((2, len(words), 12)).astype(np.float32)

@@ -47,6 +47,7 @@ def test_recorded_words_are_in_the_middle_and_speakers_of_few_are_left_out(tmp_p
             file = f"{speaker}{number}.wav"
             soundfile.write(tmp_path / file, audio, RATE)
             words = [["“LAST”(2)", 1.0, 1.8], ["other", 2.0, 2.5], ["cast", 3.0, 3.5], ["last", 2.0, 3.3]]
+            words += [["cast", 3.6, 3.61], ["cast", 3.7, 3.7]]
             lines.append({"file": file, "speaker": speaker, "words": words})
     lines.append({"file": "none.wav", "speaker": "often"})
     (tmp_path / "alignments.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -57,6 +58,13 @@ def test_recorded_words_are_in_the_middle_and_speakers_of_few_are_left_out(tmp_p
     middle = WINDOW_SECONDS / 2
     assert said[0].word == "last"
     assert abs(loud[0] - (middle - 0.4) * RATE) < 80 and abs(loud[-1] - (middle + 0.4) * RATE) < 80
+
+
+def test_words_after_the_end_of_a_recording_are_named_with_it(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(2 * RATE), RATE)
+    words = [["last", at, at + 0.5] for at in (0.0, 0.5, 1.0, 1.5, 2.5)]
+    (tmp_path / "alignments.jsonl").write_text(json.dumps({"file": "a.wav", "speaker": "s", "words": words}))
+    refused(lambda: recorded(tmp_path, ["last"]), tmp_path / "a.wav", "'last' ends at 3.00 s", "2.00 s")
 
 
 def test_a_folder_without_alignments_is_named(tmp_path):

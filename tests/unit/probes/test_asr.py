@@ -12,6 +12,7 @@ RNG = np.random.default_rng
 
 def test_text_is_written_encoded_and_decoded():
     assert asr.written("It's  half-past 7, Tom!") == "it's half past tom"
+    assert asr.written("I don’t") == "i don't"
     numbers = asr.encoded("hello all").tolist()
     framed = [n for number in numbers for n in (number, number, asr.BLANK)]
     assert asr.decoded(framed) == "hello all"

@@ -522,8 +522,15 @@ def test_phones_outside_the_39_are_left_out_of_utterances_and_counted(tmp_path):
     path, said = alignments(tmp_path, "\n".join(map(json.dumps, [*lines, lines[1] | {"label": "a"}]))), []
     with listening(said.append):
         found = aligned.read(tmp_path)
-    assert [[phone.label for phone in u.phones] for u in found] == [["SIL", "AH", "T"], ["S"], []]
+    assert [[phone.label for phone in u.phones] for u in found] == [["SIL", "AH", "T"], [], ["S"], []]
     one_sentence(said[0], path, "left out 3 of 6 phones", "(H 3)")
+
+
+def test_speech_with_text_alone_is_there_to_be_recognised(tmp_path):
+    lines = [LINE | {"speaker": f"s{n}", "text": f"hello {n}"} for n in range(12)]
+    alignments(tmp_path, "\n".join(json.dumps({k: v for k, v in line.items() if k != "phones"}) for line in lines))
+    assert sum(map(len, material("asr", tmp_path)[1].values())) == 12
+    refused(lambda: material("phonemes", tmp_path), "found no utterance")
 
 
 REAL = {

@@ -40,9 +40,20 @@ def test_a_model_hears_each_set_of_utterances_once_for_all_kinds_and_divisions(t
     np.testing.assert_array_equal(swapped["test"][1], first["train"][1])
     with pytest.raises(TypeError):
         features.states(encoder, divided, store=features.Store(tmp_path / "store", {"model": 2}))
+    with monkeypatch.context() as patch, pytest.raises(TypeError):
+        patch.setenv("BRAINTUNING_PRECISION", "bfloat16")
+        features.states(encoder, divided, store=store)
     soundfile.write(everything[0].file, np.zeros(8001), 16_000)
     with pytest.raises(TypeError):
         features.states(encoder, divided, "mean", store=store)
+
+
+def test_lengths_of_another_rate_are_those_of_the_resampled_audio(tmp_path):
+    heard = noise_utterances(tmp_path, range(16_000, 16_010), rate=32_000)
+    stored = features.Store(tmp_path / "store", 0)
+    for store in (None, stored):
+        found = features.states(tiny.encoder(), {"test": heard}, "last layer", store=store)["test"]
+        assert [one.shape[1] for one in found] == [tiny.encoder().n_frames(len(u.audio())) for u in heard]
 
 
 def test_what_was_read_longest_ago_makes_room(tmp_path, monkeypatch):

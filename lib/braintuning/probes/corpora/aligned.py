@@ -17,15 +17,15 @@ SOURCE = "anywhere: see data/README.md"
 
 
 def read(folder: Path) -> list[Utterance]:
-    """Every recording that has phones or a label.
+    """Every recording that has text, phones or a label.
 
-    A line has `file`, `speaker`, `text` and optionally `prompt`, `part`, `label` and `phones`, which are
+    A line that does has `file`, `speaker`, `text` and optionally `prompt`, `part`, `label` and `phones`, which are
     [label, start, end] in seconds. Phones follow the rule of `datasets.labels`; those left out are counted in the log.
     """
     path, utterances, spoken = folder / MARKS[0], [], []
     for where, entry in json_lines(path):
         phones = intervals_of(entry, "phones", where)
-        if not phones and entry.get("label") is None:
+        if not phones and entry.get("label") is None and entry.get("text") is None:
             continue
         file, speaker, text = (text_of(entry, key, where) for key in ("file", "speaker", "text"))
         prompt, label = (None if entry.get(key) is None else text_of(entry, key, where) for key in ("prompt", "label"))
@@ -39,5 +39,4 @@ def read(folder: Path) -> list[Utterance]:
         return utterances
     log.info(left_out(others, len(spoken), path))
     unknown = {phone.label for phone in others}
-    kept = ((u, tuple(phone for phone in u.phones if phone.label not in unknown)) for u in utterances)
-    return [replace(u, phones=phones) for u, phones in kept if phones or u.label is not None]
+    return [replace(u, phones=tuple(phone for phone in u.phones if phone.label not in unknown)) for u in utterances]
