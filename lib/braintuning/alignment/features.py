@@ -22,10 +22,13 @@ class _Windows:
     """Windows over a story, and the tokens that the encoders compute from them."""
 
     def __init__(self, audio: np.ndarray, settings: Features) -> None:
-        self.audio = torch.from_numpy(audio)
-        self.ends = timing.window_ends(len(audio) / timing.SAMPLE_RATE, settings.hop_seconds)
+        self.audio, step = torch.from_numpy(audio), settings.step_seconds
+        ends, steps = (timing.window_ends(len(audio) / timing.SAMPLE_RATE, s) for s in (settings.hop_seconds, step))
+        self.ends = np.concatenate([ends, steps[steps > ends.max(initial=0) + step / 2][-1:]])
         lengths = np.minimum(self.ends, settings.window_seconds)
-        self.of_length = {length: list(group) for length, group in groupby(range(len(lengths)), lengths.__getitem__)}
+        n_tokens = np.rint(np.minimum(lengths, np.diff(self.ends, prepend=0)) / step).astype(int)
+        kinds = list(zip(lengths.tolist(), n_tokens.tolist(), strict=True))
+        self.of_kind = {kind: list(group) for kind, group in groupby(range(len(kinds)), kinds.__getitem__)}
         self._on_device: list[list[torch.Tensor]] = []
         self._kept: list[list[np.ndarray]] = []
         self._times: list[np.ndarray] = []
@@ -62,10 +65,10 @@ def tokens(
 
     A window holds the last `window_seconds` of audio, or all of it at the start of the story. With `hop_seconds ==
     step_seconds` every token is the last of its own window, as in the paper; with a longer hop tokens have heard up to
-    `hop_seconds - step_seconds` of sound that comes after them. The front end, which all encoders share
-    (see `SpeechEncoder.same_front_end`), runs once for them. The windows at the start of each story, which are
-    shorter and all of different length, are computed first, batched across stories; then the full windows, story by
-    story, with audio and tokens kept on the device.
+    `hop_seconds - step_seconds` of sound that comes after them, and a last window ends with the story's last step. The
+    front end, which all encoders share (see `SpeechEncoder.same_front_end`), runs once for them. The windows at the
+    start of each story, which are shorter and all of different length, are computed first, batched across stories; then
+    the full windows, story by story, with audio and tokens kept on the device.
 
     Yields
     ------
@@ -77,35 +80,34 @@ def tokens(
     stories, kernels = [_Windows(audio, settings) for audio in sounds], {}
     for encoder in encoders:
         compile_blocks(encoder.model)
-    for length in sorted({length for story in stories for length in story.of_length} - {settings.window_seconds}):
-        begun = [story for story in stories if length in story.of_length]
-        _compute(encoders, begun, length, settings, device, kernels)
+    for kind in sorted({kind for story in stories for kind in story.of_kind if kind[0] < settings.window_seconds}):
+        begun = [story for story in stories if kind in story.of_kind]
+        _compute(encoders, begun, kind, settings, device, kernels)
     for story in stories:
         story.fetch()
     while stories:
         story = stories.pop(0)
-        if settings.window_seconds in story.of_length:
+        for kind in [kind for kind in story.of_kind if kind[0] == settings.window_seconds]:
             story.audio = story.audio.to(device)
-            _compute(encoders, [story], settings.window_seconds, settings, device, kernels)
+            _compute(encoders, [story], kind, settings, device, kernels)
         yield story.tokens()
 
 
 def _compute(
     encoders: Sequence[SpeechEncoder],
     stories: Sequence[_Windows],
-    length: float,
+    kind: tuple[float, int],
     settings: Features,
     device: str,
     kernels: Kernels,
 ) -> None:
-    """Add to each story the tokens of its windows of one length, in batches across stories."""
-    first = encoders[0]
+    """Add to each story the tokens of its windows of one length and number of tokens, in batches across stories."""
+    first, (length, n_tokens) = encoders[0], kind
     n_frames = first.n_frames(int(timing.to_samples(length)))
-    n_tokens = round(min(settings.hop_seconds, length) / settings.step_seconds)
     back = np.rint(np.arange(n_tokens)[::-1] * settings.step_seconds / first.frame_seconds).astype(np.int64)
     back = back[back < n_frames]
     frames = torch.from_numpy(n_frames - 1 - back).to(device)
-    windows = [(story, number) for story in stories for number in story.of_length[length]]
+    windows = [(story, number) for story in stories for number in story.of_kind[kind]]
     with torch.no_grad(), kept_kernels(kernels), autocast(device):
         for start in range(0, len(windows), settings.batch_size):
             batch = windows[start : start + settings.batch_size]
