@@ -203,3 +203,12 @@ def test_a_story_is_read_to_its_end_though_no_hop_ends_there(family, seconds, wi
         expected += [hidden[:, hidden.shape[1] - 1 - round(one / 0.02)] for one in back]
     np.testing.assert_allclose(times, moments, rtol=0, atol=1e-9)
     np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=2e-5)
+
+
+@pytest.mark.parametrize(("family", "change"), [("whisper", "pad_to_30s"), ("hubert", "do_normalize")])
+def test_a_front_end_with_the_same_weights_that_takes_audio_otherwise_is_another(family, change):
+    encoder, other = tiny.encoder(family), tiny.encoder(family)
+    assert encoder.same_front_end(other)
+    owner = other if change == "pad_to_30s" else other.preprocessor
+    setattr(owner, change, not getattr(owner, change))
+    assert not encoder.same_front_end(other)
