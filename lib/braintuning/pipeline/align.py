@@ -14,6 +14,7 @@ from braintuning.alignment.encoding import correlation_in_folds, predict_folds, 
 from braintuning.alignment.mask import used_voxels
 from braintuning.cortex.regions import region_table
 from braintuning.datasets import Dataset, open_dataset
+from braintuning.errors import InputError
 from braintuning.lowlevel.nuisance import nuisance_features, spoken_words
 from braintuning.pipeline import recipes
 from braintuning.pipeline.steps import (
@@ -106,7 +107,10 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", first: 
 
 def _align_first(study: Study, participant: str, run: Run, n_stories: int, device: str) -> Path:
     dataset, path = open_dataset(study), study.scores_file(participant, run, n_stories)
-    first = study.stories_for(participant).train[:n_stories]
+    train = study.stories_for(participant).train
+    if not 0 < n_stories <= len(train):
+        raise InputError(f"found first {n_stories} training stories, expected 1 to {len(train)} of {participant}")
+    first = train[:n_stories]
     recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant, first))
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
