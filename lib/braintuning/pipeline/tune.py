@@ -19,6 +19,7 @@ from braintuning.results import (
     generator,
     inputs_fingerprint,
     is_done,
+    listed,
     load_arrays,
     on_disk,
     provenance,
@@ -79,11 +80,14 @@ def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
     files = [dataset.audio_file(story) for story in stories]
     files += [dataset.responses_file(participant, s) for participant in recipe["participants"] for s in stories]
     spoken = fingerprint([list(map(tuple, dataset.words(s))) for s in stories]) if base == "lm-tuned" else None
+    texts = [Path(name) for name in study.controls.text_models if base == "lm-tuned" and Path(name).is_dir()]
+    fingerprints = [inputs_fingerprint(filter(Path.is_file, listed(folder)), folder) for folder in texts]
     return {
         **recipe,
         "weights": weights_fingerprint(backbone.name),
         "teacher": weights_fingerprint(backbone.teacher) if base == "bigslm-tuned" else None,
         "words": spoken,
+        **({"texts": fingerprints} if fingerprints else {}),
         "clips": fingerprint([to_samples(clip_ends(study, run, dataset, story)).tolist() for story in stories]),
         "head": fingerprint(_head_columns(study, run, dataset).tolist()),
         "inputs": inputs_fingerprint(files, dataset.root),
@@ -120,15 +124,16 @@ def presentations(
 ) -> tuple[np.ndarray, ...]:
     """Responses to each presentation of a validation story, of each participant that a run is tuned on.
 
-    Of a mean over participants theirs are the presentations; else there are none where the study does not say that its
-    validation stories were repeated, and none for a run that learns something else than these responses.
+    Of a mean over participants theirs are the presentations; else only the story that noise ceilings are measured on
+    is known to have some. There are none for a run that learns something else than these responses.
     """
     people = study.tuned_on(run)
     if study.base(run.condition) not in ("brain-tuned", "multi-brain-tuned"):
         return ()
     if study.joint_responses == "mean" and len(people) > 1:
         return (np.stack([common.responses(dataset, participant, story) for participant in people]),)
-    if study.encoding.mask_from != "validation" or dataset.between_people:
+    measured = {recipes.ceiling(study, participant).stored["story"] for participant in people}
+    if measured != {story} or dataset.between_people:
         return ()
     return tuple(common.repeats(dataset, participant, story) for participant in people)
 
