@@ -158,11 +158,6 @@ def supported_family(model_type: str | None, name: str) -> str:
     return model_type
 
 
-def has_weights(folder: Path) -> bool:
-    """Whether a folder holds complete weights in a format that transformers loads."""
-    return bool(weight_files(folder))
-
-
 def weight_files(folder: Path, index: bool = False) -> list[Path]:
     """Files of a model's weights, of the first format of `WEIGHT_FILES` that is there; none where one is missing.
 
@@ -223,7 +218,7 @@ def _in_hub_cache(name: str) -> Path | None:
     if not isinstance(config, str) or not (known or huggingface_hub.is_offline_mode()):
         return None
     folder = Path(config).parent
-    return folder if has_weights(folder) else None
+    return folder if weight_files(folder) else None
 
 
 def _wanted_files(available: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel import removal
 from braintuning.lowlevel.features import TOGETHER, low_level_features, name_of, phones_of
 from braintuning.lowlevel.impact import LowLevelFit
+from braintuning.lowlevel.nuisance import spoken_words
 from braintuning.lowlevel.partition import DRAWN, SHARES
 from braintuning.pipeline import recipes
 from braintuning.pipeline.steps import (
@@ -158,7 +159,7 @@ def _recipe(study: Study, dataset: Dataset, participant: str, run: Run) -> dict:
 
 def _spoken(dataset: Dataset, stories: Sequence[str]) -> str:
     """Short SHA-256 of the words and phones of stories, and of their times."""
-    return fingerprint({story: (dataset.words(story), phones_of(dataset, story)) for story in stories})
+    return fingerprint({story: (spoken_words(dataset, story), phones_of(dataset, story)) for story in stories})
 
 
 def _responses_fingerprint(study: Study, dataset: Dataset, participant: str, audio: bool = False) -> str:
@@ -226,11 +227,9 @@ def _with_parts(
     table: pd.DataFrame, parts: Mapping[str, np.ndarray], labels: np.ndarray, ceiling: np.ndarray, layer: int
 ) -> pd.DataFrame:
     """Add the mean partition of each region group, as a share of the variance that can be explained."""
+    chosen = (table["layer"] == layer) & (table["feature"] == TOGETHER)
     for name, values in parts.items():
-        table[name] = np.nan
-        for group, names in rois.GROUPS.items():
-            inside = np.isin(labels, names)
-            chosen = (table["roi"] == group) & (table["layer"] == layer) & (table["feature"] == TOGETHER)
-            if inside.any():
-                table.loc[chosen, name] = (values[inside] / ceiling[inside] ** 2).mean()
+        share = pd.Series(values / ceiling**2)
+        means = {group: share[np.isin(labels, names)].mean() for group, names in rois.GROUPS.items()}
+        table[name] = table["roi"].map(means).where(chosen)
     return table

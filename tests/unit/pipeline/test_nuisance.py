@@ -21,7 +21,7 @@ from braintuning.figures import claims, compare, impact, tables
 from braintuning.figures.style import REGIONS
 from braintuning.pipeline import align as align_step
 from braintuning.pipeline.align import align, align_nuisance
-from braintuning.pipeline.check import check
+from braintuning.pipeline.check import check, findings
 from braintuning.results import load_arrays, save_arrays
 from braintuning.study import Run, load_study
 from tiny import N_VOXELS, TR, forbid
@@ -232,6 +232,7 @@ def test_a_dataset_without_words_has_a_baseline_of_the_rest_and_check_says_so(st
         check(study)
     (line,) = [line for line in said if "words" in line]
     assert line.startswith("harbour, orchard, kitchen, winter: no words") and "envelope and position alone" in line
+    assert "sound from 0 to 300.0 s, 0 words" in findings(study, open_dataset(study))[0]
 
 
 def test_tables_and_sentences_hold_the_score_of_each_participant(study, monkeypatch):
