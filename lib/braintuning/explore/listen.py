@@ -77,10 +77,8 @@ def predict_cortex(source: Results, participant: str, run: Run, layer: int, audi
     tr = timing.spacing(source.dataset.tr_times(participant, fitted[0]))
     times = (np.arange(int(np.ceil(seconds / tr)) + lead) + study.dataset.row_offset) * tr
     inside = times < seconds
-    hop = int(timing.to_samples(study.features.hop_seconds))
-    padded = np.pad(audio.astype(np.float32), (0, -len(audio) % hop))
     encoder = load_encoder(study, run).to(source.device)
-    new = extract_features(encoder, padded, times[inside], tr, study.features, source.device)[layer]
+    new = extract_features(encoder, audio.astype(np.float32), times[inside], tr, study.features, source.device)[layer]
     compared = source.compared(participant, run, layer)
     known = {story: compared.features[story][0] for story in fitted}
     mean, deviation = np.mean([moments(known[story][lead:]) for story in fitted], axis=0)

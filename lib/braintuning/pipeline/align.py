@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from braintuning import timing
 from braintuning.alignment.encoding import correlation_in_folds, predict_folds, predict_layers, scored_trs
@@ -83,43 +82,32 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", first: 
     With `first`, encoding models are fitted to so many training stories alone, and the file holds just `alignment`.
     """
     require_device(device)
-    if first is not None:
-        return _align_first(study, participant, run, first, device)
-    dataset, path, stories = open_dataset(study), study.scores_file(participant, run), study.stories_for(participant)
-    recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant))
+    dataset, path = open_dataset(study), study.scores_file(participant, run, first)
+    stories = study.stories_for(participant)
+    n_train = len(stories.train)
+    if first is not None and not 0 < first <= n_train:
+        raise InputError(f"found first {first} training stories, expected 1 to {n_train} of {participant}")
+    recipe = _recipe(study, dataset, participant, run, None if first is None else stories.train[:first])
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
-    features = features_of(study, dataset, run, participant)
+    features, labels = features_of(study, dataset, run, participant), dataset.cortex(participant).voxel_labels
     comparison = comparison_of(study, dataset, participant, features, recipe["fitted"], device)
-    labels = dataset.cortex(participant).voxel_labels
-    arrays = {"ceiling": comparison.ceiling, **comparison.score(stories.train)}
-    table = region_table(arrays["alignment"], labels)
-    table["alignment_held_out"] = np.nan
-    if stories.held_out:
-        held_out = comparison.score(stories.held_out)
-        arrays |= {f"held_out_{name}": array for name, array in held_out.items()}
-        table["alignment_held_out"] = region_table(held_out["alignment"], labels)["alignment"]
-    table = table.assign(regions=recipe["regions"], seed=study.tuning.seed)
-    _save(path, arrays, table, study, recipe, participant, run, device)
-    log.info(f"{participant}: {run.name} aligned, {comparison.used.sum()} voxels")
-    return path
-
-
-def _align_first(study: Study, participant: str, run: Run, n_stories: int, device: str) -> Path:
-    dataset, path = open_dataset(study), study.scores_file(participant, run, n_stories)
-    train = study.stories_for(participant).train
-    if not 0 < n_stories <= len(train):
-        raise InputError(f"found first {n_stories} training stories, expected 1 to {len(train)} of {participant}")
-    first = train[:n_stories]
-    recipe = _recipe(study, dataset, participant, run, recipes.align(study, participant, first))
-    if is_done(path, recipe) and path.with_suffix(".csv").is_file():
-        return path
-    features = features_of(study, dataset, run, participant)
-    alignment = comparison_of(study, dataset, participant, features, first, device).score(first)["alignment"]
-    hours = sum(len(dataset.audio(story)) for story in first) / timing.SAMPLE_RATE / 3600
-    table = region_table(alignment, dataset.cortex(participant).voxel_labels).assign(n_stories=n_stories, hours=hours)
-    _save(path, {"alignment": alignment}, table, study, recipe, participant, run, device)
-    log.info(f"{participant}: {run.name}, first {n_stories} stories")
+    if first is None:
+        arrays = {"ceiling": comparison.ceiling, **comparison.score(stories.train)}
+        table = region_table(arrays["alignment"], labels).assign(alignment_held_out=np.nan)
+        if stories.held_out:
+            held_out = comparison.score(stories.held_out)
+            arrays |= {f"held_out_{name}": array for name, array in held_out.items()}
+            table["alignment_held_out"] = region_table(held_out["alignment"], labels)["alignment"]
+        table = table.assign(regions=recipe["regions"], seed=study.tuning.seed)
+    else:
+        arrays = {"alignment": comparison.score(recipe["fitted"])["alignment"]}
+        hours = sum(len(dataset.audio(story)) for story in recipe["fitted"]) / timing.SAMPLE_RATE / 3600
+        table = region_table(arrays["alignment"], labels).assign(n_stories=first, hours=hours)
+    owner, weights = (participant, run.backbone, run.condition), provenance_of(study.features_file(run))["weights"]
+    save_result(path, arrays, table, study, recipe, owner=owner, device=made_on(device), weights=weights)
+    what = f"{comparison.used.sum()} voxels" if first is None else f"first {first} stories"
+    log.info(f"{participant}: {run.name} aligned, {what}")
     return path
 
 
@@ -165,14 +153,15 @@ def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
     return path
 
 
-def _recipe(study: Study, dataset: Dataset, participant: str, run: Run, recipe: recipes.Recipe) -> dict:
-    stories = (*recipe.stored["fitted"], *recipe.stored["test"])
+def _recipe(study: Study, dataset: Dataset, participant: str, run: Run, fitted: Sequence[str] | None) -> dict:
+    recipe = recipes.align(study, participant, fitted).stored
+    files = [dataset.responses_file(participant, story) for story in (*recipe["fitted"], *recipe["test"])]
     return {
-        **recipe.stored,
+        **recipe,
         "features": recipe_of(study.features_file(run)),
         "ceiling": recipe_of(study.ceiling_file(participant)),
         "regions": fingerprint(dataset.cortex(participant).voxel_labels.tolist()),
-        "inputs": inputs_fingerprint([dataset.responses_file(participant, s) for s in stories], dataset.root),
+        "inputs": inputs_fingerprint(files, dataset.root),
     }
 
 
@@ -191,18 +180,3 @@ def comparison_of(
     spread = dataset.reach(test[0]) / timing.spacing(dataset.tr_times(participant, test[0]))
     gap = max(study.encoding.delays) + math.ceil(spread)
     return Comparison(study, features, responses, test, used, ceiling, device, gap)
-
-
-def _save(
-    path: Path,
-    arrays: Mapping[str, np.ndarray],
-    table: pd.DataFrame,
-    study: Study,
-    recipe: Mapping,
-    participant: str,
-    run: Run,
-    device: str,
-) -> None:
-    weights = provenance_of(study.features_file(run))["weights"]
-    owner = (participant, run.backbone, run.condition)
-    save_result(path, arrays, table, study, recipe, owner=owner, device=made_on(device), weights=weights)

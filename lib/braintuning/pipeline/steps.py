@@ -120,15 +120,15 @@ def features_of(study: Study, dataset: Dataset, run: Run, participant: str) -> d
 
     Raises `InputError` where the file has another number of TRs than the participant.
     """
-    path, lead = study.features_file(run), max(study.encoding.delays)
+    path, lead, lacks = study.features_file(run), max(study.encoding.delays), study.lacks.get(participant, ())
     with h5py.File(path) as file:
-        found = {story: own_array(file, story, participant) for story in study.encoded_stories if story in file}
+        stories = [story for story in study.encoded_stories if story in file and story not in lacks]
+        found = {story: own_array(file, story, participant) for story in stories}
     for story, features in found.items():
-        if story not in study.lacks.get(participant, ()):
-            expected = lead + len(dataset.tr_times(participant, story))
-            if features.shape[1] != expected:
-                made = f"found features of {features.shape[1]} TRs of {story}"
-                raise InputError(f"{path}: {made}, expected {expected} for {participant}; delete the file")
+        expected = lead + len(dataset.tr_times(participant, story))
+        if features.shape[1] != expected:
+            made = f"found features of {features.shape[1]} TRs of {story}"
+            raise InputError(f"{path}: {made}, expected {expected} for {participant}; delete the file")
     return found
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from braintuning.alignment.mask import used_voxels, voxels_in_use
 from braintuning.backbone.encoder import SpeechEncoder
@@ -32,6 +31,7 @@ from braintuning.tuning.controls import permute_blocks
 from braintuning.tuning.joint import CommonCortex, common_cortex
 from braintuning.tuning.loop import brain_tune, joined_processes
 from braintuning.tuning.model import StoryTargets
+from braintuning.tuning.objectives import objective
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +59,12 @@ def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | 
         train, validation = learning_material(
             study, run, dataset, lambda targets, name: on_disk(targets, scratch / f"{name}.npy"), device
         )
-        objective = _objective(study, run, encoder, dataset) if condition == "stimulus-tuned" else None
+        heads = None
+        if condition == "stimulus-tuned":
+            heads = objective(encoder, [story.audio for story in train.values()], settings.seed)
         model, history = brain_tune(
             encoder, train, validation, settings,
-            device=device, checkpoint=checkpoint, objective=objective, scratch=scratch, max_memory=max_memory,
+            device=device, checkpoint=checkpoint, objective=heads, scratch=scratch, max_memory=max_memory,
             aim=recipe["aim"],
         )  # fmt: skip
     if processes.is_main_process:
@@ -201,11 +203,3 @@ def _distilled(study: Study, run: Run, dataset: Dataset, device: str) -> dict[st
             states[story] = np.hstack([controls.text_states(model, *given) for model in study.controls.text_models])
     rng = generator(settings.seed, "projection", run.name)
     return controls.projected(states, stories.train, len(_head_columns(study, run, dataset)), rng)
-
-
-def _objective(study: Study, run: Run, encoder: SpeechEncoder, dataset: Dataset) -> torch.nn.Module:
-    """The self-supervised objective of the encoder's own family, fitted to the training stories where it needs that."""
-    from braintuning.tuning.objectives import objective
-
-    audio = [dataset.audio(story) for story in study.tuning_stories(run).train]
-    return objective(encoder, audio, seed=study.tuning_of(run.condition).seed)

@@ -36,6 +36,7 @@ from braintuning.tuning.heads import RidgeHead, ridge_head
 from braintuning.tuning.model import (
     Front,
     Model,
+    SelfTunedModel,
     StoryTargets,
     TunedModel,
     check_stories,
@@ -45,7 +46,6 @@ from braintuning.tuning.model import (
     lowest_loss,
     make_optimiser,
     trainable_state,
-    with_head,
 )
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,12 @@ def brain_tune(
     if components:
         train, validation = components.scores_of(train), components.scores_of(validation)
         n_targets = len(components.maps)
-    model = with_head(encoder, n_targets, settings, objective, forgets=aim == "remove").to(device)
+    if settings.lora_rank:
+        encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
+    model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings)
+    if aim == "remove":
+        model.forget()
+    model.to(device)
     samples, held_out = samples_of(train, settings), samples_of(validation, settings)
     n_steps = max(n_participants, 1) * math.ceil(len(samples) / settings.batch_size)
     optimiser, schedule = make_optimiser(model, settings, settings.epochs * n_steps)
