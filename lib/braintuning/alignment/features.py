@@ -10,6 +10,7 @@ from braintuning import timing
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.fast import Kernels, compile_blocks, kept_kernels
 from braintuning.backbone.precision import autocast
+from braintuning.errors import InputError
 from braintuning.study.settings import Features
 
 PAPER = Features()
@@ -24,6 +25,8 @@ class _Windows:
     def __init__(self, audio: np.ndarray, settings: Features) -> None:
         self.audio, step = torch.from_numpy(audio), settings.step_seconds
         ends, steps = (timing.window_ends(len(audio) / timing.SAMPLE_RATE, s) for s in (settings.hop_seconds, step))
+        if not len(steps):
+            raise InputError(f"audio: found {len(audio)} samples, expected at least {step:g} s, a step of the windows")
         self.ends = np.concatenate([ends, steps[steps > ends.max(initial=0) + step / 2][-1:]])
         lengths = np.minimum(self.ends, settings.window_seconds)
         n_tokens = np.rint(np.minimum(lengths, np.diff(self.ends, prepend=0)) / step).astype(int)

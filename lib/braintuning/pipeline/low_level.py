@@ -23,6 +23,7 @@ from braintuning.pipeline.steps import (
     grids,
     grids_fingerprint,
     made_on,
+    measured,
     own_array,
     recipe_of,
     require_device,
@@ -80,18 +81,16 @@ def measure_low_level_alone(study: Study, participant: str, device: str = "cpu")
     """
     require_device(device)
     dataset, path = open_dataset(study), study.low_level_alone_file(participant)
-    labels = dataset.cortex(participant).voxel_labels
+    train, test = study.low_level_stories(participant)
     recipe = {
         **recipes.low_level_alone(study, participant).stored,
         "low_level": recipe_of(study.low_level_features_file(participant)),
-        "ceiling": recipe_of(study.ceiling_file(participant)),
-        "regions": fingerprint(labels.tolist()),
         "searched": [SHARES, DRAWN],
-        "inputs": _responses_fingerprint(study, dataset, participant),
+        **measured(study, dataset, participant, (*train, *test)),
     }
     if not is_done(path, recipe):
         fit = _fit(study, dataset, participant, device)
-        explained = fit.alone(labels[used_voxels(study, participant)])
+        explained = fit.alone(dataset.cortex(participant).voxel_labels[used_voxels(study, participant)])
         save_arrays(path, {"explained": explained}, provenance(recipe, device=made_on(device)))
     return path
 
@@ -147,26 +146,17 @@ def _recipe(study: Study, dataset: Dataset, participant: str, run: Run) -> dict:
     return {
         **recipes.low_level(study, participant).stored,
         "features": recipe_of(study.features_file(run)),
-        "ceiling": recipe_of(study.ceiling_file(participant)),
         "low_level": recipe_of(study.low_level_features_file(participant)),
         "alone": recipe_of(study.low_level_alone_file(participant)),
-        "regions": fingerprint(dataset.cortex(participant).voxel_labels.tolist()),
         "spoken": _spoken(dataset, (*train, *test)),
         "removal": removal.ALPHAS.tolist(),
-        "inputs": _responses_fingerprint(study, dataset, participant, audio=True),
+        **measured(study, dataset, participant, (*train, *test), audio=True),
     }
 
 
 def _spoken(dataset: Dataset, stories: Sequence[str]) -> str:
     """Short SHA-256 of the words and phones of stories, and of their times."""
     return fingerprint({story: (spoken_words(dataset, story), phones_of(dataset, story)) for story in stories})
-
-
-def _responses_fingerprint(study: Study, dataset: Dataset, participant: str, audio: bool = False) -> str:
-    train, test = study.low_level_stories(participant)
-    files = [dataset.responses_file(participant, story) for story in (*train, *test)]
-    files += [dataset.audio_file(story) for story in (*train, *test)] if audio else []
-    return inputs_fingerprint(files, dataset.root)
 
 
 def _fit(study: Study, dataset: Dataset, participant: str, device: str) -> LowLevelFit:

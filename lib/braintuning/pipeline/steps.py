@@ -44,6 +44,19 @@ def recipe_of(path: Path) -> str:
     return fingerprint(made_result(path)["recipe"])
 
 
+def measured(
+    study: Study, dataset: Dataset, participant: str, stories: Sequence[str], audio: bool = False
+) -> dict[str, str]:
+    """What of a participant decides how a model compares: noise ceiling, regions, responses and `audio` of stories."""
+    files = [dataset.responses_file(participant, story) for story in stories]
+    files += [dataset.audio_file(story) for story in stories] if audio else []
+    return {
+        "ceiling": recipe_of(study.ceiling_file(participant)),
+        "regions": fingerprint(dataset.cortex(participant).voxel_labels.tolist()),
+        "inputs": inputs_fingerprint(files, dataset.root),
+    }
+
+
 def made_on(device: str) -> str:
     """Device and precision as a result names them."""
     return f"{device}, {precision(device)}"

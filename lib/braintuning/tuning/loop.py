@@ -36,7 +36,6 @@ from braintuning.tuning.heads import RidgeHead, ridge_head
 from braintuning.tuning.model import (
     Front,
     Model,
-    SelfTunedModel,
     StoryTargets,
     TunedModel,
     check_stories,
@@ -46,6 +45,7 @@ from braintuning.tuning.model import (
     lowest_loss,
     make_optimiser,
     trainable_state,
+    with_head,
 )
 
 log = logging.getLogger(__name__)
@@ -119,12 +119,9 @@ def brain_tune(
     if components:
         train, validation = components.scores_of(train), components.scores_of(validation)
         n_targets = len(components.maps)
-    if settings.lora_rank:
-        encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
-    model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings)
+    model = with_head(encoder, n_targets, settings, objective).to(device)
     if aim == "remove":
         model.forget()
-    model.to(device)
     samples, held_out = samples_of(train, settings), samples_of(validation, settings)
     n_steps = max(n_participants, 1) * math.ceil(len(samples) / settings.batch_size)
     optimiser, schedule = make_optimiser(model, settings, settings.epochs * n_steps)

@@ -212,3 +212,7 @@ def test_a_front_end_with_the_same_weights_that_takes_audio_otherwise_is_another
     owner = other if change == "pad_to_30s" else other.preprocessor
     setattr(owner, change, not getattr(owner, change))
     assert not encoder.same_front_end(other)
+
+
+def test_audio_shorter_than_a_step_is_refused():
+    tiny.refused(lambda: read([tiny.encoder()], AUDIO[:7999], settings()), "7999 samples", "0.5 s")
