@@ -96,13 +96,9 @@ def leave_one_out_correlation(responses: np.ndarray) -> np.ndarray:
     """
     known = np.isfinite(responses)
     values = np.where(known, responses, 0).astype(np.float64)
-    total, count = values.sum(axis=0), known.sum(axis=0)
-    found = np.empty((len(values), values.shape[2]))
-    for number, own in enumerate(values):
-        n_others = count - known[number]
-        with_both = known[number] & (n_others > 0)
-        found[number] = _correlation(own, (total - own) / np.maximum(n_others, 1), with_both)
-    return found
+    total, n_others = values.sum(axis=0), known.sum(axis=0) - known
+    others = (total - values) / np.maximum(n_others, 1)
+    return np.array([_correlation(*pair) for pair in zip(values, others, known & (n_others > 0), strict=True)])
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -119,9 +115,7 @@ def shared_ceiling(responses: np.ndarray) -> np.ndarray:
     Mean over people of `leave_one_out_correlation`, a little low, since the mean of the others has noise of its own;
     NaN where that is not positive.
     """
-    one_by_one = leave_one_out_correlation(responses)
-    known = np.isfinite(one_by_one)
-    mean = np.where(known, one_by_one, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    mean = np.ma.masked_invalid(leave_one_out_correlation(responses)).mean(axis=0).filled(np.nan)
     return np.where(mean > 0, mean, np.nan)
 
 

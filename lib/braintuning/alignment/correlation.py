@@ -13,10 +13,13 @@ def moments(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(deviation > 1e-6 * np.abs(mean), deviation, np.inf)
 
 
-def zscore(data: np.ndarray) -> np.ndarray:
-    """Each column with mean 0 and standard deviation 1; a constant column becomes 0. Shape and dtype are kept."""
-    mean, deviation = moments(data)
-    return ((data - mean) / deviation).astype(data.dtype)
+def zscore(data: np.ndarray, lead: int = 0) -> np.ndarray:
+    """Each column with mean 0 and standard deviation 1 over all TRs but the first `lead`; a constant one becomes 0.
+
+    Shape is kept, and so is the dtype but for whole numbers, which become float64.
+    """
+    mean, deviation = moments(data[lead:])
+    return ((data - mean) / deviation).astype(data.dtype if np.issubdtype(data.dtype, np.floating) else np.float64)
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from braintuning import timing
-from braintuning.alignment.correlation import correlation, moments, zscore
+from braintuning.alignment.correlation import correlation, zscore
 from braintuning.alignment.ridge import Split, ridge_predict
 from braintuning.errors import InputError
 from braintuning.results import generator
@@ -123,13 +123,7 @@ def design_matrix(features: np.ndarray, delays: tuple[int, ...]) -> np.ndarray:
     `features`, (lead + TRs, dim), have as many leading TRs as the longest delay.
     """
     lead = max(delays)
-    return timing.delay(standard_trs(features, lead), delays)[lead:]
-
-
-def standard_trs(features: np.ndarray, lead: int) -> np.ndarray:
-    """Features of one story, (lead + TRs, dim), with mean 0 and standard deviation 1 over the TRs; as `features`."""
-    mean, deviation = moments(features[lead:])
-    return ((features - mean) / deviation).astype(features.dtype)
+    return timing.delay(zscore(features, lead), delays)[lead:]
 
 
 def predict_layers(

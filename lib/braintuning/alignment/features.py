@@ -10,6 +10,7 @@ from braintuning import timing
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.fast import Kernels, compile_blocks, kept_kernels
 from braintuning.backbone.precision import autocast
+from braintuning.errors import InputError
 from braintuning.study.settings import Features
 
 PAPER = Features()
@@ -25,6 +26,8 @@ class _Windows:
         self.audio = torch.from_numpy(audio)
         seconds, step = len(audio) / timing.SAMPLE_RATE, settings.step_seconds
         self.ends = timing.window_ends(seconds, settings.hop_seconds, step)
+        if not len(self.ends):
+            raise InputError(f"audio: found {len(audio)} samples, expected at least {step:g} s, a step of the windows")
         lengths = np.minimum(self.ends, settings.window_seconds)
         n_tokens = np.rint(np.minimum(np.diff(self.ends, prepend=0), lengths) / step).astype(int)
         kinds = list(zip(lengths, n_tokens, strict=True))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from braintuning.alignment.correlation import zscore
 from braintuning.errors import InputError
 
 FEWEST_PARTICIPANTS = 6
@@ -210,10 +211,7 @@ def _standard_blocks(trs: np.ndarray, block_rows: int) -> np.ndarray:
     n_blocks = len(trs) // block_rows
     if n_blocks < 2:
         raise InputError(f"block permutation: found {len(trs)} rows, expected at least two blocks of {block_rows}")
-    blocks = np.asarray(trs[: n_blocks * block_rows], np.float64).reshape(n_blocks, block_rows, -1)
-    deviations = blocks - blocks.mean(axis=(0, 1))
-    scale = np.sqrt((deviations**2).mean(axis=(0, 1)))
-    return deviations / np.where(scale > 0, scale, np.inf)
+    return zscore(np.asarray(trs[: n_blocks * block_rows], np.float64)).reshape(n_blocks, block_rows, -1)
 
 
 def _block_sums(model: np.ndarray, measured: np.ndarray) -> list[np.ndarray]:

@@ -185,7 +185,7 @@ class SpeechEncoder(torch.nn.Module):
         return frames
 
     def same_front_end(self, other: "SpeechEncoder") -> bool:
-        """Whether another encoder's front end has the same weights, so that its output serves for both."""
+        """Whether another encoder's front end makes the same of audio, so that its output serves for both."""
         mine, its = self._front_state(), other._front_state()
         return mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in mine)
 
@@ -237,8 +237,10 @@ class SpeechEncoder(torch.nn.Module):
 
     def _front_state(self) -> dict[str, torch.Tensor]:
         trunk = {id(parameter) for part in self._trunk_parts() for parameter in part.parameters()}
-        used = self.model.encoder if self.family == "whisper" else self.model
-        return {name: p for name, p in used.named_parameters() if id(p) not in trunk and name != "masked_spec_embed"}
+        whisper = self.family == "whisper"
+        used = self.model.encoder if whisper else self.model
+        state = {name: p for name, p in used.named_parameters() if id(p) not in trunk and name != "masked_spec_embed"}
+        return {**state, "given": torch.tensor(self.pad_to_30s if whisper else self.preprocessor.do_normalize)}
 
     def _log_mel(self, audio: torch.Tensor, n_frames: int) -> torch.Tensor:
         """Whisper's log-mel input `(batch, mels, columns)`, including what the convolutions need past `n_frames`."""

@@ -35,7 +35,6 @@ WEIGHT_FILES = (
 UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError)
 UNREADABLE += (pickle.UnpicklingError, SafetensorError)
 """What transformers raises for files of weights that are no weights."""
-WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin")
 
 log = logging.getLogger(__name__)
 
@@ -99,10 +98,10 @@ _resolved_once = cache(resolve)
 
 
 def weights_fingerprint(name: str) -> str:
-    """Short SHA-256 of the files that a model is loaded from; see `resolve` and `results.inputs_fingerprint`."""
+    """Short SHA-256 of the files that a model is loaded from, and of no others; see `resolve`, `inputs_fingerprint`."""
     folder = _local_folder(name) or Path(_resolved_once(name)[0])
-    files = [file for file in listed(folder) if file.suffix in WEIGHT_SUFFIXES and file.is_file()]
-    return inputs_fingerprint(files, folder)
+    files = [folder / file for file in ("config.json", PREPROCESSOR_FILE, PROCESSOR_FILE)]
+    return inputs_fingerprint({*filter(Path.is_file, files), *weight_files(folder, index=True)}, folder)
 
 
 def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
@@ -159,13 +158,11 @@ def supported_family(model_type: str | None, name: str) -> str:
     return model_type
 
 
-def has_weights(folder: Path) -> bool:
-    """Whether a folder holds complete weights in a format that transformers loads."""
-    return bool(weight_files(folder))
+def weight_files(folder: Path, index: bool = False) -> list[Path]:
+    """Files of a model's weights, of the first format of `WEIGHT_FILES` that is there; none where one is missing.
 
-
-def weight_files(folder: Path) -> list[Path]:
-    """Files of a model's weights, of the first format of `WEIGHT_FILES` that is there; none where one is missing."""
+    With `index` also the table of contents of weights in several files.
+    """
     found = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if found is None or found.suffix != ".json":
         return [found] if found else []
@@ -174,7 +171,7 @@ def weight_files(folder: Path) -> list[Path]:
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
     files = [folder / shard for shard in shards]
-    return files if all(file.is_file() for file in files) else []
+    return [*files, *([found] if index else [])] if all(file.is_file() for file in files) else []
 
 
 @contextmanager
@@ -221,7 +218,7 @@ def _in_hub_cache(name: str) -> Path | None:
     if not isinstance(config, str) or not (known or huggingface_hub.is_offline_mode()):
         return None
     folder = Path(config).parent
-    return folder if has_weights(folder) else None
+    return folder if weight_files(folder) else None
 
 
 def _wanted_files(available: list[str]) -> list[str]:

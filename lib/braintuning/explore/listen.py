@@ -78,7 +78,7 @@ def predict_cortex(source: Results, participant: str, run: Run, layer: int, audi
     times = (np.arange(int(np.ceil(seconds / tr)) + lead) + study.dataset.row_offset) * tr
     inside = times < seconds
     encoder = load_encoder(study, run).to(source.device)
-    new = extract_features(encoder, np.float32(audio), times[inside], tr, study.features, source.device)[layer]
+    new = extract_features(encoder, audio.astype(np.float32), times[inside], tr, study.features, source.device)[layer]
     compared = source.compared(participant, run, layer)
     known = {story: compared.features[story][0] for story in fitted}
     mean, deviation = np.mean([moments(known[story][lead:]) for story in fitted], axis=0)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 
@@ -13,12 +14,13 @@ from braintuning.errors import InputError, MissingTier
 from braintuning.lowlevel.acoustic import articulation_by_tr, checked_phones, power_spectrum_by_tr
 from braintuning.lowlevel.ngrams import ngrams_by_tr, textual_by_tr, vocabulary
 from braintuning.lowlevel.phones import pronunciation
-from braintuning.study.settings import Removal
+from braintuning.study.settings import LowLevelFeature, Removal
 
 log = logging.getLogger(__name__)
 
-KINDS = ("power_spectrum", "articulation", "diphones", "triphones", "textual")
+KINDS = get_args(LowLevelFeature)
 TOGETHER = "all"
+"""Name, in results, of all kinds together."""
 FROM_TIER, FROM_DICTIONARY = "phone tier", "pronunciation dictionary within words"
 
 
@@ -68,18 +70,16 @@ def phones_of(dataset: Dataset, story: str) -> tuple[list[Interval], str]:
 def low_level_features(
     dataset: Dataset, times: Mapping[str, np.ndarray], train: Sequence[str], kinds: Sequence[str] = KINDS
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Low-level features of stories, each kind alone, and all kinds side by side (`all`).
+    """Low-level features of stories, by kind.
 
     `times`, (TRs,) by story, are seconds after the start of the audio, a TR apart; stories of `train` make the
-    vocabularies of diphones and triphones. `InputError` for an unknown kind, a story with no phones, or a phone that is
-    none of the 39, with its story and time.
+    vocabularies of diphones and triphones. `InputError` for a story with no phones, or a phone that is none of the 39,
+    with its story and time.
 
     Returns
     -------
     features : dict of kind to dict of story to (TRs, dim) float32
     """
-    if unknown := sorted(set(kinds) - set(KINDS)):
-        raise InputError(f"low-level features: unknown kind {unknown[0]!r}, expected some of {', '.join(KINDS)}")
     phones = {}
     for story in dict.fromkeys((*times, *train)):
         try:
@@ -98,6 +98,4 @@ def low_level_features(
         "triphones": lambda s: ngrams_by_tr(phones[s], 3, known[3], times[s], tr[s]),
         "textual": lambda s: textual_by_tr(dataset.words(s), phones[s], times[s], tr[s]),
     }
-    features = {kind: {story: compute[kind](story) for story in times} for kind in kinds}
-    features[TOGETHER] = {story: np.hstack([features[kind][story] for kind in kinds]) for story in times}
-    return features
+    return {kind: {story: compute[kind](story) for story in times} for kind in kinds}

@@ -67,19 +67,16 @@ class LowLevelFit:
         for layers in np.split(np.arange(n_layers), range(LAYERS_AT_ONCE, n_layers, LAYERS_AT_ONCE)):
             trs = [self._trs({story: features[story][layer] for story in self.stories}) for layer in layers]
             designs = [self._delayed(of_layer) for of_layer in trs]
-            self._add(scores, "alignment", "readout", designs)
-            for way, feature in product(removals, (*self.low_level[EVERY_LAG], TOGETHER)):
-                left = self._without(trs if way == TR_BY_TR else designs, feature, way)
-                left = [self._delayed(of_layer) for of_layer in left] if way == TR_BY_TR else left
-                self._add(scores, name_of(feature, way), f"readout_{name_of(feature, way)}", left)
+            for way, feature in (None, None), *product(removals, (*self.low_level[EVERY_LAG], TOGETHER)):
+                of_voxels, of_features, left = "alignment", "readout", designs
+                if way:
+                    of_voxels, of_features = name_of(feature, way), f"readout_{name_of(feature, way)}"
+                    left = self._without(trs if way == TR_BY_TR else designs, feature, way)
+                for of_layer in left:
+                    r, read = self._score(self._delayed(of_layer) if way == TR_BY_TR else of_layer)
+                    scores[of_voxels].append(r)
+                    scores[of_features].append(read)
         return {name: np.array(of_layers) for name, of_layers in scores.items()}
-
-    def _add(self, scores: dict[str, list], of_voxels: str, of_features: str, designs: Sequence[ByStory]) -> None:
-        """Append the scores of each layer's design."""
-        for design in designs:
-            r, read = self._score(design)
-            scores[of_voxels].append(r)
-            scores[of_features].append(read)
 
     def at_lags(self, features: ByStory) -> np.ndarray:
         """What a TR of one layer, (lead + TRs, dim) of each story, tells of low-level features then and earlier.
@@ -120,7 +117,7 @@ class LowLevelFit:
 
     def _trs(self, features: ByStory) -> dict[str, np.ndarray]:
         lead = max(self.settings.delays)
-        return {story: encoding.standard_trs(features[story], lead) for story in self.stories}
+        return {story: encoding.zscore(features[story], lead) for story in self.stories}
 
     def _delayed(self, trs: ByStory) -> dict[str, np.ndarray]:
         lead = max(self.settings.delays)

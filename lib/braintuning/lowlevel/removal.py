@@ -6,6 +6,7 @@ from typing import get_args
 import numpy as np
 
 from braintuning.alignment import encoding
+from braintuning.alignment.correlation import moments, zscore
 from braintuning.alignment.ridge import ridge_predict
 from braintuning.study.settings import Encoding, Removal
 
@@ -88,10 +89,10 @@ def read_out(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     Chance is the 95th percentile over circular shifts of the story, without shifts of less than a tenth of it, to which
     slow features hardly respond.
     """
-    varies = np.isfinite(encoding.moments(truth)[1])
+    varies = np.isfinite(moments(truth)[1])
     if not varies.any():
         return np.nan, np.nan
-    first, second = (np.fft.rfft(encoding.zscore(x[:, varies].astype(np.float64)), axis=0) for x in (predicted, truth))
+    first, second = (np.fft.rfft(zscore(x[:, varies].astype(np.float64)), axis=0) for x in (predicted, truth))
     by_shift = np.fft.irfft(first.conj() * second, len(truth), axis=0).mean(axis=1) / len(truth)
     least = max(round(LEAST_SHIFT * len(truth)), 1)
     return float(by_shift[0]), float(np.quantile(by_shift[least : len(truth) - least + 1], CHANCE))

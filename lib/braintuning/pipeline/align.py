@@ -21,11 +21,12 @@ from braintuning.pipeline.steps import (
     grids,
     grids_fingerprint,
     made_on,
+    measured,
     recipe_of,
     require_device,
     save_result,
 )
-from braintuning.results import fingerprint, inputs_fingerprint, is_done, load_arrays, provenance_of
+from braintuning.results import fingerprint, is_done, load_arrays, provenance_of
 from braintuning.study import Run, Study
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,9 @@ def align(study: Study, participant: str, run: Run, device: str = "cpu", first: 
     n_train = len(stories.train)
     if first is not None and not 0 < first <= n_train:
         raise InputError(f"found first {first} training stories, expected 1 to {n_train} of {participant}")
-    recipe = _recipe(study, dataset, participant, run, None if first is None else stories.train[:first])
+    recipe = recipes.align(study, participant, None if first is None else stories.train[:first]).stored
+    compared = measured(study, dataset, participant, (*recipe["fitted"], *recipe["test"]))
+    recipe = {**recipe, "features": recipe_of(study.features_file(run)), **compared}
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
     features, labels = features_of(study, dataset, run, participant), dataset.cortex(participant).voxel_labels
@@ -133,15 +136,12 @@ def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
     stored = recipes.nuisance(study, participant).stored
     heard = (*stored["fitted"], *stored["test"])
     found = grids(study, dataset, heard, [participant])
-    files = [dataset.responses_file(participant, story) for story in heard]
     labels = dataset.cortex(participant).voxel_labels
     recipe = {
         **stored,
         "times": grids_fingerprint(found),
         "spoken": fingerprint({story: spoken_words(dataset, story) for story in heard}),
-        "ceiling": recipe_of(study.ceiling_file(participant)),
-        "regions": fingerprint(labels.tolist()),
-        "inputs": inputs_fingerprint([*files, *map(dataset.audio_file, heard)], dataset.root),
+        **measured(study, dataset, participant, heard, audio=True),
     }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
@@ -159,18 +159,6 @@ def align_nuisance(study: Study, participant: str, device: str = "cpu") -> Path:
     save_result(path, arrays, table, study, recipe, owner=(participant,), device=made_on(device))
     log.info(f"{participant}: {', '.join(names)} alone aligned, {comparison.used.sum()} voxels")
     return path
-
-
-def _recipe(study: Study, dataset: Dataset, participant: str, run: Run, fitted: Sequence[str] | None) -> dict:
-    recipe = recipes.align(study, participant, fitted).stored
-    files = [dataset.responses_file(participant, story) for story in (*recipe["fitted"], *recipe["test"])]
-    return {
-        **recipe,
-        "features": recipe_of(study.features_file(run)),
-        "ceiling": recipe_of(study.ceiling_file(participant)),
-        "regions": fingerprint(dataset.cortex(participant).voxel_labels.tolist()),
-        "inputs": inputs_fingerprint(files, dataset.root),
-    }
 
 
 def comparison_of(

@@ -9,7 +9,7 @@ import soundfile
 
 from braintuning.alignment import encoding
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.weights import has_weights, require_weights, resolve
+from braintuning.backbone.weights import require_weights, resolve, weight_files
 from braintuning.cortex.regions import GROUPS
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.datasets.audio import require_audio
@@ -57,7 +57,7 @@ def check(study: Study) -> Dataset:
             _check_lengths(study, dataset, participant)
     for run in study.tuned_runs():
         for story in study.tuning_stories(run).all:
-            clip_ends(study, run, dataset, story)
+            _check_learnable(study, run, dataset, story)
     if "fig3" in study.figures.notebooks:
         _check_phones(study, dataset)
     return dataset
@@ -141,7 +141,7 @@ def _check_models(study: Study) -> None:
         if "bigslm-tuned" in bases:
             folder, _ = resolve(backbone.teacher)
             require_weights(Path(folder))
-            if not has_weights(Path(folder)):
+            if not weight_files(Path(folder)):
                 raise InputError(f"{backbone.teacher}, teacher of {name}: found no whole weights, expected a model")
     if any(study.base(condition) == "lm-tuned" for condition in study.conditions):
         for text_model in study.controls.text_models:
@@ -165,6 +165,17 @@ def _check_fits(study: Study, name: str, encoder: SpeechEncoder) -> None:
             encoder.n_frames(int(to_samples(seconds)))
         except InputError as error:
             raise InputError(f"study {study.name}: `{key}`: {error}") from None
+
+
+def _check_learnable(study: Study, run: Run, dataset: Dataset, story: str) -> None:
+    """Raise `InputError` where a story has no clips for a run, too few to permute, or no words for a text model."""
+    base, n_trs = study.base(run.condition), len(clip_ends(study, run, dataset, story))
+    block = study.tuning_of(run.condition).permutation_block_rows
+    if recipes.aim_of(base) == "control" and n_trs <= block:
+        expected = f"expected more than a block of `permutation_block_rows`, {block}"
+        raise InputError(f"{run.name}: found {n_trs} TRs of {story}, {expected}")
+    if base == "lm-tuned" and not spoken_words(dataset, story):
+        raise InputError(f"{run.name}: found no words in {story}, expected some for a text model to read")
 
 
 def _check_repeats(study: Study, dataset: Dataset, participant: str) -> None:

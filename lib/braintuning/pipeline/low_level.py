@@ -15,6 +15,7 @@ from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel import removal
 from braintuning.lowlevel.features import TOGETHER, low_level_features, name_of, phones_of
 from braintuning.lowlevel.impact import LowLevelFit
+from braintuning.lowlevel.nuisance import spoken_words
 from braintuning.lowlevel.partition import DRAWN, SHARES
 from braintuning.pipeline import recipes
 from braintuning.pipeline.steps import (
@@ -22,6 +23,7 @@ from braintuning.pipeline.steps import (
     grids,
     grids_fingerprint,
     made_on,
+    measured,
     own_array,
     recipe_of,
     require_device,
@@ -79,18 +81,16 @@ def measure_low_level_alone(study: Study, participant: str, device: str = "cpu")
     """
     require_device(device)
     dataset, path = open_dataset(study), study.low_level_alone_file(participant)
-    labels = dataset.cortex(participant).voxel_labels
+    train, test = study.low_level_stories(participant)
     recipe = {
         **recipes.low_level_alone(study, participant).stored,
         "low_level": recipe_of(study.low_level_features_file(participant)),
-        "ceiling": recipe_of(study.ceiling_file(participant)),
-        "regions": fingerprint(labels.tolist()),
         "searched": [SHARES, DRAWN],
-        "inputs": _responses_fingerprint(study, dataset, participant),
+        **measured(study, dataset, participant, (*train, *test)),
     }
     if not is_done(path, recipe):
         fit = _fit(study, dataset, participant, device)
-        explained = fit.alone(labels[used_voxels(study, participant)])
+        explained = fit.alone(dataset.cortex(participant).voxel_labels[used_voxels(study, participant)])
         save_arrays(path, {"explained": explained}, provenance(recipe, device=made_on(device)))
     return path
 
@@ -146,26 +146,17 @@ def _recipe(study: Study, dataset: Dataset, participant: str, run: Run) -> dict:
     return {
         **recipes.low_level(study, participant).stored,
         "features": recipe_of(study.features_file(run)),
-        "ceiling": recipe_of(study.ceiling_file(participant)),
         "low_level": recipe_of(study.low_level_features_file(participant)),
         "alone": recipe_of(study.low_level_alone_file(participant)),
-        "regions": fingerprint(dataset.cortex(participant).voxel_labels.tolist()),
         "spoken": _spoken(dataset, (*train, *test)),
         "removal": removal.ALPHAS.tolist(),
-        "inputs": _responses_fingerprint(study, dataset, participant, audio=True),
+        **measured(study, dataset, participant, (*train, *test), audio=True),
     }
 
 
 def _spoken(dataset: Dataset, stories: Sequence[str]) -> str:
     """Short SHA-256 of the words and phones of stories, and of their times."""
-    return fingerprint({story: (dataset.words(story), phones_of(dataset, story)) for story in stories})
-
-
-def _responses_fingerprint(study: Study, dataset: Dataset, participant: str, audio: bool = False) -> str:
-    train, test = study.low_level_stories(participant)
-    files = [dataset.responses_file(participant, story) for story in (*train, *test)]
-    files += [dataset.audio_file(story) for story in (*train, *test)] if audio else []
-    return inputs_fingerprint(files, dataset.root)
+    return fingerprint({story: (spoken_words(dataset, story), phones_of(dataset, story)) for story in stories})
 
 
 def _fit(study: Study, dataset: Dataset, participant: str, device: str) -> LowLevelFit:
@@ -226,11 +217,9 @@ def _with_parts(
     table: pd.DataFrame, parts: Mapping[str, np.ndarray], labels: np.ndarray, ceiling: np.ndarray, layer: int
 ) -> pd.DataFrame:
     """Add the mean partition of each region group, as a share of the variance that can be explained."""
+    chosen = (table["layer"] == layer) & (table["feature"] == TOGETHER)
     for name, values in parts.items():
-        table[name] = np.nan
-        for group, names in rois.GROUPS.items():
-            inside = np.isin(labels, names)
-            chosen = (table["roi"] == group) & (table["layer"] == layer) & (table["feature"] == TOGETHER)
-            if inside.any():
-                table.loc[chosen, name] = (values[inside] / ceiling[inside] ** 2).mean()
+        share = pd.Series(values / ceiling**2)
+        means = {group: share[np.isin(labels, names)].mean() for group, names in rois.GROUPS.items()}
+        table[name] = table["roi"].map(means).where(chosen)
     return table

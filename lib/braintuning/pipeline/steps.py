@@ -44,6 +44,19 @@ def recipe_of(path: Path) -> str:
     return fingerprint(made_result(path)["recipe"])
 
 
+def measured(
+    study: Study, dataset: Dataset, participant: str, stories: Sequence[str], audio: bool = False
+) -> dict[str, str]:
+    """What of a participant decides how a model compares: noise ceiling, regions, responses and `audio` of stories."""
+    files = [dataset.responses_file(participant, story) for story in stories]
+    files += [dataset.audio_file(story) for story in stories] if audio else []
+    return {
+        "ceiling": recipe_of(study.ceiling_file(participant)),
+        "regions": fingerprint(dataset.cortex(participant).voxel_labels.tolist()),
+        "inputs": inputs_fingerprint(files, dataset.root),
+    }
+
+
 def made_on(device: str) -> str:
     """Device and precision as a result names them."""
     return f"{device}, {precision(device)}"
@@ -120,15 +133,15 @@ def features_of(study: Study, dataset: Dataset, run: Run, participant: str) -> d
 
     Raises `InputError` where the file has another number of TRs than the participant.
     """
-    path, lead = study.features_file(run), max(study.encoding.delays)
+    path, lead, lacks = study.features_file(run), max(study.encoding.delays), study.lacks.get(participant, ())
     with h5py.File(path) as file:
-        found = {story: own_array(file, story, participant) for story in study.encoded_stories if story in file}
+        stories = [story for story in study.encoded_stories if story in file and story not in lacks]
+        found = {story: own_array(file, story, participant) for story in stories}
     for story, features in found.items():
-        if story not in study.lacks.get(participant, ()):
-            expected = lead + len(dataset.tr_times(participant, story))
-            if features.shape[1] != expected:
-                made = f"found features of {features.shape[1]} TRs of {story}"
-                raise InputError(f"{path}: {made}, expected {expected} for {participant}; delete the file")
+        expected = lead + len(dataset.tr_times(participant, story))
+        if features.shape[1] != expected:
+            made = f"found features of {features.shape[1]} TRs of {story}"
+            raise InputError(f"{path}: {made}, expected {expected} for {participant}; delete the file")
     return found
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from braintuning.alignment.mask import used_voxels, voxels_in_use
 from braintuning.backbone.encoder import SpeechEncoder
@@ -19,6 +18,7 @@ from braintuning.results import (
     generator,
     inputs_fingerprint,
     is_done,
+    listed,
     load_arrays,
     on_disk,
     provenance,
@@ -31,6 +31,7 @@ from braintuning.tuning.controls import permute_blocks
 from braintuning.tuning.joint import CommonCortex, common_cortex
 from braintuning.tuning.loop import brain_tune, joined_processes
 from braintuning.tuning.model import StoryTargets
+from braintuning.tuning.objectives import objective
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +59,13 @@ def tune_model(study: Study, run: Run, device: str = "cpu", max_memory: float | 
         train, validation = learning_material(
             study, run, dataset, lambda targets, name: on_disk(targets, scratch / f"{name}.npy"), device
         )
-        objective = _objective(study, run, encoder, dataset) if condition == "stimulus-tuned" else None
+        heads = None
+        if condition == "stimulus-tuned":
+            audio = [_of_clips(study, story, settings.clip_seconds) for story in train.values()]
+            heads = objective(encoder, audio, settings.seed)
         model, history = brain_tune(
             encoder, train, validation, settings,
-            device=device, checkpoint=checkpoint, objective=objective, scratch=scratch, max_memory=max_memory,
+            device=device, checkpoint=checkpoint, objective=heads, scratch=scratch, max_memory=max_memory,
             aim=recipe["aim"],
         )  # fmt: skip
     if processes.is_main_process:
@@ -79,11 +83,14 @@ def tuning_recipe(study: Study, run: Run, dataset: Dataset) -> dict:
     files = [dataset.audio_file(story) for story in stories]
     files += [dataset.responses_file(participant, s) for participant in recipe["participants"] for s in stories]
     spoken = fingerprint([list(map(tuple, dataset.words(s))) for s in stories]) if base == "lm-tuned" else None
+    texts = [Path(name) for name in study.controls.text_models if base == "lm-tuned" and Path(name).is_dir()]
+    fingerprints = [inputs_fingerprint(filter(Path.is_file, listed(folder)), folder) for folder in texts]
     return {
         **recipe,
         "weights": weights_fingerprint(backbone.name),
         "teacher": weights_fingerprint(backbone.teacher) if base == "bigslm-tuned" else None,
         "words": spoken,
+        **({"texts": fingerprints} if fingerprints else {}),
         "clips": fingerprint([to_samples(clip_ends(study, run, dataset, story)).tolist() for story in stories]),
         "head": fingerprint(_head_columns(study, run, dataset).tolist()),
         "inputs": inputs_fingerprint(files, dataset.root),
@@ -120,15 +127,16 @@ def presentations(
 ) -> tuple[np.ndarray, ...]:
     """Responses to each presentation of a validation story, of each participant that a run is tuned on.
 
-    Of a mean over participants theirs are the presentations; else there are none where the study does not say that its
-    validation stories were repeated, and none for a run that learns something else than these responses.
+    Of a mean over participants theirs are the presentations; else only the story that noise ceilings are measured on
+    is known to have some. There are none for a run that learns something else than these responses.
     """
     people = study.tuned_on(run)
     if study.base(run.condition) not in ("brain-tuned", "multi-brain-tuned"):
         return ()
     if study.joint_responses == "mean" and len(people) > 1:
         return (np.stack([common.responses(dataset, participant, story) for participant in people]),)
-    if study.encoding.mask_from != "validation" or dataset.between_people:
+    measured = {recipes.ceiling(study, participant).stored["story"] for participant in people}
+    if measured != {story} or dataset.between_people:
         return ()
     return tuple(common.repeats(dataset, participant, story) for participant in people)
 
@@ -198,16 +206,7 @@ def _distilled(study: Study, run: Run, dataset: Dataset, device: str) -> dict[st
     return controls.projected(states, stories.train, len(_head_columns(study, run, dataset)), rng)
 
 
-def _objective(study: Study, run: Run, encoder: SpeechEncoder, dataset: Dataset) -> torch.nn.Module:
-    """The self-supervised objective of the encoder's own family, fitted to the training stories where it needs that."""
-    from braintuning.tuning.objectives import objective
-
-    audio = [_of_clips(study, run, dataset, story) for story in study.tuning_stories(run).train]
-    return objective(encoder, audio, seed=study.tuning_of(run.condition).seed)
-
-
-def _of_clips(study: Study, run: Run, dataset: Dataset, story: str) -> np.ndarray:
+def _of_clips(study: Study, story: StoryTargets, clip_seconds: float) -> np.ndarray:
     """Audio of a story; of a part of a recording what its clips hear: its audio has the tested minutes as well."""
-    ends, clip_seconds = clip_ends(study, run, dataset, story), study.tuning_of(run.condition).clip_seconds
-    heard = slice(*to_samples(np.maximum([ends[0] - clip_seconds, ends[-1]], 0)).tolist())
-    return dataset.audio(story)[heard if study.dataset.recordings else slice(None)]
+    heard = slice(*to_samples(np.maximum([story.times[0] - clip_seconds, story.times[-1]], 0)).tolist())
+    return story.audio[heard if study.dataset.recordings else slice(None)]

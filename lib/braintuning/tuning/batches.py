@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise
@@ -29,8 +28,6 @@ SHARE_OF_MEMORY, SHARE_OF_GPU, SHARE_OF_FREE_MEMORY = 0.3, 0.3, 0.9
 """Shares of free memory: for the front end's output in memory and on a GPU, and for a step on a GPU without a limit."""
 WORKSPACE = 1.5
 """Memory in use at a step's peak over what its forward pass keeps for the backward pass."""
-SAME_TIME = 1e-6
-"""Seconds by which two times may differ and be the same."""
 CLIPS_AT_ONCE = 16
 """A front end's largest array, of the first convolution, takes up to 130 MB a clip of 10 s."""
 
@@ -56,7 +53,7 @@ def volumes_of(story: StoryTargets, last: int, settings: Tuning) -> range:
     if not settings.context_seconds:
         return range(last, last + 1)
     reach = settings.context_seconds - settings.clip_seconds
-    first = np.searchsorted(story.times, story.times[last] - reach - SAME_TIME)
+    first = np.searchsorted(story.times, story.times[last] - reach - 1e-6)  # s, between times that are the same
     return range(int(first), last + 1)
 
 
@@ -105,27 +102,24 @@ def loader(
         return to_device(torch.from_numpy(padded if settings.context_seconds else padded[:, 0]), device)
 
     def targets(samples: Samples) -> list[torch.Tensor]:
-        n_participants = len(stories[samples[0][0]].of_each)
         return [
             of_volumes(samples, lambda story, trs, p=p: stories[story].of_each[p][trs.start : trs.stop])
-            for p in range(n_participants)
+            for p in range(len(stories[samples[0][0]].of_each))
         ] or [torch.empty(len(samples), 0)]
 
     if isinstance(model, SelfTunedModel):
         return lambda samples: (clips(samples), targets(samples))
     all_samples = samples_of(stories, settings)
     fronts = cached_fronts(model, all_samples, clips, settings.batch_size, device, file, spare_memory)
-    if not settings.context_seconds:
-        return lambda samples: (fronts(samples), targets(samples))
 
-    def ends(story: str, trs: range) -> np.ndarray:
-        return ends_within(stories[story], trs[-1], settings)
-
-    def spans(samples: Samples) -> Front:
+    def inputs(samples: Samples) -> Front:
+        if not settings.context_seconds:
+            return fronts(samples)
+        ends = of_volumes(samples, lambda story, trs: ends_within(stories[story], trs[-1], settings))
         counts = tuple(len(volumes_of(stories[story], tr, settings)) for story, tr in samples)
-        return dataclasses.replace(fronts(samples), ends=of_volumes(samples, ends), counts=counts)
+        return dataclasses.replace(fronts(samples), ends=ends, counts=counts)
 
-    return lambda samples: (spans(samples), targets(samples))
+    return lambda samples: (inputs(samples), targets(samples))
 
 
 def cached_fronts(
@@ -268,19 +262,17 @@ class CheckedLosses:
         return float(np.average(self._values, weights=weights))
 
     def _check(self) -> None:
-        found = torch.stack([loss for loss, _, _ in self._unchecked]).tolist() if self._unchecked else []
-        for value, (_, batch, participant) in zip(found, self._unchecked, strict=True):
-            self._values.append(value)
-            if not math.isfinite(value):
+        for loss, batch, participant in self._unchecked:
+            self._values.append(loss.item())
+            if not loss.isfinite():
+                found = f"loss {self._values[-1]} at {self._where} {len(self._values)}"
                 names = ", ".join(self._culprits(batch, participant))
-                found = f"loss {self._values[-1]} at {self._where} {len(self._values)} (story {names})"
-                raise InputError(f"tuning: {found}, expected a finite number")
+                raise InputError(f"tuning: {found} (story {names}), expected a finite number")
         self._unchecked = []
 
     @torch.no_grad()
     def _culprits(self, batch: Samples, participant: int) -> list[str]:
         inputs, targets = self._load(batch)
-        clips = [slice(i, i + 1) for i in range(len(batch))]
-        losses = [self._model.loss(inputs[clip], targets[participant][clip]) for clip in clips]
-        culprits = {story for (story, _), loss in zip(batch, losses, strict=True) if not loss.isfinite()}
+        clips = [(story, slice(i, i + 1)) for i, (story, _) in enumerate(batch)]
+        culprits = {s for s, c in clips if not self._model.loss(inputs[c], targets[participant][c]).isfinite()}
         return sorted(culprits or {story for story, _ in batch})

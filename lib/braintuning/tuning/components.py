@@ -84,7 +84,8 @@ def find_components(
     )
     find, given = (shared_components, of_train) if len(of_train) > 1 else (principal_components, of_train[0])
     found = find(given, n_components, settings.seed)
-    log.info(f"{n_components} components of {found.maps.shape[1]} targets, {100 * found.share:.0f} % of their variance")
+    n_found, n_targets = found.maps.shape
+    log.info(f"{n_found} components of {n_targets} targets, {100 * found.share:.0f} % of their variance")
     return found
 
 

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast
-from braintuning.backbone.weights import has_weights, quiet_transformers, require_weights
+from braintuning.backbone.weights import quiet_transformers, require_weights, weight_files
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.study.settings import Tuning
@@ -195,5 +195,5 @@ def require_text_model(name: str) -> None:
     if Path(name).is_dir():
         require_weights(Path(name))
     _text_model(name, AutoConfig)
-    if Path(name).is_dir() and not has_weights(Path(name)):
+    if Path(name).is_dir() and not weight_files(Path(name)):
         raise InputError(f"text model {name}: found no whole weights, expected model.safetensors or pytorch_model.bin")

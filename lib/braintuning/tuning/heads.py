@@ -101,7 +101,7 @@ def ridge_head(x: torch.Tensor, y: torch.Tensor, validation_x: torch.Tensor, val
     seen = held_out @ rotation
     shares = torch.logspace(np.log10(SMALLEST), np.log10(LARGEST), N_PENALTIES, dtype=x.dtype, device=x.device)
     shrinkages = 1 / (eigenvalues.clamp_min(0) + eigenvalues[-1] * shares[:, None] ** 2)
-    weights, biases, losses, mean_losses = [], [], [], []
+    found = []
     for of_train, of_validation in zip(
         y.split(TARGETS_AT_ONCE, 1), validation_y.split(TARGETS_AT_ONCE, 1), strict=True
     ):
@@ -110,9 +110,6 @@ def ridge_head(x: torch.Tensor, y: torch.Tensor, validation_x: torch.Tensor, val
         errors = torch.stack([(truth - seen @ (s[:, None] * projected)).square().mean(dim=0) for s in shrinkages])
         smallest, chosen = errors.min(dim=0)
         weight = (shrinkages[chosen] * projected.T) @ rotation.T
-        weights.append(weight.float())
-        biases.append((y_mean - weight @ mean).float())
-        losses.append(smallest)
-        mean_losses.append(truth.square().mean(dim=0))
-    of_all = [float(torch.cat(found).mean()) for found in (losses, mean_losses)]
-    return RidgeHead(torch.cat(weights), torch.cat(biases), *of_all)
+        found.append((weight.float(), (y_mean - weight @ mean).float(), smallest, truth.square().mean(dim=0)))
+    weight, bias, losses, mean_losses = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return RidgeHead(weight, bias, float(losses.mean()), float(mean_losses.mean()))

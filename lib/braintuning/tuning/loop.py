@@ -105,7 +105,8 @@ def brain_tune(
     history : list of dict
         epoch from 0, train_loss (None in epoch 0), validation_loss, fitted_loss (mean squared error of a ridge head
         fitted to the epoch's states, its penalty chosen on the validation stories; None where it was not fitted),
-        mean_loss (of predicting the mean), and lowest_loss (see `model.lowest_loss`).
+        mean_loss (of predicting the mean), and lowest_loss (see `model.lowest_loss`; None where epochs are compared by
+        another loss than squared errors).
 
     Raises
     ------
@@ -118,11 +119,14 @@ def brain_tune(
     if components:
         train, validation = components.scores_of(train), components.scores_of(validation)
         n_targets = len(components.maps)
-    model = with_head(encoder, n_targets, settings, objective, forgets=aim == "remove").to(device)
+    model = with_head(encoder, n_targets, settings, objective).to(device)
+    if aim == "remove":
+        model.forget()
     samples, held_out = samples_of(train, settings), samples_of(validation, settings)
     n_steps = max(n_participants, 1) * math.ceil(len(samples) / settings.batch_size)
     optimiser, schedule = make_optimiser(model, settings, settings.epochs * n_steps)
-    history, best, lowest = [], copy.deepcopy(trainable_state(model)), lowest_loss(validation)
+    history, best = [], copy.deepcopy(trainable_state(model))
+    lowest = lowest_loss(validation) if refits or settings.loss == "l2" else None
     save = saving(checkpoint if processes.is_main_process else None)
     if checkpoint and checkpoint.is_file():
         history, best = restore(checkpoint, model, optimiser, schedule)

@@ -17,7 +17,7 @@ SMALLEST_NORM = 1e-3
 
 def spatial_correlation_loss(predicted: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
     """One minus the mean over clips of Pearson's r over voxels, between the predicted and the measured pattern."""
-    return 1 - _cosine(_centred(predicted), _centred(measured))
+    return _cosine_loss(*(patterns - patterns.mean(dim=1, keepdim=True) for patterns in (predicted, measured)))
 
 
 def cosine_and_huber_loss(predicted: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
@@ -25,7 +25,11 @@ def cosine_and_huber_loss(predicted: torch.Tensor, measured: torch.Tensor) -> to
 
     An error e counts ``e^2 / 2`` up to `HUBER_DELTA`, d, and ``d (|e| - d / 2)`` beyond it (Huber 1964).
     """
-    return 1 - _cosine(predicted, measured) + functional.huber_loss(predicted, measured, delta=HUBER_DELTA)
+    return _cosine_loss(predicted, measured) + functional.huber_loss(predicted, measured, delta=HUBER_DELTA)
+
+
+def _cosine_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return 1 - functional.cosine_similarity(a, b, eps=SMALLEST_NORM).mean()
 
 
 LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -37,12 +41,3 @@ LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 
 A mean over clips each, so that a batch can be divided into micro-batches.
 """
-
-
-def _centred(patterns: torch.Tensor) -> torch.Tensor:
-    return patterns - patterns.mean(dim=1, keepdim=True)
-
-
-def _cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    norms = a.norm(dim=1).clamp_min(SMALLEST_NORM) * b.norm(dim=1).clamp_min(SMALLEST_NORM)
-    return ((a * b).sum(dim=1) / norms).mean()

@@ -60,10 +60,9 @@ def check_stories(train: Mapping[str, StoryTargets], validation: Mapping[str, St
                 raise InputError(f"story {name}: found {len(targets)} TRs of targets, expected {len(story.times)}")
             if targets.shape[1] != n_targets:
                 raise InputError(f"story {name}: found {targets.shape[1]} voxels, expected {n_targets}")
-            for tr, values in enumerate(targets):
-                if not np.isfinite(values).all():
-                    found = values[~np.isfinite(values)][0]
-                    raise InputError(f"story {name}: found a target of {found} at TR {tr}, expected finite numbers")
+            for tr, voxel in np.argwhere(~np.isfinite(targets)):
+                found = f"a target of {targets[tr, voxel]} at TR {tr}"
+                raise InputError(f"story {name}: found {found}, expected finite numbers")
         if not np.isfinite(story.audio).all():
             raise InputError(f"story {name}: found audio that is not finite, expected numbers")
     return n_participants, n_targets
@@ -207,20 +206,11 @@ class SelfTunedModel(torch.nn.Module):
 Model, State = TunedModel | SelfTunedModel, dict[str, torch.Tensor]
 
 
-def with_head(
-    encoder: SpeechEncoder,
-    n_targets: int,
-    settings: Tuning,
-    objective: torch.nn.Module | None = None,
-    forgets: bool = False,
-) -> Model:
+def with_head(encoder: SpeechEncoder, n_targets: int, settings: Tuning, objective: torch.nn.Module | None) -> Model:
     """An encoder, with adapters where the settings ask for them, under a head at zero or an objective of its own."""
     if settings.lora_rank:
         encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
-    model = SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings)
-    if forgets:
-        model.forget()
-    return model
+    return SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings)
 
 
 def trainable_state(model: Model) -> State:
@@ -254,13 +244,14 @@ def lowest_loss(stories: Mapping[str, StoryTargets]) -> float | None:
     Of each target the variance of its presentations' mean that they do not share, which is that of one presentation
     about the mean over their number, on the target's own scale.
     """
+    if not all(story.repeats for story in stories.values()):
+        return None
     losses = []
     for story in stories.values():
-        for targets, repeats in zip(story.of_each, story.repeats, strict=bool(story.repeats)):
+        for targets, repeats in zip(story.of_each, story.repeats, strict=True):
             of_noise = repeats.var(axis=0, ddof=1).mean(axis=0) / len(repeats)
             losses.append(np.mean(of_noise * targets.var(axis=0) / repeats.mean(axis=0).var(axis=0)))
-    every = all(story.repeats for story in stories.values())
-    return float(np.mean(losses)) if every and losses else None
+    return float(np.mean(losses))
 
 
 def compared(history: list[dict]) -> list[float]:

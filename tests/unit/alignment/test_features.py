@@ -194,3 +194,33 @@ def test_another_front_end_is_noticed(family):
     with torch.no_grad():
         front.view(-1)[0] += 1
     assert not encoder.same_front_end(other)
+
+
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+@pytest.mark.parametrize(("seconds", "window"), [(5.05, 2.0), (3.5, 2.0), (0.7, 2.0), (0.7, 0.5)])
+def test_a_story_is_read_to_its_end_though_no_hop_ends_there(family, seconds, window):
+    """By a last window that ends with the last step, and whose other tokens are those of windows before it."""
+    encoder, audio = tiny.encoder(family), AUDIO[: round(seconds * RATE)]
+    (found,), times = read([encoder], audio, settings(window=window, hop=2.0, step=0.1))
+    ends = [*np.arange(2.0, seconds, 2.0), np.floor(seconds * 10 + 1e-6) / 10]
+    moments, expected = [], []
+    for before, end in zip([0.0, *ends], ends, strict=False):
+        hidden, n_tokens = states(encoder, max(0.0, end - window), end), round(10 * min(end - before, window))
+        back = [number / 10 for number in reversed(range(n_tokens)) if round(5 * number) < hidden.shape[1]]
+        moments += [end - one for one in back]
+        expected += [hidden[:, hidden.shape[1] - 1 - round(one / 0.02)] for one in back]
+    np.testing.assert_allclose(times, moments, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=2e-5)
+
+
+@pytest.mark.parametrize(("family", "change"), [("whisper", "pad_to_30s"), ("hubert", "do_normalize")])
+def test_a_front_end_with_the_same_weights_that_takes_audio_otherwise_is_another(family, change):
+    encoder, other = tiny.encoder(family), tiny.encoder(family)
+    assert encoder.same_front_end(other)
+    owner = other if change == "pad_to_30s" else other.preprocessor
+    setattr(owner, change, not getattr(owner, change))
+    assert not encoder.same_front_end(other)
+
+
+def test_audio_shorter_than_a_step_is_refused():
+    tiny.refused(lambda: read([tiny.encoder()], AUDIO[:7999], settings()), "7999 samples", "0.5 s")

@@ -120,11 +120,9 @@ def test_the_spectrum_of_a_steady_tone_is_steady_and_of_silence_is_nothing():
     assert loud == bands.mean(axis=0).argmax()
 
 
-def test_every_kind_is_there_and_all_is_the_kinds_side_by_side():
+def test_every_kind_is_there():
     found = low_level_features(OneVoice(), {"a": TIMES, "b": TIMES[:3]}, ["a"])
-    assert list(found) == [*KINDS, "all"]
-    assert all(len(found[kind]["b"]) == 3 for kind in found)
-    np.testing.assert_array_equal(found["all"]["a"], np.hstack([found[kind]["a"] for kind in KINDS]))
+    assert list(found) == [*KINDS] and all(len(found[kind]["b"]) == 3 for kind in found)
 
 
 def test_phones_come_from_a_dictionary_where_there_are_words_alone_and_it_is_said():
@@ -167,10 +165,6 @@ def test_only_a_missing_phone_tier_is_made_up_for():
 )
 def test_a_story_without_phones_and_an_unknown_phone_are_named(phones, words):
     refused(lambda: low_level_features(OneVoice(phones), {"a": TIMES}, ["a"]), *words)
-
-
-def test_an_unknown_kind_is_named():
-    refused(lambda: low_level_features(OneVoice(), {"a": TIMES}, ["a"], ["quadphones"]), "quadphones", "diphones")
 
 
 class Spoken(OneVoice):

@@ -10,6 +10,7 @@ from braintuning.cortex import regions as rois
 from braintuning.cortex.regions import region_table
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.pipeline import align as align_step
+from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.results import load_arrays
 from braintuning.study import Run
 from tiny import N_ROWS, N_VOXELS, TRAIN, VALIDATION, ceiling_by_hand, forbid, halve
@@ -141,3 +142,10 @@ def test_region_without_a_used_voxel_is_not_a_number_and_not_nought():
     assert table.loc[(1, "primary_auditory"), "n_voxels"] == 1
     assert np.isnan(table.loc[(0, "inferior_middle_frontal"), "alignment"])
     assert table.loc[(0, "inferior_middle_frontal"), "n_voxels"] == 0
+
+
+@pytest.mark.parametrize("first", [0, -1, 3])
+def test_as_many_first_stories_as_there_are_none_of_are_refused(study, first):
+    steps.extracted(study, PRETRAINED)
+    measure_ceiling(study, "P1")
+    tiny.refused(lambda: align_step.align(study, "P1", PRETRAINED, first=first), f"found first {first}", "1 to 2")

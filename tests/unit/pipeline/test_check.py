@@ -243,6 +243,16 @@ def test_a_window_longer_than_whisper_hears_is_refused(make_study, pristine):
     refused(lambda: check(make_study(changes)), "`features: window_seconds`", "5.00 s", "at most 4 s")
 
 
+def test_stories_that_a_control_cannot_learn_from_are_found_before_anything_is_tuned(make_study, monkeypatch):
+    one_block = make_study({"tuning.permutation_block_rows": 20})
+    refused(lambda: check(one_block), "random-brain-tuned", "20 TRs of harbour", "`permutation_block_rows`", "20")
+    monkeypatch.setattr(LebelDataset, "check", lambda *_: [])
+    monkeypatch.setattr(LebelDataset, "words", lambda *_: [])
+    texts = {"text_models": ["glove-6b-50d"], "n_targets": 3}
+    of_texts = make_study({"conditions": ["pretrained", "lm-tuned"], "controls": texts})
+    refused(lambda: check(of_texts), "small_lm-tuned", "no words in harbour", "expected")
+
+
 def test_check_reads_a_good_dataset_and_writes_no_result(study):
     assert check(study).participants == ("P1", "P2")
     assert not study.results.exists()

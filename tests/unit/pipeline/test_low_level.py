@@ -9,6 +9,7 @@ import steps
 import tiny
 from braintuning.cortex import regions as rois
 from braintuning.datasets.lebel import LebelDataset
+from braintuning.errors import MissingTier
 from braintuning.figures.impact import at_figure_layer, change_map, where_r_is_defined, why_no_bar
 from braintuning.figures.tables import at_layer
 from braintuning.lowlevel import impact
@@ -187,6 +188,18 @@ def test_a_corrected_textgrid_makes_low_level_features_anew(made, monkeypatch, t
     files.write_grid(tiny.STORIES[0], last=20)
     measure_low_level_features(changed, "P1")
     assert not np.array_equal(articulation(path), before)
+
+
+def test_phones_need_no_words(made, monkeypatch, tmp_path):
+    study, *_ = made
+
+    def words(dataset, story):
+        raise MissingTier(f"{story}: no tier of words")
+
+    monkeypatch.setattr(LebelDataset, "words", words)
+    before = articulation(study.low_level_features_file("P1"))
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path / "results"))
+    np.testing.assert_array_equal(articulation(measure_low_level_features(study, "P1")), before)
 
 
 def articulation(path):

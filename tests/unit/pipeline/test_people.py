@@ -16,7 +16,7 @@ from braintuning.pipeline.align import align, align_nuisance
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.extract import extract_layers
 from braintuning.pipeline.steps import features_of
-from braintuning.pipeline.tune import _of_clips, responses_of, tune_model
+from braintuning.pipeline.tune import _of_clips, learning_material, responses_of, tune_model
 from braintuning.results import load_arrays
 from braintuning.study import Run, load_study
 from braintuning.study.recordings import Filter
@@ -196,7 +196,8 @@ def test_parts_of_a_recording_are_read_in_one_pass_and_at_their_own_times(make, 
 def test_an_objective_is_fitted_to_the_part_that_tunes_and_not_to_the_one_that_is_tested(make):
     study = make("objective", conditions=["pretrained", "stimulus-tuned"])
     dataset = open_dataset(study)
-    heard = _of_clips(study, Run("small", "stimulus-tuned"), dataset, "pie-1")
+    train, _ = learning_material(study, Run("small", "stimulus-tuned"), dataset)
+    heard = _of_clips(study, train["pie-1"], study.tuning.clip_seconds)
     np.testing.assert_array_equal(heard, dataset.audio("pie-1")[: 120 * SAMPLE_RATE])
     assert len(dataset.audio("pie-1")) == 240 * SAMPLE_RATE
 

@@ -14,7 +14,7 @@ from braintuning.datasets import open_dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.pipeline import tune as tune_step
 from braintuning.pipeline.ceiling import measure_ceiling
-from braintuning.pipeline.tune import learning_material, responses_of, tuning_recipe
+from braintuning.pipeline.tune import learning_material, presentations, responses_of, tuning_recipe
 from braintuning.results import load_arrays, provenance_of
 from braintuning.study import Run
 from braintuning.tuning.joint import CommonCortex
@@ -148,3 +148,27 @@ def test_another_tr_tunes_another_model(make_study):
         measure_ceiling(study, "P1")
         recipes.append(tuning_recipe(study, TUNED, open_dataset(study)))
     assert recipes[0]["clips"] != recipes[1]["clips"]
+
+
+def test_presentations_are_those_of_the_story_that_the_noise_ceiling_is_measured_on(make_study, files):
+    """A second validation story may have been presented once, and then has none."""
+    study = make_study({"encoding.mask_from": "validation"})
+    measure_ceiling(study, "P1")
+    (whole,) = learning_material(study, TUNED, open_dataset(study))[1].values()
+    assert whole.repeats[0].shape[0] == 4
+    dataset, common = open_dataset(study), CommonCortex(np.arange(9))
+    assert presentations(study, TUNED, dataset, "orchard", common) == ()
+
+
+def test_another_text_model_in_the_same_folder_is_learnt_from_anew(make_study, tmp_path):
+    folder = tiny.save_bert(tmp_path / "texts")
+    changes = {"conditions": ["pretrained", "lm-tuned"], "controls": {"text_models": [str(folder)], "n_targets": 3}}
+    run, recipes = Run("small", "lm-tuned"), []
+    for name in ("model.safetensors", "tokenizer.json"):
+        with open(folder / name, "ab") as file:
+            file.write(b" ")
+        study = make_study(changes)
+        recipes.append(tuning_recipe(study, run, open_dataset(study)))
+    assert recipes[0]["texts"] != recipes[1]["texts"]
+    plain = make_study(changes | {"controls": {"text_models": ["glove-6b-50d"], "n_targets": 3}})
+    assert "texts" not in tuning_recipe(plain, run, open_dataset(plain))

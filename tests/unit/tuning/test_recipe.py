@@ -103,6 +103,17 @@ def test_the_lowest_loss_is_that_of_a_model_that_knows_what_presentations_share(
     assert run(stories=(wide(TRAIN), wide(VALIDATION)), epochs=1)[1][0]["lowest_loss"] is None
 
 
+def test_the_lowest_loss_is_told_beside_squared_errors_alone():
+    """A mean squared error is no bound of a correlation's loss, by which epochs are compared without fitted heads."""
+    whole = VALIDATION["third"]
+    presented = whole.targets + np.random.default_rng(1).standard_normal((3, *whole.targets.shape)).astype(np.float32)
+    stories = TRAIN, {"third": dataclasses.replace(whole, repeats=(presented,))}
+    for changes, told in (({}, True), ({"head_start": "ridge"}, True), ({"head_start": "zero"}, False)):
+        loss = {"loss": "spatial correlation"} if changes else {}
+        _, history = run(stories=stories, epochs=1, **changes, **loss)
+        assert [row["lowest_loss"] is not None for row in history] == [told] * 2
+
+
 def test_the_number_of_components_is_found_where_none_is_given():
     said = []
     longer = {"first": story(1, n_rows=60)}, {"third": story(3, n_rows=40)}
