@@ -289,7 +289,7 @@ def test_a_table_that_does_not_fit_the_atlas_and_an_atlas_in_another_space_are_r
     refused(lambda: dataset.check(stories(dataset)), "regions.csv", "parcel 1 at 30 mm", "same space")
     table.drop(columns=["x", "y", "z"]).replace({"number": {3: 9}}).to_csv(root / "pie" / "regions.csv", index=False)
     dataset = opened(root, **places)
-    refused(lambda: dataset.check(stories(dataset)), "parcel 9", "not in the atlas")
+    refused(lambda: dataset.check(stories(dataset)), "regions.csv", "parcel 9", "atlas has not")
     image = nibabel.load(root / "pie" / "atlas.nii.gz")
     nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), np.diag([2.0, 2, 2, 1])), root / "pie" / "other.nii.gz")
     dataset = opened(root, regions="regions.csv", atlas="other.nii.gz")
