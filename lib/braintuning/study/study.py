@@ -54,8 +54,7 @@ class Study(Section):
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         for key in ("participants", "conditions", "tuned_together"):
-            names = getattr(self, key)
-            if len(set(names)) < len(names):
+            if len(set(names := getattr(self, key))) < len(names):
                 raise InputError(f"key `{key}`: a name stands there twice, expected once")
         all_conditions = (*get_args(Condition), *self.variants)
         of_backbones = chain(*(backbone.conditions or () for backbone in self.backbones.values()))
@@ -71,6 +70,7 @@ class Study(Section):
             ("participant", self.dataset.voxels, self.participants, "voxels"),
             ("participant", names_in(self.dataset.tr), self.participants, "tr"),
             ("participant", self.dataset.names, ("*", *self.participants), "recordings"),
+            ("story", self.stories.all, self.dataset.stories or self.stories.all, "stories"),
             ("name", names_in(self.dataset.sound_starts), self.participants + self.stories.all, "sound_starts"),
             ("participant", self.figures.published_counts, self.participants, "published_counts"),
             ("notebook", self.figures.notebooks, notebooks, "figures"),
@@ -114,7 +114,7 @@ class Study(Section):
     @property
     def results(self) -> Path:
         """Folder of intermediate results."""
-        return Path(os.environ.get("BRAINTUNING_RESULTS", REPOSITORY / "data" / "results")) / self.name
+        return Path(os.environ.get("BRAINTUNING_RESULTS") or REPOSITORY / "data" / "results") / self.name
 
     @property
     def figures_folder(self) -> Path:
@@ -128,7 +128,7 @@ class Study(Section):
     @property
     def root(self) -> Path:
         """Folder of the dataset."""
-        return REPOSITORY / Path(self.dataset.root).expanduser()
+        return REPOSITORY / self.dataset.root
 
     def stories_for(self, *participants: str) -> Stories:
         """Stories that the study uses of these participants or means: all but those that one of them lacks."""
