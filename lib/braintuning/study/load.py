@@ -19,7 +19,7 @@ STUDIES = REPOSITORY / "data" / "studies"
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML as its version 1.2 has it: `1e-4` is a number, though it has no point, and no key stands there twice."""
+    """YAML as its version 1.2 has it: `1e-4` and `1.5e4` are numbers, and no key stands there twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [key.value for key, _ in node.value]
@@ -28,7 +28,8 @@ class _Yaml(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
 
 
 def load_study(name: str | Path, root: str | None = None) -> Study:
