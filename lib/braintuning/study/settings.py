@@ -51,9 +51,11 @@ class Stories(Section):
         return self.train + self.validation + self.test + self.held_out + self.tuning_only
 
     @model_validator(mode="after")
-    def _used_once(self) -> Self:
+    def _are_names_used_once(self) -> Self:
         if len(set(self.all)) < len(self.all):
             raise InputError("a story is used twice in `stories`, expected once")
+        if slashed := [story for story in self.all if "/" in story]:
+            raise InputError(f"found story {slashed[0]!r} in `stories`, expected a name without a slash, as of a file")
         return self
 
 

@@ -164,6 +164,7 @@ def test_trap_voxels_are_chosen_on_the_test_story_unless_the_study_says_validati
         ({"lacks.P2": ["zz"]}, "unknown story 'zz' in `lacks`"),
         ({"conditions": ["pretrained"], "stories.validation": [], "encoding.mask_from": "validation"}, "no validation"),
         ({"stories.test": ["a"]}, "a story is used twice"),
+        ({"stories.test": ["part/a"]}, "found story 'part/a' in `stories`, expected a name without a slash"),
         ({"stories.validation": ["d"]}, "a story is used twice"),
         ({"stories.train": ["a", "b", "a"]}, "a story is used twice"),
     ],
