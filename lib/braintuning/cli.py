@@ -50,13 +50,10 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command.
+    """Run one command and give its status.
 
-    Returns
-    -------
-    status : int
-        0 when it succeeded; 1 with one sentence on standard error when its input cannot be used, when a notebook
-        stopped, or when anything stopped a job of the workflow, whose log has the traceback; 130 when interrupted.
+    It is 0 when it succeeded; 1, with one sentence on standard error, when its input cannot be used, when a notebook
+    stopped, or when anything stopped a job of the workflow, whose log has the traceback; 130 when interrupted.
     """
     began = time.monotonic()
     try:

@@ -89,11 +89,8 @@ def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def require_file(path: Path) -> Path:
     """Path of a file that exists and has content on this disk.
 
-    Raises
-    ------
-    InputError
-        There is no such file, it is empty or cannot be read, or its content was never downloaded: a link whose target
-        is not there, or what git-lfs, git-annex or a failed download left in its place (`POINTERS`).
+    `InputError` where there is no such file, it is empty or cannot be read, or its content was never downloaded: a link
+    whose target is not there, or what git-lfs, git-annex or a failed download left in its place (`POINTERS`).
     """
     path = Path(path)
     name = shlex.quote(path.name)
@@ -211,10 +208,10 @@ def fingerprint(content: Any) -> str:  # noqa: ANN401
 
 
 def inputs_fingerprint(paths: Iterable[Path], root: Path) -> str:
-    """Short SHA-256 over names, sizes and the first and last MiB of input files, quick even for gigabytes."""
+    """Short SHA-256 over names from `root` on, sizes, and first and last MiB of files, quick even for gigabytes."""
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
+        digest.update(f"{os.path.relpath(path, root)} {path.stat().st_size}\n".encode())
         with open(path, "rb") as file:
             digest.update(file.read(SAMPLED_BYTES))
             file.seek(max(path.stat().st_size - SAMPLED_BYTES, 0))

@@ -161,6 +161,12 @@ def test_inputs_fingerprint_changes_with_size_and_name_but_not_order_or_place(in
     assert seen(moved) not in (before, renamed)
 
 
+def test_inputs_may_lie_outside_the_datasets_folder(inputs):
+    apart = inputs / "apart"
+    apart.mkdir()
+    assert inputs_fingerprint([inputs / "a.wav"], apart) != inputs_fingerprint([inputs / "a.wav"], inputs)
+
+
 class Unwritable:
     def __str__(self):
         raise RuntimeError("no text")

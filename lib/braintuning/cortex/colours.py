@@ -92,18 +92,19 @@ def limits(
     """The ends of the colour map, `vmin` and `vmax`, those that are None chosen from the values.
 
     They are 0 (the 1st percentile if that is negative) and the 99th percentile; if `symmetric`, minus and plus the
-    99th percentile of the absolute values, or 1 where all are 0, as of a model that did not learn. `InputError` if all
-    are NaN or `vmin` is not below `vmax`.
+    99th percentile of the absolute values. Where nearly all values are the same, the largest takes the place of the
+    percentile, and one more than `vmin` where all are. `InputError` if all are NaN or `vmin` is not below `vmax`.
     """
     known = values[np.isfinite(values)]
     if not known.size:
         raise InputError(f"values on {surface.name}: all {len(values)} are NaN, expected at least one number")
     if symmetric:
         given = [abs(end) for end in (vmin, vmax) if end is not None]
-        vmax = max(given) if given else float(np.percentile(np.abs(known), 99)) or float(np.abs(known).max()) or 1.0
+        vmax = max(given) if given else limits(surface, np.abs(known), 0.0, None, symmetric=False)[1]
         vmin = -vmax
-    vmax = float(np.percentile(known, 99)) if vmax is None else vmax
     vmin = min(0.0, float(np.percentile(known, 1))) if vmin is None else vmin
+    if vmax is None:
+        vmax = next(float(end) for end in (np.percentile(known, 99), known.max(), vmin + 1) if end > vmin)
     if not vmin < vmax:
         raise InputError(f"colour map limits: found vmin {vmin:g} and vmax {vmax:g}, expected vmin below vmax")
     return vmin, vmax
@@ -141,9 +142,6 @@ def _neighbours(surface: Surface) -> tuple[sparse.csr_array, float]:
 def group_average(maps: np.ndarray) -> np.ndarray:
     """Mean (n_vertices,) float64 over the participants in whom a vertex has a value, NaN where none has.
 
-    `maps` (participants, n_vertices) lie on the same surface; maps of different lengths are an `InputError`.
+    `maps` (participants, n_vertices) lie on the same surface.
     """
-    lengths = [len(one) for one in maps]
-    if len(set(lengths)) > 1:
-        raise InputError(f"maps of participants: found {', '.join(map(str, lengths))} vertices, expected equal numbers")
     return np.ma.masked_invalid(np.asarray(maps, np.float64)).mean(axis=0).filled(np.nan)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from braintuning.cortex import flatmap, page
 from braintuning.cortex.colours import DIFFERENCE, SEQUENTIAL, Reliability, limits, per_vertex, smoothed, vertex_colours
 from braintuning.cortex.raster import CAMERA_X, FLAT, view_image
+from braintuning.cortex.regions import DEFAULT_GROUPS
 from braintuning.cortex.surface import Surface
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
@@ -39,7 +40,7 @@ def cortex_figure(
     symmetric: bool = False,
     labels: np.ndarray | None = None,
     parcels: np.ndarray | None = None,
-    groups: Sequence[str] | Mapping[str, str] = flatmap.DEFAULT_GROUPS,
+    groups: Sequence[str] | Mapping[str, str] = DEFAULT_GROUPS,
     note: str | None = None,
     width_inches: float = 7.2,
     reliability: Reliability | None = None,
@@ -169,10 +170,10 @@ def participants_figure(
     for k, (panel, image) in enumerate(zip(panels, images, strict=True)):
         flatmap.show_image(axes[k], image, vertex_colours(panel.surface, shown[k], scale))
         if panel.labels is not None:
-            flatmap.draw_groups(axes[k], panel.surface, panel.labels, flatmap.DEFAULT_GROUPS)
+            flatmap.draw_groups(axes[k], panel.surface, panel.labels, DEFAULT_GROUPS)
     page.colour_bar(axes["key"], np.concatenate(shown), label, scale, threshold=threshold)
     labelled = any(panel.labels is not None for panel in panels)
-    page.group_legend(axes["legend"], flatmap.DEFAULT_GROUPS if labelled else ())
+    page.group_legend(axes["legend"], DEFAULT_GROUPS if labelled else ())
     return fig
 
 

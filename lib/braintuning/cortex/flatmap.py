@@ -19,12 +19,11 @@ from braintuning.cortex.colours import CASING, GROUP_COLOURS, SEQUENTIAL, limits
 from braintuning.cortex.outlines import Box, Name, Outline, outlines, place_names
 from braintuning.cortex.page import colour_bar
 from braintuning.cortex.raster import FLAT, Raster, View, facing_light, view_image
-from braintuning.cortex.regions import GROUPS, members
+from braintuning.cortex.regions import DEFAULT_GROUPS, GROUPS, members
 from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import HEMISPHERES, Surface
 from braintuning.errors import InputError
 
-DEFAULT_GROUPS = ("primary_auditory", "early_auditory", "late_language")
 INSET_REGIONS = GROUPS["early_auditory"]
 INSET_MARGIN = 7.0
 NAME_POINTS = 4.9

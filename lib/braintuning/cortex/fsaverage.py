@@ -7,12 +7,11 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from nibabel.freesurfer import read_annot, read_label
 from scipy.spatial import cKDTree
 
-from braintuning.cortex.surface import HEMISPHERES, Mesh, Surface, read_mesh, side_by_side
+from braintuning.cortex.surface import HEMISPHERES, read_mesh
 from braintuning.errors import InputError
 from braintuning.results import CACHE, require_file
 
@@ -24,21 +23,14 @@ ANNOTATIONS = {
 """Address and MD5 of Mills 2016, figshare 3498446: HCP-MMP1.0 projected on fsaverage."""
 FIGSHARE = "https://figshare.com/articles/dataset/HCP-MMP1_0_projected_on_fsaverage/3498446"
 N_FSAVERAGE, N_FSAVERAGE5 = 163_842, 10_242
-SPHERE_TOLERANCE = 0.01
-MNI305_TO_MNI152 = np.array(
-    [[0.9975, -0.0073, 0.0176, -0.0429], [0.0146, 1.0009, -0.0024, 1.5496], [-0.0130, -0.0093, 0.9971, 1.1840]]
-)
-"""From coordinates of fsaverage to those of MNI152, mm (FreeSurfer's wiki, CoordinateSystems)."""
 
 
 def transfer_labels(source_sphere: np.ndarray, labels: np.ndarray, target_sphere: np.ndarray) -> np.ndarray:
     """Labels (m,) of the target's vertices: each has that of the nearest source vertex on the registration sphere.
 
-    `labels` are (n,); the spheres (n, 3) and (m, 3) lie around the origin, their radii need not agree. A wrong length,
-    or a vertex at the origin or NaN, is an `InputError`.
+    `labels` are (n,); the spheres (n, 3) and (m, 3) lie around the origin, their radii need not agree. A vertex at the
+    origin or NaN is an `InputError`.
     """
-    if len(labels) != len(source_sphere):
-        raise InputError(f"labels to transfer: found {len(labels)}, expected {len(source_sphere)}, one per vertex")
     tree = cKDTree(_unit(source_sphere))
     return np.asarray(labels)[tree.query(_unit(target_sphere))[1]]
 
@@ -115,11 +107,9 @@ def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
     """Nilearn's full sphere if it is here or can be downloaded, else, if `coarse`, its bundled one of fsaverage5."""
     from nilearn.datasets import fetch_surf_fsaverage
 
-    bundled = fetch_surf_fsaverage("fsaverage5")
-    spheres = {h: Path(bundled[f"sphere_{h}"]) for h in HEMISPHERES}
     try:
         with redirect_stdout(StringIO()):
-            full = fetch_surf_fsaverage("fsaverage", data_dir=str(cache))
+            found = fetch_surf_fsaverage("fsaverage", data_dir=str(cache))
     except Exception as error:
         if not coarse:
             raise InputError(
@@ -132,18 +122,8 @@ def _downloaded_spheres(cache: Path, coarse: bool) -> dict[str, Path]:
             f"whose vertices lie 3 mm apart",
             stacklevel=2,
         )
-        return spheres
-    for hemisphere in HEMISPHERES:
-        path = Path(full[f"sphere_{hemisphere}"])
-        sphere, coarse = (_unit(read_mesh(one)[0]) for one in (path, spheres[hemisphere]))
-        furthest = np.abs(sphere[:N_FSAVERAGE5] - coarse).max() if len(sphere) == N_FSAVERAGE else np.inf
-        if furthest > SPHERE_TOLERANCE:
-            raise InputError(
-                f"{path}: found {len(sphere)} vertices that do not continue those of fsaverage5, expected "
-                f"{N_FSAVERAGE}; delete it, and it is downloaded again"
-            )
-        spheres[hemisphere] = path
-    return spheres
+        found = fetch_surf_fsaverage("fsaverage5")
+    return {h: Path(found[f"sphere_{h}"]) for h in HEMISPHERES}
 
 
 def read_reference(
@@ -181,45 +161,7 @@ def cortex_mask(freesurfer: Path, n_vertices: tuple[int, int]) -> np.ndarray | N
             chosen = read_label(path)
         except (ValueError, IndexError) as error:
             raise InputError(f"{path}: found {type(error).__name__}, expected a FreeSurfer label") from None
-        if chosen.max() >= n:
+        if chosen.max(initial=-1) >= n:
             raise InputError(f"{path}: found vertex {chosen.max()}, expected less than {n}")
         masks.append(np.isin(np.arange(n), chosen))
     return np.concatenate(masks)
-
-
-@cache
-def fsaverage5() -> Surface:
-    """FreeSurfer's average surface as nilearn carries it: 10,242 vertices a hemisphere, the medial wall cut out.
-
-    References
-    ----------
-    Fischl et al. 1999, Human Brain Mapping 8:272.
-    """
-    flat = {hemisphere: _fsaverage5_mesh(hemisphere, "flat") for hemisphere in HEMISPHERES}
-    coordinates, faces = side_by_side(flat["left"], flat["right"])
-    return Surface(
-        name="fsaverage5",
-        vertices_per_hemisphere=(N_FSAVERAGE5, N_FSAVERAGE5),
-        inflated={hemisphere: _fsaverage5_mesh(hemisphere, "infl") for hemisphere in HEMISPHERES},
-        sphere={hemisphere: _fsaverage5_mesh(hemisphere, "sphere")[0] for hemisphere in HEMISPHERES},
-        sulcal_depth=-np.concatenate([nibabel.load(_fsaverage5_file(h, "sulc")).agg_data() for h in HEMISPHERES]),
-        cortex=np.isfinite(coordinates[:, 0]),
-        flat_coordinates=coordinates,
-        flat_faces=faces,
-    )
-
-
-def fsaverage5_ribbon(hemisphere: str) -> tuple[Mesh, Mesh]:
-    """White and pial surface of fsaverage5 in the coordinates of MNI152, mm."""
-    meshes = (_fsaverage5_mesh(hemisphere, kind) for kind in ("white", "pial"))
-    return tuple((points @ MNI305_TO_MNI152[:, :3].T + MNI305_TO_MNI152[:, 3], faces) for points, faces in meshes)
-
-
-def _fsaverage5_mesh(hemisphere: str, kind: str) -> Mesh:
-    return read_mesh(_fsaverage5_file(hemisphere, kind))
-
-
-def _fsaverage5_file(hemisphere: str, kind: str) -> Path:
-    from nilearn.datasets import fetch_surf_fsaverage
-
-    return Path(fetch_surf_fsaverage("fsaverage5")[f"{kind}_{hemisphere}"])

@@ -10,22 +10,20 @@ import pandas as pd
 from scipy import ndimage
 from scipy.sparse import csr_matrix
 
-from braintuning.cortex.fsaverage import fsaverage5, fsaverage5_ribbon
-from braintuning.cortex.regions import GROUPS, hcp_mmp_labels
+from braintuning.cortex.regions import DEFAULT_GROUPS, GROUPS, hcp_mmp_labels
 from braintuning.cortex.subject import Cortex
-from braintuning.cortex.surface import HEMISPHERES, Mesh, Surface, fs_lr, hcp_mesh
+from braintuning.cortex.surface import HEMISPHERES, fs_lr, hcp_mesh
 from braintuning.errors import InputError
 from braintuning.results import require_file
 
-SURFACES = {"fs_LR": fs_lr, "fsaverage": fsaverage5}
 GRID, GRID_SHAPE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]), (91, 109, 91)
 """Voxels of 2 mm in MNI space, as FSL and fMRIPrep lay them."""
 RADIUS = 10.0
-GROUPED = ("primary_auditory", "early_auditory", "late_language")
 HALF = 0.5
 OUTSIDE_SLACK, LEAST_INSIDE = 6.0, 0.9
 """Distance in mm from MNI152's brain up to which a labelled voxel counts as in it, and least share of those that do."""
 FURTHEST_CENTROID = 8.0
+RIBBON = ("white_MSMAll", "pial_MSMAll")
 DEPTHS = np.linspace(0, 1, 10)
 """Of the points between white (0) and pial surface (1) at which a vertex reads the atlas."""
 
@@ -33,11 +31,8 @@ DEPTHS = np.linspace(0, 1, 10)
 def read_atlas(path: Path) -> nibabel.Nifti1Image:
     """An atlas in MNI space: one volume with the number of its parcel at each voxel, 0 outside all; int32.
 
-    Raises
-    ------
-    InputError
-        No such image, several volumes, numbers that are not whole or below 0, no labelled voxel, or an atlas in another
-        space, of whose labelled voxels less than 90 % lie in MNI152's brain or within 6 mm of it.
+    `InputError` for no such image, several volumes, numbers that are not whole or below 0, no labelled voxel, or an
+    atlas in another space, of whose labelled voxels less than 90 % lie in MNI152's brain or within 6 mm of it.
     """
     path = require_file(path)
     try:
@@ -105,37 +100,41 @@ def sphere_atlas(centroids: np.ndarray, radius: float = RADIUS) -> nibabel.Nifti
     return nibabel.Nifti1Image(parcels.reshape(GRID_SHAPE), GRID)
 
 
-def require_centroids(
-    atlas: nibabel.Nifti1Image, numbers: Sequence[int], centroids: np.ndarray, source: object
+def require_parcels(
+    atlas: nibabel.Nifti1Image, numbers: Sequence[int], centroids: np.ndarray | None, source: object
 ) -> None:
     """Raise `InputError`, which begins with `source`, where a table of regions does not fit the atlas.
 
-    That is a parcel of `numbers` that the atlas lacks, or one whose voxels have their mean over 8 mm from its row of
-    `centroids` (parcels, 3), in mm.
+    That is a parcel of `numbers` that stands there twice or that the atlas lacks, or one whose voxels have their mean
+    over 8 mm from its row of `centroids` (parcels, 3), in mm, where these are known.
     """
-    values = np.asarray(atlas.dataobj)
+    values, numbers = np.asarray(atlas.dataobj), np.asarray(numbers)
     known = np.unique(values[values > 0])
-    if missing := sorted(set(map(int, numbers)) - set(known.tolist())):
+    if (missing := numbers[~np.isin(numbers, known)]).size:
         expected = f"expected one of its {len(known)}, from {known[0]} to {known[-1]}"
         raise InputError(f"{source}: found parcel {missing[0]}, which the atlas has not, {expected}")
-    middles = np.array(ndimage.center_of_mass(values > 0, values, np.asarray(numbers)))
+    if len(set(numbers.tolist())) < len(numbers):
+        raise InputError(f"{source}: found {len(numbers)} regions with a parcel twice, expected a parcel for each")
+    if centroids is None:
+        return
+    middles = np.array(ndimage.center_of_mass(values > 0, values, numbers))
     apart = np.linalg.norm(nibabel.affines.apply_affine(atlas.affine, middles) - centroids, axis=1)
     if (apart > FURTHEST_CENTROID).any():
         found = f"parcel {numbers[apart.argmax()]} at {apart.max():.0f} mm from the middle of its voxels in the atlas"
         raise InputError(f"{source}: found {found}, expected at most {FURTHEST_CENTROID:g} mm, as in the same space")
 
 
-def vertex_parcels(atlas: nibabel.Nifti1Image, surface: str = "fs_LR") -> np.ndarray:
-    """Parcel at each vertex of 'fs_LR' or 'fsaverage' (its mesh fsaverage5), 0 for none; (n_vertices,) int64.
+def vertex_parcels(atlas: nibabel.Nifti1Image) -> np.ndarray:
+    """Parcel at each vertex of fs_LR, 0 for none; (64984,) int64.
 
     It is the most frequent number, of equals the lowest, at the voxels nearest to ten points from the white to the pial
     surface, as nilearn's `vol_to_surf` finds it; but where some of the ten lie in no parcel, the others decide, so that
-    parcels have no holes. The medial wall has none. `InputError` for another surface.
+    parcels have no holes. The medial wall has none.
     """
-    cortex, values = surface_named(surface), np.pad(np.asarray(atlas.dataobj), 1)
+    cortex, values = fs_lr(), np.pad(np.asarray(atlas.dataobj), 1)
     to_voxel, parcels = np.linalg.inv(atlas.affine), np.zeros(cortex.n_vertices, np.int64)
     for hemisphere in HEMISPHERES:
-        (white, _), (pial, _) = _ribbon(surface, hemisphere)
+        white, pial = (hcp_mesh(hemisphere, kind)[0] for kind in RIBBON)
         points = white[:, None] + DEPTHS[:, None] * (pial - white)[:, None]
         places = np.rint(nibabel.affines.apply_affine(to_voxel, points)).astype(int) + 1
         found = values[tuple(np.moveaxis(places.clip(0, np.array(values.shape) - 1), -1, 0))]
@@ -143,20 +142,6 @@ def vertex_parcels(atlas: nibabel.Nifti1Image, surface: str = "fs_LR") -> np.nda
         winners = votes == votes.max(axis=1, keepdims=True)
         parcels[cortex.vertices(hemisphere)] = np.where(winners, found, found.max()).min(axis=1)
     return np.where(cortex.cortex, parcels, 0)
-
-
-def surface_named(name: str) -> Surface:
-    """One of `SURFACES`; `InputError` for another name."""
-    if name not in SURFACES:
-        raise InputError(f"surface {name!r}: expected one of {', '.join(SURFACES)}")
-    return SURFACES[name]()
-
-
-def _ribbon(surface: str, hemisphere: str) -> tuple[Mesh, Mesh]:
-    """White and pial surface in MNI152 mm."""
-    if surface == "fsaverage":
-        return fsaverage5_ribbon(hemisphere)
-    return hcp_mesh(hemisphere, "white_MSMAll"), hcp_mesh(hemisphere, "pial_MSMAll")
 
 
 def parcel_table(parcels: np.ndarray, numbers: Sequence[int]) -> pd.DataFrame:
@@ -178,14 +163,14 @@ def parcel_table(parcels: np.ndarray, numbers: Sequence[int]) -> pd.DataFrame:
     -------
     DataFrame
         parcel, vertices, hemisphere ('left', 'right', 'both', or '' where no vertex shows it), region (that holds most
-        of it), region_share, for each of `GROUPED` `<group>` (share of the parcel's vertices that lie in it) and
+        of it), region_share, for each of `DEFAULT_GROUPS` `<group>` (share of the parcel's vertices that lie in it) and
         `<group>_held` (largest share of the group's vertices in a hemisphere that lie in the parcel), groups (joined
         by ' + ', '' for none) and label.
     """
     regions = hcp_mmp_labels()
     sides = {side: np.repeat(HEMISPHERES, len(parcels) // 2) == side for side in HEMISPHERES}
-    members = {group: np.isin(regions, GROUPS[group]) for group in GROUPED}
-    in_none = sorted(set(regions.tolist()) - {""} - {region for group in GROUPED for region in GROUPS[group]})
+    members = {group: np.isin(regions, GROUPS[group]) for group in DEFAULT_GROUPS}
+    in_none = sorted(set(regions.tolist()) - {""} - {region for group in DEFAULT_GROUPS for region in GROUPS[group]})
     rows = []
     for number in map(int, numbers):
         inside = parcels == number
@@ -204,53 +189,40 @@ def parcel_table(parcels: np.ndarray, numbers: Sequence[int]) -> pd.DataFrame:
         rows.append(
             {"parcel": number, "vertices": int(inside.sum()), "hemisphere": hemisphere}
             | {"region": region, "region_share": most.get(region, np.nan), **shares}
-            | {"groups": " + ".join(group for group in GROUPED if label in GROUPS[group]), "label": label}
+            | {"groups": " + ".join(group for group in DEFAULT_GROUPS if label in GROUPS[group]), "label": label}
         )
     return pd.DataFrame(rows)
 
 
-def parcel_cortex(atlas: nibabel.Nifti1Image, numbers: Sequence[int] | None = None, surface: str = "fs_LR") -> Cortex:
-    """The cortex of parcellated responses: its voxels are parcels, in the order of `numbers` (None: all of the atlas).
+def parcel_cortex(atlas: nibabel.Nifti1Image, numbers: Sequence[int]) -> Cortex:
+    """The cortex of parcellated responses: its voxels are parcels of fs_LR, in the order of `numbers`.
 
     `voxel_labels` are the labels of `parcel_table`, so that `regions.members` finds the parcels of a group; a vertex
-    takes the value of its parcel. Vertices have the labels of HCP-MMP1.0 on fs_LR and those of their parcels on
-    fsaverage. `InputError` for a number that the atlas lacks.
+    takes the value of its parcel, and has its label from HCP-MMP1.0.
     """
-    values = np.asarray(atlas.dataobj)
-    known = np.unique(values[values > 0]).tolist()
-    numbers = known if numbers is None else list(map(int, numbers))
-    if missing := sorted(set(numbers) - set(known)):
-        raise InputError(f"parcel {missing[0]}: not in the atlas, expected one of its {len(known)}, up to {known[-1]}")
-    on_group = vertex_parcels(atlas)
-    labels = np.array([*parcel_table(on_group, numbers)["label"], ""])
-    parcels = on_group if surface == "fs_LR" else vertex_parcels(atlas, surface)
-    column = {number: place for place, number in enumerate(numbers)}
-    columns = np.array([column.get(number, -1) for number in parcels.tolist()])
-    shown = np.flatnonzero(columns >= 0)
-    matrix = csr_matrix((np.ones(len(shown)), (shown, columns[shown])), (len(parcels), len(numbers)))
-    at_vertices = hcp_mmp_labels() if surface == "fs_LR" else labels[columns]
-    return Cortex(surface_named(surface), at_vertices, labels[:-1], matrix)
+    parcels = vertex_parcels(atlas)
+    matrix = csr_matrix(parcels[:, None] == np.asarray(numbers), dtype=np.float64)
+    return Cortex(fs_lr(), hcp_mmp_labels(), parcel_table(parcels, numbers)["label"].to_numpy(str), matrix)
 
 
 def cortex_of_regions(
-    names: Sequence[str], source: Path, centroids: np.ndarray | None = None, atlas: Path | None = None
+    numbers: Sequence[int], source: Path, centroids: np.ndarray | None = None, atlas: Path | None = None
 ) -> Cortex:
     """The cortex fs_LR of parcellated responses, whose regions are parcels of an atlas or spheres of 10 mm.
 
-    `names` are in the order of the responses' columns, with an atlas the numbers of their parcels; `source` is the
-    table of the regions, which errors name. `centroids`, (regions, 3), are in MNI space, mm; those of an atlas are
-    checked against it. `InputError` as of `read_atlas`, `require_centroids` and `sphere_atlas`; no number, or neither.
+    `numbers` are those of the parcels of an atlas, in the order of the responses' columns; `source` is the table of the
+    regions, which errors name. `centroids`, (regions, 3), are in MNI space, mm; those of an atlas are checked against
+    it. Without either regions lie nowhere. `InputError` as of `read_atlas`, `require_parcels` and `sphere_atlas`.
     """
-    if atlas is None:
-        if centroids is None:
-            raise InputError(f"{source}: found neither centroids nor an atlas, expected one to know where regions lie")
-        return parcel_cortex(sphere_atlas(centroids))
-    if wrong := [name for name in names if not str(name).isdigit()]:
-        raise InputError(f"{source}: found region {wrong[0]!r}, expected the number of a parcel of {Path(atlas).name}")
-    image, numbers = read_atlas(atlas), list(map(int, names))
+    if atlas is not None:
+        image = read_atlas(atlas)
+        require_parcels(image, numbers, centroids, source)
+        return parcel_cortex(image, numbers)
     if centroids is not None:
-        require_centroids(image, numbers, centroids, source)
-    return parcel_cortex(image, numbers)
+        return parcel_cortex(sphere_atlas(centroids), range(1, len(centroids) + 1))
+    surface, labels = fs_lr(), hcp_mmp_labels()
+    nowhere = csr_matrix((surface.n_vertices, len(numbers)))
+    return Cortex(surface, labels, np.full(len(numbers), "", labels.dtype), nowhere)
 
 
 def drawn_parcels(cortex: Cortex) -> np.ndarray:

@@ -25,6 +25,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """Regions of each group; one that is drawn also needs a colour in `colours.GROUP_COLOURS` and a title in
 `figures.style.ROI_TITLES`."""
 
+DEFAULT_GROUPS = ("primary_auditory", "early_auditory", "late_language")
 JOINED = " + "
 
 DESTRIEUX: dict[str, tuple[str, ...]] = {

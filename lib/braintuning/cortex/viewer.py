@@ -13,8 +13,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgb
 
 from braintuning.cortex.colours import DIFFERENCE, SEQUENTIAL, per_vertex, smoothed, vertex_colours
-from braintuning.cortex.flatmap import DEFAULT_GROUPS, region_colours
-from braintuning.cortex.regions import hcp_mmp_labels
+from braintuning.cortex.flatmap import region_colours
+from braintuning.cortex.regions import DEFAULT_GROUPS, hcp_mmp_labels
 from braintuning.cortex.surface import HEMISPHERES, Surface, fs_lr, hcp_mesh, mesh_adjacency
 from braintuning.errors import InputError
 from braintuning.results import atomic_path

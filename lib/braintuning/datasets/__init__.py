@@ -14,16 +14,13 @@ from braintuning.study.settings import DatasetSettings
 def open_dataset(study: Study) -> Dataset:
     """The dataset that a study names, ready to read.
 
-    Raises
-    ------
-    InputError
-        The study's own adapter, `module:Class`, cannot be imported, or the folder is not as the adapter expects.
+    `InputError` where the study's own adapter, `module:Class`, cannot be imported, or the folder is not as it expects.
     """
     settings = study.dataset
     if settings.kind == "parcels":
         from braintuning.datasets.parcels import ParcelsDataset
 
-        people = {"participants": study.participants, "tuned_together": study.tuned_together}
+        people = {name: getattr(study, name) for name in ("participants", "tuned_together", "lacks")}
         slow = study.encoding.high_pass_seconds
         return ParcelsDataset(study.root, settings.recordings, settings.row_offset, slow, **people)
     if settings.kind == "lebel":

@@ -63,16 +63,9 @@ def _end_of_last_page(path: Path) -> int:
 def read_audio(path: Path) -> np.ndarray:
     """Audio of a file in any format of libsndfile (wav, flac, ogg, mp3), of any rate and number of channels.
 
-    Returns
-    -------
-    (samples,) float32
-        Full scale 1, which floating-point files may exceed; 16 kHz: the mean over channels, resampled with soxr's best
-        quality.
-
-    Raises
-    ------
-    InputError
-        As of `require_audio`, or the file breaks off or has samples that are not finite.
+    (samples,) float32 of full scale 1, which floating-point files may exceed; 16 kHz: the mean over channels, resampled
+    with soxr's best quality. `InputError` as of `require_audio`, or where the file breaks off or has samples that are
+    not finite.
     """
     path = require_audio(path)
     try:

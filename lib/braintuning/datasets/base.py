@@ -7,8 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from braintuning.cortex.subject import Cortex
-from braintuning.datasets.audio import require_signal
-from braintuning.datasets.labels import Word
+from braintuning.datasets.audio import read_audio, require_signal
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.timing import SAMPLE_RATE
@@ -43,8 +42,9 @@ class Dataset(Protocol):
 
     def audio(self, story: str) -> np.ndarray:
         """Audio of a story: (samples,) float32, mono, 16 kHz."""
+        return read_audio(self.audio_file(story))
 
-    def words(self, story: str) -> list[Word]:
+    def words(self, story: str) -> list[Interval]:
         """Words of a story, in the one spelling of `labels.word_of`, with their times and labels."""
 
     def phones(self, story: str) -> list[Interval]:

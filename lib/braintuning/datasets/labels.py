@@ -34,18 +34,6 @@ _CLITIC = re.compile(r"[^\w']*('(?:s|ll|ve|d|re|m|t))\W*")
 _PARTS = re.compile(r"\s+|—|–|--+")
 
 
-class Word(Interval):
-    """A word in the one spelling that the library uses; `original` is its label in the file."""
-
-    original: str = ""
-
-    def __new__(cls, label: str, start: float, end: float, original: str = "") -> "Word":
-        """Make a word that equals the `Interval` of the same label and times."""
-        word = super().__new__(cls, label, start, end)
-        word.original = original or label
-        return word
-
-
 def word_of(label: str) -> str:
     """Word that a label stands for (see the rule above); empty for a label without a letter or digit."""
     label = unicodedata.normalize("NFC", outside_brackets(label)).translate(_APOSTROPHES).lower()
@@ -64,9 +52,9 @@ def without_stress(label: str) -> str:
     return phone
 
 
-def read_words(path: Path, tier: str = "word") -> list[Word]:
-    """Words of a TextGrid, each with its label in the file, in the order of their start; errors as in `read_tier`."""
-    return [Word(word_of(label), start, end, label) for label, start, end in read_tier(path, tier)]
+def read_words(path: Path, tier: str = "word") -> list[Interval]:
+    """Words of a TextGrid in the one spelling, in the order of their start; errors as in `read_tier`."""
+    return [Interval(word_of(label), start, end) for label, start, end in read_tier(path, tier)]
 
 
 def read_phones(path: Path, tier: str = "phone") -> list[Interval]:

@@ -13,7 +13,7 @@ import numpy as np
 from braintuning import timing
 from braintuning.cortex.pycortex import participant_cortex
 from braintuning.cortex.subject import Cortex
-from braintuning.datasets import audio, labels, textgrid
+from braintuning.datasets import labels, textgrid
 from braintuning.datasets.base import Dataset, check_speech
 from braintuning.datasets.layout import require_folder
 from braintuning.datasets.responses import invalid_columns, read_responses, stored_shape
@@ -54,10 +54,7 @@ class LebelDataset(Dataset):
     coarse_regions
         Whether regions may come from fsaverage5 where the sphere of fsaverage cannot be had.
 
-    Raises
-    ------
-    InputError
-        The folder, or its table of volumes, is missing, or the files lie in folders of both names.
+    `InputError` where the folder, or its table of volumes, is missing, or the files lie in folders of both names.
     """
 
     root: Path
@@ -125,14 +122,10 @@ class LebelDataset(Dataset):
         """Recording of a story."""
         return self.root / "stimuli" / f"{story}.wav"
 
-    def audio(self, story: str) -> np.ndarray:
-        """Audio of a story: (samples,) float32, mono, 16 kHz."""
-        return audio.read_audio(self.audio_file(story))
-
     def _textgrid_file(self, story: str) -> Path:
         return self.derivative / "TextGrids" / f"{story}.TextGrid"
 
-    def words(self, story: str) -> list[labels.Word]:
+    def words(self, story: str) -> list[textgrid.Interval]:
         """Words of a story with their times."""
         return labels.read_words(self._textgrid_file(story))
 

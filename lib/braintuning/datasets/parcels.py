@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from braintuning import timing
 from braintuning.alignment.correlation import zscore
 from braintuning.cortex.subject import Cortex
-from braintuning.datasets import audio, labels, textgrid
+from braintuning.datasets import textgrid
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.recording import StoredRecording, filtered
 from braintuning.datasets.responses import invalid_columns
@@ -28,7 +29,8 @@ class ParcelsDataset(Dataset):
     The mean over people of a recording who are held out, `group-<recording>`, is a participant as well. `recordings`
     are by name, in folders below `root`. Responses, and features with them, lose what is slower than
     `high_pass_seconds`, story by story. `participants` and `tuned_together` are names, patterns replaced; None:
-    everyone who is here. `InputError` where a recording has no file of responses.
+    everyone who is here; `lacks` are stories that participants are left out of. `InputError` where a recording has no
+    file of responses.
     """
 
     between_people = voxels_are_regions = filters_stories = True
@@ -41,8 +43,10 @@ class ParcelsDataset(Dataset):
         high_pass_seconds: float | None = None,
         participants: Sequence[str] | None = None,
         tuned_together: Sequence[str] = (),
+        lacks: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self.root, self.row_offset, self._tuned = Path(root), row_offset, tuned_together
+        self._lacks = lacks
         self._high_pass = high_pass_seconds and Filter(high_pass=1 / high_pass_seconds, by="cosine")
         self._stored = {n: StoredRecording(self.root, r, participants) for n, r in recordings.items()}
         self._names = {story: name for name, recording in recordings.items() for story in recording.stories(name)}
@@ -65,14 +69,10 @@ class ParcelsDataset(Dataset):
         return tuple(found)
 
     def audio_file(self, story: str) -> Path:
-        """Audio file of a story's recording."""
+        """Audio file of a story's whole recording."""
         return self._of(story).audio_file
 
-    def audio(self, story: str) -> np.ndarray:
-        """Audio of a story's whole recording: (samples,) float32, mono, 16 kHz."""
-        return audio.read_audio(self.audio_file(story))
-
-    def words(self, story: str) -> list[labels.Word]:
+    def words(self, story: str) -> list[textgrid.Interval]:
         """Words of a story's whole recording, in seconds after the start of its audio."""
         return self._of(story).words()
 
@@ -85,8 +85,8 @@ class ParcelsDataset(Dataset):
 
         Of a mean those that it is the mean of.
         """
-        tuned = participant in self._tuned
-        others = [p for p in self._of(story).files if (p in self._tuned) == tuned and p != participant]
+        heard = [p for p in self._of(story).files if story not in self._lacks.get(p, ()) and p != participant]
+        others = [p for p in heard if (p in self._tuned) == (participant in self._tuned)]
         return tuple(others) if participant.startswith(GROUP) else (participant, *others)
 
     def _first(self, participant: str, story: str) -> str:
@@ -126,7 +126,7 @@ class ParcelsDataset(Dataset):
         Where the study has a high pass, without what is slower. A mean is that of people's, z-scored.
         """
         if participant.startswith(GROUP):
-            courses = zscore(mean_over_people(self.everyone(participant, story)))
+            courses = zscore(mean_over_people(self.everyone(participant, story))).astype(np.float32)
         else:
             rows = self._rows(participant, story)
             courses = self._of(story).courses(participant)[rows]

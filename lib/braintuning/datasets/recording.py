@@ -11,7 +11,7 @@ from nilearn.signal import clean
 
 from braintuning import timing
 from braintuning.cortex.parcels import cortex_of_regions
-from braintuning.cortex.subject import Cortex, cortex_without_places
+from braintuning.cortex.subject import Cortex
 from braintuning.datasets import audio, labels, textgrid
 from braintuning.datasets.base import check_speech
 from braintuning.datasets.responses import invalid_columns
@@ -44,10 +44,8 @@ def filtered(columns: np.ndarray, tr: float, how: Filter) -> np.ndarray:
 
 @cache
 def _cortex(
-    numbers: tuple[str, ...], source: Path, places: tuple[tuple[float, ...], ...] | None, atlas: Path | None
+    numbers: tuple[int, ...], source: Path, places: tuple[tuple[float, ...], ...] | None, atlas: Path | None
 ) -> Cortex:
-    if places is None and atlas is None:
-        return cortex_without_places(len(numbers))
     return cortex_of_regions(numbers, source, None if places is None else np.array(places), atlas)
 
 
@@ -84,7 +82,7 @@ class StoredRecording:
         """The only file with one of the names `WORDS`, else the only TextGrid."""
         return self._one("words", (".textgrid",), WORDS)
 
-    def words(self) -> list[labels.Word]:
+    def words(self) -> list[textgrid.Interval]:
         """Words in seconds after the start of the audio, of a TextGrid or a table."""
         path, started = self.words_file, self.settings.sound_starts
         if path.suffix.lower() == ".textgrid":
@@ -142,18 +140,16 @@ class StoredRecording:
         source = self.folder / given.regions if isinstance(given.regions, str) else self.folder
         places = tuple(map(tuple, regions[["x", "y", "z"]].to_numpy())) if {"x", "y", "z"} <= set(regions) else None
         atlas = None if given.atlas is None else require_file(self.folder / given.atlas)
-        return _cortex(tuple(regions["number"].astype(str)), source, places, atlas)
+        return _cortex(tuple(regions["number"]), source, places, atlas)
 
     def courses(self, participant: str) -> np.ndarray:
         """Time courses of the regions as the file has them; (volumes, regions) float64.
 
-        Raises
-        ------
-        InputError
-            Other volumes than `volumes` says or most have, other columns, or too many regions without signal.
+        `InputError` for other volumes than `volumes` says or most have, other columns, or too many regions without
+        signal.
         """
         path, found, asked = self.responses_file(participant), self._courses(participant), self.settings.volumes
-        expected = asked and own(asked, "volumes", participant, "*")
+        expected = asked.get(participant, asked.get("*")) if isinstance(asked, Mapping) else asked
         if len(found) != (expected or self.shape[0]):
             rule = "by `volumes`" if expected else "as in most files; `volumes` in `recordings` may say otherwise"
             found = f"found {len(found)} volumes of {participant}, expected {expected or self.shape[0]}"

@@ -83,7 +83,7 @@ def _array(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
         found = file[name]
     except (KeyError, OSError, RuntimeError):
         raise InputError(f"{path}: '{name}' is a link to what is not here, expected an array of numbers") from None
-    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu" or found.shape is None:
+    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu" or not found.shape:
         what = f"of type {found.dtype}" if isinstance(found, h5py.Dataset) else "which is a group"
         raise InputError(f"{path}: found '{name}' {what}, expected an array of numbers")
     return found

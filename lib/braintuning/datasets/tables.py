@@ -2,13 +2,14 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
 
-from braintuning.datasets.labels import Word, word_of
-from braintuning.datasets.textgrid import is_silence
+from braintuning.datasets.labels import word_of
+from braintuning.datasets.textgrid import Interval, is_silence
 from braintuning.errors import InputError
 from braintuning.results import require_file
 
@@ -22,12 +23,10 @@ def read_courses(path: Path) -> np.ndarray:
     """Time courses of regions, (volumes, regions) float64, NaN where there is none.
 
     From NumPy's format, from HDF5 with one array or one called `data`, or from text: `.csv` with commas, `.tsv` with
-    tabs, another suffix with spaces; a first row of names and, with it, a first column without a name are left out.
+    tabs, another suffix with spaces; a first row of names, which may be numbers from 0 or 1 on as pandas writes them,
+    and, with it, a first column without a name are left out.
 
-    Raises
-    ------
-    InputError
-        The file is missing, cannot be read, or holds no table of finite numbers.
+    `InputError` where the file is missing, cannot be read, or holds no table of finite numbers.
     """
     path, expected = require_file(path), "expected numbers, volumes x regions"
     try:
@@ -59,7 +58,9 @@ def _read_hdf5(path: Path) -> np.ndarray:
 def _read_text(path: Path) -> np.ndarray:
     separator = SEPARATORS.get(path.suffix, r"\s+")
     first = pd.read_csv(path, sep=separator, header=None, nrows=1, encoding="utf-8-sig", comment="#")
-    named = first.map(lambda cell: isinstance(cell, str)).to_numpy().any()
+    cells = first.iloc[0].dropna().tolist()
+    counted = len(cells) > 1 and cells in (list(range(len(cells))), list(range(1, len(cells) + 1)))
+    named = counted or any(isinstance(cell, str) for cell in cells)
     table = pd.read_csv(path, sep=separator, header=0 if named else None, encoding="utf-8-sig", comment="#")
     if named and str(table.columns[0]).startswith("Unnamed"):
         table = table.iloc[:, 1:]
@@ -69,26 +70,20 @@ def _read_text(path: Path) -> np.ndarray:
 def read_regions(path: Path, n_columns: int) -> pd.DataFrame:
     """Regions of a table: `name`, `number` in an atlas, `column` in responses, and `x`, `y`, `z` (MNI, mm) if known.
 
-    A region is named by the column `name`, `region`, `label`, `parcel` or `number`, and has the number of `number` or
-    `parcel`, else that of its row, from 1. Without `column` regions are those of all `n_columns`, in their order.
+    A region is named by the column `name`, `region`, `label`, `parcel` or `number`, and has the number of `number` or,
+    where these are numbers, `parcel`, else that of its row, from 1. Without `column` regions are those of all
+    `n_columns`, in their order.
 
-    Raises
-    ------
-    InputError
-        The table has no names, one twice, or other columns than the responses.
+    `InputError` for no table, or one that has no names, one twice, or other columns than the responses.
     """
-    path = require_file(path)
-    try:
-        table = pd.read_csv(path, sep=SEPARATORS.get(path.suffix, ","), encoding="utf-8-sig")
-    except ValueError as error:
-        raise InputError(f"{path}: not a table ({' '.join(str(error).split())}), expected one of regions") from None
-    table.columns = [str(name).strip().lower() for name in table.columns]
+    table = _read_table(path, "regions")
     named = _first(table.columns, ("name", "region", "label", "parcel", "number"))
     if named is None:
         raise InputError(f"{path}: found columns {', '.join(table.columns)}, expected one called name, label or parcel")
     if "column" not in table and len(table) != n_columns:
         raise InputError(f"{path}: found {len(table)} regions, expected {n_columns}, as many as responses have")
-    numbered = _first(table.columns, ("number", "parcel"))
+    parcels = "parcel" in table and pd.api.types.is_numeric_dtype(table["parcel"])
+    numbered = "number" if "number" in table else "parcel" if parcels else None
     regions = pd.DataFrame({"name": table[named].astype(str).str.strip()})
     regions["number"] = table[numbered] if numbered else range(1, len(table) + 1)
     regions["column"] = table["column"] if "column" in table else range(len(table))
@@ -96,32 +91,28 @@ def read_regions(path: Path, n_columns: int) -> pd.DataFrame:
         if key in table:
             regions[key] = table[key]
     numeric = regions.columns.drop("name")
-    wrong = regions[numeric].apply(pd.to_numeric, errors="coerce").isna().any(axis=1)
-    if wrong.any() or not regions["column"].between(0, n_columns - 1).all():
-        bad = regions["name"][wrong | ~pd.to_numeric(regions["column"], errors="coerce").between(0, n_columns - 1)]
-        expected = f"expected numbers, and a column from 0 to {n_columns - 1}"
-        raise InputError(f"{path}: region {bad.iloc[0]} has no place in the responses, {expected}")
+    found = regions[numeric].apply(pd.to_numeric, errors="coerce")
+    wrong = found.isna().any(axis=1) | (found[["number", "column"]] % 1 != 0).any(axis=1)
+    wrong |= ~found["column"].between(0, n_columns - 1)
+    if wrong.any():
+        expected = f"expected whole numbers, and a column from 0 to {n_columns - 1}"
+        raise InputError(f"{path}: region {regions['name'][wrong].iloc[0]} has no place in the responses, {expected}")
     for key in ("name", "column"):
         if (twice := regions[key].duplicated()).any():
             raise InputError(f"{path}: {key} {regions[key][twice].iloc[0]} stands there twice, expected each once")
     return regions.astype({"column": int, "number": int})
 
 
-def read_word_table(path: Path, first_volume: float = 0.0) -> list[Word]:
-    """Words of a table, `.csv` with commas or `.tsv` with tabs, in the order of their start.
+def read_word_table(path: Path, first_volume: float = 0.0) -> list[Interval]:
+    """Words of a table, `.tsv` with tabs or else with commas, in the order of their start.
 
     Columns are called as in `LABELS`, `STARTS` and `ENDS`, or have a `duration` in place of an end; rows without a word
     are left out. In a file whose name ends with `events.tsv` times are seconds after the first volume, as in BIDS,
     which came `first_volume` seconds after the start of the audio; elsewhere after the start of the audio.
 
-    Raises
-    ------
-    InputError
-        No such columns, a time that is no number, or a word that ends before it starts.
+    `InputError` for no table, no such columns, a time that is no number, or a word that ends before it starts.
     """
-    path = require_file(path)
-    table = pd.read_csv(path, sep=SEPARATORS[path.suffix], encoding="utf-8-sig", dtype=str, keep_default_na=False)
-    table.columns = [str(name).strip().lower() for name in table.columns]
+    table = _read_table(path, "words", dtype=str, keep_default_na=False)
     label, start, end = (_first(table.columns, names) for names in (LABELS, STARTS, (*ENDS, "duration")))
     if not (label and start and end):
         found = f"found columns {', '.join(table.columns)}"
@@ -137,8 +128,18 @@ def read_word_table(path: Path, first_volume: float = 0.0) -> list[Word]:
         ends = begins + ends - moved if end == "duration" else ends
         if not begins <= ends < np.inf:
             raise InputError(f"{path}, line {number}: {row[0]!r} lasts from {begins} to {ends} s, expected start first")
-        words.append(Word(word_of(row[0]), begins, ends, row[0]))
+        words.append(Interval(word_of(row[0]), begins, ends))
     return sorted(words, key=lambda word: word.start)
+
+
+def _read_table(path: Path, of: str, **options: Any) -> pd.DataFrame:  # noqa: ANN401
+    """A table whose columns have names, here in lower case; `InputError` for what is none."""
+    separator = SEPARATORS.get(require_file(path).suffix, ",")
+    try:
+        table = pd.read_csv(path, sep=separator, encoding="utf-8-sig", **options)
+    except ValueError as error:
+        raise InputError(f"{path}: not a table ({' '.join(str(error).split())}), expected one of {of}") from None
+    return table.rename(columns=lambda name: str(name).strip().lower())
 
 
 def _first(columns: Collection[str], names: Collection[str]) -> str | None:

@@ -8,10 +8,10 @@ from matplotlib.cm import ScalarMappable
 from PIL import Image
 
 from braintuning.cortex.colours import GROUP_COLOURS, vertex_colours
-from braintuning.cortex.flatmap import DEFAULT_GROUPS, NAME_POINTS, PAGE_INCHES, region_colours
+from braintuning.cortex.flatmap import NAME_POINTS, PAGE_INCHES, region_colours
 from braintuning.cortex.outlines import outlines, place_names
 from braintuning.cortex.raster import view_image
-from braintuning.cortex.regions import GROUPS
+from braintuning.cortex.regions import DEFAULT_GROUPS, GROUPS
 from braintuning.cortex.surface import Surface
 
 PLAIN = "#ffffff"

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from braintuning.alignment.stats import false_discovery_q
 from braintuning.cortex.figure import cortex_figure
-from braintuning.cortex.parcels import GROUPED, drawn_parcels, parcel_table
-from braintuning.cortex.regions import GROUPS, JOINED, distinct
+from braintuning.cortex.parcels import drawn_parcels, parcel_table
+from braintuning.cortex.regions import DEFAULT_GROUPS, GROUPS, JOINED, distinct
 from braintuning.cortex.subject import Cortex
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
@@ -66,7 +66,7 @@ def where_regions_lie(study: Study, dataset: Dataset) -> pd.DataFrame:
     return table[["story", "region", *table.columns.drop(["story", "region"])]]
 
 
-def by_group(table: pd.DataFrame, where: pd.DataFrame, groups: Sequence[str] = GROUPED) -> pd.DataFrame:
+def by_group(table: pd.DataFrame, where: pd.DataFrame, groups: Sequence[str] = DEFAULT_GROUPS) -> pd.DataFrame:
     """A table of `COLUMNS` with means over groups of regions, and over `ALL` that it has, in place of regions.
 
     `where` has story, region and label, as from `where_regions_lie`. A group that no region belongs to has no row, and
@@ -204,6 +204,6 @@ def draw_map(cortex: Cortex, values: np.ndarray, label: str, note: str, symmetri
     if not parcels.any():
         raise InputError("map of regions: found none on the cortex, expected an atlas or centroids in the dataset")
     labels = np.array([*cortex.voxel_labels, ""])[parcels - 1]
-    groups = distinct(labels, GROUPED)
+    groups = distinct(labels, DEFAULT_GROUPS)
     look = {"symmetric": symmetric, "labels": labels, "parcels": parcels, "groups": groups}
     return cortex_figure(cortex.surface, cortex.to_vertices(values), label=label, note=note, **look)

@@ -76,11 +76,11 @@ def run_workflow(
         The run was interrupted: its jobs have ended, and what they had not finished is made the next time.
     InputError
         Another run of the study is going on, or the path of its results, figures or of the cache has a brace, which
-        Snakemake and pycortex take for the name of something.
+        Snakemake takes for the name of something.
     """
     for folder in (study.results, study.figures_folder, CACHE):
         if {"{", "}"} & set(str(folder)):
-            raise InputError(f"{folder}: found a brace in this path, expected none, which Snakemake and pycortex read")
+            raise InputError(f"{folder}: found a brace in this path, expected none, which Snakemake reads")
     cores = cores or os.cpu_count()
     command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
     megabytes = int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)

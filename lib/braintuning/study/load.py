@@ -1,6 +1,7 @@
 """Reading a study from its YAML file."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -10,18 +11,33 @@ from pydantic import ValidationError
 from braintuning.errors import InputError, nearest
 from braintuning.results import REPOSITORY
 from braintuning.study.messages import explain
-from braintuning.study.recordings import with_people
+from braintuning.study.recordings import People, with_people
 from braintuning.study.settings import DatasetSettings
 from braintuning.study.study import Study
 
 STUDIES = REPOSITORY / "data" / "studies"
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML as its version 1.2 has it: `1e-4` and `1.5e4` are numbers, and no key stands there twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"key {twice[0]!r} stands there twice\n{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
+
+
 def load_study(name: str | Path, root: str | None = None) -> Study:
     """Read a study file; `InputError` where there is none, or for a key or value that cannot be.
 
-    A file that says `extends: <study>` holds only what differs: its keys replace those of the other study, mapping by
-    mapping; `null` in place of one of its backbones, variants or recordings leaves that out.
+    A file that says `extends: <study>`, which may be a file beside it, holds only what differs: its keys replace those
+    of the other study, mapping by mapping; `null` in place of one of its backbones, variants or recordings leaves that
+    out.
 
     Parameters
     ----------
@@ -36,7 +52,7 @@ def load_study(name: str | Path, root: str | None = None) -> Study:
     if root and isinstance(content.get("dataset"), dict):
         content["dataset"]["root"] = root
     try:
-        study = Study.model_validate_json(json.dumps(_with_names(content), default=str))
+        study = Study.model_validate_json(json.dumps(content | _names(content), default=str))
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error, Study)}") from None
     study._file, study._root = path.absolute(), root
@@ -49,17 +65,19 @@ def given_name(study: Study) -> str:
     return file.stem if file.parent == STUDIES else shlex.quote(str(file))
 
 
-def _with_names(content: dict) -> dict:
-    """A study's content with names in place of patterns for participants, where its dataset has parcellated recordings.
+def _names(content: dict) -> dict:
+    """Keys of a study with names in place of patterns for participants, where its dataset has parcellated recordings.
 
     A `dataset` that is no valid section is left to the study's own messages.
     """
     try:
         dataset = DatasetSettings.model_validate_json(json.dumps(content.get("dataset"), default=str))
     except ValidationError:
-        return content
-    root = REPOSITORY / Path(dataset.root).expanduser()
-    return with_people(content, root, dataset.recordings) if dataset.recordings else content
+        return {}
+    if not dataset.recordings:
+        return {}
+    given = People.model_validate_json(json.dumps(content, default=str))
+    return with_people(given, REPOSITORY / dataset.root, dataset.recordings)
 
 
 def _path(name: str | Path) -> Path:
@@ -72,17 +90,19 @@ def _path(name: str | Path) -> Path:
 
 def _content(path: Path, seen: tuple[Path, ...] = ()) -> dict:
     """What a study file says, together with what it extends."""
-    if path in seen:
+    if path.resolve() in seen:
         raise InputError(f"{path}: found `extends` in a circle, expected another study")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(encoding="utf-8"), _Yaml)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: found {type(content).__name__}, expected the keys of a study")
     if "extends" not in content:
         return content
-    whole = _merged(_content(_path(str(content.pop("extends"))), (*seen, path)), content)
+    other = str(content.pop("extends"))
+    beside = path.parent / other
+    whole = _merged(_content(_path(beside if beside.is_file() else other), (*seen, path.resolve())), content)
     for part, key in ((whole, "backbones"), (whole, "variants"), (whole.get("dataset"), "recordings")):
         if isinstance(part, dict) and isinstance(part.get(key), dict):
             part[key] = {name: own for name, own in part[key].items() if own is not None}

@@ -1,17 +1,19 @@
 """Sections of a study file that describe parcellated responses to recordings, and who took part."""
 
+import glob
+import os
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from braintuning.errors import InputError
 from braintuning.results import listed
 from braintuning.study.by_name import names_in
-from braintuning.study.simulation import NUMBER_OR_BY_NAME, Count, OfStory, Positive, Seconds, Section, TRs, tagged
+from braintuning.study.simulation import Folder, OfStory, Positive, Seconds, Section, TRs, Volumes
 
 GROUP = "group-"
 """Before the name of a recording: the mean over its people who are held out, treated like a participant."""
@@ -21,7 +23,7 @@ LAYOUTS = (
     *("timecourses_10mm/*-timecourses.txt", "10mm/*-timecourses.txt"),
 )
 """Where a recording's responses are looked for; the last two are those of the Alice deposit (10.7302/Z29C6VNH)."""
-Volumes = Annotated[tagged(Count) | tagged(Mapping[str, Count]), NUMBER_OR_BY_NAME]
+Patterns = Annotated[list[str], BeforeValidator(lambda found: [found] if isinstance(found, str) else found)]
 
 
 class Filter(Section):
@@ -51,11 +53,11 @@ class Recording(Section):
 
     Row i of a file is volume `i + unstored_volumes`; the audio started `sound_starts` seconds after the first volume.
     Both that and `tr` may be numbers by participant, `"*"` standing for everyone else. `volumes` are the rows that
-    files are to have, by default as many as most have. `parts` are stories of their own, by seconds of the audio, from
-    and to; without them the recording is one story under its own name.
+    files are to have, or those of some by name; by default as many as most have. `parts` are stories of their own, by
+    seconds of the audio, from and to; without them the recording is one story under its own name.
     """
 
-    folder: str = "."
+    folder: Folder = "."
     tr: TRs
     unstored_volumes: Annotated[int, Field(ge=0)] = 0
     sound_starts: OfStory = 0.0
@@ -68,7 +70,7 @@ class Recording(Section):
 
     @model_validator(mode="after")
     def _can_be_read(self) -> Self:
-        if self.responses is not None and "*" not in self.responses:
+        if self.responses is not None and ("*" not in self.responses or "**" in self.responses):
             raise InputError(f"found `responses` {self.responses!r} in `recordings`, expected a * for the participant")
         for story, (start, end) in self.parts.items():
             if start >= end:
@@ -87,17 +89,23 @@ class Recording(Section):
         return tuple(self.parts) or (name,)
 
     def responses_files(self, root: Path) -> dict[str, Path]:
-        """File of each participant in a dataset's folder; `InputError` where there is none, or two of one person."""
+        """File of each participant in a dataset's folder, by name in order.
+
+        `InputError` where there is none, two of one person, or one of somebody whose name begins like that of a mean.
+        """
         folder, found = root / self.folder, {}
         patterns = LAYOUTS if self.responses is None else (self.responses,)
         for pattern in patterns:
-            first, *others = map(re.escape, pattern.split("*"))
-            name = re.compile(f"{first}(.+?){'.*'.join(others)}")
-            for path in listed(folder, pattern):
-                participant = name.fullmatch(path.relative_to(folder).as_posix())[1]
+            head, *others = os.path.normpath(pattern).split("*")
+            within, first = os.path.split(head)
+            name = re.compile(f"{re.escape(first)}(.+?){'.*'.join(map(re.escape, others))}")
+            for path in listed(folder / within, "*".join(map(glob.escape, (first, *others)))):
+                participant = name.fullmatch(path.relative_to(folder / within).as_posix())[1]
                 if participant in found:
-                    both = f"{found[participant].relative_to(folder)} and {path.relative_to(folder)}"
+                    both = f"{found[participant]} and {path}"
                     raise InputError(f"{folder}: found {both} of {participant}, expected one file a participant")
+                if participant.startswith(GROUP):
+                    raise InputError(f"{path}: found a participant {participant!r}, expected none with {GROUP} before")
                 found[participant] = path
         if not found:
             what = "no such folder" if not folder.is_dir() else "found no file of responses in it"
@@ -105,8 +113,19 @@ class Recording(Section):
         return dict(sorted(found.items()))
 
 
-def with_people(content: dict, root: Path, recordings: Mapping[str, Recording]) -> dict:
-    """A study's content with the names of people in place of patterns, and what each of them lacks.
+class People(Section):
+    """Who takes part in a study of recordings, by names and patterns, and what they hear; the rest is left aside."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    participants: Patterns = Field(default_factory=lambda: ["all"])
+    tuned_together: Patterns = Field(default_factory=list)
+    stories: Mapping[str, tuple[str, ...]]
+    lacks: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+
+
+def with_people(given: People, root: Path, recordings: Mapping[str, Recording]) -> dict[str, Any]:
+    """Keys of a study with the names of people in place of patterns, and what each of them lacks.
 
     `participants` are all whose responses are here, or those that patterns name (`sub-*`; `!sub-03` leaves one out
     again). `tuned_together` are names or patterns as well, or `every second`: the first, third, fifth of those who
@@ -114,17 +133,15 @@ def with_people(content: dict, root: Path, recordings: Mapping[str, Recording]) 
     with a test story is a listener of its own, who has the stories that all of them have.
     """
     heard = {name: recording.responses_files(root) for name, recording in recordings.items()}
-    people = matching(content.get("participants", "all"), sorted(set().union(*heard.values())), root)
-    stories = {use: names for use, names in content.get("stories", {}).items() if isinstance(names, list)}
+    people, stories = matching(given.participants, sorted(set().union(*heard.values())), root), given.stories
 
     def lacking(person: str) -> list[str]:
         has = {s for name, recording in recordings.items() if person in heard[name] for s in recording.stories(name)}
-        said = content.get("lacks", {}).get(person, ())
-        return [story for names in stories.values() for story in names if story not in has or story in said]
+        absent = [story for names in stories.values() for story in names if story not in has]
+        return list(dict.fromkeys([*absent, *given.lacks.get(person, ())]))
 
-    lacks = {person: lacking(person) for person in people}
-    together = content.get("tuned_together", [])
-    if together == EVERY_SECOND:
+    lacks, together = {**given.lacks, **{person: lacking(person) for person in people}}, given.tuned_together
+    if together == [EVERY_SECOND]:
         together = [person for person in people if not {*stories.get("train", ())} & {*lacks[person]}][::2]
     together = matching(together, people, root)
     for name, recording in recordings.items():
@@ -132,16 +149,16 @@ def with_people(content: dict, root: Path, recordings: Mapping[str, Recording]) 
         members = [p for p in people if p not in together and tested - {*lacks[p]}]
         if len(members) > 1:
             lacks[f"{GROUP}{name}"] = sorted(set().union(*(lacks[member] for member in members)))
-    return {**content, "participants": people, "tuned_together": together, "lacks": lacks}
+    return {"participants": people, "tuned_together": together, "lacks": lacks}
 
 
-def matching(patterns: str | Iterable[str], names: Iterable[str], root: Path) -> list[str]:
+def matching(patterns: Iterable[str], names: Iterable[str], root: Path) -> list[str]:
     """Names that patterns stand for, each once; `InputError` for a pattern that none matches."""
     chosen: dict[str, None] = {}
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        meant = "*" if pattern == "all" else str(pattern).removeprefix("!")
+    for pattern in patterns:
+        meant = "*" if pattern == "all" else pattern.removeprefix("!")
         fitting = [name for name in names if fnmatchcase(name, meant)]
-        if str(pattern).startswith("!"):
+        if pattern.startswith("!"):
             chosen = {name: None for name in chosen if name not in fitting}
         elif fitting:
             chosen |= dict.fromkeys(fitting)

@@ -12,17 +12,7 @@ from pydantic import Field, model_validator
 from braintuning.errors import InputError
 from braintuning.results import REPOSITORY
 from braintuning.study.recordings import Recording
-from braintuning.study.simulation import (
-    NUMBER_OR_BY_NAME,
-    Count,
-    OfStory,
-    Positive,
-    Seconds,
-    Section,
-    Simulation,
-    TRs,
-    tagged,
-)
+from braintuning.study.simulation import Count, Folder, Positive, Section, Simulation, Starts, TRs
 
 Condition = Literal[
     "pretrained",
@@ -42,8 +32,6 @@ TaskName = Literal["phonemes", "sentence_type", "word_identity", "emotion", "int
 DatasetKind = Annotated[str, Field(pattern=r"^(lebel|parcels|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 ShareOfTR = Annotated[float, Field(ge=0, le=1)]
-Starts = Annotated[tagged(Seconds) | tagged(Mapping[str, OfStory]), NUMBER_OR_BY_NAME]
-"""One number of seconds, or one for each participant, each story, or each story of each participant."""
 Changes = Mapping[str, float | int | str | None]
 """Keys of `tuning` with other values."""
 
@@ -63,9 +51,11 @@ class Stories(Section):
         return self.train + self.validation + self.test + self.held_out + self.tuning_only
 
     @model_validator(mode="after")
-    def _used_once(self) -> Self:
+    def _are_names_used_once(self) -> Self:
         if len(set(self.all)) < len(self.all):
             raise InputError("a story is used twice in `stories`, expected once")
+        if slashed := [story for story in self.all if "/" in story]:
+            raise InputError(f"found story {slashed[0]!r} in `stories`, expected a name without a slash, as of a file")
         return self
 
 
@@ -78,13 +68,13 @@ class DatasetSettings(Section):
     """
 
     kind: DatasetKind
-    root: str
+    root: Folder
     tr: TRs = 2.0045
     row_offset: ShareOfTR = 0.5
     unstored_volumes: Annotated[int, Field(ge=0)] = 10
     sound_starts: Starts | None = None
     voxels: Mapping[str, Count] = Field(default_factory=dict)
-    fsaverage: str | None = None
+    fsaverage: Folder | None = None
     coarse_regions: bool = False
     simulation: Simulation | None = None
     recordings: Mapping[str, Recording] = Field(default_factory=dict)
@@ -93,6 +83,11 @@ class DatasetSettings(Section):
     def names(self) -> list[str]:
         """Participants who have numbers of their own in `recordings`."""
         return [name for recording in self.recordings.values() for name in recording.names]
+
+    @property
+    def stories(self) -> list[str]:
+        """Stories of the `recordings`."""
+        return [story for name, recording in self.recordings.items() for story in recording.stories(name)]
 
     @model_validator(mode="after")
     def _times_are_not_its_own(self) -> Self:
@@ -106,8 +101,7 @@ class DatasetSettings(Section):
         if (self.kind == "parcels") != bool(self.recordings):
             found = f"found {len(self.recordings)} `recordings` in `dataset` of kind {self.kind!r}"
             raise InputError(f"{found}, expected some with kind 'parcels', and none with another")
-        stories = [story for name, recording in self.recordings.items() for story in recording.stories(name)]
-        if len(set(stories)) < len(stories):
+        if len(set(self.stories)) < len(self.stories):
             raise InputError("two `recordings` in `dataset` have a part of one name, expected a name for each story")
         return self
 
@@ -266,7 +260,7 @@ class Preference(Section):
 
     voices: Annotated[tuple[str, ...], Field(min_length=2)] = ("clara", "edmund", "rosa", "tobias")
     n_pairs: Annotated[int, Field(ge=2)] = 300
-    recordings: str | None = None
+    recordings: Folder | None = None
     seed: int = 0
 
 
@@ -277,7 +271,7 @@ class Probes(Section):
     """
 
     tasks: tuple[TaskName, ...] = ()
-    corpora: Mapping[TaskName, str] = Field(default_factory=dict)
+    corpora: Mapping[TaskName, Folder] = Field(default_factory=dict)
     stand_in_where_absent: bool = False
     seed: int = 0
 

@@ -1,9 +1,10 @@
 """Section of a study file that describes simulated listeners, and what all sections are made of."""
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from braintuning.errors import InputError
 
@@ -11,6 +12,7 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Folder = Annotated[str, AfterValidator(os.path.expanduser)]
 NUMBER, BY_NAME = "(a number)", "(by name)"
 NUMBER_OR_BY_NAME = Discriminator(lambda value: BY_NAME if isinstance(value, Mapping) else NUMBER)
 
@@ -22,7 +24,10 @@ def tagged(kind: Any) -> Any:  # noqa: ANN401
 
 TRs = Annotated[tagged(Positive) | tagged(Mapping[str, Positive]), NUMBER_OR_BY_NAME]
 """One number of seconds, or one for each participant."""
+Volumes = Annotated[tagged(Count) | tagged(Mapping[str, Count]), NUMBER_OR_BY_NAME]
 OfStory = Annotated[tagged(Seconds) | tagged(Mapping[str, Seconds]), NUMBER_OR_BY_NAME]
+Starts = Annotated[tagged(Seconds) | tagged(Mapping[str, OfStory]), NUMBER_OR_BY_NAME]
+"""One number of seconds, or one for each participant, each story, or each story of each participant."""
 Responding = Literal["primary_auditory", "early_auditory", "late_language"]
 """Groups of regions that respond to a story."""
 
@@ -56,7 +61,7 @@ class Simulation(Section):
     repeats: Annotated[int, Field(ge=2)] = 5
     meaning_components: Count = 10
     words: Count | None = None
-    textgrids: str | None = None
+    textgrids: Folder | None = None
     points_per_hemisphere: Annotated[int, Field(ge=100, le=32_000)] | None = None
     meaning: bool = True
     shares: Mapping[Responding, tuple[Share, Share, Share]] = Field(default_factory=dict)

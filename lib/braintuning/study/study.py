@@ -1,8 +1,8 @@
 """A study: dataset, participants, backbones, conditions and hyper-parameters, read from one YAML file."""
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
-from os import environ
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -54,8 +54,7 @@ class Study(Section):
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         for key in ("participants", "conditions", "tuned_together"):
-            names = getattr(self, key)
-            if len(set(names)) < len(names):
+            if len(set(names := getattr(self, key))) < len(names):
                 raise InputError(f"key `{key}`: a name stands there twice, expected once")
         all_conditions = (*get_args(Condition), *self.variants)
         of_backbones = chain(*(backbone.conditions or () for backbone in self.backbones.values()))
@@ -71,6 +70,7 @@ class Study(Section):
             ("participant", self.dataset.voxels, self.participants, "voxels"),
             ("participant", names_in(self.dataset.tr), self.participants, "tr"),
             ("participant", self.dataset.names, ("*", *self.participants), "recordings"),
+            ("story", self.stories.all, self.dataset.stories or self.stories.all, "stories"),
             ("name", names_in(self.dataset.sound_starts), self.participants + self.stories.all, "sound_starts"),
             ("participant", self.figures.published_counts, self.participants, "published_counts"),
             ("notebook", self.figures.notebooks, notebooks, "figures"),
@@ -114,12 +114,14 @@ class Study(Section):
     @property
     def results(self) -> Path:
         """Folder of intermediate results."""
-        return REPOSITORY / (environ.get("BRAINTUNING_RESULTS") or "data/results") / self.name
+        return REPOSITORY / (os.environ.get("BRAINTUNING_RESULTS") or "data/results") / self.name
 
     @property
     def figures_folder(self) -> Path:
         """Folder of figures, their tables and the report."""
-        return REPOSITORY / own / self.name if (own := environ.get("BRAINTUNING_FIGURES")) else self.results / "figures"
+        return (
+            REPOSITORY / own / self.name if (own := os.environ.get("BRAINTUNING_FIGURES")) else self.results / "figures"
+        )
 
     def drawn(self, name: str) -> Path:
         """A figure or table that was made here or, where there is none, that comes with the project."""
@@ -128,7 +130,7 @@ class Study(Section):
     @property
     def root(self) -> Path:
         """Folder of the dataset."""
-        return REPOSITORY / Path(self.dataset.root).expanduser()
+        return REPOSITORY / self.dataset.root
 
     def stories_for(self, *participants: str) -> Stories:
         """Stories that the study uses of these participants or means: all but those that one of them lacks."""

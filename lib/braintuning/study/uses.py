@@ -1,5 +1,6 @@
 """Whether a study's stories suffice for what it asks of them."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from braintuning.errors import InputError
@@ -9,11 +10,16 @@ if TYPE_CHECKING:
 
 
 def require_stories(study: "Study") -> None:
-    """Raise `InputError` where a listener, or a model to be tuned, has too few stories of a use.
+    """Raise `InputError` where a listener, or a model to be tuned, has too few stories of a use, or stories overlap.
 
     Whoever listened to one parcellated recording alone may lack training stories: their encoding models are fitted to
     `folds` of the test story. A part of such a recording is a story, and one is enough to tune on.
     """
+    for recording in study.dataset.recordings.values():
+        used = sorted((*seconds, story) for story, seconds in recording.parts.items() if story in study.stories.all)
+        for (_, end, one), (start, _, other) in pairwise(used):
+            if start < end:
+                raise InputError(f"found parts {one!r} and {other!r} in `recordings` that overlap, expected them apart")
     tuned = any(study.base(condition) != "pretrained" for condition in study.conditions)
     if tuned and not study.participants:
         raise InputError("found no participant, expected at least 1 to tune models on")

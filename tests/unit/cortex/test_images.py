@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from braintuning.cortex.colours import Reliability
 from braintuning.cortex.figure import Panel, cortex_figure, participants_figure
-from braintuning.cortex.flatmap import DEFAULT_GROUPS, draw_inflated, plot_flatmap
-from braintuning.cortex.regions import hcp_mmp_labels, members
+from braintuning.cortex.flatmap import draw_inflated, plot_flatmap
+from braintuning.cortex.regions import DEFAULT_GROUPS, hcp_mmp_labels, members
 from braintuning.cortex.surface import fs_lr
 from braintuning.figures import style as plots
 from braintuning.figures.preference import PAIR_STYLES, similarity_curves

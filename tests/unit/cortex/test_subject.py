@@ -128,5 +128,5 @@ def test_a_damaged_file_is_named(tmp_path):
     path = tmp_path / "cortex.h5"
     save_cortex(small_cortex(), path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"cortex\.h5: not a stored cortex"):
+    with pytest.raises(InputError, match=r"cortex\.h5: found a damaged result"):
         load_cortex(path)

@@ -84,8 +84,6 @@ def test_vertices_of_hemispheres_of_different_size():
     order = np.arange(surface.n_vertices)
     assert order[surface.vertices("left")].tolist() == [0, 1, 2, 3, 4]
     assert order[surface.vertices("right")].tolist() == [5, 6, 7, 8, 9, 10, 11]
-    with pytest.raises(InputError, match="'left' or 'right'"):
-        surface.vertices("lh")
 
 
 def test_side_by_side_leaves_the_gap_and_centres_heights():

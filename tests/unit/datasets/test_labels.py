@@ -1,11 +1,9 @@
-import copy
-import pickle
 import unicodedata
 
 import pytest
 from braintuning.datasets import labels
-from braintuning.datasets.labels import PHONES, Word, intervals_of, phones_among, read_phones, read_words, word_of
-from braintuning.datasets.textgrid import Interval
+from braintuning.datasets.labels import PHONES, intervals_of, phones_among, read_phones, read_words, word_of
+from braintuning.datasets.textgrid import Interval, read_tier
 from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.errors import MissingTier
 from braintuning.lowlevel.phones import words_of
@@ -63,19 +61,11 @@ def test_words_of_texts_are_spelled_as_those_of_labels():
     assert len(spoken) > 1000 and all(word_of(word) == word == word_of(f"“{word.upper()},”") for word in spoken)
 
 
-def test_a_word_is_its_interval_and_keeps_its_label():
-    word = Word("so", 0.5, 1.0, "SO,")
-    assert word == Interval("so", 0.5, 1.0) == ("so", 0.5, 1.0)
-    assert [made.original for made in (word, copy.deepcopy(word), pickle.loads(pickle.dumps(word)))] == ["SO,"] * 3
-    assert Word("so", 0.5, 1.0).original == "so"
-
-
-def test_words_of_a_file_are_words_alone_with_their_labels(tmp_path):
+def test_words_of_a_file_are_words_alone_in_one_spelling(tmp_path):
     path, spoken = tmp_path / "a.TextGrid", ["{NS}", "SO,", "sp", "(br", "--", "“Well-KNOWN”"]
     write_textgrid(path, {"Words": [Interval(label, n, n + 1) for n, label in enumerate(spoken)]}, 9)
     found = read_words(path)
     assert found == [("so", 1, 2), ("well-known", 5, 6)]
-    assert [word.original for word in found] == ["SO,", "“Well-KNOWN”"]
     with pytest.raises(MissingTier):
         read_phones(path)
 
@@ -192,7 +182,10 @@ def test_real_labels_are_words_that_glove_knows_and_phones_of_english(shared):
     known, words = glove_table()[0], [word for file in files for word in read_words(file)]
     before, after = (
         sum(label.split("'")[0] in known for label in spelled) / len(words)
-        for spelled in ([word.original.lower() for word in words], [word.label for word in words])
+        for spelled in (
+            [label.lower() for file in files for label, *_ in read_tier(file, "word")],
+            [word.label for word in words],
+        )
     )
     assert len(files) == 8 and len(words) > 16_000 and after > 0.998 > 0.95 > before
     assert all(word.label and word.label == word.label.lower() for word in words)

@@ -62,6 +62,19 @@ def test_each_kind_of_file_has_the_same_numbers(root, kind):
     np.testing.assert_allclose(found, (by_hand - by_hand.mean(0)) / by_hand.std(0), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "names", "index"),
+    [("csv", range(6), True), ("csv", range(6), False), ("tsv", range(1, 7), False), ("txt", range(6), True)],
+)
+def test_a_row_of_numbers_in_place_of_names_is_no_volume(root, kind, names, index):
+    expected = opened(root).responses("sub-02", "pie")
+    path = root / "pie" / "responses" / "sub-02.npy"
+    path.unlink()
+    table = pd.DataFrame(courses("pie", 1), columns=names)
+    table.to_csv(path.with_suffix(f".{kind}"), sep={"csv": ",", "tsv": "\t", "txt": " "}[kind], index=index)
+    np.testing.assert_allclose(opened(root).responses("sub-02", "pie"), expected, atol=1e-5)
+
+
 def test_volumes_are_read_at_their_times_and_parts_are_stories(root):
     recording = {"tr": 1.5, "unstored_volumes": 4, "sound_starts": {"sub-01": 3.0, "*": 6.0}}
     parts = {"early": (0.0, 30.0), "late": (60.0, 90.0)}
@@ -146,6 +159,23 @@ def test_sides_do_not_hear_of_each_other_and_a_mean_is_that_of_the_people_held_o
     mean = np.mean([dataset.responses(p, "pie") for p in ("sub-02", "sub-04", "sub-05")], axis=0)
     found = dataset.responses("group-pie", "pie")
     np.testing.assert_allclose(found, (mean - mean.mean(0)) / mean.std(0), atol=1e-5)
+    assert found.dtype == np.float32
+
+
+def test_whom_the_study_leaves_out_of_a_story_is_in_nobodys_mean_or_ceiling(root, tmp_path):
+    np.save(root / "pie" / "responses" / "sub-05.npy", courses("pie", 4)[:115])
+    recordings = content(root, tmp_path)["dataset"]["recordings"]
+    recordings["pie"] |= {"volumes": {"sub-05": 115}}
+    changes = {"dataset": {"kind": "parcels", "root": str(root), "recordings": recordings}}
+    changes |= {"tuned_together": ["sub-01", "sub-05"], "lacks": {"sub-01": ["pie-3"], "sub-05": ["pie-3"]}}
+    dataset = open_dataset(study_of(root, tmp_path, **changes))
+    assert dataset.people("sub-01", "pie-1") == ("sub-01", "sub-05")
+    assert dataset.people("sub-02", "pie-3") == ("sub-02", "sub-03", "sub-04")
+    assert dataset.people("group-pie", "pie-3") == ("sub-02", "sub-03", "sub-04")
+    with_last = {"tuned_together": ["sub-01", "sub-02"], "lacks": {"sub-05": ["pie-1"]}, "dataset": changes["dataset"]}
+    recordings["pie"]["volumes"] = {"sub-05": 160}
+    np.save(root / "pie" / "responses" / "sub-05.npy", courses("pie", 4))
+    assert open_dataset(study_of(root, tmp_path, **with_last)).everyone("sub-04", "pie-1").shape[0] == 2
 
 
 def test_regions_without_signal_are_masked_and_counted_and_a_damaged_file_is_refused(root):
@@ -177,6 +207,7 @@ BROKEN = {
     "infinite": (lambda v: np.where(v > 2.5, np.inf, v), {}, ("infinite values", "expected none")),
     "a cube": (lambda v: v[None], {}, ("(1, 160, 6)", "expected numbers, volumes x regions")),
     "text": (lambda v: v.astype(str), {}, ("expected numbers",)),
+    "other than said of all": (lambda v: v, {"volumes": {"*": 150}}, ("found 160 volumes", "expected 150", "by `vol")),
     "names": (lambda v: v, {"regions": ("a", "b")}, ("found 6 regions", "expected 2: a b")),
 }
 
@@ -213,8 +244,11 @@ def test_names_of_files_may_be_any_with_one_star_for_the_participant(root):
     folder.mkdir()
     for number, name in enumerate(PEOPLE["pie"]):
         np.save(folder / f"{name}_task-pie_run-1_courses.npy", courses("pie", number))
-    dataset = opened(root, responses="derived/*_task-pie_*_courses.npy")
-    assert dataset.participants == PEOPLE["pie"]
+    for within in ("derived", "./derived", "../pie/derived", folder):
+        assert opened(root, responses=f"{within}/*_task-pie_*_courses.npy").participants == PEOPLE["pie"]
+    refused(lambda: opened(root, responses="derived/*_task-[p]ie_*_courses.npy"), "found no file of responses in it")
+    np.save(folder / "group-a_task-pie_run-1_courses.npy", courses("pie", 9))
+    refused(lambda: opened(root, responses="derived/*_task-pie_*_courses.npy"), "group-a_task", "expected none with")
 
 
 def test_words_outside_the_scan_past_the_audio_and_silence_are_refused(root):
@@ -245,6 +279,11 @@ def test_words_of_tables(tmp_path):
     refused(lambda: read_word_table(tmp_path / "words.csv"), "line 2", "'Pie' lasts from 1.0 to 0.5 s")
     (tmp_path / "words.csv").write_text("word,begin\nPie,1.0\n")
     refused(lambda: read_word_table(tmp_path / "words.csv"), "found columns word, begin", "expected a word, its start")
+    for text in (b"word,start,end\ncaf\xe9,1,2", b"\n", b"word\na,1,2\nb,1,2,3\n"):
+        (tmp_path / "words.csv").write_bytes(text)
+        refused(lambda: read_word_table(tmp_path / "words.csv"), "words.csv: not a table", "expected one of words")
+    (tmp_path / "words.txt").write_text("Pie 1.0 1.4\n")
+    refused(lambda: read_word_table(tmp_path / "words.txt"), "words.txt: found columns pie 1.0 1.4")
 
 
 def test_a_study_reads_words_from_a_table_in_seconds_of_the_audio(root):
@@ -289,7 +328,7 @@ def test_a_table_that_does_not_fit_the_atlas_and_an_atlas_in_another_space_are_r
     refused(lambda: dataset.check(stories(dataset)), "regions.csv", "parcel 1 at 30 mm", "same space")
     table.drop(columns=["x", "y", "z"]).replace({"number": {3: 9}}).to_csv(root / "pie" / "regions.csv", index=False)
     dataset = opened(root, **places)
-    refused(lambda: dataset.check(stories(dataset)), "parcel 9", "not in the atlas")
+    refused(lambda: dataset.check(stories(dataset)), "regions.csv", "parcel 9", "atlas has not")
     image = nibabel.load(root / "pie" / "atlas.nii.gz")
     nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), np.diag([2.0, 2, 2, 1])), root / "pie" / "other.nii.gz")
     dataset = opened(root, regions="regions.csv", atlas="other.nii.gz")
@@ -304,8 +343,9 @@ def test_a_table_that_does_not_fit_the_atlas_and_an_atlas_in_another_space_are_r
         ("name,x\na,1\nb,2\n", "found 2 regions, expected 3"),
         (
             "column,name\n0,a\n5,b\n",
-            "region b has no place in the responses, expected numbers, and a column from 0",
+            "region b has no place in the responses, expected whole numbers, and a column from 0",
         ),
+        ("column,name\n0,a\n.5,b\n", "region b has no place in the responses"),
         ("column,name\n0,a\n0,b\n", "column 0 stands there twice"),
         ("column,name,x\n0,a,left\n", "region a has no place"),
         ("x,y\n1,2\n", "found columns x, y, expected one called name"),
@@ -314,6 +354,11 @@ def test_a_table_that_does_not_fit_the_atlas_and_an_atlas_in_another_space_are_r
 def test_tables_of_regions_that_cannot_be_are_refused(tmp_path, text, words):
     (tmp_path / "regions.csv").write_text(text)
     refused(lambda: read_regions(tmp_path / "regions.csv", 3), "regions.csv", words)
+
+
+def test_parcels_may_be_names(tmp_path):
+    (tmp_path / "regions.csv").write_text("parcel\nLH_A\nRH_A\n")
+    assert read_regions(tmp_path / "regions.csv", 2)["number"].tolist() == [1, 2]
 
 
 def test_a_person_has_the_same_regions_in_all_recordings(root):
@@ -351,6 +396,16 @@ def test_people_are_found_by_pattern_and_who_is_new_is_tested(root, tmp_path):
         ({"participants": ["sub-*", "p9"]}, "found no responses of p9"),
         ({"tuned_together": ["sub-01", "s9"]}, "found no responses of s9"),
         ({"stories": {"train": ["pie-1"], "validation": ["pie-2"], "test": ["pie-3"]}}, "found no test story of s1"),
+        ({"participants": None}, "key `participants`: found None"),
+        ({"tuned_together": 3}, "key `tuned_together`: found 3"),
+        ({"lacks": {"sub-01": "pie-1"}}, "key `sub-01` in `lacks`: found 'pie-1'"),
+        ({"lacks": {"sub-0l": ["pie-1"]}}, "unknown participant 'sub-0l' in `lacks`; did you mean 'sub-01'"),
+        ({"lacks": {"sub-01": ["pie-22"]}}, "unknown story 'pie-22' in `lacks`; did you mean 'pie-2'"),
+        ({"stories": ["pie-1"]}, "key `stories`: found ['pie-1']"),
+        (
+            {"stories": {"train": ["pie-1", "pie-22"], "validation": ["pie-2"], "test": ["pie-3", "tale"]}},
+            "unknown story 'pie-22' in `stories`; did you mean 'pie-2'",
+        ),
         ({"tuned_together": ["sub-01", "s1"]}, "found 0 training and 0 validation stories that all participants of"),
     ],
 )
@@ -361,15 +416,19 @@ def test_people_and_stories_that_cannot_be_are_refused(root, tmp_path, changes, 
 def test_recordings_that_cannot_be_are_refused(root, tmp_path):
     base = content(root, tmp_path)["dataset"]
     twice = {"pie": base["recordings"]["pie"], "pie-1": base["recordings"]["tale"]}
+    parts = {"pie-1": [0.0, 120.0], "pie-2": [119.0, 165.0], "pie-3": [180.0, 240.0], "unused": [0.0, 240.0]}
+    overlapping = {**base["recordings"], "pie": {**base["recordings"]["pie"], "parts": parts}}
     line = {"pie": {"tr": 1.5, "filter": {"by": "cosine", "low_pass": 0.1}}}
     for dataset, words in (
         ({**base, "tr": 1.5}, "found `tr` in `dataset`, expected none with kind 'parcels'"),
         ({**base, "recordings": {}}, "found 0 `recordings` in `dataset` of kind 'parcels'"),
         ({**base, "kind": "lebel"}, "expected some with kind 'parcels', and none with another"),
         ({**base, "recordings": twice}, "have a part of one name"),
+        ({**base, "recordings": overlapping}, "found parts 'pie-1' and 'pie-2' in `recordings` that overlap"),
         ({**base, "recordings": line}, "found a `filter` by cosine"),
         ({**base, "recordings": {"pie": {"tr": 1.5, "parts": {"a": [9.0, 2.0]}}}}, "found part 'a' from 9 to 2 s"),
         ({**base, "recordings": {"pie": {"tr": 1.5, "responses": "all.npy"}}}, "expected a * for the participant"),
+        ({**base, "recordings": {"pie": {"tr": 1.5, "responses": "**/*.npy"}}}, "expected a * for the participant"),
         (
             {**base, "recordings": {"pie": {"folder": "pie", "tr": {"sub-99": 1.5, "*": 2.0}}}},
             "unknown participant 'sub-99'",

@@ -99,6 +99,7 @@ def test_what_is_no_array_of_numbers_is_named(tmp_path):
     for value, found in (
         (np.array([b"a", b"b"]), "'data' of type |S1"), (np.zeros(3, [("x", "f4")]), "of type [('x', '<f4')]"),
         (h5py.Empty("f4"), "of type float32"), (np.zeros(3, complex), "of type complex128"), (None, "is a group"),
+        (3.0, "of type float64"),
     ):  # fmt: skip
         with h5py.File(path, "w") as file:
             file.create_group("data") if value is None else file.create_dataset("data", data=value)

@@ -125,7 +125,8 @@ def test_people_who_were_tuned_on_and_variants_are_families_of_their_own():
 
 def test_a_map_outlines_parcels_and_the_groups_that_they_belong_to():
     atlas = parcels.sphere_atlas([(-58, -20, 4), (-46, 18, 14), (46, 18, 14)])
-    fig = real_brains.draw_map(parcels.parcel_cortex(atlas), np.array([0.1, 0.3, np.nan]), "r", "Drawn")
+    cortex = parcels.parcel_cortex(atlas, [1, 2, 3])
+    fig = real_brains.draw_map(cortex, np.array([0.1, 0.3, np.nan]), "r", "Drawn")
     assert isinstance(fig, Figure)
     legend = [text.get_text() for ax in fig.axes if ax.get_legend() for text in ax.get_legend().get_texts()]
     assert "late language" in legend and "primary auditory" not in legend
@@ -143,7 +144,7 @@ class Regions(Dataset):
         return ("7", "8", "9")
 
     def cortex(self, participant):
-        return parcels.parcel_cortex(parcels.sphere_atlas([(-58, -20, 4), (-46, 18, 14), (46, 18, 14)]))
+        return parcels.parcel_cortex(parcels.sphere_atlas([(-58, -20, 4), (-46, 18, 14), (46, 18, 14)]), [1, 2, 3])
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ def test_groups_of_the_same_regions_are_one_row_one_test_and_one_outline():
     single = real_brains.by_group(table.assign(region="x"), where.assign(region=["x", "y"], label=""))
     assert set(single["region"]) == {"all regions"}
     atlas = parcels.sphere_atlas([(-46, -24, 8), (-58, -40, 4)])
-    cortex = replace(parcels.parcel_cortex(atlas), voxel_labels=np.array(["A1", "A5"]))
+    cortex = replace(parcels.parcel_cortex(atlas, [1, 2]), voxel_labels=np.array(["A1", "A5"]))
     fig = real_brains.draw_map(cortex, np.array([0.1, 0.3]), "r", "Drawn")
     legend = [text.get_text() for ax in fig.axes if ax.get_legend() for text in ax.get_legend().get_texts()]
     assert legend == ["primary auditory + early auditory", "late language"]

@@ -48,10 +48,10 @@ def test_studies_may_extend_in_a_row_and_not_in_a_circle(tmp_path):
     content = tiny.study_content(tmp_path / "data", tmp_path / "model")
     paths = [tmp_path / f"{name}.yaml" for name in "abc"]
     tiny.write_yaml(paths[0], content)
-    tiny.write_yaml(paths[1], {"extends": str(paths[0]), "tuning": {"epochs": 7}})
+    tiny.write_yaml(paths[1], {"extends": "a.yaml", "tuning": {"epochs": 7}})
     tiny.write_yaml(paths[2], {"extends": str(paths[1]), "tuning": {"batch_size": 3}})
     assert load_study(paths[2]).tuning.model_dump().items() >= {"epochs": 7, "batch_size": 3}.items()
-    tiny.write_yaml(paths[0], {"extends": str(paths[2])})
+    tiny.write_yaml(paths[0], {"extends": f"../{tmp_path.name}/c.yaml"})
     refused(lambda: load_study(paths[2]), "extends", "circle")
 
 
@@ -74,4 +74,6 @@ def test_a_command_is_told_the_name_of_a_study_or_the_path_of_its_file(tmp_path)
 def test_a_folder_may_be_named_from_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     content = tiny.study_content("~/data", tmp_path / "model")
-    assert load_study(tiny.write_yaml(tmp_path / "x.yaml", content)).root == tmp_path / "data"
+    content["dataset"]["fsaverage"] = "~/fsaverage"
+    study = load_study(tiny.write_yaml(tmp_path / "x.yaml", content))
+    assert (study.root, study.dataset.fsaverage) == (tmp_path / "data", f"{tmp_path}/fsaverage")

@@ -99,7 +99,7 @@ def test_unknown_key_of_a_backbone_that_is_called_like_a_key(load):
         ("tuning.epochs", "3"),
         ("tuning.epochs", True),
         ("tuning.epochs", date(2024, 1, 1)),
-        ("tuning.trunk_learning_rate", "1e-4"),
+        ("tuning.trunk_learning_rate", "fast"),
         ("tuning.warmup_fraction", 1.0),
         ("dataset.tr", 0),
         ("dataset.tr", float("inf")),
@@ -119,6 +119,11 @@ def test_ill_typed_value_names_its_key(load, key, value):
     with pytest.raises(InputError) as error:
         load({key: value})
     assert key.rpartition(".")[2] in str(error.value).partition("small.yaml: key ")[2]
+
+
+def test_a_number_may_have_an_exponent_and_no_point(tmp_path):
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(CONTENT) + "tuning: {trunk_learning_rate: 1e-4}\n")
+    assert load_study(tmp_path / "s.yaml").tuning.trunk_learning_rate == 1e-4
 
 
 @pytest.mark.parametrize("use", ["train", "validation", "test"])
@@ -159,6 +164,7 @@ def test_trap_voxels_are_chosen_on_the_test_story_unless_the_study_says_validati
         ({"lacks.P2": ["zz"]}, "unknown story 'zz' in `lacks`"),
         ({"conditions": ["pretrained"], "stories.validation": [], "encoding.mask_from": "validation"}, "no validation"),
         ({"stories.test": ["a"]}, "a story is used twice"),
+        ({"stories.test": ["part/a"]}, "found story 'part/a' in `stories`, expected a name without a slash"),
         ({"stories.validation": ["d"]}, "a story is used twice"),
         ({"stories.train": ["a", "b", "a"]}, "a story is used twice"),
     ],
@@ -194,6 +200,7 @@ def test_missing_key_is_named(tmp_path, key):
         (b"just words", "found str"),
         (b"", "found NoneType"),
         (b"name: [unclosed", "not YAML"),
+        (b"tuning: {epochs: 1}\nname: a\ntuning: {seed: 1}", "not YAML: key 'tuning' stands there twice"),
         (b"title: caf\xe9", "not YAML"),
     ],
 )
@@ -226,8 +233,10 @@ def test_runs_are_every_model_once_and_alignments_every_comparison_once(load):
 
 
 def test_result_paths_are_unique_and_in_the_results_folder(load, tmp_path, monkeypatch):
-    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path))
     study = load()
+    monkeypatch.setenv("BRAINTUNING_RESULTS", "")
+    assert study.results.parts[-3:] == ("data", "results", "small")
+    monkeypatch.setenv("BRAINTUNING_RESULTS", str(tmp_path))
     paths = [study.features_file(run) for run in study.runs()]
     paths += [study.model_folder(run) for run in study.runs()]
     paths += [study.scores_file(*comparison) for comparison in study.alignments()]
