@@ -1,12 +1,20 @@
-"""A participant's own cortex from a pycortex database and FreeSurfer files; pycortex itself is not needed."""
+"""A participant's own cortex from a pycortex database and FreeSurfer files, and pycortex kept to our own folders."""
 
 import hashlib
 import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
 
 import nibabel
 import numpy as np
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix, diags, vstack
 
 from braintuning.cortex import fsaverage
 from braintuning.cortex.subject import (
@@ -23,8 +31,6 @@ from braintuning.results import CACHE, listed, require_file
 
 FORMAT = 2
 SMOOTHING_STEPS = 20
-N_DEPTHS = 64
-"""Points from white matter to pia at which a vertex reads the volume."""
 
 
 def participant_cortex(
@@ -72,7 +78,7 @@ def participant_cortex(
     regions, reference = fsaverage.read_reference(annotations, average)
     labels = [fsaverage.transfer_labels(reference[h], regions[h], spheres[h]) for h in HEMISPHERES]
     on_cortex = fsaverage.cortex_mask(freesurfer, tuple(len(names) for names in labels))
-    cortex = subject_cortex(subject, transform, np.concatenate(labels), spheres, on_cortex)
+    cortex = subject_cortex(subject, transform, np.concatenate(labels), spheres, on_cortex, Path(cache) / "pycortex")
     save_cortex(cortex, stored)
     return cortex
 
@@ -138,10 +144,12 @@ def subject_cortex(
     vertex_labels: np.ndarray,
     spheres: dict[str, np.ndarray],
     on_cortex: np.ndarray | None,
+    store: Path,
 ) -> Cortex:
-    """The cortex of a pycortex subject; `InputError` if files do not fit.
+    """The cortex of a pycortex subject, in whose folder nothing is written; `InputError` if files do not fit.
 
-    Without `on_cortex` (n_vertices,) the vertices of the flat mesh are the cortex; `spheres` may be empty.
+    Without `on_cortex` (n_vertices,) the vertices of the flat mesh are the cortex; `spheres` may be empty; pycortex
+    writes into `store`.
     """
     flat, inflated, pia, wm = (
         {h: read_mesh(_surface_file(subject, f"{kind}_{prefix}")) for h, prefix in fsaverage.PREFIX.items()}
@@ -173,8 +181,7 @@ def subject_cortex(
         flat_faces=faces,
     )
     labels = np.where(surface.cortex, vertex_labels, "")
-    ends = (np.concatenate([meshes[h][0] for h in HEMISPHERES]) for meshes in (pia, wm))
-    matrix = diags(surface.cortex.astype(np.float64)).tocsr() @ voxel_shares(subject / "transforms" / transform, *ends)
+    matrix = diags(surface.cortex.astype(np.float64)).tocsr() @ voxel_shares(subject, transform, store)
     matrix.eliminate_zeros()
     return Cortex(surface, labels, regions_of_voxels(matrix, labels), matrix)
 
@@ -207,35 +214,79 @@ def _sulcal_depth(path: Path, folds: np.ndarray) -> np.ndarray:
     return depth if depth @ (folds - folds.mean()) >= 0 else -depth
 
 
-def voxel_shares(folder: Path, pia: np.ndarray, wm: np.ndarray) -> csr_matrix:
+def voxel_shares(subject: Path, transform: str, store: Path) -> csr_matrix:
     """Share of each voxel of `mask_thick` in each vertex, csr_matrix of float64 (n_vertices, n_voxels).
 
-    As pycortex's `line_nearest`: 64 points from white matter `wm` to `pia`, (n_vertices, 3) in mm, under each vertex,
-    each taking the voxel that it lies in. So a vertex averages its whole depth of grey matter, no voxel outside it is
-    blended in as with interpolation, and a voxel's weight is the length of cortex in it, which decides its region.
+    Pycortex's `line_nearest`: 64 points from white matter to pia under each vertex, each taking the voxel that it lies
+    in. So a vertex averages its whole depth of grey matter, no voxel outside it is blended in as with interpolation,
+    and a voxel's weight is the length of cortex in it, which decides its region.
 
-    Voxels are in C order of the (z, y, x) mask; rows sum to 1, or less where the line leaves the mask. `InputError` for
-    a mask of another shape than the reference in the transform's `folder`, or without a voxel.
+    Voxels are in C order of the (z, y, x) mask; rows sum to 1, or less where the line leaves the mask. A mask of
+    another shape than the transform's reference, or without a voxel, is an `InputError`. Pycortex sees the subject
+    through links in a folder under `store`, as it writes into the folder of every subject it is asked for.
     """
-    mask_file, matrices = folder / "mask_thick.nii.gz", folder / "matrices.xfm"
+    mask_file = subject / "transforms" / transform / "mask_thick.nii.gz"
     try:
-        mask = np.asarray(nibabel.load(mask_file).dataobj).T != 0
+        mask = np.asarray(nibabel.load(require_file(mask_file)).dataobj).T != 0
     except (OSError, nibabel.filebasedimages.ImageFileError) as error:
         raise InputError(f"{mask_file}: found {type(error).__name__}, expected a NIfTI mask") from None
-    try:
-        to_voxel = np.array(json.loads(matrices.read_text())["coord"], np.float64).reshape(4, 4)
-        shape = nibabel.load(folder / "reference.nii.gz").shape[2::-1]
-    except (OSError, ValueError, KeyError, TypeError, nibabel.filebasedimages.ImageFileError) as error:
-        raise InputError(f"{matrices}: cannot be used ({error}), expected pycortex's transform to a volume") from None
+    Path(store).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=store) as folder:
+        linked = Path(folder) / f"{subject.name}-{Path(folder).name}"
+        for part in ("surfaces", "transforms"):
+            (linked / part).mkdir(parents=True)
+        for path in (*listed(subject / "surfaces"), subject / "transforms" / transform):
+            (linked / path.relative_to(subject)).symlink_to(path.resolve(), target_is_directory=path.is_dir())
+        with pycortex_with_subjects(Path(folder), store) as cortex, redirect_stdout(StringIO()):
+            try:
+                mapper = cortex.get_mapper(linked.name, transform, "line_nearest")
+            except (OSError, ValueError, KeyError) as error:
+                where = mask_file.parent / "matrices.xfm"
+                raise InputError(f"{where}: pycortex cannot map with it ({error}), expected its transform") from None
+    shape = tuple(int(n) for n in mapper.shape)
     if mask.shape != shape or not mask.any():
         raise InputError(
             f"{mask_file}: found {int(mask.sum())} voxels in shape {mask.shape}, expected some in {shape} (z, y, x)"
         )
-    pia, wm = (nibabel.affines.apply_affine(to_voxel, points) for points in (pia, wm))
-    shares = csr_matrix((len(pia), mask.size))
-    for depth in np.linspace(0, 1, N_DEPTHS + 2)[1:-1]:
-        places = pia * depth + wm * (1 - depth)
-        inside = np.flatnonzero(((places > -0.5) & (places < np.add(shape[::-1], 0.5))).all(axis=1))
-        voxels = np.ravel_multi_index(np.rint(places[inside]).astype(int).T[::-1], shape, mode="clip")
-        shares += csr_matrix((np.full(len(inside), 1 / N_DEPTHS), (inside, voxels)), shares.shape)
-    return shares.tocsc()[:, np.flatnonzero(mask.ravel())].tocsr()
+    return csr_matrix(vstack(mapper.masks).tocsc()[:, np.flatnonzero(mask.ravel())])
+
+
+@contextmanager
+def pycortex_with_subjects(folder: Path, store: Path) -> Iterator[ModuleType]:
+    """Pycortex with the subjects in `folder`; its database is restored at the end. `store` as in `import_pycortex`."""
+    cortex = import_pycortex(store)
+    before, config = cortex.db.filestore, cortex.options.config
+    cached = config.get("basic", "cache", fallback=None)
+    try:
+        config.remove_option("basic", "cache")
+        cortex.db.filestore = str(folder)
+        cortex.db.reload_subjects()
+        yield cortex
+    finally:
+        cortex.db.filestore = before
+        if cached is not None:
+            config.set("basic", "cache", cached)
+        if Path(before).is_dir():
+            cortex.db.reload_subjects()
+
+
+def import_pycortex(store: Path) -> ModuleType:
+    """Import pycortex with its options under `store`, not in the user's home; `InputError` if it is not installed."""
+    options = Path(store).resolve() / "options"
+    options.mkdir(parents=True, exist_ok=True)
+    import matplotlib.pyplot  # noqa: F401 (it keeps its own folders where the user has them)
+
+    variables = ("HOME",) if sys.platform == "darwin" else ("XDG_CONFIG_HOME", "XDG_DATA_HOME")
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(dict.fromkeys(variables, str(options)))
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            import cortex
+    except ImportError as error:
+        raise InputError(
+            f"package pycortex: cannot be imported ({error}), expected it; `pip install pycortex`"
+        ) from None
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return cortex

@@ -1,8 +1,8 @@
 """A study: dataset, participants, backbones, conditions and hyper-parameters, read from one YAML file."""
 
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
+from os import environ
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -114,14 +114,12 @@ class Study(Section):
     @property
     def results(self) -> Path:
         """Folder of intermediate results."""
-        return REPOSITORY / (os.environ.get("BRAINTUNING_RESULTS") or "data/results") / self.name
+        return REPOSITORY / (environ.get("BRAINTUNING_RESULTS") or "data/results") / self.name
 
     @property
     def figures_folder(self) -> Path:
         """Folder of figures, their tables and the report."""
-        return (
-            REPOSITORY / own / self.name if (own := os.environ.get("BRAINTUNING_FIGURES")) else self.results / "figures"
-        )
+        return REPOSITORY / own / self.name if (own := environ.get("BRAINTUNING_FIGURES")) else self.results / "figures"
 
     def drawn(self, name: str) -> Path:
         """A figure or table that was made here or, where there is none, that comes with the project."""

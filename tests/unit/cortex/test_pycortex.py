@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from braintuning.cortex import pycortex as pycortex_subject
 from braintuning.cortex.flatmap import plot_flatmap
-from braintuning.cortex.pycortex import _gyral_convexity, participant_cortex, transform_of
+from braintuning.cortex.pycortex import _gyral_convexity, participant_cortex, transform_of, voxel_shares
 from braintuning.cortex.subject import fs_lr_cortex_of_points, fs_lr_cortex_of_vertices
 from braintuning.errors import InputError
 from matplotlib.figure import Figure
@@ -240,11 +242,6 @@ def test_pieces_that_do_not_fit_are_named(copy):
     nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4)), transform / "mask_thick.nii.gz")
     with pytest.raises(InputError, match=r"mask_thick.*found 120 voxels in shape \(6, 5, 4\).* \(10, 11, 22\)"):
         read()
-    whole = (transform / "matrices.xfm").read_text()
-    for text in ("{", "[]", '{"magnet": 1}', '{"coord": [1, 2]}'):
-        (transform / "matrices.xfm").write_text(text)
-        refused(read, "matrices.xfm: cannot be used", "expected pycortex's transform")
-    (transform / "matrices.xfm").write_text(whole)
     (transform / "mask_thick.nii.gz").write_bytes(b"no volume at all")
     with pytest.raises(InputError, match=r"mask_thick\.nii\.gz: found"):
         read()
@@ -310,7 +307,7 @@ def test_a_participant_of_real_size_is_mapped_in_seconds_and_read_again_in_less_
     nibabel.save(nibabel.Nifti1Image(everywhere, reference.affine), transform / "mask_thick.nii.gz")
     pia = [nibabel.load(tmp_path / "S1" / "surfaces" / f"pia_{h}.gii").agg_data("pointset") for h in ("lh", "rh")]
     labels = np.array([f"region {k}" for k in (np.concatenate(pia)[:, 1] // 10).astype(int).tolist()])
-    cortex = pycortex_subject.subject_cortex(tmp_path / "S1", "fullhead", labels, {}, None)
+    cortex = pycortex_subject.subject_cortex(tmp_path / "S1", "fullhead", labels, {}, None, tmp_path / "store")
     assert cortex.surface.n_vertices == 304_380
     assert cortex.surface.cortex.sum() == 292_025
     shares = np.asarray(cortex.vertices_from_voxels.sum(axis=1)).ravel()
@@ -319,3 +316,55 @@ def test_a_participant_of_real_size_is_mapped_in_seconds_and_read_again_in_less_
     start = time.perf_counter()
     load_cortex(tmp_path / "cortex.h5")
     assert time.perf_counter() - start < 2
+
+
+def shares_of(brain, store):
+    return voxel_shares(brain[0] / "derivative" / "pycortex-db" / PARTICIPANT, f"{PARTICIPANT}_auto", store)
+
+
+def tree(folder: Path) -> list[tuple]:
+    return sorted((str(p.relative_to(folder)), p.lstat().st_size, p.lstat().st_mtime_ns) for p in folder.rglob("*"))
+
+
+def test_nothing_is_written_into_the_dataset(brain, tmp_path):
+    before = tree(brain[0] / "derivative")
+    assert shares_of(brain, tmp_path).shape == (1284, brain[1].n_voxels)
+    assert tree(brain[0] / "derivative") == before
+    assert [p.name for p in tmp_path.iterdir()] == ["options"]
+
+
+def test_pycortex_writes_neither_to_the_home_nor_beside_the_packages(brain, tmp_path):
+    home, plots = tmp_path / "home", tmp_path / "plots"
+    home.mkdir()
+    packages = Path(sys.prefix) / "share" / "pycortex"
+    site = Path(nibabel.__file__).parents[2]
+    code = f"""
+import sys
+from pathlib import Path
+import braintuning.datasets, braintuning.pipeline.steps
+from braintuning.cortex.pycortex import participant_cortex
+assert "cortex" not in sys.modules
+root = Path({str(brain[0])!r})
+participant_cortex(root / "derivative", {PARTICIPANT!r}, root / "fsaverage", Path({str(tmp_path / "cache")!r}))
+assert "cortex" in sys.modules
+import os
+assert "XDG_CONFIG_HOME" not in os.environ
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("XDG_")}
+    environment |= {"HOME": str(home), "MPLCONFIGDIR": str(plots), "PYTHONDONTWRITEBYTECODE": "1"}
+    before = tree(packages), tree(site / "cortex"), tree(home)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tree(packages), tree(site / "cortex"), tree(home)) == before
+    assert (done.stdout, done.stderr) == ("", "")
+    assert list((tmp_path / "cache" / "pycortex" / "options").rglob("options.cfg"))
+
+
+def test_a_pycortex_that_the_user_imported_keeps_its_database(brain, tmp_path):
+    import cortex
+
+    before, subjects = cortex.db.filestore, list(cortex.db.subjects) if Path(cortex.db.filestore).is_dir() else None
+    shares_of(brain, tmp_path)
+    assert cortex.db.filestore == before
+    if subjects is not None:
+        assert list(cortex.db.subjects) == subjects
