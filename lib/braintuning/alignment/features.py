@@ -68,8 +68,8 @@ def tokens(
     A window holds the last `window_seconds` of audio, or all of it at the start of the story; the last one ends with
     the audio. With `hop_seconds == step_seconds` every token is the last of its own window, as in the paper; with a
     longer hop tokens have heard up to `hop_seconds - step_seconds` of sound that comes after them. The front end, which
-    all encoders share (see `SpeechEncoder.same_front_end`), runs once for them. The windows at the start and the end of
-    each story, which are shorter or give fewer tokens, are computed first, batched across stories; then all others,
+    all encoders share (see `SpeechEncoder.same_front_end`), runs once for them. The windows at the start of each story,
+    which are shorter and all of different length, are computed first, batched across stories; then the full windows,
     story by story, with audio and tokens kept on the device.
 
     Yields
@@ -82,16 +82,15 @@ def tokens(
     stories, kernels = [_Windows(audio, settings) for audio in sounds], {}
     for encoder in encoders:
         compile_blocks(encoder.model)
-    whole = settings.window_seconds, round(min(settings.hop_seconds, settings.window_seconds) / settings.step_seconds)
-    for kind in sorted({kind for story in stories for kind in story.of_kind} - {whole}):
+    for kind in sorted({kind for story in stories for kind in story.of_kind if kind[0] < settings.window_seconds}):
         _compute(encoders, [story for story in stories if kind in story.of_kind], kind, settings, device, kernels)
     for story in stories:
         story.fetch()
     while stories:
         story = stories.pop(0)
-        if whole in story.of_kind:
+        for kind in [kind for kind in story.of_kind if kind[0] == settings.window_seconds]:
             story.audio = story.audio.to(device)
-            _compute(encoders, [story], whole, settings, device, kernels)
+            _compute(encoders, [story], kind, settings, device, kernels)
         yield story.tokens()
 
 
