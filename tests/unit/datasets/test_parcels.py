@@ -399,7 +399,7 @@ def test_people_are_found_by_pattern_and_who_is_new_is_tested(root, tmp_path):
         ({"participants": None}, "key `participants`: found None"),
         ({"tuned_together": 3}, "key `tuned_together`: found 3"),
         ({"lacks": {"sub-01": "pie-1"}}, "key `sub-01` in `lacks`: found 'pie-1'"),
-        ({"lacks": {"sub-0l": ["pie-1"]}}, "unknown participant 'sub-0l' in `lacks`; did you mean 'sub-01'"),
+        ({"lacks": {"sub-0l": ["pie-1"]}}, "unknown participant 'sub-0l' in `lacks`; did you mean"),
         ({"lacks": {"sub-01": ["pie-22"]}}, "unknown story 'pie-22' in `lacks`; did you mean 'pie-2'"),
         ({"stories": ["pie-1"]}, "key `stories`: found ['pie-1']"),
         (
