@@ -5,9 +5,10 @@
 Runs the study `choose-tuning`, or some of its conditions, as far as it has not run, and writes
 `benchmarks/results/choose_tuning.csv`, a row for each condition and epoch, and `.md` with the epochs that were kept.
 `fitted` is the loss on the validation stories of a ridge head fitted to the epoch's states, and `running` that of the
-head that is tuned along, both as shares of predicting the mean; the epoch with the lowest is `kept`. Of the model that
-was kept there is the alignment of the last layer. `processor_seconds` are those of the step of tuning. Settings are
-chosen by the lowest share.
+head that is tuned along, both as shares of predicting the mean, which compare where targets are the same; the epoch
+with the lowest is `kept`, of the permuted control the best that was tuned. Of the model that was kept there is the
+alignment of the last layer. `processor_seconds` are those of the last process of the step of tuning, less than all
+where it was stopped and went on. Settings are chosen by the lowest share.
 """
 
 import argparse
@@ -17,9 +18,9 @@ import pandas as pd
 import torch
 from braintuning.backbone.precision import precision
 from braintuning.pipeline.engine import ensure
-from braintuning.results import save_table
+from braintuning.results import made_result, save_table
 from braintuning.study import Run, Study, load_study
-from braintuning.tuning.model import compared
+from braintuning.tuning.loop import best_epoch
 from measuring import RESULTS, save_page
 
 REGIONS = ["late_language", "primary_auditory"]
@@ -31,14 +32,14 @@ def tuning_rows(study: Study, run: Run) -> pd.DataFrame:
     if not folder.is_dir():
         return pd.DataFrame({"epoch": [0], "kept": [True]})
     history = pd.read_csv(folder / "history.csv")
-    mean, losses = history["mean_loss"][0], compared(history.to_dict("records"))
+    mean, aim = history["mean_loss"][0], made_result(folder)["recipe"]["aim"]
     took = study.results / "times" / "tune" / f"{run.name}.tsv"
     return pd.DataFrame(
         {
             "epoch": history["epoch"],
             "fitted": history["fitted_loss"] / mean,
             "running": history["validation_loss"] / mean,
-            "kept": history["epoch"] == losses.index(min(losses)),
+            "kept": history["epoch"] == best_epoch(history.to_dict("records"), aim),
             "processor_seconds": pd.read_csv(took, sep="\t")["cpu_time"].iloc[-1] if took.is_file() else None,
         }
     )
@@ -71,7 +72,7 @@ def main() -> None:
     first = ["condition", "epoch"]
     table = table[first + [name for name in table if name not in first]]
     save_table(RESULTS / "choose_tuning.csv", table.round(5))
-    kept = table[table["kept"]].drop(columns=["kept", "machine"]).round(4).fillna("")
+    kept = table[table["kept"]].drop(columns=["kept", "machine"]).round(4).astype(object).fillna("")
     about = f"The epoch that was kept of each condition; {study.title.lower()}; {machine}"
     save_page(RESULTS / "choose_tuning.md", about, kept.columns, kept.itertuples(index=False))
     print(kept.to_string(index=False))
