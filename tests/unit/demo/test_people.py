@@ -1,5 +1,7 @@
 """What makes simulated listeners nearer to people, each part of it alone and all of it as written and planted."""
 
+from functools import cache
+
 import coarse_cortex
 import h5py
 import numpy as np
@@ -141,6 +143,13 @@ def nearer(tmp_path_factory, coarse):
     return make(tmp_path_factory.mktemp("nearer") / "ds", **NEARER)
 
 
+@cache
+def tracks_of(root, story):
+    """Feature spaces of a story, worked out once."""
+    dataset = LebelDataset(root, TR)
+    return listeners.feature_spaces(dataset.audio(story), dataset.words(story), dataset.phones(story), 3)
+
+
 def truth(root, participant="SIM01"):
     with h5py.File(root / "truth" / f"{participant}.h5") as file:
         found = {}
@@ -174,12 +183,10 @@ def test_the_truth_says_what_was_planted(nearer):
 
 def test_each_area_responds_at_its_own_time(nearer):
     dataset, (planted, _) = LebelDataset(nearer, TR), truth(nearer)
-    heard = dataset.audio("theferry"), dataset.words("theferry"), dataset.phones("theferry")
-    tracks = listeners.feature_spaces(*heard, 3)
     times = dataset.tr_times("SIM01", "theferry")
     for k in range(len(AREAS)):
         response = Response(planted["peaks"][k], planted["widths"][k])
-        for space, track in tracks.items():
+        for space, track in tracks_of(nearer, "theferry").items():
             expected = listeners.haemodynamic(track, times, response)
             varies = expected.std(axis=0) > 1e-6
             found = planted[f"features/theferry/{space}"][:, k].astype(float)
@@ -229,8 +236,7 @@ def explained(root, region, spaces):
     dataset = LebelDataset(root, TR)
     vectors = {}
     for story in STORIES:
-        heard = dataset.audio(story), dataset.words(story), dataset.phones(story)
-        tracks, times = listeners.feature_spaces(*heard, 3), dataset.tr_times("SIM01", story)
+        tracks, times = tracks_of(root, story), dataset.tr_times("SIM01", story)
         parts = np.hstack([listeners.haemodynamic(tracks[space], times) for space in spaces])
         vectors[story] = parts - parts.mean(axis=0)
     inside = np.isin(planted["labels"].astype(str), GROUPS[region])
@@ -263,7 +269,7 @@ def test_each_word_that_is_said_again_has_another_vector_in_the_control(nearer):
     dataset = LebelDataset(nearer, TR)
     heard = dataset.audio("theferry"), dataset.words("theferry"), dataset.phones("theferry")
     drawn = listeners.feature_spaces(*heard, 3, meaningless=np.random.default_rng(0))
-    known = listeners.feature_spaces(*heard, 3)
+    known = tracks_of(nearer, "theferry")
     assert drawn["meaning"].shape == known["meaning"].shape
     np.testing.assert_array_equal(drawn["meaning"].any(axis=1), known["meaning"].any(axis=1))
     np.testing.assert_array_equal(drawn["spectrum"], known["spectrum"])
