@@ -101,6 +101,8 @@ def _content(path: Path, seen: tuple[Path, ...] = ()) -> dict:
     if "extends" not in content:
         return content
     other = str(content.pop("extends"))
+    if "name" not in content:
+        raise InputError(f"{path}: found no `name` beside `extends`, expected one: results lie under it")
     beside = path.parent / other
     whole = _merged(_content(_path(beside if beside.is_file() else other), (*seen, path.resolve())), content)
     for part, key in ((whole, "backbones"), (whole, "variants"), (whole.get("dataset"), "recordings")):

@@ -25,7 +25,7 @@ def test_null_leaves_out_a_backbone_or_variant_of_the_study_that_is_extended(tmp
     content["conditions"] = ["pretrained"]
     base = tiny.write_yaml(tmp_path / "base.yaml", content)
     mine = {"small": None, "mine": {"name": str(tmp_path / "mine")}}
-    changes = {"extends": str(base), "backbones": mine, "variants": {"short": None}}
+    changes = {"extends": str(base), "name": "other", "backbones": mine, "variants": {"short": None}}
     study = load_study(tiny.write_yaml(tmp_path / "other.yaml", changes))
     assert list(load_study(base).backbones) == ["small"] and list(load_study(base).variants) == ["short"]
     assert list(study.backbones) == ["mine"] and not study.variants
@@ -48,15 +48,15 @@ def test_studies_may_extend_in_a_row_and_not_in_a_circle(tmp_path):
     content = tiny.study_content(tmp_path / "data", tmp_path / "model")
     paths = [tmp_path / f"{name}.yaml" for name in "abc"]
     tiny.write_yaml(paths[0], content)
-    tiny.write_yaml(paths[1], {"extends": "a.yaml", "tuning": {"epochs": 7}})
-    tiny.write_yaml(paths[2], {"extends": str(paths[1]), "tuning": {"batch_size": 3}})
+    tiny.write_yaml(paths[1], {"extends": "a.yaml", "name": "b", "tuning": {"epochs": 7}})
+    tiny.write_yaml(paths[2], {"extends": str(paths[1]), "name": "c", "tuning": {"batch_size": 3}})
     assert load_study(paths[2]).tuning.model_dump().items() >= {"epochs": 7, "batch_size": 3}.items()
-    tiny.write_yaml(paths[0], {"extends": f"../{tmp_path.name}/c.yaml"})
+    tiny.write_yaml(paths[0], {"extends": f"../{tmp_path.name}/c.yaml", "name": "a"})
     refused(lambda: load_study(paths[2]), "extends", "circle")
 
 
 def test_what_is_extended_is_named_where_it_is_missing(tmp_path):
-    refused(lambda: load_study(tiny.write_yaml(tmp_path / "x.yaml", {"extends": "papre"})), "papre", "paper")
+    refused(lambda: load_study(tiny.write_yaml(tmp_path / "x.yaml", {"extends": "papre", "name": "x"})), "papre", "paper")
 
 
 def test_the_study_of_components_is_the_papers_but_for_its_tuning():
@@ -77,3 +77,9 @@ def test_a_folder_may_be_named_from_home(tmp_path, monkeypatch):
     content["dataset"]["fsaverage"] = "~/fsaverage"
     study = load_study(tiny.write_yaml(tmp_path / "x.yaml", content))
     assert (study.root, study.dataset.fsaverage) == (tmp_path / "data", f"{tmp_path}/fsaverage")
+
+
+def test_a_study_that_extends_another_has_a_name_of_its_own(tmp_path):
+    """Else its results would take the place of the other's."""
+    path = tiny.write_yaml(tmp_path / "mine.yaml", {"extends": "demo", "participants": ["SIM01"]})
+    refused(lambda: load_study(path), "mine.yaml", "`name`")
