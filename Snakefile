@@ -493,7 +493,8 @@ for notebook, read in READ.items():
         params:
             recipe=recipes.figure(STUDY, notebook).fingerprint,
             notebook=notebook,
-        shell: f"{BRAINTUNING} notebook {{params.notebook:q}} {GIVEN} {TOLD.get(notebook, '')} --out {{output.notebook:q}}"
+            options=TOLD.get(notebook, ""),
+        shell: BRAINTUNING + " notebook {params.notebook:q} " + GIVEN + " {params.options} --out {output.notebook:q}"
 
 
 rule viewer:
