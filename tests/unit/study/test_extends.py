@@ -56,7 +56,9 @@ def test_studies_may_extend_in_a_row_and_not_in_a_circle(tmp_path):
 
 
 def test_what_is_extended_is_named_where_it_is_missing(tmp_path):
-    refused(lambda: load_study(tiny.write_yaml(tmp_path / "x.yaml", {"extends": "papre", "name": "x"})), "papre", "paper")
+    refused(
+        lambda: load_study(tiny.write_yaml(tmp_path / "x.yaml", {"extends": "papre", "name": "x"})), "papre", "paper"
+    )
 
 
 def test_the_study_of_components_is_the_papers_but_for_its_tuning():
