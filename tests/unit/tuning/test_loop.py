@@ -288,11 +288,6 @@ def test_a_target_or_audio_that_is_no_number_is_refused_before_anything_is_tuned
     refused(lambda: run(hear=pytest.fail, **{role: spoiled}), f"story {name}", "audio")
 
 
-def test_targets_that_never_change_are_refused_before_anything_is_tuned():
-    still = {name: StoryTargets(s.audio, s.times, np.ones_like(s.targets)) for name, s in TRAIN.items()}
-    refused(lambda: run(train=still, hear=pytest.fail), "change in no training story", "expected")
-
-
 class Brittle(torch.nn.Module):
     """An objective whose loss of loud clips is NaN after some losses of training."""
 
