@@ -94,7 +94,7 @@ def scores_of_people(suffix):
     return [RESULTS / "alignment" / participant / f"{{run}}{suffix}" for participant in TESTED]
 
 
-def given(step, memory=None, gpu=GPUS):
+def resources_of(step, memory=None, gpu=GPUS):
     """Resources of a job of a step: an attempt has more memory and minutes than the one before."""
     of_step = {"mem_mb": memory or (lambda wildcards, attempt: attempt * MEGABYTES[step])}
     of_step["runtime"] = lambda wildcards, attempt: attempt * MINUTES[step]
@@ -186,7 +186,7 @@ rule dataset:
     priority: 90
     params:
         recipe=recipe_of(RESULTS / "dataset.json"),
-    resources: **given("dataset", gpu=0),
+    resources: **resources_of("dataset", gpu=0),
     shell: BRAINTUNING + " check " + GIVEN + " --out {output:q}"
 
 
@@ -201,7 +201,7 @@ rule ceiling:
         participant=lambda w: w.participant,
     wildcard_constraints:
         participant=one_of(set(STUDY.participants) - set(PEOPLE)),
-    resources: **given("dataset", gpu=0),
+    resources: **resources_of("dataset", gpu=0),
     shell: BRAINTUNING + " ceiling " + GIVEN + " --participant {params.participant}"
 
 
@@ -235,7 +235,7 @@ rule tune:
         recipe=recipe_of(RESULTS / "models" / "{run}" / "provenance.json"),
         options=lambda w: options_of(TUNED[w.run]),
     threads: THREADS
-    resources: **given("tune", memory_to_tune),
+    resources: **resources_of("tune", memory_to_tune),
     shell: BRAINTUNING + " tune " + GIVEN + MAX_MEMORY + " {params.options}"
 
 
@@ -251,7 +251,7 @@ rule extract:
         recipe=recipe_of(RESULTS / "features" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run]),
     threads: THREADS
-    resources: **given("extract"),
+    resources: **resources_of("extract"),
     shell: BRAINTUNING + " extract " + GIVEN + " {params.options}"
 
 
@@ -271,7 +271,7 @@ rule align:
     wildcard_constraints:
         run=one_of(set(RUNS) - set(SHARED)),
     threads: THREADS
-    resources: **given("align"),
+    resources: **resources_of("align"),
     shell: BRAINTUNING + " align " + GIVEN + " {params.options}"
 
 
@@ -318,7 +318,7 @@ rule nuisance:
     wildcard_constraints:
         participant=one_of(set(STUDY.participants) - set(PEOPLE)),
     threads: THREADS
-    resources: **given("align"),
+    resources: **resources_of("align"),
     shell: BRAINTUNING + " nuisance " + GIVEN + " --participant {params.participant}"
 
 
@@ -357,7 +357,7 @@ rule low_level_features:
         participant=lambda w, output: next(
             p for p in STUDY.participants if str(STUDY.low_level_features_file(p)) == str(output[0])
         ),
-    resources: **given("low_level", gpu=0),
+    resources: **resources_of("low_level", gpu=0),
     shell: BRAINTUNING + " low-level-features " + GIVEN + " --participant {params.participant}"
 
 
@@ -370,7 +370,7 @@ rule low_level_alone:
     log: TIMES / "low_level_alone" / "{participant}.tsv"
     params:
         recipe=recipe_of(STUDY.low_level_alone_file("{participant}")),
-    resources: **given("low_level"),
+    resources: **resources_of("low_level"),
     shell: BRAINTUNING + " low-level-alone " + GIVEN + " --participant {wildcards.participant}"
 
 
@@ -389,7 +389,7 @@ rule low_level:
         recipe=recipe_of(RESULTS / "low_level" / "{participant}" / "{run}.h5"),
         options=lambda w: options_of(RUNS[w.run], participant=w.participant),
     threads: THREADS
-    resources: **given("low_level"),
+    resources: **resources_of("low_level"),
     shell: BRAINTUNING + " low-level " + GIVEN + " {params.options}"
 
 
@@ -400,7 +400,7 @@ rule words:
     priority: 10
     params:
         recipe=recipe_of(STUDY.words_file),
-    resources: **given("preference", gpu=0),
+    resources: **resources_of("preference", gpu=0),
     shell: BRAINTUNING + " words " + GIVEN
 
 
@@ -417,7 +417,7 @@ rule preference:
         recipe=recipe_of(RESULTS / "preference" / "{run}{recorded}.h5"),
         options=lambda w: options_of(RUNS[w.run]) + (" --recordings" if w.recorded else ""),
     threads: THREADS
-    resources: **given("preference"),
+    resources: **resources_of("preference"),
     shell: BRAINTUNING + " preference " + GIVEN + " {params.options}"
 
 
@@ -434,7 +434,7 @@ rule probe:
         recipe=lambda w: [RECIPES[str(STUDY.probe_file(task, RUNS[w.run]))] for task in STUDY.probes.tasks],
         options=lambda w: options_of(RUNS[w.run]),
     threads: THREADS
-    resources: **given("probe"),
+    resources: **resources_of("probe"),
     shell: BRAINTUNING + " probe " + GIVEN + " {params.options}"
 
 
@@ -446,7 +446,7 @@ rule leaks:
     params:
         recipe=recipe_of(STUDY.leaks_file),
     threads: THREADS
-    resources: **given("probe"),
+    resources: **resources_of("probe"),
     shell: BRAINTUNING + " leaks " + GIVEN
 
 

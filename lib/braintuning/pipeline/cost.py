@@ -164,6 +164,7 @@ def costs(study: Study, device: str, cores: int, gpu_jobs: int, calibrated: bool
 
     Parameters
     ----------
+    study : Study
     device : str
         `cpu` or `cuda`.
     cores, gpu_jobs : int

@@ -120,7 +120,7 @@ def align(study: Study, participant: str, fitted: Sequence[str] | None = None) -
     """Encoding models of a participant, fitted to some stories (by default all that may fit them)."""
     stories, settings = study.stories_for(participant), study.encoding.model_dump()
     fitted = stories.train + stories.held_out if fitted is None else fitted
-    return _judged(study, participant, "align", fitted, settings=settings)
+    return _judged(study, participant, "align", fitted, settings=settings, layer=study.figures.layer)
 
 
 def nuisance(study: Study, participant: str) -> Recipe:
@@ -137,6 +137,7 @@ def low_level(study: Study, participant: str) -> Recipe:
         "encoding": study.encoding.model_dump(),
         "settings": study.low_level.model_dump(exclude={"removal"}),
         "removals": get_args(Removal),
+        "layer": study.figures.layer,
     }
     return _judged(study, participant, "low level", study.low_level_stories(participant)[0], **settings)
 
@@ -147,8 +148,6 @@ def _judged(
     """Encoding models of a participant that are fitted to some stories and judged on the test story."""
     stored = {"stage": stage, "participant": participant, "fitted": list(fitted), **more}
     stored |= {"test": study.stories_for(participant).test, **_parcels(study)}
-    if stage != "nuisance":
-        stored["layer"] = study.figures.layer
     return Recipe(stored, _of_dataset(study, (*FILES, *times, *REGIONS)))
 
 
