@@ -222,6 +222,7 @@ def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
     kinds = judged.groupby("measure", sort=False)["interval"].unique()
     over = ", ".join(f"{measure}: {' or '.join(filter(None, kind))}" for measure, kind in kinds.items() if any(kind))
     legend = f"mean over participants and 95 % interval ({over}); blue: supported, red: contradicted, grey: neither"
+    legend += "; hollow: claimed not to differ" if (judged["direction"] == 0).any() else ""
     if IMPACT in measures:
         note = f"{note}. {which_removal(study)}"
     if (few := judged["n_participants"] < FEWEST_PARTICIPANTS).any():

@@ -21,7 +21,7 @@ from PIL import Image
 from braintuning.errors import InputError
 from braintuning.pipeline.pictures import PANELS, pictures_of
 from braintuning.pipeline.times import read_times
-from braintuning.results import REPOSITORY, atomic_path, git_commit, package_versions, save_table
+from braintuning.results import REPOSITORY, atomic_path, git_commit, package_versions, require_file, save_table
 from braintuning.study import Study, given_name
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ def write_report(study: Study) -> Path:
     `claims.csv` that are about it or, where the study has no `claims`, what cells tagged `headline` printed.
     """
     folder = study.figures_folder
+    for name in study.figures.notebooks:
+        require_file(folder / "notebooks" / f"{name}.ipynb")
     names = [name for name in (*TUTORIALS, *study.figures.notebooks) if (folder / f"notebooks/{name}.ipynb").is_file()]
     notebooks = {name: nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4) for name in names}
     for name, notebook in notebooks.items():

@@ -98,9 +98,12 @@ class Study(Section):
             if self.base(condition) in TUNED_ON_SEVERAL and n_together < needed:
                 expected = f"expected at least {needed} for {condition}"
                 raise InputError(f"found {n_together} participants in `tuned_together`, {expected}")
+        named = {}
         for run in self.runs():
             if self.base(run.condition) == "bigslm-tuned" and not self.backbones[run.backbone].teacher:
                 raise InputError(f"backbone {run.backbone!r} has no `teacher`, expected a larger speech model")
+            if (other := named.setdefault(run.name, run)) != run:
+                raise InputError(f"{run} and {other}: found one name, {run.name}, for the results of both")
         require_stories(self)
         return self
 

@@ -180,6 +180,9 @@ def test_figure_has_a_panel_a_measure_and_backbone():
     judged = claims.judge(study, tables, tuple(claim_of(measure, 1) for measure in MEASURES))
     fig = claims.draw(study, judged, "note")
     assert len(fig.axes) == len(MEASURES) * len(study.tuned_backbones)
+    assert "hollow" not in fig.texts[-1].get_text()
+    fig = claims.draw(study, judged.assign(direction=0), "note")
+    assert "hollow: claimed not to differ" in fig.texts[-1].get_text().replace("\n", " ")
 
 
 def within_rows(monkeypatch, p, values=(0.4, 0.5, 0.6)):

@@ -5,6 +5,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from braintuning.errors import InputError
 from braintuning.pipeline import report
 from braintuning.pipeline.report import publish, times_of_steps, write_report
 from braintuning.pipeline.times import write_times
@@ -118,6 +119,12 @@ def test_the_report_has_a_section_for_each_figure_with_its_claim_prose_pictures_
     assert "Figure A Behind Figure 2 its curve rises, small: +0.100, not shown" in contents
     assert "in language regions tuning raises late language (planted), small: +0.014 (+0.006" in contents
     assert "1 supported, 1 contradicted, 1 no verdict (n = 2), 1 not shown" in contents
+
+
+def test_a_notebook_that_was_not_executed_is_named(drawn):
+    (drawn.figures_folder / "notebooks" / "fig2.ipynb").unlink()
+    with pytest.raises(InputError, match=r"notebooks/fig2.ipynb: nothing found, expected a file"):
+        write_report(drawn)
 
 
 def test_means_over_people_are_no_participants(drawn):

@@ -251,6 +251,13 @@ def test_results_would_overwrite_each_other(load, key, value):
         load({key: value})
 
 
+def test_underscores_that_give_two_models_one_name_are_refused(load):
+    tiny = {"name": "openai/whisper-tiny.en"}
+    variant = {"b_brain-tuned": {"condition": "brain-tuned"}}
+    with pytest.raises(InputError, match="found one name, a_b_brain-tuned_P1, for the results of both"):
+        load({"backbones": {"a_b": tiny, "a": tiny}, "variants": variant, "conditions": ["brain-tuned", *variant]})
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("name", "../small"), ("participants", ["P/1"]), ("backbones", {"lab/tiny": {"name": "lab/tiny"}})],
