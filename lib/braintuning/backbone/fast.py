@@ -97,12 +97,16 @@ def products(rows: torch.Tensor) -> torch.Tensor:
 
 
 class LayerNorm(torch.nn.LayerNorm):
-    """A layer norm whose output keeps its input's dtype under autocast; mean and variance are float32 all the same."""
+    """A layer norm whose output keeps its input's dtype under autocast; mean and variance are float32 all the same.
+
+    So are weights on a processor; CUDA's kernel takes them in the input's dtype alone.
+    """
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Normalise the last dimension."""
+        dtype = self.weight.dtype if hidden.device.type == "cpu" else hidden.dtype
         with torch.autocast(hidden.device.type, enabled=False):
-            weight, bias = self.weight.to(hidden.dtype), self.bias.to(hidden.dtype)
+            weight, bias = self.weight.to(dtype), self.bias.to(dtype)
             return functional.layer_norm(hidden, self.normalized_shape, weight, bias, self.eps)
 
 
