@@ -1,4 +1,4 @@
-"""What came out, in Markdown, from tables that are committed: `python docs/measured.py` puts it into README.md.
+"""Results in Markdown, from tables that are committed: `python docs/measured.py` puts them into README.md.
 
 A study, or a measurement on a GPU, has its rows as soon as its files are there. Nothing is typed.
 """
@@ -21,7 +21,7 @@ ENOUGH = 6
 """Participants from whom on one interval over participants is given, instead of one for each."""
 STUDIES = {
     "demo": "two simulated listeners, the demo",
-    "paper-small": "two simulated listeners, the paper in small",
+    "paper-small": "two simulated listeners, the paper's study in small",
     "real-brains": "people, tuned on Pie Man",
     "real-brains-reverse": "people, tuned on Alice",
 }
@@ -35,7 +35,9 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def change(row: pd.Series, digits: int = 3, low: str = "low", high: str = "high") -> str:
-    """A difference with its sign and its interval, with a star where the row has earned one."""
+    """A difference with its sign and its interval, starred where the row is, or a dash where there is none."""
+    if pd.isna(row["difference"]):
+        return number(row["difference"])
     sign = "+" if row["difference"] >= 0 else ""
     interval = f"({number(row[low], digits)} to {number(row[high], digits)})"
     return f"{sign}{number(row['difference'], digits)} {interval}" + (r" \*" if row.get("star", False) else "")
@@ -127,17 +129,25 @@ def alignment(study: str) -> Iterator[list[str]]:
 
 
 def impact(study: str, removal: str = "every lag") -> Iterator[list[str]]:
-    """Rows of `HEAD`: share of late language alignment that goes with all low-level features, in %, from figure 3."""
+    """Rows of `HEAD`: low-level impact R of all features together in late language regions, in %, from figure 3."""
     table, changes = read(study, "fig3"), read(study, "fig3_statistics")
     for backbone, conditions, words in compared(table) if len(table) else ():
         where = {"backbone": backbone, "roi": "late_language", "feature": "all", "removal": removal}
         own = rows_where(changes, condition=conditions[1], **where)
         values = means(rows_where(last_layer(table), **where), "r_percent", conditions, 0)
-        yield [
-            f"share of late language alignment that low-level sound takes, %{words}",
-            *values,
-            change(own.iloc[0], 1),
-        ]
+        yield [f"low-level impact R, late language regions, %{words}", *values, change(own.iloc[0], 1)]
+
+
+def residual(study: str) -> str:
+    """How well the figure-3 regression still decodes low-level features that it removed, with chance, by way of removal.
+
+    Of the pretrained model's last layer; for `all` of the feature that is left most above chance.
+    """
+    table = rows_where(last_layer(read(study, "fig3")), condition=PRETRAINED, roi="late_language")
+    columns = ["readout", "readout_removed", "readout_chance"]
+    found = table.groupby(["removal", "feature"], sort=False)[columns].mean()
+    rows = ([feature.replace("_", " "), way, *(number(r, 2) for r in row)] for (way, feature), row in found.iterrows())
+    return markdown(("removed", "how", "decoded before", "decoded after", "chance"), rows)
 
 
 def preference(study: str) -> Iterator[list[str]]:
@@ -172,7 +182,7 @@ def rows_of(study: str) -> list[list[str]]:
 
 
 def results(study: str) -> str:
-    """What came out of a study, or a sentence that says that nothing has."""
+    """Results of a study, or a sentence that says that there are none."""
     rows = rows_of(study)
     return markdown(HEAD[1:], rows) if rows else f"*Tables of the study `{study}` are not in the repository yet.*"
 
@@ -238,14 +248,14 @@ def minutes(study: str) -> str:
     table = read(study, "times")
     if table.empty:
         return ""
-    column, kind = ("cpu_minutes", "processor time") if "cpu_minutes" in table else ("minutes", "jobs")
+    column, kind = ("cpu_minutes", "CPU time") if "cpu_minutes" in table else ("minutes", "jobs")
     step, longest = table.set_index("step")[column].idxmax(), table[column].max()
     machine = f" on {table['machine'].iloc[0]}" if "machine" in table else ""
-    return f"It took {table[column].sum():.0f} minutes of {kind}{machine}, {longest:.0f} of them for the step `{step}`."
+    return f"The study took {table[column].sum():.0f} minutes of {kind}{machine}, {longest:.0f} of them in step `{step}`."
 
 
 def speed() -> str:
-    """How many times as fast as the published way, in steps of one run on a processor."""
+    """How many times as fast as the published procedure each step is, in one run on a CPU."""
     table = pd.read_csv(BENCHMARKS / "cpu.csv").rename(columns={"step": "part"})
     table = table[table["part"].isin(["tuning", "features", "features, models", "ridge"])].dropna(subset="ratio")
     of_part = table.groupby(["device", "part"], sort=False)["ratio"]
@@ -254,7 +264,7 @@ def speed() -> str:
 
 
 def speed_of_gpu() -> str:
-    """What a GPU does in a second, at the largest size of each step, beside the published way in the same run."""
+    """What a GPU does in a second, at the largest size of each step, beside the published procedure in the same run."""
     table = pd.read_csv(BENCHMARKS / "cuda.csv").dropna(subset="per_second")
     table = table[table["part"].isin(["tuning", "features", "features, models", "ridge"])]
     table = table[table["size"] == table.groupby("part")["size"].transform("max")]
@@ -269,7 +279,7 @@ def speed_of_gpu() -> str:
         for _, row in table.sort_values("part", kind="stable").iterrows()
     )
     (machine,) = table["device"].unique()
-    return f"{machine}.\n\n" + markdown(("step", "way", "rate", "times published", "GiB"), rows)
+    return f"{machine}.\n\n" + markdown(("step", "variant", "rate", "times published", "GiB"), rows)
 
 
 def speed_in_a_sentence() -> str:
@@ -278,11 +288,11 @@ def speed_in_a_sentence() -> str:
     times = table.groupby(["part", "variant"])["over_published"].last()
     tuning, device = times["tuning"], table["device"].iloc[-1].partition(";")[0]
     return (
-        f"On one {device}, tuning is {number(tuning['ours'], 1)} times as fast as the published way "
-        f"({number(tuning['ours, compiled'], 1)} compiled, {number(tuning['ours, spans and components'], 1)} by spans "
+        f"On one {device}, tuning is {number(tuning['ours'], 1)} times as fast as the published procedure "
+        f"({number(tuning['ours, compiled'], 1)} compiled, {number(tuning['ours, spans and components'], 1)} with spans "
         f"and components), features {number(times['features', 'ours'], 1)} times, and a layer's encoding models "
-        f"{number(times['ridge', 'ours'], 0)} times; the published way fits those on the processor. "
-        "Tuning has since become slower, by about a seventh as far as we can tell ([why](docs/paper.md))."
+        f"{number(times['ridge', 'ours'], 0)} times; the published procedure fits those on the CPU. "
+        "Tuning has since become slower, by an estimated seventh ([why](docs/paper.md))."
     )
 
 
@@ -290,7 +300,7 @@ def precision() -> str:
     """How far losses and alignment in bfloat16 are from float32, by recipe."""
     table = pd.read_csv(BENCHMARKS / "cuda.csv")
     table = table[table["part"] == "precision"]
-    return markdown(("tuned by", "bfloat16 beside float32"), table[["variant", "note"]].to_numpy())
+    return markdown(("tuned with", "bfloat16 beside float32"), table[["variant", "note"]].to_numpy())
 
 
 def block() -> str:
@@ -302,7 +312,7 @@ def block() -> str:
 
 
 def with_results(text: str) -> str:
-    """A text with what came out put between its two marks."""
+    """A text with the results put between its two marks."""
     return re.sub(rf"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: block(), text, count=1, flags=re.DOTALL)
 
 

@@ -204,6 +204,24 @@ def test_a_study_without_tables_has_no_rows(planted):
     assert measured.results("nobody") == "*Tables of the study `nobody` are not in the repository yet.*"
 
 
+def test_a_difference_that_is_not_defined_is_a_dash(planted, tmp_path):
+    row = {"backbone": "a", "layer": 1, "roi": "late_language", "feature": "all", "removal": "every lag"}
+    rows = [{**row, "condition": c, "r_percent": r} for c, r in (("pretrained", ""), ("brain-tuned", 50.0))]
+    change = {**row, "condition": "brain-tuned", "difference": "", "low": "", "high": ""}
+    write(tmp_path / "none", fig3=rows, fig3_statistics=[change])
+    (shown,) = measured.rows_of("none")
+    assert shown == ["low-level impact R, late language regions, %", "–", "50", "–", "–"]
+
+
+def test_what_removal_leaves_is_of_the_pretrained_models_last_layer(planted, tmp_path):
+    row = {"backbone": "a", "roi": "late_language", "feature": "power_spectrum", "removal": "every lag"}
+    layers = [("pretrained", 1, 0.25), ("pretrained", 0, 9), ("brain-tuned", 1, 9)]
+    columns = {"readout": 0.5, "readout_chance": 0.125}
+    rows = [{**row, **columns, "condition": c, "layer": n, "readout_removed": r} for c, n, r in layers]
+    write(tmp_path / "left", fig3=rows)
+    assert measured.residual("left").splitlines()[2:] == ["| power spectrum | every lag | 0.50 | 0.25 | 0.12 |"]
+
+
 def test_pretrained_models_and_claims_are_shown_with_their_intervals(planted, tmp_path):
     words = {"backbone": "a", "preference": -0.5, "low": -0.75, "high": -0.25}
     rows = [
