@@ -139,7 +139,7 @@ def impact(study: str, removal: str = "every lag") -> Iterator[list[str]]:
 
 
 def residual(study: str) -> str:
-    """How well the figure-3 regression still decodes low-level features that it removed, with chance, by way of removal.
+    """How well ridge regression still decodes low-level features after their removal, from figure 3, with chance.
 
     Of the pretrained model's last layer; for `all` of the feature that is left most above chance.
     """
@@ -251,7 +251,7 @@ def minutes(study: str) -> str:
     column, kind = ("cpu_minutes", "CPU time") if "cpu_minutes" in table else ("minutes", "jobs")
     step, longest = table.set_index("step")[column].idxmax(), table[column].max()
     machine = f" on {table['machine'].iloc[0]}" if "machine" in table else ""
-    return f"The study took {table[column].sum():.0f} minutes of {kind}{machine}, {longest:.0f} of them in step `{step}`."
+    return f"It took {table[column].sum():.0f} minutes of {kind}{machine}, {longest:.0f} of them in step `{step}`."
 
 
 def speed() -> str:
@@ -289,8 +289,8 @@ def speed_in_a_sentence() -> str:
     tuning, device = times["tuning"], table["device"].iloc[-1].partition(";")[0]
     return (
         f"On one {device}, tuning is {number(tuning['ours'], 1)} times as fast as the published procedure "
-        f"({number(tuning['ours, compiled'], 1)} compiled, {number(tuning['ours, spans and components'], 1)} with spans "
-        f"and components), features {number(times['features', 'ours'], 1)} times, and a layer's encoding models "
+        f"({number(tuning['ours, compiled'], 1)} compiled, {number(tuning['ours, spans and components'], 1)} with "
+        f"spans and components), features {number(times['features', 'ours'], 1)} times, and a layer's encoding models "
         f"{number(times['ridge', 'ours'], 0)} times; the published procedure fits those on the CPU. "
         "Tuning has since become slower, by an estimated seventh ([why](docs/paper.md))."
     )

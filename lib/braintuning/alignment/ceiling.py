@@ -13,25 +13,24 @@ N_NULL = 20
 
 
 def noise_ceiling(repeats: np.ndarray) -> np.ndarray:
-    """Highest correlation that a perfect model can reach with the mean response.
+    """Noise ceiling: the correlation that a perfect model would reach with the mean response to repeated presentations.
 
-    Square root of signal power over the variance of the mean response: `CC_max` of Schoppe, Harper, Willmore, King &
-    Schnupp (2016), equations 3 and 8.
+    The square root of the signal power divided by the variance of the mean response: `CC_max` of Schoppe, Harper,
+    Willmore, King & Schnupp (2016), equations 3 and 8.
 
     Parameters
     ----------
     repeats : (repeats, TRs, voxels) float
-        Responses to the same story, two presentations or more.
+        Responses to at least two presentations of the same story.
 
     Returns
     -------
     ceiling : (voxels,) float64
         In (0, 1]; NaN where the estimated signal power is not positive.
 
-    Raises
-    ------
-    InputError
-        Fewer than two repeats.
+    Examples
+    --------
+    >>> ceiling = bt.noise_ceiling(dataset.repeats("SIM01", "theferry"))  # `InputError` with fewer than two repeats
     """
     n_repeats = len(repeats)
     if n_repeats < 2:

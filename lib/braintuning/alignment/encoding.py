@@ -44,27 +44,29 @@ def study_splits(n_trs: int, settings: Encoding, rng: np.random.Generator) -> li
 
 
 class EncodingModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    """Voxelwise encoding model: ridge regression with a penalty of its own for every voxel, a scikit-learn estimator.
+    """Voxelwise encoding model: ridge regression with a separate penalty for each voxel, as a scikit-learn estimator.
 
-    The same splits and solver as in a study's encoding models, which predict without forming `coef_`. There is no
-    intercept: z-score features and responses story by story.
+    Uses the splits and solver of a study's encoding models. There is no intercept: z-score features and responses story
+    by story, and delay the features (`timing.delay`, or `design_matrix` for both).
 
     Parameters
     ----------
     alphas : sequence of float
-        Penalties to choose among, on the scale of singular values: `|Y - X w|^2 + alpha^2 |w|^2` is minimised.
+        Candidate penalties, on the scale of singular values: `|y - X w|^2 + alpha^2 |w|^2` is minimised.
     n_splits, chunk_rows, validation_fraction : int, int, float
-        Random validation sets, of whole chunks of consecutive TRs, that choose the penalties; see `chunked_splits`.
-    seed : int
-        Draws the splits.
-    device : str
-        `cpu` or `cuda`.
+        Random validation sets of chunks of consecutive TRs, which choose the penalties; see `chunked_splits`.
+    seed, device : int, str
+        Seed of the splits; `cpu` or `cuda`.
 
     Attributes
     ----------
-    coef_ : (features, voxels) float32, or (features,)
-    best_alphas_ : (voxels,) float64, or float
-        Without the voxel axis where `y` has none.
+    coef_, best_alphas_ : (features, voxels) float32, (voxels,) float64
+        Weights and chosen penalties; without the voxel axis if `y` has none.
+
+    Examples
+    --------
+    >>> model = bt.EncodingModel().fit(train_x, train_y)  # (TRs, features), (TRs, voxels)
+    >>> model.score(test_x, test_y)  # mean correlation over voxels
     """
 
     def __init__(

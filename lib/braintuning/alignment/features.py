@@ -150,7 +150,7 @@ def extract_features(
     settings: Features = PAPER,
     device: str = "cpu",
 ) -> np.ndarray:
-    """Activations of every layer at a story's TRs: tokens of sliding windows, resampled by a Lanczos filter.
+    """Hidden states of every layer at a story's TRs: tokens from sliding windows, resampled by a Lanczos filter.
 
     Parameters
     ----------
@@ -159,14 +159,18 @@ def extract_features(
     audio : (samples,) float32
         Mono, 16 kHz.
     times, tr : (TRs,) float, float
-        Seconds after the start of the audio, `tr` apart.
+        Times of the TRs in seconds after the start of the audio, and the interval between them.
     settings : Features
-        Length, hop and step of the windows in seconds, and how many make a batch; by default as in the paper.
+        Length, hop and step of the windows in seconds, and windows per batch; the paper's by default.
 
     Returns
     -------
     features : (layers + 1, TRs, dim) float32
-        Not normalised: z-score them, as `encoding.design_matrix` does.
+        Not z-scored; `encoding.design_matrix` z-scores and delays them.
+
+    Examples
+    --------
+    >>> features = bt.extract_features(encoder, audio, times=np.arange(10, 60, 2.0), tr=2.0)
     """
     ((features,),) = story_features([encoder], [audio], [times], tr, settings, device)
     return features

@@ -24,8 +24,8 @@ LORA_TARGETS = r".*encoder\.layers\.\d+\.(self_attn|attention)\.(q|k|v|out)_proj
 class SpeechEncoder(torch.nn.Module):
     """Encoder of a speech model of one of `weights.FAMILIES`, from audio to the hidden states of every layer.
 
-    Call it for everything at once, or the frozen `front_end` (normalisation of each clip and convolutions, or log-mel
-    input) and the trainable `trunk` (transformer blocks) one after the other.
+    Call it for both parts at once, or call the frozen `front_end` (normalisation of each clip and convolutions, or
+    log-mel input) and then the trainable `trunk` (transformer blocks).
 
     Layer 0 is the input of the first block and layer k the output of block k, in every family. The last layer includes
     the final norm where the model has one: Whisper, and models with `do_stable_layer_norm`. Dropout, LayerDrop and
@@ -42,7 +42,7 @@ class SpeechEncoder(torch.nn.Module):
     n_layers, dim : int
         Number of transformer blocks, and channels of a hidden state.
     frame_seconds : float
-        Time from one frame to the next (0.02).
+        Seconds from one frame to the next (0.02).
 
     Examples
     --------

@@ -51,14 +51,14 @@ def plot_flatmap(
     ----------
     values : ndarray, (n_vertices,) or (n_voxels,)
         One per vertex of the surface or voxel of a `Cortex`, left hemisphere first: for 'fs_LR' the 64,984 vertices of
-        fs_LR-32k or the 59,412 off the medial wall. NaN shows the grey of the folds.
+        fs_LR-32k or the 59,412 outside the medial wall. Where a value is NaN, the cortical folds show in grey.
     cortex : 'fs_LR', Cortex or Surface
         The HCP's group surface with the HCP-MMP1.0 regions, a participant's cortex such as `dataset.cortex("UTS03")`,
         or any surface with a flat mesh.
     labels : ndarray of str, (n_vertices,), optional
         Region at each vertex; by default those of the cortex. A bare `Surface` has none, and no outlines.
     groups : sequence of str
-        Keys of `regions.GROUPS` that are outlined; a region in two of them takes the colour of the first.
+        Keys of `regions.GROUPS` to outline; a region in two of them has the colour of the first.
     names : bool
         Whether to write the names of the regions.
     cmap, vmin, vmax
@@ -66,9 +66,9 @@ def plot_flatmap(
     alpha : ndarray, optional
         Opacity of each value over the folds, 0 to 1.
     colour_label : str, optional
-        Draws a colour bar with this label below the map.
+        Label of a colour bar below the map; without one there is no bar.
     ax : Axes, optional
-        Where to draw, without a projection; by default a new pyplot figure. Names fit the size that it has now.
+        Where to draw, without a projection; by default a new pyplot figure. Names are fitted to its current size.
 
     Raises
     ------
@@ -78,9 +78,7 @@ def plot_flatmap(
 
     Examples
     --------
-    >>> ax = bt.plot_flatmap(scores, colour_label="alignment (r)")  # an array over the vertices of fs_LR
-    >>> ax.figure.savefig("alignment.pdf")
-
+    >>> bt.plot_flatmap(scores, colour_label="r").figure.savefig("r.pdf")  # an array over the vertices of fs_LR
     >>> bt.plot_flatmap(ceiling, dataset.cortex("UTS03"), vmin=0, vmax=1)  # over a participant's voxels
     """
     values = np.asarray(values, np.float64)

@@ -12,9 +12,10 @@ from braintuning.study.settings import DatasetSettings
 
 
 def open_dataset(study: Study) -> Dataset:
-    """The dataset that a study names, ready to read.
+    """Open the dataset that a study names; `InputError` if its folder or its own adapter, `module:Class`, is not valid.
 
-    `InputError` where the study's own adapter, `module:Class`, cannot be imported, or the folder is not as it expects.
+    >>> dataset = bt.open_dataset(bt.load_study("demo"))
+    >>> dataset.responses("SIM01", "theferry").shape  # (TRs, voxels)
     """
     settings = study.dataset
     if settings.kind == "parcels":

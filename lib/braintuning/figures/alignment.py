@@ -34,7 +34,7 @@ def what_a_star_is(statistics: pd.DataFrame) -> str:
     most = int(tested["n_participants"].max()) if len(tested) else 0
     if most < FEWEST_PARTICIPANTS:
         found = f"no signed-rank test over {most} participants can reach p < {LEVEL:g}"
-        return f"No stars: {found}, it takes at least {FEWEST_PARTICIPANTS}"
+        return f"No stars: {found}; at least {FEWEST_PARTICIPANTS} are needed"
     stars = starred(statistics)
     family = tested.loc[tested["n_participants"] == most, "family"].iloc[0]
     n_tests, against = int((tested["family"] == family).sum()), tested["reference"].iloc[0]

@@ -76,11 +76,10 @@ def judge(
         low, high, p, q, test, direction, planted (in a simulation), condition, reference, interval (what it is over),
         family (of the false discovery rate), verdict, note (where the model is too small to show it).
 
-        With fewer than six participants there is 'no verdict (n = 2)', whatever the interval or the tests within them:
-        two who agree on one story tell little of a third. Verdicts 'supported' and 'contradicted' need an interval
-        without zero and q below .05. Otherwise a claim of a change is 'not shown' and of no change there is 'no
-        evidence of change', which is no support. In nobody the difference is 'not defined'. All verdicts are on the
-        test stories of the study.
+        With fewer than six participants there is 'no verdict (n = 2)', whatever the interval or the tests within them.
+        Verdicts 'supported' and 'contradicted' need an interval without zero and q below .05. Otherwise a claim of a
+        change is 'not shown', and for one of no change there is 'no evidence of change', which is no support. 'Not
+        defined' are differences that no participant has. All verdicts are on the test stories of the study.
     """
     rows = []
     for backbone in study.tuned_backbones:
@@ -200,8 +199,9 @@ def above_baseline(study: Study, tables: Tables, dataset: Dataset) -> list[str]:
     sentences = []
     for (backbone, condition), rows in found.groupby(["backbone", "condition"], sort=False):
         above, below = (int((rows["sure"] & (rows["sign"] == sign)).sum()) for sign in (1, -1))
-        counts = f"surely above in {above} and below in {below} of {len(rows)} participants (q < {LEVEL:g}, {WITHIN})"
-        sentences.append(f"{backbone}, {condition}: {rows['difference'].mean():+.3f} against {against}; {counts}")
+        who = f"{below} of {len(rows)} participants (q < {LEVEL:g}, {WITHIN})"
+        mean = f"{backbone}, {condition}: {rows['difference'].mean():+.3f} against {against}"
+        sentences.append(f"{mean}; significantly above in {above} and below in {who}")
     return sentences
 
 
@@ -227,7 +227,7 @@ def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
         note = f"{note}. {which_removal(study)}"
     if (few := judged["n_participants"] < FEWEST_PARTICIPANTS).any():
         counts = " or ".join(map(str, sorted(set(judged.loc[few, "n_participants"]))))
-        legend += f"; no verdict with {counts} participants, it takes {FEWEST_PARTICIPANTS}"
+        legend += f"; no verdict with {counts} participants, at least {FEWEST_PARTICIPANTS} are needed"
     small_print_below(fig, f"{legend}. {note}")
     return fig
 

@@ -30,16 +30,14 @@ word rate, envelope and position alone, and their permuted control."""
 def compare(study: Study, dataset: Dataset, regions: Sequence[str]) -> pd.DataFrame:
     """Each condition against pretrained, chance, the nuisance baseline and its control at the figure's layer.
 
-    In each participant the difference has a permutation p (blocks of TRs), a bootstrap 95 % interval over voxels (how
-    even the difference is within the region: voxels share noise, so it is too narrow for anything else), and one over
-    blocks of TRs (`stats.block_interval`); all are about this participant and story. Blocks are as long as the
-    autocorrelation asks, at least the study's `permutation_block_rows` (`stats.block_length`). Over two participants or
-    more it has an interval, over six a signed-rank p.
+    Within a participant, the difference has a permutation p and a 95 % interval over blocks of TRs (`block_interval`),
+    and an interval over voxels, which share noise: it shows only how even the difference is across the region. Blocks
+    are at least the study's `permutation_block_rows` long, or as the autocorrelation requires (`stats.block_length`).
+    Over participants there is an interval from two on, and a signed-rank p from six on.
 
-    The false discovery rate is controlled within families. A family is what one look at the figure asks: over
-    participants, or in one of them, all backbones x conditions x regions against pretrained. Tests against chance,
-    which any model passes, against the nuisance baseline and against a permuted control are families of their own, and
-    so are variants, which another figure shows: their many small p would let more of the others through.
+    The false discovery rate is controlled within families: over participants, or within one of them, all backbones x
+    conditions x regions against pretrained. Tests against chance, the nuisance baseline and a permuted control, and
+    variants, are families of their own: their many small p would let more of the others through.
 
     Parameters
     ----------

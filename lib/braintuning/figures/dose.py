@@ -171,7 +171,7 @@ def draw(table: pd.DataFrame, found: dict[tuple[str, str], GainLaw], note: str) 
             ax.set_xticks(ticks, [f"{minutes:.{0 if minutes > 3 else 1}f}" for minutes in ticks])
         row[0].set_ylabel(f"gain over {OVER[over]}\n(r / noise ceiling)")
     who = f"Tuned jointly, {' and '.join(in_all)}" if 0 < len(in_all) < 3 else "Tuned jointly"
-    for ax, title in zip(axes[0], ("Tuned to one listener", who, "All, on the law"), strict=True):
+    for ax, title in zip(axes[0], ("Tuned to one listener", who, "All, with the fitted curve"), strict=True):
         ax.set_title(title)
     for ax, label in zip(axes[1], ("minutes of tuning",) * 2 + ("minutes x listeners x ceiling²",), strict=True):
         ax.set_xlabel(label)

@@ -29,16 +29,15 @@ class Gain(NamedTuple):
 class GainLaw:
     """Gain = plateau (1 - exp(-amount / scale)), amount = minutes x participants x ceiling^2.
 
-    No tuning, no gain; a minute of each of two people is worth two minutes of one, and a minute of somebody with half
-    the noise ceiling a quarter. The law is a description of the measured range, not a theory: `Gain.beyond` says where
-    it is asked for more.
+    A minute of each of two people is worth two minutes of one, and a minute of somebody with half the noise ceiling a
+    quarter. The law describes the measured range; `Gain.beyond` says where it extrapolates.
 
     Attributes
     ----------
     plateau : float
-        Gain of no end of data, in units of alignment.
+        Gain with unlimited data, in units of alignment.
     scale : float
-        Minutes of one person with a ceiling of 1 that give 63 % of it.
+        Minutes of one person with a ceiling of 1 that give 63 % of the plateau.
     draws : (draws, 2) float64
         Plateau and scale of resampled data.
     measured : dict of str to (float, float)

@@ -141,7 +141,7 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
     table, statistics = drawn(study, table), drawn(study, statistics)
     shown = tables.at_layer(table[table["feature"] == TOGETHER], study.figures.layer)
     shown = shown.assign(**{SHARE: shown[SHARE].clip(upper=100)})
-    note += f". Line: alignment with {tables.baseline_label(table)} alone, as a share of each model's, of at most 100 %"
+    note += f". Dashed: alignment of {tables.baseline_label(table)} alone, as a share of each model's, capped at 100 %"
     note += f". {which_removal(study)}{why_no_bar(shown[shown['roi'].isin(REGIONS)])}"
     change = change_map(study, dataset, study.figure_backbone) if tables.has_change(study) else None
     fig = tables.draw_change(study, dataset, change, "low-level impact R of each region (%)", note)
@@ -156,9 +156,9 @@ def why_no_bar(shown: pd.DataFrame) -> str:
     empty = shown["n_voxels"] == 0
     said = ""
     if (shown["r_percent"].isna() & ~empty).any():
-        said += f". No bar where alignment is below {LEAST_ALIGNMENT:g}, of which no share is taken"
+        said += f". No bar where alignment is below {LEAST_ALIGNMENT:g}: R is not defined"
     if empty.any():
-        said += ". No voxel above the noise ceiling: " + ", ".join(
+        said += ". No voxel above the ceiling threshold: " + ", ".join(
             f"{ROI_TITLES[roi].lower()} of {participant}"
             for participant, roi in shown.loc[empty, ["participant", "roi"]].drop_duplicates().itertuples(index=False)
         )

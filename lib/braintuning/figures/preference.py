@@ -17,8 +17,8 @@ from braintuning.study import Run, Study
 PAIR_STYLES = {"same word": ":", "near homophones": "--", "synonyms": "-", "random": "-."}
 SIMILARITY_CONDITIONS = ("pretrained", "brain-tuned")
 READING = (
-    "Preference above 0: words alike in meaning are nearer than words alike in sound; below 0: the reverse. Upright "
-    "lines and bands: 95 % intervals over words, averaged over a condition's models. Last row: pretrained and "
+    "Preference above 0: words of similar meaning are closer than words of similar sound; below 0: the reverse. "
+    "Vertical lines and bands: 95 % intervals over words, averaged over a condition's models. Bottom: pretrained and "
     "brain-tuned"
 )
 
@@ -26,8 +26,7 @@ READING = (
 def gather(study: Study, recorded: bool = False) -> pd.DataFrame:
     """Semantic preference of every model, by layer and type of pairs.
 
-    In words that people `recorded` only of pretrained models: they check the voices, and hold too few pairs to compare
-    models.
+    Of words that people `recorded`, only pretrained models: there are too few pairs to compare others.
     """
     runs = [run for run in study.main_runs() if not recorded or run.condition == "pretrained"]
     return read_tables(study.preference_file(run, recorded) for run in runs)

@@ -148,9 +148,9 @@ def panels(fig: Figure, table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], 
 def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str], note: str) -> Figure:
     """Bars of every backbone and condition, a row a story and kind of people and a panel a region.
 
-    Every person is a point. Dashed across bars: the nuisance score; dotted: the mean noise ceiling. A star is for a
-    condition that differs from pretrained over participants; '=' for one that is as it was pretrained. `table` is from
-    `by_group` (or `gather`, of a few regions), `statistics` from `compare`, `conditions` are in the order of bars.
+    Points: people; dashed: the nuisance score; dotted: the mean noise ceiling; star: differs from pretrained over
+    participants; '=': left as pretrained. `table` is from `by_group` (or `gather`, of a few regions), `statistics` from
+    `compare`, `conditions` are in the order of bars.
     """
     stars = starred(statistics[statistics["reference"] == "pretrained"])
     fig = Figure(figsize=(WIDTH, 0.9 + 1.9 * table.groupby(["story", "people"]).ngroups), layout="constrained")
@@ -160,7 +160,7 @@ def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str
         backbones, label = list(shown["backbone"].unique()), f"{ax.get_ylabel()}\nr" if ax.get_ylabel() else ""
         condition_bars(ax, shown, "score", backbones, conditions, label, marked, "nuisance_score", "untuned")
         ax.axhline(shown.groupby("participant")["ceiling"].first().mean(), zorder=1.5, **CEILING_LINE)
-    note = f"{note}. =: validation left it as pretrained, no test. Dotted: noise ceiling"
+    note = f"{note}. =: validation kept the pretrained model, not tested. Dotted: noise ceiling"
     return legend_and_small_print(fig, conditions, note, baseline="nuisance (word rate, envelope, position)")
 
 
@@ -197,8 +197,8 @@ def maps(
 def draw_map(cortex: Cortex, values: np.ndarray, label: str, note: str, symmetric: bool = False) -> Figure:
     """Values of regions, (regions,) float, on the flat map and inflated views, every parcel outlined.
 
-    NaN shows the folds. Groups are outlined around the parcels that belong to
-    them, groups of the same parcels once. `InputError` where the cortex's regions are on no vertex.
+    NaN shows the folds. Groups are outlined around their parcels, groups of the same parcels once. `InputError` where
+    the cortex's regions are on no vertex.
     """
     parcels = drawn_parcels(cortex)
     if not parcels.any():

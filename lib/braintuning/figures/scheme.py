@@ -1,4 +1,4 @@
-"""Figure 1: what is done, drawn from a study's own settings, a clip that was heard and maps that came out."""
+"""Figure 1: the method, drawn from a study's own settings, one of its clips and its maps."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from braintuning.study import Study
 WIDTH, HEIGHT, EDGE = 7.2, 3.92, 0.22
 """Inches: of the page, and at which height from its bottom the small print begins; places on it are in inches."""
 TUNED, FROZEN, FITTED = "#f2a877", "#d9d9d9", "#b3d3ea"
-POOLED = {"mean": "mean over the\nframes of the clip", "haemodynamic": "frames weighted as\nthe blood responds"}
-POOLED["learned"] = "frames by weights\nthat are learnt"
+POOLED = {"mean": "mean over\nthe clip", "haemodynamic": "weighted by the\nhaemodynamic response"}
+POOLED["learned"] = "with learned\nweights"
 LOSSES = {"l2": "mean squared error", "cosine + huber": "cosine + Huber"}
 HALF, HIGH = 0.42, 0.84
 """Half the height of a box, and all of it."""
@@ -74,7 +74,7 @@ def _tuning(page: Axes, study: Study, model: Model, weights: np.ndarray, maps: M
     n_voxels, head = int(np.isfinite(maps.measured).sum()), "linear head\n\n"
     if tuning.targets == "components":
         head += f"{tuning.n_components or 'principal'} components\nof "
-    _say(page, 0.1, 3.82, f"a   Brain-tuning: {model.name} learns to predict volumes", True)
+    _say(page, 0.1, 3.82, f"a   Brain-tuning: {model.name} learns to predict fMRI volumes", True)
     _box(page, 1.4, y, 0.62, FROZEN, f"front end\n\n{model.n_frozen / 1e6:.1f} M\nfrozen")
     for block in range(model.n_layers):
         corner = (2.22 + (block + 0.1) * 0.8 / model.n_layers, y - HALF)
@@ -84,9 +84,9 @@ def _tuning(page: Axes, study: Study, model: Model, weights: np.ndarray, maps: M
     curve.set(xticks=[], yticks=[], ylim=(min(0, 1.1 * weights.min()), 1.25 * weights.max()))
     _box(page, 4.2, y, 0.85, TUNED, f"{head}{n_voxels:,} voxels")
     for x, above, under in (
-        (0.65, f"{tuning.clip_seconds:g} s of a story", "that end with a volume"),
+        (0.65, f"{tuning.clip_seconds:g} s of a story", "up to the end of a volume"),
         (2.62, f"{model.n_layers} blocks of {model.dim}", f"{model.n_tuned / 1e6:.1f} M tuned"),
-        (3.62, "one state of them", POOLED[tuning.pooling]),
+        (3.62, "frames pooled", POOLED[tuning.pooling]),
     ):
         _say(page, x, y + 0.52, above)
         _say(page, x, y - 0.5, under)
@@ -104,7 +104,7 @@ def _alignment(page: Axes, study: Study, model: Model, maps: Maps, cortex: Corte
     features, encoding, y, end = study.features, study.encoding, 0.86, 1.22
     layer, delays = study.figures.layer % (model.n_layers + 1), ", ".join(map(str, encoding.delays))
     low, high = (f"{10**power:,.0f}" for power in (encoding.log10_alpha_min, encoding.log10_alpha_max))
-    _say(page, 0.1, 1.62, f"b   Brain alignment: how well its layer {layer} predicts a listener", True)
+    _say(page, 0.1, 1.62, f"b   Brain alignment: how well layer {layer} predicts a listener's responses", True)
     _say(page, 0.65, y + 0.42, f"windows of {features.window_seconds:g} s")
     _say(page, 0.65, y - 0.42, f"a token every {features.step_seconds:g} s")
     for left, width, colour, text in (

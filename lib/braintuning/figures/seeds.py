@@ -76,7 +76,7 @@ def findings(study: Study, table: pd.DataFrame, statistics: pd.DataFrame) -> lis
     """Sentences on what the figure's backbone reached: `table` from `real_brains.by_group`, with its statistics."""
     mean, tests = shown_tuned(study, table)[0], statistics[statistics["backbone"] == study.figure_backbone]
     left = ", ".join(tests.loc[tests["untuned"], "condition"].unique())
-    found = [f"On the validation story no epoch was better than none, so left as pretrained: {left}."] if left else []
+    found = [f"No epoch improved the validation loss, so left as pretrained: {left}."] if left else []
     for (story, people), rows in tests.groupby(["story", "people"], sort=False):
         is_whole = rows["region"].str.endswith(ALL)
         at = {(row.condition, row.reference): row for row in rows[is_whole].itertuples()}
@@ -84,17 +84,17 @@ def findings(study: Study, table: pd.DataFrame, statistics: pd.DataFrame) -> lis
         score, alone, ceiling = own.loc[own["condition"] == "pretrained", list(SCORES)].mean()
         who = f"{story}, {rows['n_participants'].max()} people {people}".strip()
         what = f"r = {score:.3f} with the pretrained model, {alone:.3f} with word rate, envelope and position alone"
-        found.append(f"{who}, all regions: {what}, of a noise ceiling of {ceiling:.3f}.")
+        found.append(f"{who}, all regions: {what}; the noise ceiling is {ceiling:.3f}.")
         beside = rows[(rows["condition"] == "pretrained") & (rows["reference"] == NUISANCE)]
         better, sure = beside["difference"] > 0, beside["q"] < LEVEL
-        said = f"above these in {better.sum()} of {len(beside)} panels, {(better & sure).sum()} of them by the test"
-        found.append(f"{who}: the pretrained model is {said}; below them by the test in {(~better & sure).sum()}.")
+        said = f"above these in {better.sum()} of {len(beside)} panels, significantly in {(better & sure).sum()}"
+        found.append(f"{who}: the pretrained model is {said}; significantly below them in {(~better & sure).sum()}.")
         for against in dict.fromkeys(("pretrained", controls_of(study).get(mean))):
             if (mean, against) in at:
                 found.append(f"{who}, all regions: {mean} minus {against} {_told(at[mean, against])}.")
     tested, earned = tests[~tests["reference"].isin(ASIDE) & tests["p"].notna()], starred(tests).itertuples()
     what = [f"{r.condition} minus {r.reference}, {r.region}, {r.story} {r.people} {_told(r)}" for r in earned]
-    said = "; ".join(what) or "none: tuning changed nothing that these people could show"
+    said = "; ".join(what) or "none"
     return found + [f"Of {len(tested)} tested differences between models, q < {LEVEL:g} in {said}."] * bool(len(tested))
 
 

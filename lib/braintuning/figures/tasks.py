@@ -20,14 +20,14 @@ from braintuning.results import generator, load_arrays
 from braintuning.study import Run, Study
 
 CAPTION = (
-    "Each model at the layer above the front end that validates best. Points: participants' models; bars of one model "
-    "have their 95 % interval over test speakers. Dashed: the commonest answer, or silence; dotted: random features. "
-    "At floor: no model's interval is above the dashed line. Star: differs from brain-tuned over participants, q < .05"
+    "Each model at the layer above the front end that scores best in validation. Points: participants' models; bars of "
+    "a single model have a 95 % interval over test speakers. Dashed: most frequent answer, or silence; dotted: random "
+    "features. At floor: no interval above the dashed line. Star: differs from brain-tuned over participants, q < .05"
 )
 WITHIN = "test speakers swapped between models"
 STATISTICS = ["task", "backbone", "against", "participant", "n_participants", "n_test_speakers", "difference"]
 STATISTICS += ["low", "high", "p", "test"]
-BASELINES = {"baseline": ("commonest answer", "--"), "random_features": ("random features", ":")}
+BASELINES = {"baseline": ("most frequent answer", "--"), "random_features": ("random features", ":")}
 
 
 def gather(study: Study) -> pd.DataFrame:
@@ -48,10 +48,9 @@ def best_layer(table: pd.DataFrame) -> pd.DataFrame:
 def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     """Brain-tuned models, or where there are none jointly tuned ones, against the other conditions of the figure.
 
-    Each participant's model is compared with the other condition's (the participant's own where there is one) on the
-    same test speakers: an interval and a p for these two models (`scores.paired_difference`). Over participants there
-    is a signed-rank p, from six of them on. Two models that all participants share are one pair, of participant ''.
-    The false discovery rate is controlled over all rows.
+    Within a participant, two models are compared on the same test speakers (`scores.paired_difference`). Over
+    participants there is a signed-rank p, from six on. Two models that all participants share are one pair, of
+    participant ''. The false discovery rate is controlled over all rows.
 
     Returns
     -------
@@ -182,11 +181,11 @@ def _layers_and_fits(table: pd.DataFrame) -> str:
     low, high = table["layer"].min(), table["layer"].max()
     layers = f"layer {low}" if low == high else f"layers {low}-{high}"
     unsettled = (~table["converged"]).sum()
-    return f"{layers}, {unsettled} of {len(table)} fits not settled" if unsettled else layers
+    return f"{layers}, {unsettled} of {len(table)} fits not converged" if unsettled else layers
 
 
 def mark_floor(ax: Axes, table: pd.DataFrame, backbones: Sequence[str]) -> None:
-    """Write 'at floor' under a backbone none of whose models is surely better than the commonest answer."""
+    """Write 'at floor' under a backbone none of whose models is surely better than the most frequent answer."""
     names = []
     for backbone in backbones:
         rows = table[table["backbone"] == backbone]

@@ -153,21 +153,21 @@ def draw_course(
         ax.axhline(0, color="0.6", lw=0.5, zorder=0)
         ax.set_ylabel("response (z)")
     whole.axvspan(start, end, color=SPOKEN, zorder=0)
-    whole.set_title(f"{title} (r = {agreement(found):.2f} over all of it)")
+    whole.set_title(f"{title} (r = {agreement(found):.2f} over the whole story)")
     whole.set_xlim(found["time"].iloc[0], found["time"].iloc[-1])
     drawn = found.loc[found["time"].between(start - 3, end + 3), ["low", "high", "predicted", "measured"]].to_numpy()
     margin = 0.1 * (np.nanmax(drawn) - np.nanmin(drawn))
     part.set(xlim=(start, end), ylim=(np.nanmin(drawn) - margin, np.nanmax(drawn) + 2 * margin))
-    part.set_xlabel("seconds, and what is heard then", labelpad=1)
+    part.set_xlabel("time in the story (s), and the words", labelpad=1)
     people = f"measured, mean of {found['n_participants'].iloc[0]} people"
     lines = [Line2D([], [], color=colour, lw=1.6) for colour in (MEASURED, PREDICTED)]
-    part.legend(lines, [people, f"predicted from sound ({condition})"], loc="upper right", ncols=2)
+    part.legend(lines, [people, f"predicted from audio ({condition})"], loc="upper right", ncols=2)
     below.set(xlim=(start, end), ylim=(-max(rows, default=0) - 1, 0.6))
     below.set_axis_off()
     for phrase, place, row in zip(spoken, places, rows, strict=True):
         below.plot([phrase.start, phrase.start], [0.6, -row - 0.4], color="0.8", lw=0.5, zorder=0)
         below.text(place, -row, f" {phrase.label}", fontsize=WORD_POINTS, va="center", clip_on=True)
-    lag = "A response follows the words by about five seconds. Grey: 95 % interval of the mean over people"
-    chosen = "" if window else ", a stretch that is predicted as well as the whole"
-    small_print_below(fig, f"{lag}. Lower: {start:.0f} to {end:.0f} s of the story{chosen}. {note}")
+    lag = "Responses lag the words by about five seconds. Grey: 95 % interval of the mean over people"
+    chosen = "" if window else ", predicted about as well as the whole"
+    small_print_below(fig, f"{lag}. Bottom: {start:.0f} to {end:.0f} s of the story{chosen}. {note}")
     return fig

@@ -157,29 +157,29 @@ def low_level_impact(
     device: str = "cpu",
     removal: Removal = "tr by tr",
 ) -> dict[str, np.ndarray]:
-    """Share of the alignment that goes with low-level features, layer by layer: the impact R.
+    """Low-level impact R of each layer: the share of its score that is lost when low-level features are regressed out.
 
-    `R = 100 (r - r after residualisation) / r`, of means over voxels (Oota et al. 2024; Moussa et al. 2025).
+    `R = 100 (r - r after removal) / r`, of means over voxels of the correlation (Oota et al. 2024; Moussa et al. 2025).
 
     Parameters
     ----------
     features : mapping of story to (layers, lead + TRs, dim) float32
         With as many leading TRs as the longest delay.
-    low_level : mapping of kind to mapping of story to (lead + TRs, dim) float32
+    low_level : mapping of kind (such as `power_spectrum`) to mapping of story to (lead + TRs, dim) float32
     responses : mapping of story to (TRs, voxels) float32
     train, test : sequence of str
-        Stories that encoding models and residualisation are fitted to, and that they are scored on.
+        Stories that encoding models and the removal are fitted to, and stories that are scored.
     settings : Encoding, optional
         The paper's by default.
     device : str
         `cpu` or `cuda`.
     removal : str
-        `tr by tr`, as the paper's code does it, or `every lag`: see `removal.REMOVALS`. `InputError` for another one.
+        `tr by tr`, as in the paper's code, or `every lag`, see `removal.REMOVALS`; `InputError` for another one.
 
     Returns
     -------
     impact : dict of str to (layers,) float64
-        Per cent, for each kind and for `all`.
+        Per cent, for each kind alone and for `all` together.
     """
     if removal not in REMOVALS:
         raise InputError(f"low-level impact: removal {removal!r} found, expected one of {', '.join(REMOVALS)}")

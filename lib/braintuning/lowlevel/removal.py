@@ -11,14 +11,12 @@ from braintuning.alignment.ridge import ridge_predict
 from braintuning.study.settings import Encoding, Removal
 
 EVERY_LAG, TR_BY_TR = REMOVALS = get_args(Removal)
-"""Two ways to residualise, which differ in what `remove` is given.
+"""Two ways to remove a low-level feature, which differ in what `remove` is given.
 
-Every lag (ours): the delayed design loses the delayed feature. Each delayed copy of the model loses the feature at
-every delay, so that what the model keeps of earlier TRs does not come back through another delay. TR by TR (the code of
-Moussa, Klakow & Toneva 2025, after Oota et al. 2024): each TR of the model loses the feature of the same TR, and only
-then is the model delayed. What a TR of the model keeps of the feature at earlier TRs stays in, see
-`LowLevelFit.at_lags`: Whisper tiny.en much of the spectrum, little of phones. In return fewer columns are fitted, by as
-many times as there are delays, and what they learn carries over better to another story.
+Every lag (ours): the feature at every delay is removed from each delayed copy of the model's features, so that no copy
+restores what another has lost. TR by TR (the code of Moussa, Klakow & Toneva 2025, after Oota et al. 2024): the feature
+of a TR is removed from the model's features of that TR, which are delayed afterwards. What they keep of earlier TRs
+stays (`LowLevelFit.at_lags`); in return fewer columns are fitted, which generalises better to another story.
 """
 ALPHAS = np.logspace(-3, 3, 25)
 """Penalties, on singular values of features whose TRs have squares that sum to 1: from next to none to next to all.
@@ -41,14 +39,12 @@ def remove(
     """Subtract what ridge regression predicts of each column from one low-level feature, or from several together.
 
     Fitted to the training stories, with a penalty among `ALPHAS` for every column, chosen by chunked cross-validation,
-    and applied to all stories (Oota, Celik, Deniz & Toneva 2024; Moussa, Klakow & Toneva 2025). In the training TRs the
-    residual has then next to nothing in common with the feature (exactly nothing without a penalty: Frisch & Waugh
-    1933). Several features are scaled to the same total variance, so that a wide one does not drown a narrow one.
+    and applied to all stories (Oota, Celik, Deniz & Toneva 2024; Moussa, Klakow & Toneva 2025). Several features are
+    scaled to the same total variance, so that one with many columns does not dominate.
 
-    Residualisation is linear and limited by its training TRs. Low-level information that the model represents in
-    another form, or whose weights do not carry over to another voice, stays, and R is then too low: a lower bound of
-    what is low-level, except that semantic information correlated with low-level features is lost with them.
-    `read_out` measures how much a ridge regression still decodes.
+    Removal is linear and limited by its training TRs. Low-level information that the model represents in another form,
+    or with weights that do not generalise to another voice, stays, which makes R too low; but semantic information that
+    is correlated with low-level features is removed too. `read_out` measures how much ridge regression still decodes.
 
     Parameters
     ----------

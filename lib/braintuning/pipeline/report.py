@@ -42,9 +42,9 @@ HEADLINE = "headline"
 """Tag of a notebook's cell whose output is the few numbers that matter."""
 COLOURS = 256
 READING = (
-    "What came out: the mean difference between two conditions over those who listened, with its 95 % interval, of the "
-    "first claim that a figure is about, in one model. A verdict takes six participants. Planted: simulated listeners "
-    "were made so."
+    "Result: for the first claim that a figure is about and one model, the mean difference between two conditions over "
+    "participants, with its 95 % interval. A verdict needs six participants. Planted: true of the simulated listeners "
+    "by construction."
 )
 
 

@@ -33,17 +33,16 @@ _Yaml.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456
 
 
 def load_study(name: str | Path, root: str | None = None) -> Study:
-    """Read a study file; `InputError` where there is none, or for a key or value that cannot be.
+    """Read and check a study file; `InputError` if it is not there, or names the first key or value that is not valid.
 
-    A file that says `extends: <study>`, which may be a file beside it, holds only what differs: its keys replace those
-    of the other study, mapping by mapping; `null` in place of one of its backbones, variants or recordings leaves that
-    out.
+    A file with `extends: <study>`, where the study may also be a file beside it, holds only what differs: its keys
+    replace those of the other study, mapping by mapping; `null` leaves out a backbone, variant or recording of it.
 
     Parameters
     ----------
-    name
-        A name in `data/studies`, or a path to a YAML file.
-    root
+    name : str or Path
+        A name in `data/studies`, such as `demo`, or the path of a YAML file.
+    root : str, optional
         Folder of the dataset, instead of the one that the file names.
     """
     root = root and str(Path(root).absolute())

@@ -68,14 +68,15 @@ def brain_tune(
 ) -> tuple[Model, list[dict]]:
     """Tune an encoder until the validation loss stops falling; return it as it was when that loss was lowest.
 
-    Epoch 0 is the untuned model; where no epoch is better, it is returned with a warning. Two learning rates, linear
-    decay after a warm-up, no dropout (Moussa, Klakow & Toneva 2025). With targets of several participants each batch
-    makes one step for each of them (their NeurIPS 2025 paper); with `settings.lora_rank` only adapters and head move.
-    Processes that `torchrun` started tune one model together. The encoder is changed in place.
+    Epoch 0 is the untuned model, which is returned with a warning if no epoch is better. Trunk and head have their own
+    learning rates, with linear decay after a warm-up and no dropout (Moussa, Klakow & Toneva 2025). With targets of
+    several participants, each batch makes one step for each of them (their NeurIPS 2025 paper); with
+    `settings.lora_rank` only adapters and head are tuned. The encoder is changed in place. Processes started by
+    `torchrun` tune one model together.
 
-    With `settings.head_start` "ridge" the head starts as a linear probe of the untuned model (Kumar et al. 2022) and
-    epochs are compared by a ridge head fitted anew to each epoch's states: the running head soon fits noise, and would
-    hide what the states gained. The returned model has the fitted head of its epoch.
+    With `settings.head_start` "ridge", the head starts as a linear probe of the untuned model (Kumar et al. 2022), and
+    epochs are compared by a ridge head refitted to each epoch's states: the trained head soon fits noise, which would
+    hide what the states gained. The returned model has the refitted head of its epoch.
 
     Parameters
     ----------
@@ -85,18 +86,18 @@ def brain_tune(
     device : str
         `cpu` or `cuda`.
     checkpoint : Path, optional
-        File of everything needed to go on, written after most epochs; a run that finds it goes on to the same result.
+        File with the state of tuning, written after most epochs; a run that finds it resumes, with the same result.
     objective : Module, optional
         Its `loss(audio)` is minimised instead of a distance from targets; see `objectives`.
     scratch : Path, optional
-        Folder for the front end's output where that does not fit into memory.
+        Folder for the front end's output if that does not fit into memory.
     max_memory : float, optional
-        GiB that a step may take, about. Batches are then divided into micro-batches, to the same result except for the
-        draws of dropout and masks.
+        Approximate limit of memory per step, in GiB. Batches are then divided into micro-batches, with the same result
+        except for the random draws of dropout and masks.
     aim : str
-        "learn"; "control", for targets that cannot be predicted: the best of the tuned epochs is returned, since it
-        would be no control if it stayed untuned; "remove", which tunes the encoder so that a ridge head, fitted anew
-        in every epoch, can predict nothing but the mean: the tuned epoch with the largest fitted loss is returned.
+        "learn"; "control", for targets that cannot be predicted: the best of the tuned epochs is returned, since an
+        untuned model would be no control; or "remove", to tune the encoder so that a ridge head, refitted in every
+        epoch, can predict nothing but the mean: the tuned epoch with the largest fitted loss is returned.
 
     Returns
     -------
@@ -112,6 +113,11 @@ def brain_tune(
     ------
     InputError
         No stories, targets that do not match, no memory for one clip, or a loss that is not finite.
+
+    Examples
+    --------
+    >>> story = StoryTargets(audio, clip_ends, responses)  # (samples,), (TRs,) in seconds, (TRs, voxels)
+    >>> model, history = bt.brain_tune(encoder, {"train": story}, {"validation": other}, Tuning(epochs=3))
     """
     processes, refits = joined_processes(device), settings.head_start == "ridge" or aim == "remove"
     n_participants, n_targets = check_stories(train, validation)

@@ -252,8 +252,8 @@ def test_figure(name, study, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "head", "pooled"),
     [
-        ({"targets": "components", "n_components": 7, "pooling": "haemodynamic"}, "7 components of ", "as the blood"),
-        ({"targets": "voxels", "pooling": "mean", "clip_seconds": 8.0}, "linear head ", "mean over the frames"),
+        ({"targets": "components", "n_components": 7, "pooling": "haemodynamic"}, "7 components of ", "weighted by the haemodynamic"),
+        ({"targets": "voxels", "pooling": "mean", "clip_seconds": 8.0}, "linear head ", "mean over the clip"),
     ],
 )
 def test_the_scheme_says_what_the_study_says(study, monkeypatch, changes, head, pooled):

@@ -110,8 +110,8 @@ def test_a_panel_shows_what_it_rests_on(study):
     first = table.index == table.index[0]
     unsettled = Figure().add_subplot()
     tasks.panel(unsettled, table.assign(converged=~first), ["small"], CONDITIONS)
-    assert unsettled.texts[0].get_text() == "8 test speakers, layer 1, 1 of 13 fits not settled"
-    assert list(handles) == [*CONDITIONS, "commonest answer", "random features"]
+    assert unsettled.texts[0].get_text() == "8 test speakers, layer 1, 1 of 13 fits not converged"
+    assert list(handles) == [*CONDITIONS, "most frequent answer", "random features"]
     means = table.groupby("condition")["value"].mean()
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([means[c] for c in CONDITIONS])
     connected = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "-" and len(line.get_ydata()) == 3]
@@ -137,7 +137,7 @@ def test_the_figure_leaves_out_variants_and_names_conditions_row_by_row(study):
     table = planted(study)
     figure = tasks.draw(study, table, tasks.compare(study, table), "note")
     (legend,) = figure.legends
-    assert {text.get_text() for text in legend.get_texts()} == {*CONDITIONS, "commonest answer", "random features"}
+    assert {text.get_text() for text in legend.get_texts()} == {*CONDITIONS, "most frequent answer", "random features"}
     assert figure.axes[0].get_title(loc="left") == "a"
 
 

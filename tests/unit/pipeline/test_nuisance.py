@@ -261,7 +261,7 @@ def test_tables_and_sentences_hold_the_score_of_each_participant(study, monkeypa
     (sentence,) = claims.above_baseline(study, {"alignment": tables.at_layer(table, -1)}, dataset)
     late = against[against["roi"] == "late_language"]
     assert sentence.startswith(f"planted, pretrained: {late['difference'].mean():+.3f} against word rate, envelope")
-    assert "surely above in 0 and below in 2 of 3 participants" in sentence and "late language regions" in sentence
+    assert "above in 0 and below in 2 of 3 participants" in sentence and "late language regions" in sentence
 
 
 def test_low_level_impact_stands_beside_the_baseline_of_the_same_stories(files, study, tmp_path):

@@ -175,7 +175,7 @@ def test_pictures_stand_in_the_order_of_their_notebook_and_the_contents_have_no_
     drawn_in_order = [alt.partition(":")[0] for alt in page.pictures]
     assert drawn_in_order == ["fig2", "fig2_extra", "fig2_b", "fig2_a"]
     assert "a gain of .25" in page.texts["fig2"] and "<Markdown>" not in page.texts["fig2"]
-    assert "What it is about Real brains" in page.texts[""] and "What came out" not in page.texts[""]
+    assert "Topic Real brains" in page.texts[""] and "Result" not in page.texts[""]
 
 
 def test_pictures_look_as_they_did_and_the_largest_study_stays_under_10_mb():
