@@ -76,7 +76,9 @@ def stage(source: Path) -> None:
     reference(source / "reference")
     (source / "settings.md").write_text(settings())
     listed = [f"timings/{path.stem}" for path in sorted((source / "timings").glob("*.md"))]
-    text = "# Timings\n\nWhat was measured, as `make bench` and the scripts in `benchmarks/` wrote it."
+    text = (
+        "# Measurements\n\nTimings and other measurements, as written by `make bench` and the scripts in `benchmarks/`."
+    )
     (source / "timings.md").write_text(f"{text}\n\n{toctree(listed)}")
 
 
@@ -187,8 +189,8 @@ def settings() -> str:
     """Every setting with its comment: the files of the studies."""
     parts = [
         "# Settings",
-        "A study is one YAML file in `data/studies/`, or anywhere. `demo` lists every setting; a study that says "
-        "`extends` holds only what differs. What a study does not say is as in the paper.",
+        "A study is one YAML file, in `data/studies/` or elsewhere. `demo` lists every setting; a study with "
+        "`extends` holds only what differs. Settings that a study does not give are as in the paper.",
     ]
     for path in sorted(STUDIES.glob("*.yaml"), key=lambda path: (path.stem != "demo", path.stem)):
         parts += [f"## {path.stem}", f"```yaml\n{path.read_text().strip()}\n```"]
@@ -252,9 +254,7 @@ def reference(folder: Path) -> None:
                 directive += f"\n   :members: {', '.join(names)}\n   :exclude-members: model_config, model_post_init"
             parts += [f"## {module}", f"```{{eval-rst}}\n{directive}\n```"]
         (folder / f"{room}.md").write_text("\n\n".join(parts))
-    text = (
-        "# Reference\n\nThe public names come first, and then every module, in the rooms that the library is made of."
-    )
+    text = "# Reference\n\nThe public names come first, and then every module, package by package."
     (folder / "index.md").write_text(f"{text}\n\n{toctree(['names', *ROOMS])}")
 
 

@@ -252,7 +252,11 @@ def test_figure(name, study, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "head", "pooled"),
     [
-        ({"targets": "components", "n_components": 7, "pooling": "haemodynamic"}, "7 components of ", "weighted by the haemodynamic"),
+        (
+            {"targets": "components", "n_components": 7, "pooling": "haemodynamic"},
+            "7 components of ",
+            "weighted by the haemodynamic",
+        ),
         ({"targets": "voxels", "pooling": "mean", "clip_seconds": 8.0}, "linear head ", "mean over the clip"),
     ],
 )
