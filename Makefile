@@ -43,7 +43,7 @@ lab: $(READY)
 
 strip: $(READY)
 	@git config filter.nbstripout.clean "'$$("$(BIN)"/python -c 'import sys; print(sys.executable)')' -m nbstripout --keep-id"
-	@echo "git leaves out what notebooks printed; git config --remove-section filter.nbstripout ends it"
+	@echo "git now leaves out notebook outputs; to undo: git config --remove-section filter.nbstripout"
 
 clean:
 	rm -rf data/results data/cache .snakemake docs/_build

@@ -20,13 +20,13 @@ RUN, DATA, STEP = "Run a study", "Its data", "One step at a time, as the workflo
 EXAMPLES = (
     "Examples, each after `python -m braintuning`:",
     "  figures                          the demo: figures, tables and a report",
-    "  figures --study paper --dry-run  what is to do, how long, how much memory",
-    "  check --study mine.yaml          whether your own files can be read",
-    "  figures --study mine.yaml        that study, whole",
+    "  figures --study paper --dry-run  its jobs, with estimates of time and memory",
+    "  check --study mine.yaml          reads all your files and names what is wrong",
+    "  figures --study mine.yaml        all figures of your study",
     "  viewer --study demo              its maps on a cortex, in the browser",
     "  align --help                     options of one step",
-    "Results go to data/results/<study>, figures and the report to the folder figures in it.",
-    "Whatever was interrupted or has failed goes on from what is done: give the same command again.",
+    "Results go to data/results/<study>, figures and report to its folder figures.",
+    "To continue an interrupted or failed run, give the same command again.",
 )
 app = typer.Typer(
     help="Brain-tuning: speech models fine-tuned on fMRI of people listening to stories.",
@@ -37,10 +37,10 @@ app = typer.Typer(
 StudyName = Annotated[str, typer.Option("--study", help="name in data/studies, or path of a YAML file")]
 Root = Annotated[str | None, typer.Option(help="folder of the dataset, instead of the study's")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
-Participant = Annotated[str | None, typer.Option(help="whom the model is tuned on or compared with, such as SIM01")]
+Participant = Annotated[str | None, typer.Option(help="participant to tune on or to predict, such as SIM01")]
 Backbone = Annotated[str | None, typer.Option(help="speech model, by its name in the study")]
-Condition = Annotated[str | None, typer.Option(help="what it is tuned to, such as brain-tuned")]
-MaxMemory = Annotated[float | None, typer.Option(help="GiB that a step of tuning may take, about")]
+Condition = Annotated[str | None, typer.Option(help="condition of the study, such as brain-tuned")]
+MaxMemory = Annotated[float | None, typer.Option(help="approximate limit of memory per tuning step, in GiB")]
 Names = Annotated[list[str] | None, typer.Option(help="one or more; all by default")]
 Surfaces = Annotated[bool, typer.Option(help="surfaces and transforms beside audio and responses")]
 Manifest = Annotated[Path | None, typer.Option(help="table of path, bytes and MD5; by default the project's own")]

@@ -116,14 +116,14 @@ class Backbone(Section):
 
 
 class Tuning(Section):
-    """Brain-tuning: Moussa, Klakow & Toneva (2025), section 3 and appendix, and what else can be had.
+    """Brain-tuning as in Moussa, Klakow & Toneva (2025), section 3 and appendix, and alternatives.
 
     A clip is the `clip_seconds` up to `clip_ends` TRs after its volume's start: at a TR of 2 s, the TR itself and the
-    four before it. Each is one pass; with `context_seconds` one pass over so long a stretch, a span, predicts every
-    volume whose clip lies in it, and frames have heard what follows them in the span. Targets are voxels, the paper's,
-    or their principal components (`n_components`; None: by validation). The head starts at zero or as the ridge
-    solution on the untuned model. `pooling` weights the frames of a volume's clip, and `keep_weight` the distance from
-    the untuned model's states, beside the loss.
+    four before it. By default each clip is one pass. With `context_seconds`, one pass over a stretch of that length, a
+    span, predicts every volume whose clip lies in it; states of frames then depend on later audio of the span too.
+    Targets are voxels, as in the paper, or principal components (`n_components`; None: by validation). The head starts
+    at zero or as the ridge solution on the untuned model. `pooling` is how the frames of a clip are weighted, and
+    `keep_weight` the weight of a penalty on the distance from the untuned model's states.
     """
 
     targets: Literal["voxels", "components"] = "voxels"
@@ -161,10 +161,10 @@ class Tuning(Section):
 
 
 class Variant(Section):
-    """A condition under a name of its own, tuned with other settings.
+    """A condition under another name, tuned with other settings or on less data.
 
-    And on less, where it says so: on the first `n_stories` of the stories that tuning hears, whole and in their order,
-    and, of joint tuning, on the first `n_together` of those tuned together.
+    `n_stories` limits tuning to the first of its training stories, and `n_together` joint tuning to the first of the
+    participants tuned together.
     """
 
     condition: Condition
@@ -180,7 +180,7 @@ class Variant(Section):
 
 
 class Controls(Section):
-    """Language models that lm-tuning learns from, and the number of targets of the controls."""
+    """Language models whose states lm-tuning learns, and the number of targets of the controls."""
 
     text_models: tuple[str, ...] = ("openai-community/gpt2-medium",)
     n_targets: Count | None = None
@@ -189,10 +189,9 @@ class Controls(Section):
 class Features(Section):
     """Sliding windows over a story, from which the features of every layer are taken.
 
-    All tokens but the last of a window's last hop have heard what comes after them: with a hop of `hop_seconds` up to
-    that much of sound that the listener had not heard yet, half of it on average, and alignment rises with it
-    (`benchmarks/results/hop.md`). Compare models at one hop only; at the paper's, a tenth of a second, nothing is heard
-    early.
+    Of a window's tokens all but the last depend on later audio too, up to `hop_seconds` and half of it on average, and
+    alignment rises with it (`benchmarks/results/hop.md`). Compare models only at the same hop; at the paper's, a tenth
+    of a second, no token depends on later audio.
     """
 
     window_seconds: Positive = 16.0
@@ -212,10 +211,10 @@ class Features(Section):
 class Encoding(Section):
     """Ridge regression from features to responses, and the noise ceiling that its score is divided by.
 
-    Voxels are used whose ceiling is above `ceiling_threshold`, or in which the hypothesis that nothing repeats is
-    rejected at a false discovery rate of .05 (`mask_by`). A participant without a training story has encoding models of
-    `folds` contiguous blocks of a test story, each predicted from the others. `high_pass_seconds` is for parcellated
-    responses: what is slower is taken out of them and of features, story by story.
+    Voxels are used if their ceiling is above `ceiling_threshold`, or if their responses repeat at a false discovery
+    rate of .05 (`mask_by`). For a participant without a training story, encoding models predict each of `folds`
+    contiguous blocks of a test story from the others. `high_pass_seconds` is for parcellated responses: slower drifts
+    are removed from them and from features, story by story.
     """
 
     delays: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1, 2, 3, 4)
@@ -244,9 +243,9 @@ class Encoding(Section):
 
 
 class LowLevel(Section):
-    """Low-level features that are removed; from which layers, fitted on which stories (empty: all).
+    """Low-level features to remove, from which layers, and the stories that this is fitted to (empty: all).
 
-    They are removed in both ways, of which `removal` is the one that figures draw and claims are judged by.
+    They are removed in both ways; `removal` is the one that figures draw and claims are judged by.
     """
 
     features: tuple[LowLevelFeature, ...] = ("power_spectrum", "diphones", "triphones", "articulation")
@@ -267,7 +266,7 @@ class Preference(Section):
 class Probes(Section):
     """Downstream tasks, and the folders of their corpora; a task without one uses synthesised speech.
 
-    With `stand_in_where_absent` so does one whose folder is not here, which is refused otherwise.
+    With `stand_in_where_absent`, so does a task whose folder is absent, which is an error otherwise.
     """
 
     tasks: tuple[TaskName, ...] = ()
