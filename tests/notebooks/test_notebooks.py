@@ -95,6 +95,13 @@ def test_cells_are_short_and_begin_with_prose(notebook):
     assert max(len(cell.source.splitlines()) for cell in code(notebook)) <= 15
 
 
+def test_prose_stands_before_every_cell_but_the_check_of_the_parameters(notebook):
+    kinds = [cell.cell_type for cell in notebook.cells]
+    bare = [n for n, pair in enumerate(zip(kinds, kinds[1:], strict=False), 1) if pair == ("code", "code")]
+    checks = [n for n, cell in enumerate(notebook.cells) if "check_parameters(" in cell.source]
+    assert bare in ([], checks)
+
+
 def test_sound_can_be_heard(notebook):
     assert any("Audio(" in cell.source for cell in code(notebook))
 
