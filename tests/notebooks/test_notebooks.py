@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -97,7 +98,7 @@ def test_cells_are_short_and_begin_with_prose(notebook):
 
 def test_prose_stands_before_every_cell_but_the_check_of_the_parameters(notebook):
     kinds = [cell.cell_type for cell in notebook.cells]
-    bare = [n for n, pair in enumerate(zip(kinds, kinds[1:], strict=False), 1) if pair == ("code", "code")]
+    bare = [n for n, pair in enumerate(pairwise(kinds), 1) if pair == ("code", "code")]
     checks = [n for n, cell in enumerate(notebook.cells) if "check_parameters(" in cell.source]
     assert bare in ([], checks)
 
