@@ -177,11 +177,8 @@ class LebelDataset(Dataset):
 
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
         """Responses, z-scored by the dataset; (TRs, voxels) float32, errors as of `read_responses`."""
-        path, shape = self.responses_file(participant, story), self._shape(participant, story)
-        return read_responses(path, "data", *shape, voxels)
-
-    def _shape(self, participant: str, story: str) -> tuple[int, int]:
-        return self.n_rows(participant, story), self.n_voxels(participant)
+        path, n_voxels = self.responses_file(participant, story), self.n_voxels(participant)
+        return read_responses(path, "data", self.n_rows(participant, story), n_voxels, voxels)
 
     def n_repeats(self, participant: str, story: str) -> int:
         """Presentations of a story whose responses are stored one by one."""
@@ -189,8 +186,8 @@ class LebelDataset(Dataset):
 
     def repeats(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
         """Responses to each presentation of a story; (repeats, TRs, voxels) float32."""
-        path, shape = self.responses_file(participant, story), self._shape(participant, story)
-        numbers = range(self.n_repeats(participant, story))
+        path, numbers = self.responses_file(participant, story), range(self.n_repeats(participant, story))
+        shape = self.n_rows(participant, story), self.n_voxels(participant)
         return np.stack([read_responses(path, "individual_repeats", *shape, voxels, number) for number in numbers])
 
     def n_voxels(self, participant: str) -> int:
@@ -217,10 +214,7 @@ class LebelDataset(Dataset):
         return self._cortices[participant]
 
     def check(self, stories: Mapping[str, Sequence[str]]) -> list[str]:
-        """Read what a study needs of each participant.
-
-        A line for each trigger log that differs from table or TR, and for each file that is usable in part.
-        """
+        """Read what a study needs; a line for each log that differs from table or TR, and each file usable in part."""
         for participant, names in stories.items():
             for story in names:
                 self._check_rows(participant, story)
@@ -245,13 +239,9 @@ class LebelDataset(Dataset):
         return notes
 
     def _check_rows(self, participant: str, story: str) -> None:
-        file, n_rows = self.responses_file(participant, story), self.n_rows(participant, story)
-        found = stored_shape(file, "data")
-        if len(found) == 2 and n_rows not in found:
-            said = f"{self.volumes(participant, story)} volumes in {self._volumes_file.name}"
-            said += f" without {self.unstored_volumes} at either end" * (self.unstored_volumes > 0)
-            raise InputError(f"{file}: found 'data' of shape {found}, expected {n_rows} rows, {said}")
-        stored_shape(file, "data", n_rows)
+        said = f", {self.volumes(participant, story)} volumes in {self._volumes_file.name}"
+        said += f" without {self.unstored_volumes} at either end" * (self.unstored_volumes > 0)
+        stored_shape(self.responses_file(participant, story), "data", self.n_rows(participant, story), said)
 
     def _check_logs(self, heard: Sequence[tuple[str, str]]) -> list[str]:
         """A line for each trigger log that says otherwise than the table of volumes or the TR does."""

@@ -15,8 +15,6 @@ from braintuning.results import require_file
 
 HDF5 = (".h5", ".hf5", ".hdf5")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-NUMBERED = 6
-"""Columns from which on a first row of ascending whole numbers is taken for those of an atlas."""
 LABELS, STARTS, ENDS = ("word", "label", "text", "value", "trial_type"), ("start", "onset"), ("end", "offset", "stop")
 """Names that columns of a table of words may have, the first that is there being taken."""
 
@@ -60,14 +58,14 @@ def _read_hdf5(path: Path) -> np.ndarray:
 
 
 def column_names(path: Path) -> list[str]:
-    """Names in the first row of a text file of time courses, which may be numbers; none where there is no such row."""
+    """Names in the first row of a text file of time courses: text, numbers from 0 or 1 on, or six ascending ones."""
     if path.suffix in (".npy", *HDF5):
         return []
     cells = _table_of(path, header=None, nrows=1).iloc[0].dropna().tolist()
     if any(isinstance(cell, str) for cell in cells):
         return [str(cell).strip() for cell in cells]
     counted = cells in (list(range(len(cells))), list(range(1, len(cells) + 1)))
-    ascending = len(cells) >= NUMBERED and all(cell % 1 == 0 for cell in cells) and cells == sorted(set(cells))
+    ascending = len(cells) >= 6 and all(cell % 1 == 0 for cell in cells) and cells == sorted(set(cells))
     return [f"{cell:g}" for cell in cells] if len(cells) > 1 and (counted or ascending) else []
 
 
