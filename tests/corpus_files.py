@@ -117,6 +117,7 @@ def write_aligned(root, n_speakers=12):
     for number in range(n_speakers):
         write_sound(root / f"{number}.flac")
         phones = [["SIL", 0.0, 0.05], ["AH0", 0.05, 0.1], ["T", 0.1, 0.2]]
-        lines.append({"file": f"{number}.flac", "speaker": f"s{number}", "text": f"text {number}", "phones": phones})
+        said = {"text": f"text {number}", "phones": phones, "label": "odd" if number % 2 else "even"}
+        lines.append({"file": f"{number}.flac", "speaker": f"s{number}", **said})
     (root / "alignments.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return root

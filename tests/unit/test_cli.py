@@ -78,7 +78,7 @@ def test_check_of_a_good_study_writes_what_it_found_and_says_when_it_lies(tmp_pa
     assert [line.split(":")[0] for line in stories] == list(study.stories.all)
     dataset = open_dataset(study)
     times, seconds = dataset.tr_times("P1", "harbour"), len(dataset.audio("harbour")) / SAMPLE_RATE
-    read = f"P1, P2: {len(times)} TRs from {times[0]:.1f} to {times[-1]:.1f} s"
+    read = f"P1, P2: {len(times)} TRs from {times[0]:.1f} to {times[-1]:.1f} s, predicted from 2.0 to 4.0 s before"
     assert f"harbour: sound from 0 to {seconds:.1f} s, {len(dataset.words('harbour'))} words; {read}" in stories
     assert last == "study tiny: every file that it uses can be read"
 

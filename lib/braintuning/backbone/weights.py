@@ -113,7 +113,8 @@ def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
     try:
         family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{name}: no readable config.json, expected the folder of a transformers model") from error
+        merged = ", PEFT's adapters merged (`merge_and_unload`)" * (folder / "adapter_config.json").is_file()
+        raise InputError(f"{name}: no readable config.json, expected that of a transformers model{merged}") from error
     supported_family(family, name)
     files = weight_files(folder)
     if not files:

@@ -1,12 +1,14 @@
 """Reader and writer of audio files; everything inside the library is mono at 16 kHz."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
+from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.results import atomic_path, require_file
 
@@ -94,14 +96,18 @@ def write_wav(path: Path, audio: np.ndarray, rate: int) -> None:
         soundfile.write(temporary, audio, rate, format="WAV", subtype="PCM_16")
 
 
-def require_signal(audio: np.ndarray, path: Path, within: tuple[float, float] = (0.0, np.inf)) -> None:
-    """Raise `InputError` where (samples,) audio from `path` is constant for 10 s between two times in seconds.
+def check_speech(audio: np.ndarray, path: Path, words: Sequence[Interval], words_file: Path) -> float:
+    """Seconds of (samples,) audio from `path`; `InputError` without words, or for 10 s of silence in which some lie.
 
-    Recordings have noise in their pauses, so that a constant stretch is a hole in the file.
+    Such a constant stretch is a hole in the file, or the words are another's; between words it is a pause.
     """
+    if not words:
+        raise InputError(f"{words_file}: found no word in tier 'word', expected at least one")
     changes = np.flatnonzero(np.abs(np.diff(audio)) > _CONSTANT) + 1
-    edges = np.clip(np.concatenate([[0], changes, [len(audio)]]) / RATE, *within)
-    holes = np.flatnonzero(np.diff(edges) >= LONGEST_SILENCE)
-    if len(holes):
-        start, end = edges[holes[0]], edges[holes[0] + 1]
-        raise InputError(f"{path}: digital silence from {start:.2f} s to {end:.2f} s, expected sound throughout")
+    edges = np.concatenate([[0], changes, [len(audio)]]) / RATE
+    for hole in np.flatnonzero(np.diff(edges) >= LONGEST_SILENCE):
+        start, end = edges[hole : hole + 2]
+        if said := [word.label for word in words if start < (word.start + word.end) / 2 < end]:
+            found = f"digital silence from {start:.2f} s to {end:.2f} s and {len(said)} words in it ({said[0]!r})"
+            raise InputError(f"{path}: {found}, expected sound where something is said")
+    return len(audio) / RATE

@@ -7,10 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from braintuning.cortex.subject import Cortex
-from braintuning.datasets.audio import read_audio, require_signal
+from braintuning.datasets.audio import read_audio
 from braintuning.datasets.textgrid import Interval
-from braintuning.errors import InputError
-from braintuning.timing import SAMPLE_RATE
 
 
 class Dataset(Protocol):
@@ -100,11 +98,3 @@ class Dataset(Protocol):
 
     def check(self, stories: Mapping[str, Sequence[str]]) -> Sequence[str]:
         """Read what a study needs of {participant: stories}, before long work; a line for each file usable in part."""
-
-
-def check_speech(audio: np.ndarray, audio_file: Path, words: Sequence[Interval], words_file: Path) -> float:
-    """Seconds of a recording; `InputError` unless it has words and goes on throughout them."""
-    if not words:
-        raise InputError(f"{words_file}: found no word in tier 'word', expected at least one")
-    require_signal(audio, audio_file, within=(words[0].start, words[-1].end))
-    return len(audio) / SAMPLE_RATE

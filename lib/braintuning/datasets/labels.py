@@ -22,12 +22,13 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from braintuning.datasets.textgrid import Interval, outside_brackets, overlaps, read_tier, without_edges
+from braintuning.datasets.textgrid import Interval, check_within, outside_brackets, overlaps, read_tier, without_edges
 from braintuning.errors import InputError, MissingTier
 
 PHONES = tuple(
     "P B T D K G CH JH F V TH DH S Z SH ZH HH M N NG L R W Y IY IH EH AE AH ER AA AO UH UW EY AY OY AW OW".split()
 )
+_ENGLISH = f"the 39 ARPAbet phones of English ({', '.join(sorted(PHONES))})"
 _NAMED = 12
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ′", "'"))
 _CLITIC = re.compile(r"[^\w']*('(?:s|ll|ve|d|re|m|t))\W*")
@@ -46,9 +47,7 @@ def without_stress(label: str) -> str:
     """Phone of a label (see the rule above): `AH` of `ah0`; `InputError` if it is not one of `PHONES`."""
     phone = re.sub(r"[012]?(?:_[BIES])?$", "", without_edges(label).upper(), count=1)
     if phone not in PHONES:
-        raise InputError(
-            f"phone {label!r} is not one of the 39 ARPAbet phones of English ({', '.join(sorted(PHONES))})"
-        )
+        raise InputError(f"phone {label!r} is not one of {_ENGLISH}")
     return phone
 
 
@@ -65,13 +64,13 @@ def read_phones(path: Path, tier: str = "phone") -> list[Interval]:
     found = read_tier(path, tier)
     if not found:
         raise MissingTier(f"{path}: found no phone in tier {tier!r}, expected at least one")
-    return phones_among(found, path)[0]
+    return phones_among(found, path, ", or no such tier, for a dictionary to stand in")[0]
 
 
-def phones_among(labelled: Sequence[Interval], source: object) -> tuple[list[Interval], list[Interval]]:
+def phones_among(labelled: Sequence[Interval], source: object, instead: str = "") -> tuple[list, list]:
     """Part the labels for speech into phones of American English and others.
 
-    Raises `InputError`, naming `source`, the first other label and its time, where they are of another alphabet.
+    Raises `InputError`, naming `source`, the first of them, its time and what will do `instead`, in another alphabet.
     """
     phones, others, n_double = [], [], 0
     for interval in labelled:
@@ -82,10 +81,8 @@ def phones_among(labelled: Sequence[Interval], source: object) -> tuple[list[Int
             others.append(interval)
     if len(others) > min(len(phones), 4 * n_double):
         first = f"the first of them {others[0].label!r} at {others[0].start:.2f} s"
-        expected = f"expected the 39 ARPAbet phones of English ({', '.join(sorted(PHONES))})"
-        raise InputError(
-            f"{source}: {len(others)} of {len(labelled)} phones are of another alphabet, {first}, {expected}"
-        )
+        found = f"{len(others)} of {len(labelled)} phones are of another alphabet, {first}"
+        raise InputError(f"{source}: {found}, expected {_ENGLISH}{instead}")
     return phones, others
 
 
@@ -101,15 +98,16 @@ def left_out(others: Sequence[Interval], n_labelled: int, source: object) -> str
     return f"{source}: left out {len(others)} of {n_labelled} phones, none of the 39 of English ({tally(others)})"
 
 
-def notes(path: Path) -> list[str]:
+def notes(path: Path, duration: float = inf) -> list[str]:
     """Lines on what in the word and phone tiers of a TextGrid is kept or left out by the rule above.
 
-    A phone tier that cannot be read has a line as well: it is refused where phones are needed.
+    A phone tier that cannot be read or ends after `duration` s has a line, as it is refused where phones are needed;
+    `InputError` for such a word tier.
     """
     lines = []
     for tier in ("word", "phone"):
         try:
-            found = read_tier(path, tier)
+            check_within(found := read_tier(path, tier), duration, path)
         except MissingTier:
             continue
         except InputError as error:

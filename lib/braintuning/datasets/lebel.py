@@ -14,11 +14,12 @@ from braintuning import timing
 from braintuning.cortex.pycortex import participant_cortex
 from braintuning.cortex.subject import Cortex
 from braintuning.datasets import labels, textgrid
-from braintuning.datasets.base import Dataset, check_speech
+from braintuning.datasets.audio import check_speech
+from braintuning.datasets.base import Dataset
 from braintuning.datasets.layout import require_folder
 from braintuning.datasets.responses import invalid_columns, read_responses, stored_shape
 from braintuning.datasets.trigger_log import TriggerLog, read_trigger_log
-from braintuning.errors import InputError, MissingTier, nearest
+from braintuning.errors import InputError, nearest
 from braintuning.results import instead, listed, require_file
 from braintuning.study.by_name import own
 
@@ -50,7 +51,7 @@ class LebelDataset(Dataset):
     sound_starts
         Seconds from the first trigger to the start of the audio: a number, or one by name as in a study. Where there is
         none: as the trigger log says, a participant's own (`<participant>/<story>.report`) before a story's
-        (`<story>.report`) in `LOG_FOLDERS`; where there is no log, `timing.SOUND_START`.
+        (`<story>.report`) in `LOG_FOLDERS`. With no log it is `timing.SOUND_START`, or refused if others have numbers.
     coarse_regions
         Whether regions may come from fsaverage5 where the sphere of fsaverage cannot be had.
 
@@ -146,13 +147,16 @@ class LebelDataset(Dataset):
         return None
 
     def sound_start(self, participant: str, story: str) -> float:
-        """Seconds from a participant's first trigger to the start of a story's audio."""
+        """Seconds from a participant's first trigger to the start of a story's audio; see `sound_starts`."""
         said = self.sound_starts
         for name in (participant, story):
             said = said.get(name) if isinstance(said, Mapping) and name in said else said
         if said is not None and not isinstance(said, Mapping):
             return said
         found = self.trigger_log(participant, story)
+        if said is not None and not found:
+            lacks = f"found no `sound_starts` of {story} of {participant} in `dataset`, and no trigger log of it"
+            raise InputError(f"{self.root}: {lacks}, expected seconds, as of others")
         return found[1].sound_start if found else timing.SOUND_START
 
     def tr_times(self, participant: str, story: str) -> np.ndarray:
@@ -166,17 +170,15 @@ class LebelDataset(Dataset):
         path = self.derivative / "preprocessed_data" / participant / f"{story}.hf5"
         heard = self.stories(participant)
         if story not in heard:
-            others = instead(path) or f"; {participant} has {len(heard)} other stories{nearest(story, heard)}"
-            raise InputError(f"{path}: not found{others}")
+            unheard = f" (if {participant} did not hear it, say `lacks: {{{participant}: [{story}]}}` in the study)"
+            others = f"{unheard}; {participant} has {len(heard)} other stories{nearest(story, heard)}"
+            raise InputError(f"{path}: not found{instead(path) or others}")
         return path
 
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
         """Responses, z-scored by the dataset; (TRs, voxels) float32, errors as of `read_responses`."""
-        path, shape = self.responses_file(participant, story), self._shape(participant, story)
-        return read_responses(path, "data", *shape, voxels)
-
-    def _shape(self, participant: str, story: str) -> tuple[int, int]:
-        return self.n_rows(participant, story), self.n_voxels(participant)
+        path, n_voxels = self.responses_file(participant, story), self.n_voxels(participant)
+        return read_responses(path, "data", self.n_rows(participant, story), n_voxels, voxels)
 
     def n_repeats(self, participant: str, story: str) -> int:
         """Presentations of a story whose responses are stored one by one."""
@@ -184,8 +186,8 @@ class LebelDataset(Dataset):
 
     def repeats(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
         """Responses to each presentation of a story; (repeats, TRs, voxels) float32."""
-        path, shape = self.responses_file(participant, story), self._shape(participant, story)
-        numbers = range(self.n_repeats(participant, story))
+        path, numbers = self.responses_file(participant, story), range(self.n_repeats(participant, story))
+        shape = self.n_rows(participant, story), self.n_voxels(participant)
         return np.stack([read_responses(path, "individual_repeats", *shape, voxels, number) for number in numbers])
 
     def n_voxels(self, participant: str) -> int:
@@ -212,10 +214,7 @@ class LebelDataset(Dataset):
         return self._cortices[participant]
 
     def check(self, stories: Mapping[str, Sequence[str]]) -> list[str]:
-        """Read what a study needs of each participant.
-
-        A line for each trigger log that differs from table or TR, and for each file that is usable in part.
-        """
+        """Read what a study needs; a line for each log that differs from table or TR, and each file usable in part."""
         for participant, names in stories.items():
             for story in names:
                 self._check_rows(participant, story)
@@ -228,20 +227,21 @@ class LebelDataset(Dataset):
         notes = []
         for story in dict.fromkeys(story for _, story in heard):
             notes += self._check_story(story, [participant for participant, other in heard if other == story])
-        return [*notes, *self._check_logs(heard)] + [
-            f"{self.responses_file(participant, story)}: {n} of {self.n_voxels(participant)} voxels are NaN or constant"
-            for participant, story in heard
-            if (n := int(invalid_columns(self.responses(participant, story)).sum()))
-        ]
+        notes += self._check_logs(heard)
+        for participant, story in heard:
+            file, responses = self.responses_file(participant, story), self.responses(participant, story)
+            if (invalid := invalid_columns(responses)).any():
+                notes.append(f"{file}: {invalid.sum()} of {len(invalid)} voxels are NaN or constant")
+            mean, spread = (float(np.median(one[~invalid])) for one in (np.abs(responses.mean(0)), responses.std(0)))
+            if mean > 0.5 or not 0.5 <= spread <= 2:  # volumes may have been cut off since
+                found = f"found voxels of mean ±{mean:.3g} and standard deviation {spread:.3g} (medians)"
+                raise InputError(f"{file}: {found}, expected 0 and 1: z-score each voxel over the story's volumes")
+        return notes
 
     def _check_rows(self, participant: str, story: str) -> None:
-        file, n_rows = self.responses_file(participant, story), self.n_rows(participant, story)
-        found = stored_shape(file, "data")
-        if len(found) == 2 and n_rows not in found:
-            said = f"{self.volumes(participant, story)} volumes in {self._volumes_file.name}"
-            said += f" without {self.unstored_volumes} at either end" * (self.unstored_volumes > 0)
-            raise InputError(f"{file}: found 'data' of shape {found}, expected {n_rows} rows, {said}")
-        stored_shape(file, "data", n_rows)
+        said = f", {self.volumes(participant, story)} volumes in {self._volumes_file.name}"
+        said += f" without {self.unstored_volumes} at either end" * (self.unstored_volumes > 0)
+        stored_shape(self.responses_file(participant, story), "data", self.n_rows(participant, story), said)
 
     def _check_logs(self, heard: Sequence[tuple[str, str]]) -> list[str]:
         """A line for each trigger log that says otherwise than the table of volumes or the TR does."""
@@ -266,12 +266,4 @@ class LebelDataset(Dataset):
             if not duration - 30 < last < duration + 30:
                 found = f"the audio lasts {duration:.1f} s and the last TR of {participant} is read at {last:.1f} s"
                 raise InputError(f"{file}: {found}, expected within 30 s of its end")
-        textgrid.check_within(words, duration, grid)
-        notes = labels.notes(grid)
-        try:
-            textgrid.check_within(textgrid.read_tier(grid, "phone"), duration, grid)
-        except MissingTier:
-            pass
-        except InputError as error:
-            notes += [str(error)] if str(error) not in notes else []
-        return notes
+        return labels.notes(grid, duration)

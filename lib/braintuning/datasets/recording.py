@@ -13,9 +13,8 @@ from braintuning import timing
 from braintuning.cortex.parcels import cortex_of_regions
 from braintuning.cortex.subject import Cortex
 from braintuning.datasets import audio, labels, textgrid
-from braintuning.datasets.base import check_speech
 from braintuning.datasets.responses import invalid_columns
-from braintuning.datasets.tables import read_courses, read_regions, read_word_table
+from braintuning.datasets.tables import column_names, read_courses, read_regions, read_word_table
 from braintuning.errors import InputError, MissingTier
 from braintuning.results import listed, require_file
 from braintuning.study.by_name import own
@@ -42,11 +41,7 @@ def filtered(columns: np.ndarray, tr: float, how: Filter) -> np.ndarray:
     return kept
 
 
-@cache
-def _cortex(
-    numbers: tuple[int, ...], source: Path, places: tuple[tuple[float, ...], ...] | None, atlas: Path | None
-) -> Cortex:
-    return cortex_of_regions(numbers, source, None if places is None else np.array(places), atlas)
+_cortex = cache(cortex_of_regions)
 
 
 class StoredRecording:
@@ -122,14 +117,15 @@ class StoredRecording:
     @cached_property
     def regions(self) -> pd.DataFrame:
         """`name`, `number` in the atlas, `column` in the files, and `x`, `y`, `z` in mm where they are known."""
-        n_columns, given = self.shape[1], self.settings.regions
+        n_columns, given, first = self.shape[1], self.settings.regions, next(iter(self.files.values()))
         if isinstance(given, str):
             return read_regions(self.folder / given, n_columns)
         if given and len(given) != n_columns:
-            path = next(iter(self.files.values()))
-            raise InputError(f"{path}: found {n_columns} regions, expected {len(given)}: {' '.join(given)}")
-        numbers = np.arange(n_columns)
-        return pd.DataFrame({"name": given or (numbers + 1).astype(str), "number": numbers + 1, "column": numbers})
+            raise InputError(f"{first}: found {n_columns} regions, expected {len(given)}: {' '.join(given)}")
+        numbers, said = np.arange(n_columns), column_names(first)
+        known = len(set(said)) == n_columns and not said[0].isdigit()
+        names = given or (said if known else (numbers + 1).astype(str))
+        return pd.DataFrame({"name": names, "number": numbers + 1, "column": numbers})
 
     def cortex(self) -> Cortex:
         """Where the regions lie: in an atlas, in spheres around their centroids, or nowhere on the surface.
@@ -155,13 +151,21 @@ class StoredRecording:
             found = f"found {len(found)} volumes of {participant}, expected {expected or self.shape[0]}"
             raise InputError(f"{path}: {found}, {rule}")
         if found.shape[1] != self.shape[1]:
-            rule = f"expected {self.shape[1]} as in most files"
-            raise InputError(f"{path}: found {found.shape[1]} regions of {participant}, {rule}")
+            raise InputError(f"{path}: found {found.shape[1]} regions, expected {self.shape[1]} as in most files")
         courses = found[:, self.regions["column"]]
         if (n_invalid := int(invalid_columns(courses).sum())) > MOST_INVALID * courses.shape[1]:
             problem = f"NaN or a constant value in {n_invalid} of {courses.shape[1]} regions"
             raise InputError(f"{path}: {problem}, expected at most {int(MOST_INVALID * courses.shape[1])}")
         return courses
+
+    def _require_order(self, participant: str) -> None:
+        """Raise `InputError` where a file calls its columns as the regions are called, in another order."""
+        path, regions = self.responses_file(participant), self.regions
+        said = column_names(path)
+        for name, column in zip(regions["name"], regions["column"], strict=True) if len(said) == self.shape[1] else ():
+            if name in said and name != said[column] and not name.isdigit():
+                expected = f"expected {name!r}, in the order of `regions` or else of the first file"
+                raise InputError(f"{path}: column {column + 1} is called {said[column]!r}, {expected}")
 
     def times(self, participant: str, row_offset: float) -> np.ndarray:
         """When each volume of a participant's file is read, in seconds after the start of the audio; (volumes,)."""
@@ -176,7 +180,7 @@ class StoredRecording:
         `last` is when the last volume that is used of each participant is read, in seconds of the audio.
         """
         words, sound = self.words(), self.audio_file
-        duration = check_speech(audio.read_audio(sound), sound, words, self.words_file)
+        duration = audio.check_speech(audio.read_audio(sound), sound, words, self.words_file)
         textgrid.check_within(words, duration, self.words_file)
         whole = {participant: self.times(participant, 1.0) for participant in last}
         ends = max(times[-1] for times in whole.values())
@@ -192,8 +196,9 @@ class StoredRecording:
                 expected = f"expected within {SLACK:.0f} s of its end; `parts` may leave volumes out"
                 raise InputError(f"{sound}: {found}, {expected}")
         self.cortex()
-        notes = labels.notes(self.words_file) if self.words_file.suffix.lower() == ".textgrid" else []
+        notes = labels.notes(self.words_file, duration) if self.words_file.suffix.lower() == ".textgrid" else []
         for participant in last:
+            self._require_order(participant)
             if n := int(invalid_columns(self.courses(participant)).sum()):
                 notes.append(
                     f"{self.files[participant]}: {n} of {len(self.regions)} regions are NaN or constant, masked"

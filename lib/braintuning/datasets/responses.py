@@ -20,16 +20,16 @@ def require_responses(path: Path) -> Path:
     return path
 
 
-def stored_shape(path: Path, name: str, n_rows: int | None = None) -> tuple[int, ...]:
+def stored_shape(path: Path, name: str, n_rows: int | None = None, said: str = "") -> tuple[int, ...]:
     """Shape of an array in a response file, (..., rows, voxels); no values are read.
 
     `InputError` if the file is not here, not whole or no HDF5, if it has no such array of numbers, or if that has
-    other than `n_rows` rows.
+    other than `n_rows` rows, of which it says as well what is `said`.
     """
     with _open(path) as file:
         array = _array(file, name, path)
         if n_rows is not None:
-            _require_shape(array, path, n_rows)
+            _require_shape(array, path, n_rows, said=said)
         return array.shape
 
 
@@ -90,7 +90,7 @@ def _array(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
 
 
 def _require_shape(
-    array: h5py.Dataset, path: Path, n_rows: int, n_voxels: int | None = None, n_axes: int | None = None
+    array: h5py.Dataset, path: Path, n_rows: int, n_voxels: int | None = None, n_axes: int | None = None, said: str = ""
 ) -> None:
     shape = array.shape
     right = len(shape) == n_axes if n_axes else len(shape) > 1
@@ -99,7 +99,7 @@ def _require_shape(
     found, expected = f"'{array.name.removeprefix('/')}' of shape {shape}", f"expected {n_rows} rows"
     if right and shape[-1] == n_rows != shape[-2]:
         raise InputError(f"{path}: found {found}, which is transposed, {expected} x voxels")
-    raise InputError(f"{path}: found {found}, {expected}{f' of {n_voxels} voxels' if n_voxels else ''}")
+    raise InputError(f"{path}: found {found}, {expected}{f' of {n_voxels} voxels' if n_voxels else ''}{said}")
 
 
 def invalid_columns(responses: np.ndarray) -> np.ndarray:

@@ -23,8 +23,7 @@ def read_courses(path: Path) -> np.ndarray:
     """Time courses of regions, (volumes, regions) float64, NaN where there is none.
 
     From NumPy's format, from HDF5 with one array or one called `data`, or from text: `.csv` with commas, `.tsv` with
-    tabs, another suffix with spaces; a first row of names, which may be numbers from 0 or 1 on as pandas writes them,
-    and, with it, a first column without a name are left out.
+    tabs, another suffix with spaces; `column_names` and, with them, a first column without a name are left out.
 
     `InputError` where the file is missing, cannot be read, or holds no table of finite numbers.
     """
@@ -35,7 +34,10 @@ def read_courses(path: Path) -> np.ndarray:
         elif path.suffix in HDF5:
             found = _read_hdf5(path)
         else:
-            found = _read_text(path)
+            named = column_names(path)
+            table = _table_of(path, header=0 if named else None)
+            numbered = bool(named) and str(table.columns[0]).startswith("Unnamed")
+            found = table.iloc[:, int(numbered) :].to_numpy()
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())}), {expected}") from None
     if found.ndim != 2 or found.dtype.kind not in "fiu" or min(found.shape) < 1:
@@ -55,24 +57,28 @@ def _read_hdf5(path: Path) -> np.ndarray:
         return file[name][()]
 
 
-def _read_text(path: Path) -> np.ndarray:
-    separator = SEPARATORS.get(path.suffix, r"\s+")
-    first = pd.read_csv(path, sep=separator, header=None, nrows=1, encoding="utf-8-sig", comment="#")
-    cells = first.iloc[0].dropna().tolist()
-    counted = len(cells) > 1 and cells in (list(range(len(cells))), list(range(1, len(cells) + 1)))
-    named = counted or any(isinstance(cell, str) for cell in cells)
-    table = pd.read_csv(path, sep=separator, header=0 if named else None, encoding="utf-8-sig", comment="#")
-    if named and str(table.columns[0]).startswith("Unnamed"):
-        table = table.iloc[:, 1:]
-    return table.to_numpy()
+def column_names(path: Path) -> list[str]:
+    """Names in the first row of a text file of time courses: text, numbers from 0 or 1 on, or six ascending ones."""
+    if path.suffix in (".npy", *HDF5):
+        return []
+    cells = _table_of(path, header=None, nrows=1).iloc[0].dropna().tolist()
+    if any(isinstance(cell, str) for cell in cells):
+        return [str(cell).strip() for cell in cells]
+    counted = cells in (list(range(len(cells))), list(range(1, len(cells) + 1)))
+    ascending = len(cells) >= 6 and all(cell % 1 == 0 for cell in cells) and cells == sorted(set(cells))
+    return [f"{cell:g}" for cell in cells] if len(cells) > 1 and (counted or ascending) else []
+
+
+def _table_of(path: Path, **options: Any) -> pd.DataFrame:  # noqa: ANN401
+    return pd.read_csv(path, sep=SEPARATORS.get(path.suffix, r"\s+"), encoding="utf-8-sig", comment="#", **options)
 
 
 def read_regions(path: Path, n_columns: int) -> pd.DataFrame:
     """Regions of a table: `name`, `number` in an atlas, `column` in responses, and `x`, `y`, `z` (MNI, mm) if known.
 
-    A region is named by the column `name`, `region`, `label`, `parcel` or `number`, and has the number of `number` or,
-    where these are numbers, `parcel`, else that of its row, from 1. Without `column` regions are those of all
-    `n_columns`, in their order.
+    A region is named by the column `name`, `region`, `label`, `parcel` or `number`, and has the number of `number`, of
+    `parcel` where these are numbers, or of `index`, as in BIDS, else that of its row, from 1. Without `column` regions
+    are those of all `n_columns`, in their order.
 
     `InputError` for no table, or one that has no names, one twice, or other columns than the responses.
     """
@@ -83,13 +89,11 @@ def read_regions(path: Path, n_columns: int) -> pd.DataFrame:
     if "column" not in table and len(table) != n_columns:
         raise InputError(f"{path}: found {len(table)} regions, expected {n_columns}, as many as responses have")
     parcels = "parcel" in table and pd.api.types.is_numeric_dtype(table["parcel"])
-    numbered = "number" if "number" in table else "parcel" if parcels else None
+    numbered = "number" if "number" in table else "parcel" if parcels else _first(table.columns, ("index",))
     regions = pd.DataFrame({"name": table[named].astype(str).str.strip()})
     regions["number"] = table[numbered] if numbered else range(1, len(table) + 1)
     regions["column"] = table["column"] if "column" in table else range(len(table))
-    for key in ("x", "y", "z"):
-        if key in table:
-            regions[key] = table[key]
+    regions = regions.join(table[[key for key in ("x", "y", "z") if key in table]])
     numeric = regions.columns.drop("name")
     found = regions[numeric].apply(pd.to_numeric, errors="coerce")
     wrong = found.isna().any(axis=1) | (found[["number", "column"]] % 1 != 0).any(axis=1)

@@ -25,7 +25,7 @@ from braintuning.pipeline.steps import clip_ends, pretrained
 from braintuning.probes.tasks import material
 from braintuning.results import listed, require_file
 from braintuning.study import Run, Study
-from braintuning.timing import SAMPLE_RATE, to_samples
+from braintuning.timing import SAMPLE_RATE, spacing, to_samples
 from braintuning.tuning import controls
 from braintuning.tuning.objectives import require_objective
 
@@ -66,20 +66,20 @@ def check(study: Study) -> Dataset:
 def findings(study: Study, dataset: Dataset) -> list[str]:
     """What is told of data that `check` accepts: a line for each story, and that all can be read.
 
-    A story's line has its sound, its words, and when the TRs of whom are read, in seconds of the sound: a TR, a number
-    of unstored volumes or a start of the sound that is wrong shows here and nowhere else.
+    A story's line has its sound, its words, when the TRs of whom are read, in seconds of the sound, and how far back
+    delays reach: a TR, a number of unstored volumes or a start of the sound that is wrong shows here and nowhere else.
     """
-    lines = []
+    lines, delays = [], study.encoding.delays
     for story in study.stories.all:
         heard = {}
         for participant in study.participants:
             if story in study.stories_for(participant).all:
                 times = dataset.tr_times(participant, story)
-                heard.setdefault((len(times), times[0], times[-1]), []).append(participant)
+                heard.setdefault((len(times), times[0], times[-1], spacing(times)), []).append(participant)
         trs = [
             f"{', '.join(people) if len(people) < 4 else f'{len(people)} participants'}: {n} TRs from {first:.1f} to "
-            f"{last:.1f} s"
-            for (n, first, last), people in heard.items()
+            f"{last:.1f} s, predicted from {min(delays) * tr:.1f} to {max(delays) * tr:.1f} s before"
+            for (n, first, last, tr), people in heard.items()
         ]
         seconds, n_words = len(dataset.audio(story)) / SAMPLE_RATE, len(spoken_words(dataset, story))
         lines.append(f"{story}: sound from 0 to {seconds:.1f} s, {n_words} words; {'; '.join(trs)}")

@@ -185,7 +185,7 @@ class Task:
     stand_in: str
     measure: Measure = classify
     metric: str = "macro F1"
-    keep: Callable[[Utterance], bool] = lambda utterance: True
+    keep: Callable[[Utterance], bool] = lambda utterance: utterance.label is not None
     by_prompt: bool = True
     said_by_all: frozenset[str] = frozenset()
     rare_allowed: bool = False

@@ -20,16 +20,18 @@ TASKS: dict[str, Task] = {
     "phonemes": phonemes.TASK,
     # Dialect (SA), compact (SX) or diverse (SI) in TIMIT; statement, question or list in the stand-in. Everybody in
     # TIMIT reads the same two SA sentences, so these prompts are in all parts; the others are divided.
-    "sentence_type": Task("Sentence type", ("TIMIT",), "sentence types", said_by_all=SAID_BY_ALL),
+    "sentence_type": Task("Sentence type", ("TIMIT", "aligned speech"), "sentence types", said_by_all=SAID_BY_ALL),
     # Which of the 30 or 35 words of Speech Commands.
-    "word_identity": Task("Word identity", ("Speech Commands",), "words", by_prompt=False),
+    "word_identity": Task("Word identity", ("Speech Commands", "aligned speech"), "words", by_prompt=False),
     # In which of six emotions actors say sentences that were not trained on. RAVDESS has two: test actors say the one
     # that no model was trained or validated on. The stand-in has six ways of speaking (rate, pitch, vocal effort),
     # which are not emotions.
-    "emotion": Task("Emotion", ("CREMA-D", "RAVDESS"), "prosody"),
+    "emotion": Task("Emotion", ("CREMA-D", "RAVDESS", "aligned speech"), "prosody"),
     # What a command asks for, in phrasings that were not trained on. Some actions of SLURP are rare: one with fewer
     # than two training recordings is reported, stays in the score and is never predicted.
-    "intent": Task("Intent", ("SLURP",), "commands", partial(classify, rare_allowed=True), rare_allowed=True),
+    "intent": Task(
+        "Intent", ("SLURP", "aligned speech"), "commands", partial(classify, rare_allowed=True), rare_allowed=True
+    ),
     "asr": asr.TASK,
     "asr_tuned": replace(asr.TASK, title="Speech recognition, trunk tuned", measure=asr.measure_tuned),
     "mfcc": mfcc.TASK,

@@ -442,6 +442,10 @@ def test_another_architecture_is_refused(tmp_path):
 def test_incomplete_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match=rf"{tmp_path}: no readable config\.json"):
         SpeechEncoder.from_pretrained(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match="transformers model, PEFT's adapters merged"):
+        SpeechEncoder.from_pretrained(tmp_path)
+    (tmp_path / "adapter_config.json").unlink()
     write_model(tmp_path, "wav2vec2")
     path = tmp_path / "model.safetensors"
     whole = path.read_bytes()

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from braintuning.datasets.audio import RATE, read_audio, require_audio, require_signal, write_wav
+from braintuning.datasets.audio import RATE, check_speech, read_audio, require_audio, write_wav
+from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from scipy.io import wavfile
 
@@ -211,36 +212,47 @@ def noisy(seconds):
     return np.random.default_rng(3).normal(0, 0.01, round(seconds * RATE)).astype(np.float32)
 
 
+def said_at(*seconds):
+    return [Interval("tale", second - 0.2, second + 0.2) for second in seconds]
+
+
 @pytest.mark.parametrize("level", [0.0, 0.3])
-def test_hole_is_named_with_its_times(level):
+def test_hole_is_named_with_its_times_and_the_words_in_it(level):
     audio = noisy(40)
     audio[12 * RATE : 23 * RATE] = level
-    with pytest.raises(InputError, match=r"story\.wav: digital silence from 12\.00 s to 23\.00 s"):
-        require_signal(audio, "story.wav")
+    where = r"story\.wav: digital silence from 12\.00 s to 23\.00 s and 2 words in it \('tale'\)"
+    with pytest.raises(InputError, match=where):
+        check_speech(audio, "story.wav", said_at(5, 13, 20, 30), "words")
 
 
-def test_hole_at_the_end_and_limit_of_silence():
+def test_a_pause_between_words_may_be_silent():
+    audio = noisy(40)
+    audio[12 * RATE : 23 * RATE] = 0
+    check_speech(audio, "story.wav", said_at(5, 11.9, 23.1, 30), "words")
+
+
+def test_limit_of_silence():
     audio = noisy(30)
     audio[20 * RATE :] = 0
     with pytest.raises(InputError, match=r"20\.00 s to 30\.00 s"):
-        require_signal(audio, "story.wav")
-    require_signal(audio[: -RATE // 10], "story.wav")
+        check_speech(audio, "story.wav", said_at(5, 21), "words")
+    check_speech(audio[: -RATE // 10], "story.wav", said_at(5, 21), "words")
 
 
-def test_only_the_asked_part_has_to_have_sound():
+def test_words_in_the_silence_around_a_sound_are_another_sound_s():
     audio = noisy(60)
     audio[: 20 * RATE] = 0
     audio[45 * RATE :] = 0
-    require_signal(audio, "story.wav", within=(12.0, 54.0))
-    with pytest.raises(InputError, match=r"from 10\.00 s to 20\.00 s"):
-        require_signal(audio, "story.wav", within=(10.0, 54.0))
+    check_speech(audio, "story.wav", said_at(21, 44), "words")
+    with pytest.raises(InputError, match=r"from 0\.00 s to 20\.00 s"):
+        check_speech(audio, "story.wav", said_at(12, 44), "words")
     with pytest.raises(InputError, match=r"from 45\.00 s to 60\.00 s"):
-        require_signal(audio, "story.wav", within=(12.0, 70.0))
+        check_speech(audio, "story.wav", said_at(21, 54), "words")
 
 
 def test_quiet_noise_of_16_bits_is_not_silence():
     audio = np.random.default_rng(4).integers(-1, 2, 20 * RATE).astype(np.float32) / 32_768
-    require_signal(audio, "story.wav")
+    check_speech(audio, "story.wav", said_at(5), "words")
 
 
 def test_hole_survives_resampling(tmp_path):
@@ -249,4 +261,4 @@ def test_hole_survives_resampling(tmp_path):
     samples[44_100 : 44_100 * 12] = 0.1
     soundfile.write(path, np.stack([samples, samples], 1), 44_100)
     with pytest.raises(InputError, match=r"from 1\.\d\d s to 1[12]\.\d\d s"):
-        require_signal(read_audio(path), path)
+        check_speech(read_audio(path), path, said_at(5), "words")

@@ -111,12 +111,13 @@ def test_ten_lines_of_nilearn_make_a_study_of_fmriprep(tmp_path, monkeypatch):
         folder = tmp_path / "derivatives" / f"sub-{number}" / "func"
         folder.mkdir(parents=True)
         courses = np.stack([np.zeros(300), *shared])[labels] + rng.standard_normal((*labels.shape, 300))
-        stem = folder / f"sub-{number}_task-mystory_space-MNI_desc-preproc_bold.nii.gz"
-        nibabel.save(nibabel.Nifti1Image(1000 + courses, affine), stem)
+        for space, values in (("MNI152NLin2009cAsym_res-2", courses), ("T1w", courses[::-1])):
+            path = folder / f"sub-{number}_task-mystory_run-1_space-{space}_desc-preproc_bold.nii.gz"
+            nibabel.save(nibabel.Nifti1Image(1000 + values, affine), path)
         names = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"] + ["csf", "white_matter"]
         names += [f"{n}{end}" for n in names[:6] for end in ("_derivative1", "_derivative1_power2", "_power2")]
         table = pd.DataFrame(rng.standard_normal((300, len(names))), columns=names)
-        table.to_csv(folder / f"sub-{number}_task-mystory_desc-confounds_timeseries.tsv", sep="\t", index=False)
+        table.to_csv(folder / f"sub-{number}_task-mystory_run-1_desc-confounds_timeseries.tsv", sep="\t", index=False)
     (code,) = re.findall(r"```py\n(.*?)```", README.read_text(), re.S)
     assert len([line for line in code.splitlines() if line]) <= 10
     exec(compile(code, str(README), "exec"), {})

@@ -58,6 +58,12 @@ def test_a_whole_dataset_passes_the_check(dataset):
     check(dataset)
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 900.0), (20.0, 0.0), (0.02, 0.0)])
+def test_responses_that_are_not_z_scored_are_refused(dataset, files, scale, shift):
+    overwrite(files.hf5("P2", "orchard"), lambda arrays: arrays.update(data=scale * arrays["data"] + shift))
+    refused(lambda: check(dataset), files.hf5("P2", "orchard"), "standard deviation", "expected 0 and 1: z-score each")
+
+
 def test_participants_and_stories_are_those_on_disk(dataset, files):
     files.hf5("P2", "orchard").unlink()
     assert dataset.participants == ("P1", "P2")
@@ -189,7 +195,7 @@ def test_audio_that_was_never_downloaded_is_refused(dataset, files):
 def test_a_story_without_responses_is_refused_before_any_sound_is_read(dataset, files, monkeypatch):
     files.hf5("P2", "kitchen").unlink()
     monkeypatch.setattr(LebelDataset, "audio", lambda *_: pytest.fail("sound was read first"))
-    refused(lambda: check(dataset), files.hf5("P2", "kitchen"), "not found", "P2")
+    refused(lambda: check(dataset), files.hf5("P2", "kitchen"), "not found", "P2", "`lacks: {P2: [kitchen]}`")
 
 
 def volumes(files, table, participant="P1", story="harbour", **settings):

@@ -1,5 +1,6 @@
 import runpy
 import shutil
+from functools import partial
 
 import h5py
 import nibabel
@@ -64,7 +65,10 @@ def test_each_kind_of_file_has_the_same_numbers(root, kind):
 
 @pytest.mark.parametrize(
     ("kind", "names", "index"),
-    [("csv", range(6), True), ("csv", range(6), False), ("tsv", range(1, 7), False), ("txt", range(6), True)],
+    [
+        *[("csv", range(6), True), ("csv", range(6), False), ("tsv", range(1, 7), False), ("txt", range(6), True)],
+        *[("csv", [3, 4, 7, 2001, 2002, 2101], False), ("tsv", [3, 4, 7, 2001, 2002, 2101], True)],
+    ],
 )
 def test_a_row_of_numbers_in_place_of_names_is_no_volume(root, kind, names, index):
     expected = opened(root).responses("sub-02", "pie")
@@ -73,6 +77,25 @@ def test_a_row_of_numbers_in_place_of_names_is_no_volume(root, kind, names, inde
     table = pd.DataFrame(courses("pie", 1), columns=names)
     table.to_csv(path.with_suffix(f".{kind}"), sep={"csv": ",", "tsv": "\t", "txt": " "}[kind], index=index)
     np.testing.assert_allclose(opened(root).responses("sub-02", "pie"), expected, atol=1e-5)
+
+
+def test_columns_are_called_as_in_the_files_and_stand_in_one_order(root):
+    for number, participant in enumerate(PEOPLE["pie"]):
+        (root / "pie" / "responses" / f"{participant}.npy").unlink()
+        write_as(root / "pie" / "responses" / participant, courses("pie", number), "csv")
+    dataset = opened(root, regions=None)
+    dataset.check(stories(dataset))
+    assert dataset.region_names("sub-01") == REGIONS
+    pd.DataFrame({"name": REGIONS[::-1]}).to_csv(root / "pie" / "regions.csv")
+    other = opened(root, regions="regions.csv")
+    refused(lambda: other.check(stories(other)), "sub-01.csv", "column 1 is called 'A1', expected 'F'")
+    table = pd.DataFrame({"name": REGIONS[::-1], "column": range(5, -1, -1)})
+    table.to_csv(root / "pie" / "regions.csv")
+    opened(root, regions="regions.csv").check(stories(dataset))
+    swapped = pd.DataFrame(courses("pie", 1), columns=REGIONS)[["B", "A1", *REGIONS[2:]]]
+    swapped.to_csv(root / "pie" / "responses" / "sub-02.csv", index=False)
+    for moved in (opened(root, regions=None), opened(root)):
+        refused(partial(moved.check, stories(moved)), "sub-02.csv", "column 1 is called 'B', expected 'A1'")
 
 
 def test_volumes_are_read_at_their_times_and_parts_are_stories(root):
@@ -202,7 +225,7 @@ def spoilt(root, change):
 BROKEN = {
     "shorter": (lambda v: v[:-3], {}, ("found 157 volumes of sub-02", "expected 160", "as in most files")),
     "other than said": (lambda v: v, {"volumes": 150}, ("found 160 volumes", "expected 150", "by `volumes`")),
-    "a region less": (lambda v: v[:, :5], {}, ("found 5 regions of sub-02", "expected 6")),
+    "a region less": (lambda v: v[:, :5], {}, ("sub-02", "found 5 regions", "expected 6")),
     "transposed": (lambda v: v.T, {}, ("found 6 volumes of sub-02", "expected 160")),
     "infinite": (lambda v: np.where(v > 2.5, np.inf, v), {}, ("infinite values", "expected none")),
     "a cube": (lambda v: v[None], {}, ("(1, 160, 6)", "expected numbers, volumes x regions")),
@@ -354,6 +377,11 @@ def test_a_table_that_does_not_fit_the_atlas_and_an_atlas_in_another_space_are_r
 def test_tables_of_regions_that_cannot_be_are_refused(tmp_path, text, words):
     (tmp_path / "regions.csv").write_text(text)
     refused(lambda: read_regions(tmp_path / "regions.csv", 3), "regions.csv", words)
+
+
+def test_numbers_of_an_atlas_may_be_called_index(tmp_path):
+    (tmp_path / "regions.tsv").write_text("index\tname\n2001\tLeft\n2002\tRight\n")
+    assert read_regions(tmp_path / "regions.tsv", 2)["number"].tolist() == [2001, 2002]
 
 
 def test_parcels_may_be_names(tmp_path):

@@ -166,6 +166,7 @@ def test_a_participants_own_log_counts_before_the_storys_and_the_study_before_bo
         assert tuple(dataset.sound_start(p, "harbour") for p in ("P1", "P2")) == expected
     dataset = LebelDataset(files.root, TR, sound_starts={"P1": {"orchard": 1.0}})
     assert [dataset.sound_start("P1", story) for story in ("harbour", "orchard")] == pytest.approx([6.02, 1.0])
+    refused(lambda: dataset.sound_start("P1", "winter"), "no `sound_starts` of winter of P1", "expected seconds")
     refused(lambda: LebelDataset(files.root, {"P1": 2.0}).tr_times("P2", "harbour"), "no `tr` of P2")
 
 

@@ -61,11 +61,26 @@ def test_every_task_has_its_baselines(tmp_path, monkeypatch):
 def test_an_unknown_task_another_corpus_or_none_is_named(tmp_path):
     refused(lambda: tasks.material("phoneme"), "'phoneme'", "phonemes")
     (tmp_path / "speech").mkdir()
-    folder = corpus_files.write_aligned(tmp_path / "speech")
-    refused(lambda: tasks.material("intent", folder), "holds aligned speech", "SLURP")
+    folder = corpus_files.write_ravdess(tmp_path / "speech")
+    refused(lambda: tasks.material("intent", folder), "holds RAVDESS", "SLURP", "aligned speech")
     refused(lambda: tasks.material("intent"), "no corpus given for intent", "SLURP")
     content = tiny.study_content(tmp_path, tmp_path) | {"probes": {"tasks": ["emotions"]}}
     refused(lambda: load_study(tiny.write_yaml(tmp_path / "bad.yaml", content)), "emotions")
+
+
+@pytest.mark.parametrize("task", ["sentence_type", "word_identity", "emotion", "intent"])
+def test_classes_may_be_the_labels_of_aligned_speech(tmp_path, task):
+    folder = corpus_files.write_aligned(tmp_path, 20)
+    path = folder / "alignments.jsonl"
+    first, *others = path.read_text().splitlines()
+    unlabelled = json.loads(first)
+    del unlabelled["label"]
+    path.write_text("\n".join([json.dumps(unlabelled), *others]))
+    corpus, parts = tasks.material(task, folder)
+    assert corpus == "aligned speech" and {u.label for some in parts.values() for u in some} == {"odd", "even"}
+    assert unlabelled["file"] not in {u.file.name for some in parts.values() for u in some}
+    path.write_text(json.dumps(unlabelled))
+    refused(lambda: tasks.material(task, folder), f"{folder}: found no utterance in the", "expected")
 
 
 def test_a_corpus_that_cannot_be_divided_is_named(tmp_path):
