@@ -13,7 +13,8 @@ from braintuning.errors import InputError
 from braintuning.results import atomic_path, require_file
 
 RATE = 16_000
-LONGEST_SILENCE = 10.0
+LONGEST_SILENCE, WORD_SLACK = 10.0, 0.5
+"""Seconds of silence in which no word may lie, and by which times of words may miss its edges."""
 _CONSTANT = 1e-6
 _SIZES = re.compile(r"^ *(?:data|SSND|riff|Riff size) : (\d+) \(should be (\d+)\)", re.MULTILINE)
 """How libsndfile says that a header's size, in bytes, is not what the file has."""
@@ -107,7 +108,8 @@ def check_speech(audio: np.ndarray, path: Path, words: Sequence[Interval], words
     edges = np.concatenate([[0], changes, [len(audio)]]) / RATE
     for hole in np.flatnonzero(np.diff(edges) >= LONGEST_SILENCE):
         start, end = edges[hole : hole + 2]
-        if said := [word.label for word in words if start < (word.start + word.end) / 2 < end]:
+        inside = (word for word in words if start + WORD_SLACK < (word.start + word.end) / 2 < end - WORD_SLACK)
+        if said := [word.label for word in inside]:
             found = f"digital silence from {start:.2f} s to {end:.2f} s and {len(said)} words in it ({said[0]!r})"
             raise InputError(f"{path}: {found}, expected sound where something is said")
     return len(audio) / RATE
