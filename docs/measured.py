@@ -134,7 +134,7 @@ def impact(study: str, removal: str = "every lag") -> Iterator[list[str]]:
         own = rows_where(changes, condition=conditions[1], **where)
         values = means(rows_where(last_layer(table), **where), "r_percent", conditions, 0)
         yield [
-            f"share of late language alignment that low-level sound takes, %{words}",
+            f"share of late language alignment that low-level sound takes, removed at {removal}, %{words}",
             *values,
             change(own.iloc[0], 1),
         ]

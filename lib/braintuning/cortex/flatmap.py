@@ -17,7 +17,7 @@ from matplotlib.textpath import TextPath
 
 from braintuning.cortex.colours import CASING, GROUP_COLOURS, SEQUENTIAL, limits, vertex_colours
 from braintuning.cortex.outlines import Box, Name, Outline, outlines, place_names
-from braintuning.cortex.page import colour_bar
+from braintuning.cortex.page import NOTE_POINTS, colour_bar
 from braintuning.cortex.raster import FLAT, Raster, View, facing_light, view_image
 from braintuning.cortex.regions import DEFAULT_GROUPS, GROUPS, members
 from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices
@@ -26,7 +26,7 @@ from braintuning.errors import InputError
 
 INSET_REGIONS = GROUPS["early_auditory"]
 INSET_MARGIN = 7.0
-NAME_POINTS = 4.9
+NAME_POINTS = NOTE_POINTS
 LINE_POINTS, PARCEL_POINTS = 0.65, 0.3
 PAGE_INCHES = 7.2
 

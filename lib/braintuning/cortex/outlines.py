@@ -16,7 +16,7 @@ from braintuning.cortex.surface import FS_LR, HEMISPHERES, Surface
 
 SMOOTHING = 1.1
 NAME_PLACES = Path(__file__).with_name("name_places.csv")
-SMALL_NAME_POINTS = 4.116
+SMALL_NAME_POINTS = 5.2
 """Size of the names for which the places of `NAME_PLACES` were found."""
 INSIDE = 0.9
 

@@ -14,12 +14,12 @@ from braintuning.alignment.stats import mean_interval
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
-from braintuning.figures.style import small_print_below
+from braintuning.figures.style import letter, small_print_below
 from braintuning.results import load_arrays
 from braintuning.study import Study
 
 MEASURED, PREDICTED, SPOKEN = "black", "#d55e00", "#fff2a8"
-WIDTH, MARGINS, WORD_POINTS = 7.2, 1.1, 6.0
+WIDTH, MARGINS, WORD_POINTS = 7.2, 1.1, 6.2
 """Inches of the figure and beside its axes, and the size of words in points."""
 PAUSE, LONGEST_PHRASE = 0.25, 6
 LONGEST_PAUSE = 0.2
@@ -158,6 +158,8 @@ def draw_course(
     drawn = found.loc[found["time"].between(start - 3, end + 3), ["low", "high", "predicted", "measured"]].to_numpy()
     margin = 0.1 * (np.nanmax(drawn) - np.nanmin(drawn))
     part.set(xlim=(start, end), ylim=(np.nanmin(drawn) - margin, np.nanmax(drawn) + 2 * margin))
+    whole.set_xlabel("seconds of the story", labelpad=1)
+    letter((whole, part))
     part.set_xlabel("seconds, and what is heard then", labelpad=1)
     people = f"measured, mean of {found['n_participants'].iloc[0]} people"
     lines = [Line2D([], [], color=colour, lw=1.6) for colour in (MEASURED, PREDICTED)]
