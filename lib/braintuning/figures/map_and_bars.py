@@ -13,10 +13,8 @@ from braintuning.figures.style import REGIONS
 from braintuning.figures.tables import baseline_label
 
 MOST_BARS_BESIDE = 8
-LEGEND_ROW = 0.18
-"""Inches of each row of the legend beyond those that there is room for."""
-BELOW = 0.8
-"""Inches below bars of what differs from pretrained."""
+LEGEND_ROW, BELOW = 0.18, 0.8
+"""Inches of a row of the legend that there is no room for yet, and of what differs from pretrained."""
 
 
 def room_above(fig: Figure, inches: float) -> float:

@@ -140,7 +140,7 @@ def panels(fig: Figure, table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], 
         regions = list(of_row["region"].unique())
         axes = subfigure.subplots(1, len(regions), sharey=True, squeeze=False)[0]
         n_people = of_row["n_participants"].max() if "n_participants" in of_row else of_row["participant"].nunique()
-        subfigure.text(0.005, 0.99, letter, va="top", weight="bold")
+        subfigure.text(0.005, 0.99, letter * (len(rows) > 1), va="top", weight="bold")
         axes[0].set_ylabel(f"{who[0]}\n{n_people} people {who[1]}".strip())
         for ax, region in zip(axes, regions, strict=True):
             ax.set_title(title_of(region))

@@ -22,8 +22,8 @@ from braintuning.study import Run, Study
 
 CAPTION = (
     "Each model at the layer above the front end that validates best. Bars: means; points, joined: participants' "
-    "models; bars of one model have their 95 % interval over test speakers (Student's). Dashed: the commonest answer, "
-    "or silence; dotted: random features. At floor: no model's interval is above the dashed line"
+    "models; bars of one model have their 95 % interval over test speakers (Student's). At floor: no model's interval "
+    "is above the dashed line"
 )
 WITHIN = "test speakers swapped between models"
 STATISTICS = ["task", "backbone", "against", "participant", "n_participants", "n_test_speakers", "difference"]

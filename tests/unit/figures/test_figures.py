@@ -262,19 +262,33 @@ def test_figure(name, study, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "head", "pooled"),
+    ("changes", "head", "compared", "pooled"),
     [
-        ({"targets": "components", "n_components": 7, "pooling": "haemodynamic"}, "7 components of ", "as the blood"),
-        ({"targets": "voxels", "pooling": "mean", "clip_seconds": 8.0}, "linear head ", "mean over the frames"),
+        (
+            {"targets": "components", "n_components": 7, "pooling": "haemodynamic"},
+            "7 components of ",
+            "their components",
+            "as the blood",
+        ),
+        (
+            {"targets": "voxels", "pooling": "mean", "clip_seconds": 8.0},
+            "linear head ",
+            "the two",
+            "mean over the frames",
+        ),
     ],
 )
-def test_the_scheme_says_what_the_study_says(study, monkeypatch, changes, head, pooled):
+def test_the_scheme_says_what_the_study_says(study, monkeypatch, changes, head, compared, pooled):
     tuning = study.tuning.model_copy(update=changes)
     drawn = fig1(study.model_copy(update={"tuning": tuning}), monkeypatch)
     said = " ".join(" ".join(text.get_text() for text in texts_of(drawn)).split())
     n_voxels = np.isin(hcp_mmp_labels(), GROUPS["late_language"] + GROUPS["early_auditory"]).sum()
     expected = ["4 blocks of 384", "7.1 M tuned", "1.2 M frozen", "layers 0 to 4", f"{head}{n_voxels:,} voxels", pooled]
-    expected += [f"{tuning.clip_seconds:g} s of a story", f"windows of {study.features.window_seconds:g} s"]
+    expected += [
+        f"mean squared error between {compared}",
+        f"{tuning.clip_seconds:g} s of a story",
+        f"windows of {study.features.window_seconds:g} s",
+    ]
     assert all(words in said for words in expected), said
 
 
