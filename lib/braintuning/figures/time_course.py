@@ -169,7 +169,7 @@ def draw_course(
     for phrase, place, row in zip(spoken, places, rows, strict=True):
         below.plot([phrase.start, phrase.start], [0.6, -row - 0.4], color="0.8", lw=0.5, zorder=0)
         below.text(place, -row, f" {phrase.label}", fontsize=WORD_POINTS, va="center", clip_on=True)
-    lag = "A response follows the words by about five seconds. Grey: 95 % interval of the mean over people"
+    lag = "A response follows the words by about five seconds. Grey: 95 % interval of the mean over people; r: of the lines"
     chosen = "" if window else ", a stretch that is predicted as well as the whole"
     small_print_below(fig, f"{lag}. Lower: {start:.0f} to {end:.0f} s of the story{chosen}. {note}")
     return fig
