@@ -198,7 +198,7 @@ def _write_names(ax: Axes, surface: Surface, named: Sequence[Outline], keep_off:
     """Write the names of outlined regions on a flat map; `keep_off` as in `outlines.place_names`."""
     ax.apply_aspect()
     points_per_mm = ax.transData.get_matrix()[0, 0] * 72 / ax.get_figure(root=True).dpi
-    points = NAME_POINTS * float(np.clip(_share_of_page(ax), 0.84, 1.2))
+    points = NAME_POINTS * float(np.clip(_share_of_page(ax), 1, 1.2))
     bounds = (*ax.get_xlim(), *ax.get_ylim())
     names, points = place_names(surface, named, points_per_mm, points, bounds, keep_off)
     for name in names:

@@ -36,7 +36,7 @@ def changes_of(statistics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     everyone = changes["participant"] == EVERYONE
     if changes["n_participants"].max() >= FEWEST_PARTICIPANTS:
         return changes[everyone], "mean over participants and its 95 % interval"
-    own = changes[~everyone].assign(low=changes["low_blocks"], high=changes["high_blocks"])
+    own = changes[~everyone].assign(low=lambda rows: rows["low_blocks"], high=lambda rows: rows["high_blocks"])
     return own, "each participant, with the 95 % interval over blocks of TRs"
 
 

@@ -268,7 +268,7 @@ def layer_curves(
 
 def small_print_below(fig: Figure, note: str) -> None:
     """Write small print under a figure, wrapped to its width in lines of about equal length."""
-    fig.supxlabel(wrap(note, fig.get_figwidth(), NOTE_POINTS), fontsize=NOTE_POINTS, color="0.35")
+    fig.supxlabel(wrap(note, 0.96 * fig.get_figwidth(), NOTE_POINTS), fontsize=NOTE_POINTS, color="0.35")
 
 
 def legend_and_small_print(

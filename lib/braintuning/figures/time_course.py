@@ -19,7 +19,7 @@ from braintuning.results import load_arrays
 from braintuning.study import Study
 
 MEASURED, PREDICTED, SPOKEN = "black", "#d55e00", "#fff2a8"
-WIDTH, MARGINS, WORD_POINTS = 7.2, 1.1, 6.2
+WIDTH, MARGINS, WORD_POINTS = 7.2, 1.3, 6.2
 """Inches of the figure and beside its axes, and the size of words in points."""
 PAUSE, LONGEST_PHRASE = 0.25, 6
 LONGEST_PAUSE = 0.2
@@ -169,7 +169,7 @@ def draw_course(
     for phrase, place, row in zip(spoken, places, rows, strict=True):
         below.plot([phrase.start, phrase.start], [0.6, -row - 0.4], color="0.8", lw=0.5, zorder=0)
         below.text(place, -row, f" {phrase.label}", fontsize=WORD_POINTS, va="center", clip_on=True)
-    lag = "A response follows the words by about five seconds. Grey: 95 % interval of the mean over people; r: of the lines"
+    lag = "A response follows words by about five seconds. Grey: 95 % interval of the mean over people; r: of the lines"
     chosen = "" if window else ", a stretch that is predicted as well as the whole"
     small_print_below(fig, f"{lag}. Lower: {start:.0f} to {end:.0f} s of the story{chosen}. {note}")
     return fig
