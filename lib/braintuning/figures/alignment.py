@@ -20,8 +20,7 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
     stand for and what replaces an objective that Whisper does not have.
     """
     changes, interval = changes_of(statistics)
-    told = tables.what_bars_are(study, interval)
-    note = ". ".join([told, what_a_star_is(statistics), *stand_ins(study), note])
+    note = ". ".join([tables.what_bars_are(study, interval), what_a_star_is(statistics), *stand_ins(study), note])
     change = tables.alignment_change(study, dataset) if tables.has_change(study) else None
     fig = tables.draw_change(study, dataset, change, "normalised alignment", note, smooth_mm=tables.SMOOTH_MM)
     shown, conditions = tables.at_layer(table, study.figures.layer), tables.shown_conditions(study)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from braintuning.alignment.stats import false_discovery_q
+from braintuning.alignment.stats import FEWEST_PARTICIPANTS, false_discovery_q
 from braintuning.cortex.colours import group_average
 from braintuning.datasets.base import Dataset
 from braintuning.figures import tables
@@ -50,8 +50,7 @@ def drawn(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 
 def which_removal(study: Study) -> str:
     """Small print that says which way of removal is drawn."""
-    how = {"every lag": "at every lag", "tr by tr": "TR by TR"}[study.low_level.removal]
-    return f"Low-level features removed {how}"
+    return f"Low-level features removed {'at every lag' if study.low_level.removal == 'every lag' else 'TR by TR'}"
 
 
 def at_lags(study: Study) -> pd.DataFrame:
@@ -142,15 +141,23 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
     note += f". Line: alignment with {tables.baseline_label(table)} alone, as a share of each model's, of at most 100 %"
     note += f". {which_removal(study)}{why_no_bar(shown[shown['roi'].isin(REGIONS)])}"
     tested = statistics.assign(participant=EVERYONE, reference="pretrained", family="of all features and regions")
-    told = tables.what_bars_are(study, "mean over participants and its 95 % interval (Student's)")
-    note = f"{told}. {what_a_star_is(tested)}. {note}"
+    changes, interval = changes_of(shown, statistics[statistics["feature"] == TOGETHER])
+    note = f"{tables.what_bars_are(study, interval)}. {what_a_star_is(tested)}. {note}"
     change = change_map(study, dataset, study.figure_backbone) if tables.has_change(study) else None
     fig = tables.draw_change(study, dataset, change, "low-level impact R of each region (%)", note)
-    changes = statistics[statistics["feature"] == TOGETHER]
-    stars = changes[changes["q"] < LEVEL]
+    stars = statistics[(statistics["feature"] == TOGETHER) & (statistics["q"] < LEVEL)]
     conditions, label = tables.shown_conditions(study), "low-level impact R (%)"
     bars_above(fig, shown, "r_percent", label, study.tuned_backbones, conditions, stars, SHARE, changes)
     return fig
+
+
+def changes_of(shown: pd.DataFrame, statistics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """What is drawn below the bars of R, as of `alignment.changes_of`; two participants' interval would say nothing."""
+    if statistics.empty or statistics["n_participants"].max() >= FEWEST_PARTICIPANTS:
+        return statistics, "mean over participants and its 95 % interval"
+    wide = shown.pivot(index=["backbone", "roi", "participant"], columns="condition", values="r_percent")
+    own = wide.sub(wide["pretrained"], axis=0).drop(columns="pretrained").stack().rename("difference").reset_index()
+    return own.assign(low=own["difference"], high=own["difference"]), "each participant"
 
 
 def why_no_bar(shown: pd.DataFrame) -> str:
@@ -180,5 +187,4 @@ def draw_features(study: Study, table: pd.DataFrame, note: str) -> Figure:
         condition_bars(ax, chosen[chosen["roi"] == roi], "r_percent", features, conditions, "R (%)")
         ax.set_title(f"{ROI_TITLES[roi]}, {study.figure_backbone}")
     letter(fig.axes)
-    fig.align_ylabels()
     return legend_and_small_print(fig, conditions, f"{POINTS}. {note}. {which_removal(study)}")

@@ -15,7 +15,7 @@ from braintuning.cortex.subject import Cortex
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
 from braintuning.figures.compare import CHANCE, EVERYONE, NUISANCE, over_participants, starred
-from braintuning.figures.style import OF_ALICE, POINTS, condition_bars, legend_and_small_print, title_of
+from braintuning.figures.style import POINTS, REGIONS_OF_ALICE, condition_bars, legend_and_small_print, title_of
 from braintuning.figures.tables import unlearnt
 from braintuning.pipeline.recipes import of_means
 from braintuning.results import load_arrays
@@ -162,8 +162,8 @@ def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str
         backbones, label = list(shown["backbone"].unique()), f"{ax.get_ylabel()}\nr" if ax.get_ylabel() else ""
         condition_bars(ax, shown, "score", backbones, conditions, label, marked, "nuisance_score", "untuned")
         ax.axhline(shown.groupby("participant")["ceiling"].first().mean(), zorder=1.5, **CEILING_LINE)
-    short = [OF_ALICE] if "LPreM" in set(table["region"]) else []
-    note = ". ".join([note, POINTS, "Dotted: mean noise ceiling", *short])
+    short = f". {REGIONS_OF_ALICE}" if "LPreM" in set(table["region"]) else ""
+    note = f"{note}. {POINTS}. Dotted: mean noise ceiling{short}"
     if (statistics["reference"] == "pretrained").any():
         note += f". *: {STAR} from pretrained. =: validation left it as pretrained, no test"
     return legend_and_small_print(fig, conditions, note, baseline="nuisance (word rate, envelope, position)")

@@ -125,8 +125,7 @@ def draw(study: Study, statistics: pd.DataFrame, note: str) -> Figure:
         ax.set_xticks([-tick, tick])
         ax.set_xlabel("change in r")
     fig.legend(handles=[Line2D([], [], ls="", ms=3.4, **look) for look in LOOKS], loc="outside upper center", ncols=2)
-    note += ". Means over people, 95 % intervals. =: left as pretrained"
-    small_print_below(fig, f"{note}. *: {STAR}, apart for conditions, variants and means over seeds")
+    small_print_below(fig, f"{note}. 95 % intervals over people. =: as pretrained. *: {STAR}; variants and means apart")
     return fig
 
 

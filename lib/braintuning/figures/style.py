@@ -67,11 +67,10 @@ ROI_TITLES = {
     "lateral_temporal": "Lateral temporal",
     "inferior_middle_frontal": "Inferior and middle frontal",
 }
-OF_ALICE = (
+REGIONS_OF_ALICE = (
     "L, R: left, right; ATL, PTL: anterior, posterior temporal lobe; IPL: inferior parietal lobule; PreM: premotor "
     "cortex; IFG: inferior frontal gyrus"
 )
-"""Short names of regions of the Alice data."""
 STYLE = Path(__file__).with_name("braintuning.mplstyle")
 
 

@@ -339,6 +339,17 @@ def test_what_differs_from_pretrained_is_below_its_bar_with_its_interval(statist
     assert ("interval over blocks of TRs" in said) == (each == 2)
 
 
+def test_of_fewer_than_six_participants_each_change_of_r_is_a_point_without_an_interval(study):
+    shown = alignments(study)
+    shown, few = shown[shown["layer"] == 2], changes(study).assign(n_participants=4)
+    found, said = impact.changes_of(shown, few)
+    assert said == "each participant" and (found["low"] == found["high"]).all()
+    one = found[(found["roi"] == "primary_auditory") & (found["condition"] == "lm-tuned")]
+    one = one[one["backbone"] == "hubert-small"].set_index("participant")["difference"]
+    assert one.to_dict() == pytest.approx(dict.fromkeys(study.participants, 100 * 0.02 * 4))
+    assert impact.changes_of(shown, changes(study))[0].equals(changes(study))
+
+
 def test_no_print_is_smaller_than_six_points_on_a_page_of_seven_inches(study, monkeypatch):
     for name in ("fig1", "fig2", "fig4", "figA1", "claims"):
         with rc_context(fname=style.STYLE):
