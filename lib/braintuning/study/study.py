@@ -94,10 +94,10 @@ class Study(Section):
                 self.tuning_of(condition)
             except ValidationError as error:
                 raise InputError(f"variant {condition!r}: {explain(error, Tuning)}") from None
-            needed, n_together = self._of_variant(condition, "n_together") or 2, len(self.tuned_together)
-            if self.base(condition) in TUNED_ON_SEVERAL and n_together < needed:
+            needed = getattr(self.variants.get(condition), "n_together", None) or 2
+            if self.base(condition) in TUNED_ON_SEVERAL and len(self.tuned_together) < needed:
                 expected = f"expected at least {needed} for {condition}"
-                raise InputError(f"found {n_together} participants in `tuned_together`, {expected}")
+                raise InputError(f"found {len(self.tuned_together)} participants in `tuned_together`, {expected}")
         named = {}
         for run in self.runs():
             if self.base(run.condition) == "bigslm-tuned" and not self.backbones[run.backbone].teacher:
