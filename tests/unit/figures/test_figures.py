@@ -343,7 +343,7 @@ def test_of_fewer_than_six_participants_each_change_of_r_is_a_point_without_an_i
     shown = alignments(study)
     shown, few = shown[shown["layer"] == 2], changes(study).assign(n_participants=4)
     found, said = impact.changes_of(shown, few)
-    assert said == "each participant" and (found["low"] == found["high"]).all()
+    assert said == "each participant" and found["low"].equals(found["high"].rename("low"))
     one = found[(found["roi"] == "primary_auditory") & (found["condition"] == "lm-tuned")]
     one = one[one["backbone"] == "hubert-small"].set_index("participant")["difference"]
     assert one.to_dict() == pytest.approx(dict.fromkeys(study.participants, 100 * 0.02 * 4))
