@@ -10,9 +10,6 @@ from braintuning.errors import InputError
 
 FEWEST_PARTICIPANTS = 6
 """With fewer, no two-sided signed-rank test can reach p < .05 (2 / 2^5 = .0625)."""
-N_RESAMPLES = 2000
-FEWEST_TO_RESAMPLE = 50
-"""With fewer values a percentile interval is too narrow: of two it covers 50 %, of four 80 %, of eight 87 %."""
 INTEGRAL_TIMES = 6
 FEWEST_BLOCKS = 8
 """With fewer, a test that swaps blocks cannot fall below p = .015."""
@@ -67,19 +64,6 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
         return float("nan"), float("nan")
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
-
-
-def bootstrap_interval(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean of (n,) values (Efron 1979); of fewer than 50, `mean_interval`.
-
-    Over voxels it describes how a mean varies within these recordings, and is too narrow for other people or other
-    audio, because neighbouring voxels share noise; `block_interval` takes time instead.
-    """
-    values = np.asarray(values, float)
-    if len(values) < FEWEST_TO_RESAMPLE:
-        return mean_interval(values)
-    drawn = stats.bootstrap((values,), np.mean, n_resamples=N_RESAMPLES, batch=200, method="percentile", rng=rng)
-    return tuple(map(float, drawn.confidence_interval))
 
 
 def correlation_p(
@@ -181,10 +165,8 @@ def block_length(values: np.ndarray, at_least: int) -> int:
     `at_least`. The block length that minimises the error of a variance (Politis & White 2004) is a third of it, and
     leaves tests too liberal.
 
-    In AR(1) noise (`benchmarks/blocks.py`, `benchmarks/results/blocks.md`) tests then find 4 to 6 % at p < .05 where
-    nothing is, up to an autocorrelation of .8 from one TR to the next, and blocks of 10 TRs 5 to 8 %. At .9 it is 5 to
-    6 % of 240 TRs or more and 8 to 9 % of 120, of which an eighth is too short; with blocks of 10 TRs 9 to 13 %.
-    `block_interval` holds the truth in 92 to 96 % up to .8, and in 85 to 93 % at .9.
+    `benchmarks/results/blocks.md` says how often tests then find what is not there in AR(1) noise, and how often
+    `block_interval` holds the truth: about as they say up to an autocorrelation of .8 from one TR to the next.
     """
     values = np.asarray(values, float)
     deviations, n_trs = values - values.mean(), len(values)

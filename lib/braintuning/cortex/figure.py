@@ -114,7 +114,7 @@ def cortex_figure(
     if reliability is None:
         page.colour_bar(axes["key"], shown, label, scale, alpha, threshold)
     else:
-        page.colour_square(axes["key"], label, reliability, scale, threshold)
+        page.colour_square(axes["key"], label, reliability, scale)
     page.group_legend(axes["legend"], groups)
     return fig
 

@@ -17,7 +17,7 @@ from matplotlib.textpath import TextPath
 
 from braintuning.cortex.colours import CASING, GROUP_COLOURS, SEQUENTIAL, limits, vertex_colours
 from braintuning.cortex.outlines import Box, Name, Outline, outlines, place_names
-from braintuning.cortex.page import colour_bar
+from braintuning.cortex.page import NOTE_POINTS, colour_bar
 from braintuning.cortex.raster import FLAT, Raster, View, facing_light, view_image
 from braintuning.cortex.regions import DEFAULT_GROUPS, GROUPS, members
 from braintuning.cortex.subject import Cortex, fs_lr_cortex_of_vertices
@@ -26,7 +26,7 @@ from braintuning.errors import InputError
 
 INSET_REGIONS = GROUPS["early_auditory"]
 INSET_MARGIN = 7.0
-NAME_POINTS = 4.9
+NAME_POINTS = NOTE_POINTS
 LINE_POINTS, PARCEL_POINTS = 0.65, 0.3
 PAGE_INCHES = 7.2
 
@@ -196,7 +196,7 @@ def _write_names(ax: Axes, surface: Surface, named: Sequence[Outline], keep_off:
     """Write the names of outlined regions on a flat map; `keep_off` as in `outlines.place_names`."""
     ax.apply_aspect()
     points_per_mm = ax.transData.get_matrix()[0, 0] * 72 / ax.get_figure(root=True).dpi
-    points = NAME_POINTS * float(np.clip(_share_of_page(ax), 0.84, 1.2))
+    points = NAME_POINTS * float(np.clip(_share_of_page(ax), 1, 1.2))
     bounds = (*ax.get_xlim(), *ax.get_ylim())
     names, points = place_names(surface, named, points_per_mm, points, bounds, keep_off)
     for name in names:

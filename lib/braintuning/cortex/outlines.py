@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,9 @@ def place_names(
     layouts = {scale: places for scale, places in _name_places().items() if places.keys() >= set(keys)}
     if surface.name == FS_LR and layouts:
         scale = max((scale for scale in layouts if scale <= points_per_mm), default=min(layouts))
-        return [layouts[scale][key] for key in keys], min(points, SMALL_NAME_POINTS * points_per_mm / scale)
+        names, small = [layouts[scale][key] for key in keys], SMALL_NAME_POINTS * points_per_mm / scale
+        gaps = ((abs(a.x - b.x) / len(a.text + b.text) / 0.36, abs(a.y - b.y) / 1.1) for a, b in combinations(names, 2))
+        return names, min(points, max(small, points_per_mm * min(map(max, gaps), default=np.inf)))
     return _searched(named, view_image(surface), points / points_per_mm, bounds, keep_off), points
 
 

@@ -16,13 +16,13 @@ from braintuning.cortex.raster import CAMERA_X
 
 TITLE_POINTS = 8.0
 LABEL_POINTS = 6.5
-NOTE_POINTS = 6.0
-CAPTION_POINTS = 5.6
+NOTE_POINTS = 6.2
+"""The smallest print: 6 points of a figure of 7.2 inches that is printed 7 inches wide."""
 TICK_INCHES = 0.33
 INSET_SHARE, SMALLEST_INSET = 0.2, 0.95
 VIEW_HEIGHT = 0.185
 BAR, SQUARE, TICKS, SIDE_LABEL, LEGEND_WIDTH = 0.07, 0.4, 0.17, 0.3, 1.25
-TITLE_LINE, LABEL_LINE, LEGEND_LINE, CAPTION_LINE, NOTE_LINE = 0.13, 0.115, 0.135, 0.09, 0.1
+TITLE_LINE, LABEL_LINE, LEGEND_LINE, NOTE_LINE = 0.13, 0.115, 0.135, 0.104
 EDGE, AIR = 0.03, 0.09
 COLUMNS_FOR = {1: 1, 2: 2, 4: 2}
 NARROWEST_MAP, GAP = 1.6, 0.1
@@ -65,32 +65,25 @@ def colour_bar(
         bar.ax.axvspan(max(vmin, -threshold), min(vmax, threshold), color=str(MIDDLE_FOLD), lw=0)
 
 
-def colour_square(
-    ax: Axes, label: str, reliability: Reliability, scale: ScalarMappable, threshold: float | None = None
-) -> None:
-    """Fill axes with a two-dimensional colour legend: values from left to right, reliability from bottom to top.
-
-    Values whose size is below the threshold are grey.
-    """
+def colour_square(ax: Axes, label: str, reliability: Reliability, scale: ScalarMappable) -> None:
+    """Fill axes with a two-dimensional colour legend: values from left to right, reliability from bottom to top."""
     values, alpha = np.linspace(*scale.get_clim(), 128), np.linspace(0, 1, 32)[:, None, None]
     top = scale.to_rgba(values)[None, :, :3]
-    hidden = np.abs(values) < (threshold or 0)
     square = MIDDLE_FOLD * (1 - alpha) + top * alpha
-    square[:, hidden] = MIDDLE_FOLD
     extent = (*scale.get_clim(), reliability.low, reliability.high)
     ax.imshow(square, origin="lower", extent=extent, aspect="auto", interpolation="nearest")
     _label_axis(ax, label)
     ax.set_yticks([reliability.low, reliability.high], [f"{reliability.low:g}", f"≥ {reliability.high:g}"])
     for tick, alignment in zip(ax.get_yticklabels(), ("bottom", "top"), strict=True):
         tick.set_verticalalignment(alignment)
-    ax.set_ylabel(reliability.label, fontsize=LABEL_POINTS - 0.5, labelpad=1.5)
+    ax.set_ylabel(reliability.label, fontsize=NOTE_POINTS, labelpad=1.5)
     ax.spines[:].set_linewidth(0.5)
 
 
 def _label_axis(ax: Axes, label: str) -> None:
     inches = ax.get_position().width * ax.get_figure().get_figwidth()
     ax.xaxis.set_major_locator(MaxNLocator(int(np.clip(inches / TICK_INCHES, 2, 5)), steps=[1, 2, 2.5, 4, 5, 10]))
-    ax.tick_params(labelsize=6, width=0.5, length=2, pad=1.5)
+    ax.tick_params(labelsize=NOTE_POINTS, width=0.5, length=2, pad=1.5)
     ax.set_xlabel(label, fontsize=LABEL_POINTS, labelpad=1.5)
 
 
@@ -158,8 +151,8 @@ def participants_page(
     """
     n_columns = max(1, min(COLUMNS_FOR.get(len(captions), 3), int(width / NARROWEST_MAP)))
     column = (width - GAP * (n_columns + 1)) / n_columns
-    label, captions = wrap(label, 0.45 * width, LABEL_POINTS), [wrap(one, column, CAPTION_POINTS) for one in captions]
-    row = column * aspect + CAPTION_LINE * max(map(n_lines, captions)) + 0.08
+    label, captions = wrap(label, 0.45 * width, LABEL_POINTS), [wrap(one, column, NOTE_POINTS) for one in captions]
+    row = column * aspect + NOTE_LINE * max(map(n_lines, captions)) + 0.08
     n_rows = -(-len(captions) // n_columns)
     floor = 0.06 + NOTE_LINE * n_lines(wrap(note, 0.96 * width, NOTE_POINTS))
     strip = max(0.33 + 0.11 * n_lines(label), 0.42)
@@ -173,7 +166,7 @@ def participants_page(
     for k, caption in enumerate(captions):
         left, bottom, wide, _ = boxes[k]
         x, y = (left + wide / 2) / width, (bottom - 0.02) / fig.get_figheight()
-        fig.text(x, y, caption, ha="center", va="top", fontsize=CAPTION_POINTS)
+        fig.text(x, y, caption, ha="center", va="top", fontsize=NOTE_POINTS)
     return fig, axes, label
 
 

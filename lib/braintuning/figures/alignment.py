@@ -19,13 +19,24 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
     `table` and `statistics` are from `tables.gather` and `compare.compare`; `note` is small print, after what the stars
     stand for and what replaces an objective that Whisper does not have.
     """
-    note = ". ".join([what_a_star_is(statistics), *stand_ins(study), note])
+    changes, interval = changes_of(statistics)
+    note = ". ".join([tables.what_bars_are(study, interval), what_a_star_is(statistics), *stand_ins(study), note])
     change = tables.alignment_change(study, dataset) if tables.has_change(study) else None
     fig = tables.draw_change(study, dataset, change, "normalised alignment", note, smooth_mm=tables.SMOOTH_MM)
     shown, conditions = tables.at_layer(table, study.figures.layer), tables.shown_conditions(study)
     label, stars = "alignment (r / ceiling)", starred(statistics)
-    bars_above(fig, shown, "alignment", label, study.tuned_backbones, conditions, stars, tables.BASELINE)
+    bars_above(fig, shown, "alignment", label, study.tuned_backbones, conditions, stars, tables.BASELINE, changes)
     return fig
+
+
+def changes_of(statistics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Differences from pretrained, over participants from six on, else in each, and what their interval is over."""
+    changes = statistics[statistics["reference"] == "pretrained"]
+    everyone = changes["participant"] == EVERYONE
+    if changes["n_participants"].max() >= FEWEST_PARTICIPANTS:
+        return changes[everyone], "mean over participants and its 95 % interval"
+    own = changes[~everyone].assign(low=lambda rows: rows["low_blocks"], high=lambda rows: rows["high_blocks"])
+    return own, "each participant, with the 95 % interval over blocks of TRs"
 
 
 def what_a_star_is(statistics: pd.DataFrame) -> str:
@@ -33,11 +44,10 @@ def what_a_star_is(statistics: pd.DataFrame) -> str:
     tested = statistics[(statistics["participant"] == EVERYONE) & ~statistics["reference"].isin(ASIDE)]
     most = int(tested["n_participants"].max()) if len(tested) else 0
     if most < FEWEST_PARTICIPANTS:
-        found = f"no signed-rank test over {most} participants can reach p < {LEVEL:g}"
-        return f"No stars: {found}; at least {FEWEST_PARTICIPANTS} are needed"
+        return f"No stars: over fewer than {FEWEST_PARTICIPANTS} participants no signed-rank test reaches p < {LEVEL:g}"
     stars = starred(statistics)
     family = tested.loc[tested["n_participants"] == most, "family"].iloc[0]
-    n_tests, against = int((tested["family"] == family).sum()), tested["reference"].iloc[0]
+    n_tests, against = int(tested.loc[tested["family"] == family, "p"].count()), tested["reference"].iloc[0]
     counts = sorted(stars["n_participants"].unique())
     who = f"{most} participants" if counts in ([], [most]) else f"{counts[0]} to {counts[-1]} participants"
     test = f"{OVER} test over {who} against {against}, false discovery rate controlled over {n_tests} differences"

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from braintuning.alignment.stats import FEWEST_PARTICIPANTS, false_discovery_q
+from braintuning.cortex.page import NOTE_POINTS
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
-from braintuning.figures.compare import LEVEL, NUISANCE, OVER, WITHIN, within_participant
+from braintuning.figures.compare import LEVEL, OVER
 from braintuning.figures.evidence import (
     ALIGNMENT,
     FIFTH,
@@ -24,8 +25,7 @@ from braintuning.figures.evidence import (
     evidence_for,
 )
 from braintuning.figures.impact import which_removal
-from braintuning.figures.style import BRAIN_TUNED, ROI_TITLES, small_print_below
-from braintuning.figures.tables import baseline_label, people_tested
+from braintuning.figures.style import BRAIN_TUNED, letter, small_print_below
 from braintuning.results import REPOSITORY
 from braintuning.study import Study
 
@@ -182,29 +182,6 @@ def _phones(study: Study, backbone: str) -> tuple[int, float, float] | None:
     return layer, float(own[layer]), float(probe.loc[probe["features"] == "MFCC and deltas", "accuracy"].iloc[0])
 
 
-def above_baseline(study: Study, tables: Tables, dataset: Dataset) -> list[str]:
-    """Whether pretrained and brain-tuned models lie above the nuisance baseline in late language: a sentence for each.
-
-    Each is tested in every participant, as in `compare.within_participant`; the false discovery rate is controlled over
-    all these tests. `tables` are from `evidence.gather`.
-    """
-    asked = [(b, c) for b in study.tuned_backbones for c in ("pretrained", BRAIN_TUNED) if c in study.conditions_of(b)]
-    found = pd.DataFrame(
-        within_participant(study, dataset, participant, backbone, condition, LATE, NUISANCE)
-        for backbone, condition in asked
-        for participant in people_tested(study)
-    )
-    found = found.assign(sure=false_discovery_q(found["p"].to_numpy()) < LEVEL, sign=np.sign(found["difference"]))
-    against = f"{baseline_label(tables[ALIGNMENT])} alone in {ROI_TITLES[LATE].lower()}"
-    sentences = []
-    for (backbone, condition), rows in found.groupby(["backbone", "condition"], sort=False):
-        above, below = (int((rows["sure"] & (rows["sign"] == sign)).sum()) for sign in (1, -1))
-        who = f"{below} of {len(rows)} participants (q < {LEVEL:g}, {WITHIN})"
-        mean = f"{backbone}, {condition}: {rows['difference'].mean():+.3f} against {against}"
-        sentences.append(f"{mean}; significantly above in {above} and below in {who}")
-    return sentences
-
-
 def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
     """Effects and their intervals: a column for each backbone, a row of panels for each measure, a line a claim."""
     backbones, measures = list(dict.fromkeys(judged["backbone"])), list(dict.fromkeys(judged["measure"]))
@@ -219,9 +196,10 @@ def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
         axes[len(backbones) // 2].set_xlabel(f"difference in {measure}")
     for ax, backbone in zip(grid[0], backbones, strict=True):
         ax.set_title(backbone)
+    letter(grid[:, 0])
     kinds = judged.groupby("measure", sort=False)["interval"].unique()
     over = ", ".join(f"{measure}: {' or '.join(filter(None, kind))}" for measure, kind in kinds.items() if any(kind))
-    legend = f"mean over participants and 95 % interval ({over}); blue: supported, red: contradicted, grey: neither"
+    legend = f"Mean over participants and 95 % interval ({over}); blue: supported, red: contradicted, grey: neither"
     legend += "; hollow: claimed not to differ" if (judged["direction"] == 0).any() else ""
     if IMPACT in measures:
         note = f"{note}. {which_removal(study)}"
@@ -237,8 +215,7 @@ def _panel(ax: Axes, judged: pd.DataFrame, texts: list[str]) -> None:
     for row in judged.itertuples():
         place, ink = len(texts) - texts.index(row.claim), inks.get(row.verdict, "0.45")
         if np.isnan(row.effect):
-            note = f"n/a: {row.verdict}"
-            ax.annotate(note, (0, place), (4, 0), textcoords="offset points", va="center", fontsize=6, color="0.35")
+            ax.text(0, place, f" n/a: {row.verdict}", va="center", fontsize=NOTE_POINTS, color="0.35")
             continue
         ax.plot([row.low, row.high], [place, place], color=ink, lw=1.2)
         ax.plot(row.effect, place, "o", ms=4, mfc=ink if row.direction else "white", mec=ink)

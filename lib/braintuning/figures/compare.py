@@ -126,7 +126,7 @@ def within_participant(
         p = stats.correlation_p(predicted, truth, weights, rng, **blocks)
     else:
         p = stats.difference_p(predicted, other, truth, weights, rng, **blocks)
-    low, high = stats.bootstrap_interval(difference, rng)
+    low, high = stats.mean_interval(difference)
     low_blocks, high_blocks = stats.block_interval(values, block_rows)
     found = {"difference": difference.mean(), "low": low, "high": high, "p": p, "block_rows": block_rows}
     return row | found | {"low_blocks": low_blocks, "high_blocks": high_blocks, "tr_values": values}
@@ -138,17 +138,13 @@ def _over(within: list[dict]) -> dict:
     row = within[0] | {"participant": EVERYONE, "n_participants": len(differences), "test": OVER}
     row |= {"n_voxels": sum(row["n_voxels"] for row in within)}
     row |= dict.fromkeys(("low_blocks", "high_blocks", "block_rows"), np.nan)
-    rng = generator(0, "over", row["backbone"], row["condition"], row["roi"], row["reference"])
-    return row | over_participants(differences, rng)
+    return row | over_participants(differences)
 
 
-def over_participants(differences: Sequence[float], rng: np.random.Generator) -> dict[str, float]:
-    """Mean of differences, its 95 % interval and signed-rank p (NaN for fewer than six participants).
-
-    The interval is Student's, a bootstrap from 50 participants on (`stats.bootstrap_interval`).
-    """
+def over_participants(differences: Sequence[float]) -> dict[str, float]:
+    """Mean of differences, its 95 % interval (Student's) and signed-rank p (NaN for fewer than six participants)."""
     differences = np.asarray(differences)
-    low, high = stats.bootstrap_interval(differences, rng)
+    low, high = stats.mean_interval(differences)
     mean = differences.mean() if len(differences) else np.nan
     return {"difference": mean, "low": low, "high": high, "p": stats.signed_rank_p(differences)}
 

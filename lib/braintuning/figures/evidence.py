@@ -14,7 +14,6 @@ from braintuning.figures.tables import MODEL, at_layer
 from braintuning.lowlevel.features import TOGETHER
 from braintuning.pipeline.pictures import pictures_of
 from braintuning.preference.pairs import PAIR_TYPES
-from braintuning.results import generator
 from braintuning.study import Study
 
 MEASURES = (
@@ -193,7 +192,7 @@ def evidence_for(
         return Evidence()
     effect = differences.mean()
     if len(differences) >= stats.FEWEST_PARTICIPANTS:
-        found = compare.over_participants(differences, generator(0, "claims", *backbones, claim.text))
+        found = compare.over_participants(differences)
         return Evidence(found["low"], found["high"], found["p"], compare.OVER, "participants")
     if "spread" in first:
         half = HALF_WIDTH * float(np.hypot(first["spread"], second["spread"]).mean())

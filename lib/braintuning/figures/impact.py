@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from braintuning.alignment.stats import false_discovery_q
+from braintuning.alignment.stats import FEWEST_PARTICIPANTS, false_discovery_q
 from braintuning.cortex.colours import group_average
 from braintuning.datasets.base import Dataset
 from braintuning.figures import tables
-from braintuning.figures.compare import LEVEL, over_participants
+from braintuning.figures.alignment import what_a_star_is
+from braintuning.figures.compare import EVERYONE, LEVEL, over_participants
 from braintuning.figures.map_and_bars import bars_above
-from braintuning.figures.style import REGIONS, ROI_TITLES, condition_bars, legend_and_small_print
+from braintuning.figures.style import POINTS, REGIONS, ROI_TITLES, condition_bars, legend_and_small_print, letter
 from braintuning.lowlevel.features import FROM_TIER, TOGETHER, name_of
-from braintuning.results import generator, load_arrays
+from braintuning.results import load_arrays
 from braintuning.study import Study
 
 SHARE = f"{tables.BASELINE}_percent"
@@ -38,10 +39,8 @@ def gather(study: Study) -> pd.DataFrame:
 
 
 def where_r_is_defined(table: pd.DataFrame) -> pd.DataFrame:
-    """The table, R and its interval NaN where alignment is below `LEAST_ALIGNMENT`: a share of nearly nothing."""
-    table = table.copy()
-    table.loc[table["alignment"] < LEAST_ALIGNMENT, ["r_percent", "low", "high"]] = np.nan
-    return table
+    """The table, R NaN where alignment is below `LEAST_ALIGNMENT`: a share of nearly nothing."""
+    return table.assign(r_percent=table["r_percent"].mask(table["alignment"] < LEAST_ALIGNMENT))
 
 
 def drawn(study: Study, table: pd.DataFrame) -> pd.DataFrame:
@@ -51,8 +50,7 @@ def drawn(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 
 def which_removal(study: Study) -> str:
     """Small print that says which way of removal is drawn."""
-    how = {"every lag": "at every lag", "tr by tr": "TR by TR"}[study.low_level.removal]
-    return f"Low-level features removed {how}"
+    return f"Low-level features removed {'at every lag' if study.low_level.removal == 'every lag' else 'TR by TR'}"
 
 
 def at_lags(study: Study) -> pd.DataFrame:
@@ -73,9 +71,9 @@ def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        backbone, condition, roi, feature, removal, n_participants, difference, low, high (95 % over participants,
-        see `stats.bootstrap_interval`), p (signed rank; NaN with fewer than six), q (false discovery rate over all rows
-        of a way of removal); no row where nothing is compared with it.
+        backbone, condition, roi, feature, removal, n_participants, difference, low, high (95 % over participants), p
+        (signed rank; NaN with fewer than six), q (false discovery rate over all rows of a way of removal); no row where
+        nothing is compared with it.
     """
     rows, chosen = [], tables.at_layer(table, study.figures.layer)
     asked = ["backbone", "roi", "feature", "removal"]
@@ -85,8 +83,7 @@ def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
         for condition in tuned if "pretrained" in wide else ():
             change = (wide[condition] - wide["pretrained"]).dropna()
             row = {"backbone": backbone, "condition": condition, "roi": roi, "feature": feature, "removal": removal}
-            rng = generator(study.encoding.seed, backbone, condition, roi)
-            rows.append(row | {"n_participants": len(change)} | over_participants(change, rng))
+            rows.append(row | {"n_participants": len(change)} | over_participants(change))
     numbers = ["n_participants", "difference", "low", "high", "p"]
     found = pd.DataFrame(rows, columns=["backbone", "condition", "roi", "feature", "removal", *numbers])
     return found.assign(q=found.groupby("removal")["p"].transform(lambda p: false_discovery_q(p.to_numpy())))
@@ -143,12 +140,24 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
     shown = shown.assign(**{SHARE: shown[SHARE].clip(upper=100)})
     note += f". Dashed: alignment of {tables.baseline_label(table)} alone, as a share of each model's, capped at 100 %"
     note += f". {which_removal(study)}{why_no_bar(shown[shown['roi'].isin(REGIONS)])}"
+    tested = statistics.assign(participant=EVERYONE, reference="pretrained", family="of all features and regions")
+    changes, interval = changes_of(shown, statistics[statistics["feature"] == TOGETHER])
+    note = f"{tables.what_bars_are(study, interval)}. {what_a_star_is(tested)}. {note}"
     change = change_map(study, dataset, study.figure_backbone) if tables.has_change(study) else None
     fig = tables.draw_change(study, dataset, change, "low-level impact R of each region (%)", note)
     stars = statistics[(statistics["feature"] == TOGETHER) & (statistics["q"] < LEVEL)]
     conditions, label = tables.shown_conditions(study), "low-level impact R (%)"
-    bars_above(fig, shown, "r_percent", label, study.tuned_backbones, conditions, stars, SHARE)
+    bars_above(fig, shown, "r_percent", label, study.tuned_backbones, conditions, stars, SHARE, changes)
     return fig
+
+
+def changes_of(shown: pd.DataFrame, statistics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """What is drawn below the bars of R, as of `alignment.changes_of`; two participants' interval would say nothing."""
+    if statistics.empty or statistics["n_participants"].max() >= FEWEST_PARTICIPANTS:
+        return statistics, "mean over participants and its 95 % interval"
+    wide = shown.pivot(index=["backbone", "roi", "participant"], columns="condition", values="r_percent")
+    own = wide.sub(wide["pretrained"], axis=0).drop(columns="pretrained").stack().rename("difference").reset_index()
+    return own.assign(low=own["difference"], high=own["difference"]), "each participant"
 
 
 def why_no_bar(shown: pd.DataFrame) -> str:
@@ -177,4 +186,5 @@ def draw_features(study: Study, table: pd.DataFrame, note: str) -> Figure:
     for ax, roi in zip(fig.subplots(len(REGIONS), 1), REGIONS, strict=True):
         condition_bars(ax, chosen[chosen["roi"] == roi], "r_percent", features, conditions, "R (%)")
         ax.set_title(f"{ROI_TITLES[roi]}, {study.figure_backbone}")
-    return legend_and_small_print(fig, conditions, f"{note}. {which_removal(study)}")
+    letter(fig.axes)
+    return legend_and_small_print(fig, conditions, f"{POINTS}. {note}. {which_removal(study)}")

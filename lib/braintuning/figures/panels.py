@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from braintuning.alignment.mask import FALSE_DISCOVERIES
@@ -122,8 +123,12 @@ def layers(study: Study, table: pd.DataFrame, note: str) -> Figure:
 
 def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Panel A4: alignment of each participant at the figure's layer, a panel for each backbone and region."""
-    given = {"value": "alignment", "participants": study.participants, "baseline": tables.BASELINE}
-    draw = partial(style.participant_bars, **given)
+
+    def draw(ax: Axes, rows: pd.DataFrame, conditions: Sequence[str]) -> None:
+        people, rows = list(dict.fromkeys(rows["participant"])), rows.assign(backbone=rows["participant"])
+        style.condition_bars(ax, rows, "alignment", people, conditions, baseline=tables.BASELINE)
+        ax.set_xticks(ax.get_xticks(), people, rotation=40, ha="right", rotation_mode="anchor")
+
     return _grid(study, tables.at_layer(table, study.figures.layer), note, draw)
 
 
@@ -158,7 +163,9 @@ def draw_amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
         ax.axhline(top, color="0.5", lw=0.7, ls=":")
         ax.set(xlabel="minutes of stories for the encoding model", title=ROI_TITLES[roi])
     fig.axes[0].set_ylabel(f"{YLABEL_OF_JOINT},\nbest layer")
-    return legend_and_small_print(fig, conditions, note, lines=True)
+    style.letter(fig.axes)
+    told = f"{style.LINES}. Dotted: the highest mean of the pretrained model. {note}"
+    return legend_and_small_print(fig, conditions, told, lines=True)
 
 
 def transfer(study: Study, table: pd.DataFrame, note: str) -> Figure:
@@ -200,7 +207,8 @@ def _bars(
         style.condition_bars(ax, of_roi, "alignment", backbones, conditions, baseline=tables.BASELINE)
         ax.set_title(ROI_TITLES[roi])
     fig.axes[0].set_ylabel(ylabel)
-    return legend_and_small_print(fig, conditions, note, baseline=tables.baseline_label(table))
+    style.letter(fig.axes)
+    return legend_and_small_print(fig, conditions, f"{style.POINTS}. {note}", baseline=tables.baseline_label(table))
 
 
 def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None], lines: bool = False) -> Figure:
@@ -214,4 +222,6 @@ def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None
             ax.set_title(backbone if roi == REGIONS[0] else "")
         style.share_y_where_it_fits(row)
         row[0].set_ylabel(f"{ROI_TITLES[roi]}\n{YLABEL}")
+    style.letter(axes[:, 0])
+    note = f"{style.LINES}. {note}" if lines else note
     return legend_and_small_print(fig, tables.shown_conditions(study), note, lines, tables.baseline_label(table))

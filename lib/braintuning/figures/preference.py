@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from braintuning.figures.style import layer_curves, legend_and_small_print, looks_of, share_y_where_it_fits
+from braintuning.figures import style
+from braintuning.figures.style import layer_curves, looks_of
 from braintuning.figures.tables import read_tables, shown_conditions
 from braintuning.preference.pairs import PAIR_TYPES, choose_pairs
 from braintuning.results import load_arrays
@@ -18,7 +19,7 @@ PAIR_STYLES = {"same word": ":", "near homophones": "--", "synonyms": "-", "rand
 SIMILARITY_CONDITIONS = ("pretrained", "brain-tuned")
 READING = (
     "Preference above 0: words of similar meaning are closer than words of similar sound; below 0: the reverse. "
-    "Vertical lines and bands: 95 % intervals over words, averaged over a condition's models. Bottom: pretrained and "
+    "Vertical lines and bands: 95 % intervals over words, averaged over a condition's models. c: pretrained and "
     "brain-tuned"
 )
 
@@ -63,13 +64,14 @@ def draw(study: Study, table: pd.DataFrame, changes: pd.DataFrame, note: str) ->
         column[0].set_title(backbone)
         _column(column, table[table["backbone"] == backbone], shown_conditions(study, backbone), changes)
     for row, label in zip(axes, labels, strict=True):
-        share_y_where_it_fits(row)
+        style.share_y_where_it_fits(row)
         row[0].set_ylabel(label)
+    style.letter(axes[:, 0])
     between = fig.add_subplot(grid[2, :])
     between.axis("off")
-    lines = [Line2D([], [], ls=style, color="black", lw=1.2, label=name) for name, style in PAIR_STYLES.items()]
+    lines = [Line2D([], [], ls=dashes, color="black", lw=1.2, label=name) for name, dashes in PAIR_STYLES.items()]
     between.legend(handles=lines, ncols=len(lines), loc="center", handlelength=2.8, borderpad=0)
-    return legend_and_small_print(fig, shown_conditions(study), f"{READING}. {note}", lines=True)
+    return style.legend_and_small_print(fig, shown_conditions(study), f"{style.LINES}. {READING}. {note}", lines=True)
 
 
 def _column(axes: np.ndarray, table: pd.DataFrame, conditions: Sequence[str], changes: pd.DataFrame) -> None:
@@ -100,9 +102,9 @@ def similarity_curves(ax: Axes, table: pd.DataFrame, condition: str) -> Axes:
     """
     look = looks_of([condition])[condition]
     ink = dict(color=look.colour, marker=look.marker, ms=3.2, mec="white", mew=0.3)
-    for pair_type, style in PAIR_STYLES.items():
+    for pair_type, dashes in PAIR_STYLES.items():
         mean = table[table["pair_type"] == pair_type].groupby("layer").mean(numeric_only=True)
-        ax.plot(mean.index, mean["similarity"], style, lw=1.2, zorder=3, **ink)
+        ax.plot(mean.index, mean["similarity"], dashes, lw=1.2, zorder=3, **ink)
         if "similarity_low" in mean:
             ends = mean["similarity_low"], mean["similarity_high"]
             ax.fill_between(mean.index, *ends, color=look.colour, alpha=0.25, lw=0)

@@ -15,10 +15,10 @@ from braintuning.cortex.subject import Cortex
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
 from braintuning.figures.compare import CHANCE, EVERYONE, NUISANCE, over_participants, starred
-from braintuning.figures.style import condition_bars, legend_and_small_print, title_of
+from braintuning.figures.style import POINTS, REGIONS_OF_ALICE, condition_bars, legend_and_small_print, title_of
 from braintuning.figures.tables import unlearnt
 from braintuning.pipeline.recipes import of_means
-from braintuning.results import generator, load_arrays
+from braintuning.results import load_arrays
 from braintuning.study import Study
 
 SCORES = ("score", "nuisance_score", "ceiling")
@@ -26,6 +26,7 @@ COLUMNS = ("participant", "people", "story", "condition", "backbone", "layer", "
 TUNED_ON, HELD_OUT = "tuned on", "held out"
 """Whether a joint model learnt from a participant's responses; '' in a study without such models."""
 ALL, WIDTH = "all regions", 7.2
+STAR = "q < .05, two-sided signed-rank test over people, false discovery rate over a row's differences"
 CEILING_LINE: dict[str, object] = {"color": "0.25", "lw": 0.9, "ls": ":"}
 
 
@@ -122,9 +123,8 @@ def compare(
         for against, other in others.items():
             differences = (own["score"] - other).dropna()
             row = {**dict(zip(keys, key, strict=True)), "reference": against, "participant": EVERYONE}
-            rng = generator(0, "real brains", *key, against)
             row |= {"n_participants": len(differences), "untuned": bool(own["untuned"].all())}
-            row |= over_participants(differences, rng) | ({"p": np.nan} if row["untuned"] else {})
+            row |= over_participants(differences) | ({"p": np.nan} if row["untuned"] else {})
             of = (families or {}).get(condition, "conditions")
             rows.append(row | {"family": f"{story} {people}".strip() + f": {of} against {against}"})
     found = pd.DataFrame(rows)
@@ -135,10 +135,12 @@ def compare(
 def panels(fig: Figure, table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], str, Axes, pd.DataFrame]]:
     """A row a story and kind of people, those tuned on last, and a panel a region: both, axes, and rows of a table."""
     rows = sorted(table.groupby(["story", "people"], sort=False), key=lambda row: row[0][1] == TUNED_ON)
-    for subfigure, (who, of_row) in zip(fig.subfigures(len(rows), squeeze=False)[:, 0], rows, strict=True):
+    parts = fig.subfigures(len(rows), squeeze=False)[:, 0]
+    for letter, subfigure, (who, of_row) in zip("abcdefgh"[: len(rows)], parts, rows, strict=True):
         regions = list(of_row["region"].unique())
         axes = subfigure.subplots(1, len(regions), sharey=True, squeeze=False)[0]
         n_people = of_row["n_participants"].max() if "n_participants" in of_row else of_row["participant"].nunique()
+        subfigure.text(0.005, 0.99, letter * (len(rows) > 1), va="top", weight="bold")
         axes[0].set_ylabel(f"{who[0]}\n{n_people} people {who[1]}".strip())
         for ax, region in zip(axes, regions, strict=True):
             ax.set_title(title_of(region))
@@ -160,7 +162,10 @@ def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str
         backbones, label = list(shown["backbone"].unique()), f"{ax.get_ylabel()}\nr" if ax.get_ylabel() else ""
         condition_bars(ax, shown, "score", backbones, conditions, label, marked, "nuisance_score", "untuned")
         ax.axhline(shown.groupby("participant")["ceiling"].first().mean(), zorder=1.5, **CEILING_LINE)
-    note = f"{note}. =: validation kept the pretrained model, not tested. Dotted: noise ceiling"
+    short = f". {REGIONS_OF_ALICE}" if "LPreM" in set(table["region"]) else ""
+    note = f"{note}. {POINTS}. Dotted: mean noise ceiling{short}"
+    if (statistics["reference"] == "pretrained").any():
+        note += f". *: {STAR} from pretrained. =: validation kept the pretrained model, not tested"
     return legend_and_small_print(fig, conditions, note, baseline="nuisance (word rate, envelope, position)")
 
 
@@ -173,11 +178,11 @@ def people_of(table: pd.DataFrame, story: str) -> list[str]:
 
 def maps(
     study: Study, dataset: Dataset, table: pd.DataFrame, condition: str
-) -> dict[str, tuple[np.ndarray, np.ndarray | None, Cortex]]:
+) -> dict[str, tuple[np.ndarray, np.ndarray | None, Cortex, str]]:
     """What `draw_map` shows of each story whose regions lie on the cortex, means over people of a table from `gather`.
 
     Scores of a condition, their change from the pretrained model (None where there is no such), (regions,) float with
-    NaN for regions in use in nobody, and the cortex.
+    NaN for regions in use in nobody, the cortex, and who these people are.
     """
     found = {}
     for story, rows in table[table["backbone"] == study.figure_backbone].groupby("story", sort=False):
@@ -190,7 +195,9 @@ def maps(
         both = condition != "pretrained" and "pretrained" in means
         change = (means[condition] - means["pretrained"]).to_numpy() if both else None
         if drawn_parcels(cortex).any():
-            found[story] = means[condition].to_numpy(), change, cortex
+            kind = rows.loc[rows["participant"] == people[0], "people"].iloc[0]
+            who = f"mean of {len(people)} people {kind}".strip()
+            found[story] = means[condition].to_numpy(), change, cortex, who
     return found
 
 

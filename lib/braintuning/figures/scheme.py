@@ -71,9 +71,9 @@ def draw(
 
 def _tuning(page: Axes, study: Study, model: Model, weights: np.ndarray, maps: Maps, cortex: Cortex) -> None:
     tuning, y = study.tuning_of("brain-tuned"), 2.95
-    n_voxels, head = int(np.isfinite(maps.measured).sum()), "linear head\n\n"
+    n_voxels, head, compared = int(np.isfinite(maps.measured).sum()), "linear head\n\n", "the two"
     if tuning.targets == "components":
-        head += f"{tuning.n_components or 'principal'} components\nof "
+        head, compared = f"{head}{tuning.n_components or 'principal'} components\nof ", "their components"
     _say(page, 0.1, 3.82, f"a   Brain-tuning: {model.name} learns to predict fMRI volumes", True)
     _box(page, 1.4, y, 0.62, FROZEN, f"front end\n\n{model.n_frozen / 1e6:.1f} M\nfrozen")
     for block in range(model.n_layers):
@@ -95,7 +95,7 @@ def _tuning(page: Axes, study: Study, model: Model, weights: np.ndarray, maps: M
     for name, values, low in (("predicted", maps.predicted, 2.8), ("measured", maps.measured, 1.78)):
         standard = (values - np.nanmean(values)) / (np.nanstd(values) or 1)
         _map(page, standard, cortex, low, f"{name} volume, z from −{ENDS:g} to {ENDS:g}", DIFFERENCE, -ENDS, ENDS)
-    _say(page, 4.0, 2.24, f"{LOSSES.get(tuning.loss, tuning.loss)} between the two")
+    _say(page, 4.0, 2.24, f"{LOSSES.get(tuning.loss, tuning.loss)} between {compared}")
     _arrow(page, (5.2, 2.15), (2.62, 2.38), connectionstyle="angle,angleA=180,angleB=-90,rad=4")
     _say(page, 4.0, 2.06, "gradient")
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from braintuning.figures.compare import ASIDE, CONTROLS, LEVEL, NUISANCE, starred
-from braintuning.figures.real_brains import ALL, COLUMNS, SCORES, WIDTH, panels
+from braintuning.figures.real_brains import ALL, COLUMNS, SCORES, STAR, WIDTH, panels
 from braintuning.figures.style import small_print_below
 from braintuning.study import Study
 
@@ -123,8 +123,9 @@ def draw(study: Study, statistics: pd.DataFrame, note: str) -> Figure:
         ax.set(xlim=(-widest, widest), ylim=(len(models) - 0.5, -0.5))
         ax.set_yticks(range(len(models)), models.values())
         ax.set_xticks([-tick, tick])
+        ax.set_xlabel("change in r")
     fig.legend(handles=[Line2D([], [], ls="", ms=3.4, **look) for look in LOOKS], loc="outside upper center", ncols=2)
-    small_print_below(fig, f"{note}. Differences in r, 95 % intervals over people. =: left as pretrained")
+    small_print_below(fig, f"{note}. 95 % intervals over people. =: as pretrained. *: {STAR}; variants and means apart")
     return fig
 
 
@@ -140,5 +141,5 @@ def _lines(ax: Axes, rows: pd.DataFrame, models: list[str], controls: Mapping[st
             ax.plot([row.low, row.high], [place, place], color=LOOKS[control]["color"], lw=0.9)
             ax.plot(row.difference, place, ls="", ms=2.8, mew=0.7, **LOOKS[control])
             if row.Index in stars:
-                ax.text(row.high, place, "*", ha="left", va="center", fontsize=9)
+                ax.text(row.high, place, " *", ha="left", va="center", fontsize=9, color=LOOKS[control]["color"])
     ax.axvline(0, color="0.5", lw=0.6, zorder=0)

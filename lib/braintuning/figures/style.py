@@ -54,6 +54,8 @@ VARIANT_LOOKS = (
 BASELINE_LINE: dict[str, object] = {"color": "black", "lw": 1.2, "linestyle": (0, (2.5, 1))}
 BASELINE_GID = "baseline"
 BRAIN_TUNED = "brain-tuned"
+POINTS = "Bars: means; points: participants, joined"
+LINES = "Thick lines: means; thin: participants"
 MOST_COLUMNS, BESIDE = 4, 0.04
 REGIONS = ("late_language", "primary_auditory")
 ROI_TITLES = {
@@ -65,6 +67,10 @@ ROI_TITLES = {
     "lateral_temporal": "Lateral temporal",
     "inferior_middle_frontal": "Inferior and middle frontal",
 }
+REGIONS_OF_ALICE = (
+    "L, R: left, right; ATL, PTL: anterior, posterior temporal lobe; IPL: inferior parietal lobule; PreM: premotor "
+    "cortex; IFG: inferior frontal gyrus"
+)
 STYLE = Path(__file__).with_name("braintuning.mplstyle")
 
 
@@ -119,14 +125,14 @@ def condition_bars(
     untuned : str, optional
         Column that says which models are as they were pretrained: a bar of none but these has '=' in place of a star.
     """
-    looks, start, middles = looks_of(conditions), 0, []
+    looks, where, middles = looks_of(conditions), bar_places(table, backbones, conditions), []
     for backbone in backbones:
         own = table[table["backbone"] == backbone]
         wide, same = own.pivot(index="participant", columns="condition", values=value), []
         if untuned:
             same = [condition for condition, rows in own.groupby("condition") if rows[untuned].all()]
         present = [condition for condition in conditions if condition in wide]
-        wide, places = wide[present], start + np.arange(len(present))
+        wide, places = wide[present], np.array([where[backbone, condition] for condition in present])
         for place, condition in zip(places, present, strict=True):
             _bar(ax, place, wide[condition].mean(), 0.82, looks[condition])
         owned = wide[wide.index != ""]
@@ -139,9 +145,8 @@ def condition_bars(
             levels = own.groupby("condition")[baseline].mean()
             _baseline(ax, places, levels.reindex(present), 1.0)
         middles.append(places.mean())
-        start += len(present) + 1
     if not ax.patches:
-        ax.set(xlim=(-0.6, start - 1.4), ylim=(0, 1), yticks=())
+        ax.set(xlim=(-0.6, max(where.values()) + 0.6), ylim=(0, 1), yticks=())
     ax.axhline(0, color="black", lw=0.7)
     ax.set_xticks(middles, backbones)
     ax.tick_params(axis="x", length=0)
@@ -149,11 +154,29 @@ def condition_bars(
     return ax
 
 
+def bar_places(table: pd.DataFrame, backbones: Sequence[str], conditions: Sequence[str]) -> dict[tuple[str, str], int]:
+    """Where `condition_bars` has the bar of each backbone and condition."""
+    there = set(table[["backbone", "condition"]].itertuples(index=False, name=None))
+    places, place = {}, 0
+    for backbone in backbones:
+        for model in [(backbone, condition) for condition in conditions if (backbone, condition) in there]:
+            places[model] = place
+            place += 1
+        place += 1
+    return places
+
+
+def letter(axes: Sequence[Axes]) -> None:
+    """Write a, b, ... above the left end of axes."""
+    for name, ax in zip("abcdefghijklmnop", axes, strict=False):
+        ax.set_title(name, loc="left", fontweight="bold")
+
+
 def _bar(ax: Axes, place: float, height: float, width: float, look: Look) -> None:
     if np.isfinite(height):
         ax.bar(place, height, width, color=look.colour, hatch=look.hatch, edgecolor="black", lw=0.3, zorder=1)
     else:
-        style = dict(rotation=90, ha="center", va="bottom", fontsize=5.5, color="0.35")
+        style = dict(rotation=90, ha="center", va="bottom", fontsize=NOTE_POINTS, color="0.35")
         ax.annotate("n/a", (place, 0), (0, 2), textcoords="offset points", **style)
 
 
@@ -165,11 +188,17 @@ def _baseline(ax: Axes, places: np.ndarray, levels: Sequence[float], width: floa
 
 
 def condition_legend(
-    fig: Figure, conditions: Sequence[str], lines: bool = False, baseline: str = "", **place: object
+    fig: Figure,
+    conditions: Sequence[str],
+    lines: bool = False,
+    baseline: str = "",
+    more: Sequence[Artist] = (),
+    **place: object,
 ) -> Legend:
     """Legend of bars, or of `lines`, that reads row by row.
 
-    `baseline` says what the line across the bars is, where there is one; `place` goes to `Figure.legend`.
+    `baseline` says what the line across the bars is, where there is one, `more` are further handles with labels, and
+    `place` goes to `Figure.legend`.
     """
     looks = looks_of(conditions)
     if lines:
@@ -179,6 +208,7 @@ def condition_legend(
         handles = [Patch(facecolor=k.colour, hatch=k.hatch, label=c, **bar) for c, k in looks.items()]
     if baseline:
         handles.append(Line2D([], [], label=baseline, **BASELINE_LINE))
+    handles += more
     n_columns = -(-len(handles) // legend_rows(len(handles)))
     style = dict(ncols=n_columns, handlelength=2.0, handleheight=1.0, columnspacing=1.4)
     return fig.legend(handles=list(row_by_row(handles, n_columns)), **style, **place)
@@ -198,30 +228,6 @@ def row_by_row(handles: Sequence[Artist], n_columns: int) -> Iterator[Artist]:
 def marked_line(look: Look) -> dict[str, object]:
     """Options of a condition's line with its marker."""
     return dict(color=look.colour, marker=look.marker, ms=3.6, mec="white", mew=0.4, lw=1.4)
-
-
-def participant_bars(
-    ax: Axes,
-    table: pd.DataFrame,
-    value: str,
-    participants: Sequence[str],
-    conditions: Sequence[str],
-    baseline: str | None = None,
-) -> Axes:
-    """Draw a group of bars for each participant; `table` has the columns participant, condition and `value`.
-
-    `baseline` is a column, the same in all conditions, that is a line across a participant's bars.
-    """
-    wide = table.pivot(index="participant", columns="condition", values=value).reindex(participants)
-    starts, width = np.arange(len(participants)), 0.86 / len(conditions)
-    for k, (condition, look) in enumerate(looks_of(conditions).items()):
-        for place, height in zip(starts + (k - (len(conditions) - 1) / 2) * width, wide[condition], strict=True):
-            _bar(ax, place, height, width, look)
-    if baseline:
-        _baseline(ax, starts, table.groupby("participant")[baseline].mean().reindex(participants), 0.94)
-    ax.axhline(0, color="black", lw=0.7)
-    ax.set_xticks(starts, participants, rotation=40, ha="right", rotation_mode="anchor")
-    return ax
 
 
 def layer_curves(
@@ -261,7 +267,7 @@ def layer_curves(
 
 def small_print_below(fig: Figure, note: str) -> None:
     """Write small print under a figure, wrapped to its width in lines of about equal length."""
-    fig.supxlabel(wrap(note, fig.get_figwidth(), NOTE_POINTS), fontsize=NOTE_POINTS, color="0.35")
+    fig.supxlabel(wrap(note, 0.96 * fig.get_figwidth(), NOTE_POINTS), fontsize=NOTE_POINTS, color="0.35")
 
 
 def legend_and_small_print(

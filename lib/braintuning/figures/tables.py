@@ -127,6 +127,13 @@ def small_print(
     return ". ".join([study.title, f"Weights: {weights}", *unlearnt(study, runs), sources])
 
 
+def what_bars_are(study: Study, interval: str) -> str:
+    """Small print on bars above a map, and on the differences below them, which have an `interval`."""
+    layer = "last layer" if study.figures.layer == -1 else f"layer {study.figures.layer}"
+    people = f"points, joined: {len(people_tested(study))} participants, bars: their mean"
+    return f"a, b: {layer}; {people}; below: difference from pretrained, {interval}"
+
+
 def unlearnt(study: Study, runs: Iterable[Run]) -> list[str]:
     """A sentence that names the tuned models which no epoch made better, and so are as they were pretrained.
 
@@ -199,7 +206,7 @@ def draw_change(
         small_print_below(fig, note)
         return fig
     shown = on_the_map(study, dataset)
-    cortex, who = dataset.cortex(shown[0]), "" if len(shown) == len(people_tested(study)) else f" ({shown[0]})"
+    cortex, who = dataset.cortex(shown[0]), f"mean of {len(shown)}" if len(shown) > 1 else shown[0]
     look = {"symmetric": True, "reliability": reliability(study, dataset), "smooth_mm": smooth_mm}
-    label = f"{label}, brain-tuned minus pretrained{who}"
+    label = f"{label}, brain-tuned minus pretrained ({who})"
     return cortex_figure(cortex.surface, change, label=label, labels=cortex.vertex_labels, note=note, **look)

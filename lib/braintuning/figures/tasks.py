@@ -5,24 +5,25 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from braintuning.alignment.stats import false_discovery_q
+from braintuning.cortex.page import NOTE_POINTS
+from braintuning.figures.alignment import what_a_star_is
 from braintuning.figures.compare import CONTROLS, EVERYONE, OVER, over_participants, starred
-from braintuning.figures.style import condition_bars, row_by_row, small_print_below
+from braintuning.figures.style import bar_places, condition_bars, condition_legend, letter, small_print_below
 from braintuning.figures.tables import MODEL, read_tables, shown_conditions
-from braintuning.probes.scores import SCORES, paired_difference
+from braintuning.probes.scores import SCORES, interval_over_speakers, paired_difference
 from braintuning.results import generator, load_arrays
 from braintuning.study import Run, Study
 
 CAPTION = (
-    "Each model at the layer above the front end that scores best in validation. Points: participants' models; bars of "
-    "a single model have a 95 % interval over test speakers. Dashed: most frequent answer, or silence; dotted: random "
-    "features. At floor: no interval above the dashed line. Star: differs from brain-tuned over participants, q < .05"
+    "Each model at the layer above the front end that scores best in validation. Bars: means; points, joined: "
+    "participants' models; bars of one model have their 95 % interval over test speakers (Student's). At floor: no "
+    "model's interval is above the dashed line"
 )
 WITHIN = "test speakers swapped between models"
 STATISTICS = ["task", "backbone", "against", "participant", "n_participants", "n_test_speakers", "difference"]
@@ -32,7 +33,13 @@ BASELINES = {"baseline": ("most frequent answer", "--"), "random_features": ("ra
 
 def gather(study: Study) -> pd.DataFrame:
     """Score of every model on every task, layer by layer; `drawn` marks each model's layer in the figure."""
-    table = read_tables(study.probe_file(task, run) for task in study.probes.tasks for run in study.main_runs())
+    found = []
+    for path in [study.probe_file(task, run) for task in study.probes.tasks for run in study.main_runs()]:
+        table = read_tables([path])
+        of_layers = zip(table["metric"], load_arrays(path)["sums"], strict=True)
+        table[["low", "high"]] = [interval_over_speakers(SCORES[metric], sums) for metric, sums in of_layers]
+        found.append(table)
+    table = pd.concat(found, ignore_index=True)
     return table.assign(drawn=table.index.isin(best_layer(table).index))
 
 
@@ -50,7 +57,8 @@ def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 
     Within a participant, two models are compared on the same test speakers (`scores.paired_difference`). Over
     participants there is a signed-rank p, from six on. Two models that all participants share are one pair, of
-    participant ''. The false discovery rate is controlled over all rows.
+    participant ''. The false discovery rate is controlled over these tests, and over all within participants, each
+    apart.
 
     Returns
     -------
@@ -67,7 +75,8 @@ def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
             within = [_pair(study, chosen, task, participant, *models) for participant, models in pairs.items()]
             rows += within if "" in pairs else [*within, _over(within)]
     found = pd.DataFrame(rows, columns=STATISTICS)
-    return found.assign(q=false_discovery_q(found["p"].to_numpy(float)))[[*STATISTICS[:-1], "q", "test"]]
+    q = found.groupby("test")["p"].transform(lambda p: false_discovery_q(p.to_numpy(float)))
+    return found.assign(q=q)[[*STATISTICS[:-1], "q", "test"]]
 
 
 def _pairs(study: Study, backbone: str, tuned: str, against: str) -> dict[str, tuple[Run, Run]]:
@@ -93,8 +102,7 @@ def _pair(study: Study, chosen: pd.DataFrame, task: str, participant: str, tuned
 
 
 def _over(within: list[dict]) -> dict:
-    rng = generator(0, "over", *(within[0][key] for key in ("task", "backbone", "against")))
-    found = over_participants([row["difference"] for row in within], rng)
+    found = over_participants([row["difference"] for row in within])
     return within[0] | found | {"participant": EVERYONE, "n_participants": len(within), "test": OVER}
 
 
@@ -116,24 +124,18 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, note: str)
     n_rows = -(-len(tasks) // n_columns)
     fig = Figure(figsize=(7.2, 0.6 + 1.85 * n_rows), layout="constrained")
     axes = fig.subplots(n_rows, n_columns, squeeze=False).ravel()
-    handles: dict[str, Artist] = {}
-    for letter, ax, task in zip("abcdefgh", axes, tasks, strict=False):
+    for ax, task in zip(axes, tasks, strict=False):
         earned = set(stars.loc[stars["task"] == task, ["backbone", "against"]].itertuples(index=False, name=None))
-        handles |= panel(ax, chosen[chosen["task"] == task], study.tuned_backbones, conditions, earned)
-        ax.set_title(letter, loc="left", fontweight="bold")
+        panel(ax, chosen[chosen["task"] == task], study.tuned_backbones, conditions, earned)
+    letter(axes[: len(tasks)])
     for ax in axes[len(tasks) :]:
         ax.set_axis_off()
-    legend(fig, axes[-1] if len(tasks) < len(axes) else None, handles, conditions)
-    small_print_below(fig, note)
+    there = [condition for condition in conditions if condition in set(chosen["condition"])]
+    lines = [Line2D([], [], color="black", lw=1.0, ls=dashes, label=name) for name, dashes in BASELINES.values()]
+    condition_legend(fig, there, more=lines, loc="outside upper center")
+    star = what_a_star_is(statistics.assign(reference="brain-tuned", family="over participants"))
+    small_print_below(fig, f"{note}. {star}")
     return fig
-
-
-def legend(fig: Figure, ax: Axes | None, handles: dict[str, Artist], conditions: Sequence[str]) -> None:
-    """Name conditions and baselines, row by row, in an empty cell of the figure or else above it."""
-    names = [name for name in (*conditions, *(label for label, _ in BASELINES.values())) if name in handles]
-    n_columns, place = (2, "center") if ax else (4, "outside upper center")
-    by_row = list(row_by_row(names, n_columns))
-    (ax or fig).legend([handles[name] for name in by_row], by_row, ncols=n_columns, loc=place)
 
 
 def panel(
@@ -142,8 +144,8 @@ def panel(
     backbones: Sequence[str],
     conditions: Sequence[str],
     stars: set[tuple[str, str]] = frozenset(),
-) -> dict[str, Artist]:
-    """Draw one task of a table from `shown`; what a legend names, by name.
+) -> None:
+    """Draw one task of a table from `shown`.
 
     The title says whether the corpus is real or a stand-in.
     """
@@ -152,29 +154,21 @@ def panel(
     apart = table.assign(participant=table["participant"].where(table["participant"] != "", table["condition"]))
     first = table.iloc[0]
     condition_bars(ax, apart, "value", backbones, conditions, first["metric"], stars)
-    there = set(table[["backbone", "condition"]].itertuples(index=False, name=None))
-    models = [model for model in product(backbones, conditions) if model in there]
-    handles: dict[str, Artist] = {}
-    for bar, (backbone, condition) in zip(ax.patches, models, strict=True):
-        handles.setdefault(condition, bar)
+    for (backbone, condition), place in bar_places(table, backbones, conditions).items():
         rows = table[(table["backbone"] == backbone) & (table["condition"] == condition)]
         if len(rows) == 1:
-            middle = bar.get_x() + bar.get_width() / 2
-            ax.vlines(middle, rows["low"], rows["high"], color="black", lw=0.7, zorder=4)
-    for column, (label, dashes) in BASELINES.items():
+            ax.vlines(place, rows["low"], rows["high"], color="black", lw=0.7, zorder=4)
+    for column, (_, dashes) in BASELINES.items():
         ax.axhline(first[column], color="white", lw=1.8, zorder=5, clip_on=False)
-        line = {"color": "black", "ls": dashes, "lw": 1.0}
-        ax.axhline(first[column], zorder=6, clip_on=False, **line)
-        handles[label] = Line2D([], [], **line)
+        ax.axhline(first[column], color="black", lw=1.0, ls=dashes, zorder=6, clip_on=False)
     bottom = min(0.0, np.nanmin(table[["value", "low", *BASELINES]]))
     ax.set_ylim(1.15 * bottom, 1.22 * np.nanmax(table[["value", "high", *BASELINES]]))
     ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     mark_floor(ax, table, backbones)
-    corner = {"transform": ax.transAxes, "ha": "right", "va": "top", "fontsize": 6}
+    corner = {"transform": ax.transAxes, "ha": "right", "va": "top", "fontsize": NOTE_POINTS}
     ax.text(1, 1, f"{first['n_test_speakers']:.0f} test speakers, {_layers_and_fits(table)}", **corner)
     kind = "stand-in" if first["corpus"].startswith("spoken ") else "real"
     ax.set_title(f"{TASKS[first['task']].title}: {first['corpus']} ({kind})")
-    return handles
 
 
 def _layers_and_fits(table: pd.DataFrame) -> str:

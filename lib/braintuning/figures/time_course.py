@@ -14,12 +14,12 @@ from braintuning.alignment.stats import mean_interval
 from braintuning.datasets.base import Dataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
-from braintuning.figures.style import small_print_below
+from braintuning.figures.style import letter, small_print_below
 from braintuning.results import load_arrays
 from braintuning.study import Study
 
 MEASURED, PREDICTED, SPOKEN = "black", "#d55e00", "#fff2a8"
-WIDTH, MARGINS, WORD_POINTS = 7.2, 1.1, 6.0
+WIDTH, MARGINS, WORD_POINTS = 7.2, 1.3, 6.2
 """Inches of the figure and beside its axes, and the size of words in points."""
 PAUSE, LONGEST_PHRASE = 0.25, 6
 LONGEST_PAUSE = 0.2
@@ -158,6 +158,8 @@ def draw_course(
     drawn = found.loc[found["time"].between(start - 3, end + 3), ["low", "high", "predicted", "measured"]].to_numpy()
     margin = 0.1 * (np.nanmax(drawn) - np.nanmin(drawn))
     part.set(xlim=(start, end), ylim=(np.nanmin(drawn) - margin, np.nanmax(drawn) + 2 * margin))
+    whole.set_xlabel("time in the story (s)", labelpad=1)
+    letter((whole, part))
     part.set_xlabel("time in the story (s), and the words", labelpad=1)
     people = f"measured, mean of {found['n_participants'].iloc[0]} people"
     lines = [Line2D([], [], color=colour, lw=1.6) for colour in (MEASURED, PREDICTED)]
@@ -167,7 +169,7 @@ def draw_course(
     for phrase, place, row in zip(spoken, places, rows, strict=True):
         below.plot([phrase.start, phrase.start], [0.6, -row - 0.4], color="0.8", lw=0.5, zorder=0)
         below.text(place, -row, f" {phrase.label}", fontsize=WORD_POINTS, va="center", clip_on=True)
-    lag = "Responses lag the words by about five seconds. Grey: 95 % interval of the mean over people"
+    lag = "Responses lag the words by about five seconds. Grey: 95 % interval of the mean over people; r: of the lines"
     chosen = "" if window else ", predicted about as well as the whole"
-    small_print_below(fig, f"{lag}. Bottom: {start:.0f} to {end:.0f} s of the story{chosen}. {note}")
+    small_print_below(fig, f"{lag}. b: {start:.0f} to {end:.0f} s of the story{chosen}. {note}")
     return fig

@@ -31,7 +31,6 @@ from braintuning.pipeline.steps import (
 )
 from braintuning.results import (
     fingerprint,
-    generator,
     inputs_fingerprint,
     is_done,
     load_arrays,
@@ -42,8 +41,6 @@ from braintuning.results import (
 from braintuning.study import Run, Study
 
 log = logging.getLogger(__name__)
-
-N_RESAMPLES = 1000
 
 
 def measure_low_level_features(study: Study, participant: str) -> Path:
@@ -103,9 +100,9 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
     holds `alignment` and `removed_<feature>_<way>` (`features.name_of`), (layers, voxels) float32, NaN where a voxel is
     not used; `readout` and `readout_removed_<feature>_<way>`, (layers, features, 2), what of each feature the encoding
     models find in the test story, and chance; `at_lags` of `LowLevelFit.at_lags` at the figure's layer; `layers`, their
-    numbers, and `n_layers` of the model. The CSV beside it has R by layer, region, feature and way with a bootstrap
-    interval over voxels and, at the figure's layer and for all features together alone (it takes longer than all else),
-    the partition of variance over the noise ceiling squared, which no way of removal enters.
+    numbers, and `n_layers` of the model. The CSV beside it has R by layer, region, feature and way and, at the figure's
+    layer and for all features together alone (it takes longer than all else), the partition of variance over the noise
+    ceiling squared, which no way of removal enters.
     """
     require_device(device)
     dataset, path = open_dataset(study), study.low_level_file(participant, run)
@@ -123,8 +120,7 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
         if not name.startswith("readout"):
             arrays[name] = np.full((len(layers), len(used)), np.nan, np.float32)
             arrays[name][:, used] = values / ceiling[used]
-    rng = generator(study.encoding.seed, "impact", participant, run.name)
-    table = impact_table(arrays, labels, study.low_level.features, rng)
+    table = impact_table(arrays, labels, study.low_level.features)
     shown = study.figures.layer % n_layers
     alone = load_arrays(study.low_level_alone_file(participant))["explained"]
     of_layer = {story: features[story][shown] for story in fit.stories}
@@ -175,10 +171,8 @@ def _layers(study: Study, n_layers: int) -> list[int]:
     return sorted(set(named)) if study.low_level.layers else list(range(n_layers))
 
 
-def impact_table(
-    arrays: Mapping[str, np.ndarray], labels: np.ndarray, features: Sequence[str], rng: np.random.Generator
-) -> pd.DataFrame:
-    """R of each layer, region group and feature, with a 95 % bootstrap interval over voxels.
+def impact_table(arrays: Mapping[str, np.ndarray], labels: np.ndarray, features: Sequence[str]) -> pd.DataFrame:
+    """R of each layer, region group and feature.
 
     `arrays` are as in the file of `measure_impact`, `labels` (voxels,) str, and `features` names in the order of the
     readouts; `all` comes last.
@@ -186,28 +180,25 @@ def impact_table(
     Returns
     -------
     DataFrame
-        layer, roi, feature, removal (one of `removal.REMOVALS`), alignment, alignment_removed, r_percent, low, high,
-        NaN for a region without a used voxel; n_voxels, n_layers; readout, readout_removed and readout_chance of the
+        layer, roi, feature, removal (one of `removal.REMOVALS`), alignment, alignment_removed, r_percent, NaN for a
+        region without a used voxel; n_voxels, n_layers; readout, readout_removed and readout_chance of the
         feature, for `all` of the one that is left most above chance.
     """
     rows, before = [], arrays["alignment"]
     for group, regions in rois.GROUPS.items():
         inside = np.flatnonzero(np.isin(labels, regions) & np.isfinite(before[0]))
-        drawn = inside[rng.integers(len(inside), size=(N_RESAMPLES, len(inside)))] if len(inside) else None
         for place, layer in enumerate(arrays["layers"]):
             for feature, way in product((*features, TOGETHER), removal.REMOVALS):
-                values = [np.nan] * 5
-                if drawn is not None:
-                    after = arrays[name_of(feature, way)][place]
-                    a, b = before[place, inside].mean(), after[inside].mean()
-                    resampled = 1 - after[drawn].mean(axis=1) / before[place][drawn].mean(axis=1)
-                    values = [a, b, 100 * (a - b) / a, *(100 * np.percentile(resampled, [2.5, 97.5]))]
+                values = [np.nan] * 3
+                if len(inside):
+                    a, b = before[place, inside].mean(), arrays[name_of(feature, way)][place, inside].mean()
+                    values = [a, b, 100 * (a - b) / a]
                 left = arrays[f"readout_{name_of(feature, way)}"][place]
                 above = np.nan_to_num(left[:, 0] - left[:, 1], nan=-np.inf)
                 most = features.index(feature) if feature in features else above.argmax()
                 read = arrays["readout"][place, most, 0], *left[most]
                 rows.append((int(layer), group, feature, way, *values, len(inside), int(arrays["n_layers"]), *read))
-    columns = ["layer", "roi", "feature", "removal", "alignment", "alignment_removed", "r_percent", "low", "high"]
+    columns = ["layer", "roi", "feature", "removal", "alignment", "alignment_removed", "r_percent"]
     return pd.DataFrame(
         rows, columns=[*columns, "n_voxels", "n_layers", "readout", "readout_removed", "readout_chance"]
     )

@@ -165,7 +165,7 @@ def _measured(
     fitted = Fitted(np.empty(0), float(word_accuracy(validation.sum(axis=0))), np.nan, False, converged)
     empty_text = float(word_accuracy(errors_and_words(texts["test"], [""] * len(texts["test"])).sum(axis=0)))
     totals = sums_of_speakers(test, [utterance.speaker for utterance in parts["test"]])
-    return [result(encoder.n_layers, fitted, word_accuracy, totals, (empty_text, random_features, np.nan), seed)]
+    return [result(encoder.n_layers, fitted, word_accuracy, totals, (empty_text, random_features, np.nan))]
 
 
 def measure(parts: Parts, encoder: SpeechEncoder, device: str, seed: int, store: Store | None = None) -> list[Result]:

@@ -45,12 +45,12 @@ class Result(NamedTuple):
 
 
 def result(
-    layer: int, fitted: Fitted, score: Score, totals: np.ndarray, baselines: tuple[float, float, float], seed: int
+    layer: int, fitted: Fitted, score: Score, totals: np.ndarray, baselines: tuple[float, float, float]
 ) -> Result:
     """A layer's `Result` from what each test speaker adds to the score."""
-    interval = interval_over_speakers(score, totals, generator(seed, "speakers", layer))
+    value, interval = float(score(totals.sum(axis=0))), interval_over_speakers(score, totals)
     chosen = (fitted.penalty, fitted.at_edge, fitted.converged)
-    return Result(layer, fitted.validation, *interval, *baselines, *chosen, totals)
+    return Result(layer, fitted.validation, value, *interval, *baselines, *chosen, totals)
 
 
 def layer_results(
@@ -79,7 +79,7 @@ def layer_results(
     for layer, parts in enumerate(zip(*features, strict=True)):
         fitted = fit(parts, answers)
         totals = sums_of_speakers(metric.sums(answers[2], fitted.predicted), speakers)
-        results.append(result(layer, fitted, metric.score, totals, baselines, seed))
+        results.append(result(layer, fitted, metric.score, totals, baselines))
     return results
 
 

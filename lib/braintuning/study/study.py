@@ -94,10 +94,10 @@ class Study(Section):
                 self.tuning_of(condition)
             except ValidationError as error:
                 raise InputError(f"variant {condition!r}: {explain(error, Tuning)}") from None
-            needed, n_together = self._of_variant(condition, "n_together") or 2, len(self.tuned_together)
-            if self.base(condition) in TUNED_ON_SEVERAL and n_together < needed:
+            needed = getattr(self.variants.get(condition), "n_together", None) or 2
+            if self.base(condition) in TUNED_ON_SEVERAL and len(self.tuned_together) < needed:
                 expected = f"expected at least {needed} for {condition}"
-                raise InputError(f"found {n_together} participants in `tuned_together`, {expected}")
+                raise InputError(f"found {len(self.tuned_together)} participants in `tuned_together`, {expected}")
         named = {}
         for run in self.runs():
             if self.base(run.condition) == "bigslm-tuned" and not self.backbones[run.backbone].teacher:
@@ -193,9 +193,6 @@ class Study(Section):
         """The condition that a name in `conditions` stands for: itself, or that of a variant."""
         return self.variants[condition].condition if condition in self.variants else condition
 
-    def _of_variant(self, condition: str, key: str) -> int | None:
-        return getattr(self.variants.get(condition), key, None)
-
     def tuning_of(self, condition: str) -> Tuning:
         """Settings that a condition is tuned with: those of the study, changed for joint tuning and for variants."""
         joint = {**JOINT_TUNING, **self.joint_tuning} if self.base(condition) in TUNED_ON_SEVERAL else {}
@@ -205,13 +202,13 @@ class Study(Section):
     def tuned_on(self, run: Run) -> tuple[str, ...]:
         """Participants whose responses a run learns from; none where it learns from something else, or not at all."""
         if self.base(run.condition) in TUNED_ON_SEVERAL:
-            return self.tuned_together[: self._of_variant(run.condition, "n_together")]
+            return self.tuned_together[: getattr(self.variants.get(run.condition), "n_together", None)]
         return (run.participant,) if run.participant else ()
 
     def tuning_stories(self, run: Run) -> Stories:
         """Stories that a run is tuned with, all under `train`: those of all its participants, or a variant's first."""
         shared = self.stories_for(*self.tuned_on(run))
-        heard = (shared.train + shared.tuning_only)[: self._of_variant(run.condition, "n_stories")]
+        heard = (shared.train + shared.tuning_only)[: getattr(self.variants.get(run.condition), "n_stories", None)]
         return shared.model_copy(update={"train": heard, "tuning_only": ()})
 
     def runs(self) -> Iterator[Run]:

@@ -9,6 +9,7 @@ from braintuning.alignment.ceiling import (
     shared_ceiling,
     split_half_ceiling,
 )
+from braintuning.alignment.correlation import correlation
 from braintuning.errors import InputError
 from scipy import stats
 from scipy.signal import lfilter
@@ -148,3 +149,16 @@ def test_split_halves_give_the_correlation_of_the_mean_with_the_planted_signal()
 def test_trap_split_halves_without_agreement_are_masked():
     opposite = np.stack([np.arange(20.0), -np.arange(20.0)])[..., None]
     assert np.isnan(split_half_ceiling(opposite, np.random.default_rng(0))).all()
+
+
+@pytest.mark.parametrize(("ceiling", "kept"), [(0.3, 0.28), (0.4, 0.33), (0.5, 0.40), (0.7, 0.41)])
+def test_choosing_by_the_ceiling_leaves_r_as_it_was_and_lowers_alignment_near_the_threshold(ceiling, kept):
+    """What docs/methods.md says of a true alignment of .40, five presentations of 120 volumes and a threshold of .4."""
+    rng, truth, shape = np.random.default_rng(0), 0.4, (120, 1500)
+    signal = rng.standard_normal(shape)
+    predicted = truth * signal + np.sqrt(1 - truth**2) * rng.standard_normal(shape)
+    repeats = signal + np.sqrt(5 * (1 / ceiling**2 - 1)) * rng.standard_normal((5, *shape))
+    estimated, r = noise_ceiling(repeats), correlation(predicted, repeats.mean(axis=0))
+    chosen = np.nan_to_num(estimated) > 0.4
+    assert r[chosen].mean() == pytest.approx(truth * ceiling, abs=0.015)
+    assert (r[chosen] / estimated[chosen]).mean() == pytest.approx(kept, abs=0.025)

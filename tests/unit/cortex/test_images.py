@@ -101,16 +101,6 @@ def test_layer_curves():
 
 
 @compared
-def test_participant_bars():
-    with rc_context(fname=plots.STYLE):
-        fig = Figure(figsize=(2.4, 2))
-        first = table()[lambda rows: rows["layer"] == 0]
-        ax = fig.add_axes((0.2, 0.25, 0.75, 0.7))
-        plots.participant_bars(ax, first, "alignment", ("SIM01", "SIM02"), CONDITIONS)
-    return fig
-
-
-@compared
 def test_similarity_curves():
     rows = [(layer, kind, 0.9 - 0.3 * k + 0.02 * layer) for layer in range(4) for k, kind in enumerate(PAIR_STYLES)]
     with rc_context(fname=plots.STYLE):

@@ -410,7 +410,7 @@ def test_a_difference_that_is_defined_in_nobody_has_no_verdict():
     judged = claims.judge(study, {IMPACT: table}, (claim_of(IMPACT, -1),))
     assert set(judged["verdict"]) == {"not defined"} and set(judged["n_participants"]) == {0}
     figure = claims.draw(study, judged, "note")
-    assert [[text.get_text() for text in ax.texts] for ax in figure.axes] == [["n/a: not defined"]] * len(figure.axes)
+    assert [[text.get_text() for text in ax.texts] for ax in figure.axes] == [[" n/a: not defined"]] * len(figure.axes)
 
 
 def test_two_regions_of_one_model_are_compared():

@@ -83,11 +83,22 @@ def fig1(study, monkeypatch):
 
 
 def fig2(study, monkeypatch):
-    row = dict(roi="late_language", backbone="whisper-tiny.en", condition="brain-tuned", reference="pretrained")
-    stars = pd.DataFrame([row]).assign(
-        participant="all", n_participants=8, family="over participants", q=0.01, star=True
-    )
-    return alignment.draw(study, alignments(study), stars, cortex_maps(monkeypatch), NOTE)
+    return alignment.draw(study, alignments(study), changes(study), cortex_maps(monkeypatch), NOTE)
+
+
+def changes(study):
+    """What eight participants differ from pretrained by, with one star."""
+    rows = [
+        (roi, backbone, condition, 0.02 * study.conditions.index(condition))
+        for roi, backbone in product(style.REGIONS, study.tuned_backbones)
+        for condition in study.conditions_of(backbone)
+        if condition != "pretrained"
+    ]
+    table = pd.DataFrame(rows, columns=["roi", "backbone", "condition", "difference"])
+    starred = (table[["roi", "condition"]] == ["late_language", "brain-tuned"]).all(axis=1)
+    table = table.assign(reference="pretrained", participant="all", n_participants=8, family="over participants")
+    ends = {"low": table["difference"] - 0.01, "high": table["difference"] + 0.02}
+    return table.assign(p=0.01, q=np.where(starred, 0.01, 0.2), star=starred, **ends)
 
 
 def impacts(study):
@@ -100,7 +111,8 @@ def impacts(study):
 
 def fig3(study, monkeypatch):
     table = impacts(study)
-    statistics = pd.DataFrame(columns=["feature", "removal", "q", "roi", "backbone", "condition"])
+    statistics = changes(study).drop(columns=["reference", "participant", "family"])
+    statistics = statistics.assign(feature="all", removal=study.low_level.removal, n_participants=2, q=np.nan)
     return impact.draw(study, table, statistics, cortex_maps(monkeypatch), NOTE)
 
 
@@ -126,7 +138,7 @@ def fig4(study, monkeypatch):
     table = table.assign(n_test_speakers=6, converged=True)
     table["metric"] = [getattr(TASKS[task], "metric", "macro F1") for task in table["task"]]
     table = table.assign(low=table["value"] - 0.05, high=table["value"] + 0.05)
-    statistics = pd.DataFrame(columns=["task", "backbone", "against", "participant", "q"])
+    statistics = pd.DataFrame(columns=["task", "backbone", "against", "participant", "n_participants", "p", "q"])
     return tasks.draw(study, table, statistics, NOTE)
 
 
@@ -250,23 +262,33 @@ def test_figure(name, study, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "head", "pooled"),
+    ("changes", "head", "compared", "pooled"),
     [
         (
             {"targets": "components", "n_components": 7, "pooling": "haemodynamic"},
             "7 components of ",
+            "their components",
             "weighted by the haemodynamic",
         ),
-        ({"targets": "voxels", "pooling": "mean", "clip_seconds": 8.0}, "linear head ", "mean over the clip"),
+        (
+            {"targets": "voxels", "pooling": "mean", "clip_seconds": 8.0},
+            "linear head ",
+            "the two",
+            "mean over the clip",
+        ),
     ],
 )
-def test_the_scheme_says_what_the_study_says(study, monkeypatch, changes, head, pooled):
+def test_the_scheme_says_what_the_study_says(study, monkeypatch, changes, head, compared, pooled):
     tuning = study.tuning.model_copy(update=changes)
     drawn = fig1(study.model_copy(update={"tuning": tuning}), monkeypatch)
     said = " ".join(" ".join(text.get_text() for text in texts_of(drawn)).split())
     n_voxels = np.isin(hcp_mmp_labels(), GROUPS["late_language"] + GROUPS["early_auditory"]).sum()
     expected = ["4 blocks of 384", "7.1 M tuned", "1.2 M frozen", "layers 0 to 4", f"{head}{n_voxels:,} voxels", pooled]
-    expected += [f"{tuning.clip_seconds:g} s of a story", f"windows of {study.features.window_seconds:g} s"]
+    expected += [
+        f"mean squared error between {compared}",
+        f"{tuning.clip_seconds:g} s of a story",
+        f"windows of {study.features.window_seconds:g} s",
+    ]
     assert all(words in said for words in expected), said
 
 
@@ -289,18 +311,65 @@ def test_the_line_across_the_bars_is_at_the_mean_of_the_table(name, column, stud
         np.testing.assert_allclose(heights, expected)
 
 
+def of_two_participants(study):
+    """Differences of two participants, each with an interval over blocks of TRs and a narrow one over voxels."""
+    both = pd.concat([changes(study).assign(participant=name, n_participants=1) for name in ("SIM01", "SIM02")])
+    both = both.assign(low_blocks=both["low"], high_blocks=both["high"], low=-9.0, high=9.0, p=0.5, q=0.5)
+    return pd.concat([both, changes(study).assign(n_participants=2, p=np.nan, q=np.nan)])
+
+
+@pytest.mark.parametrize(("statistics", "each"), [(changes, 1), (of_two_participants, 2)])
+def test_what_differs_from_pretrained_is_below_its_bar_with_its_interval(statistics, each, study, monkeypatch):
+    fig = alignment.draw(study, alignments(study), statistics(study), cortex_maps(monkeypatch), NOTE)
+    below = [ax for ax in fig.axes if ax.get_ylabel() == "change"]
+    assert len(below) == len(style.REGIONS)
+    assert [ax.get_title(loc="left") for ax in fig.axes if ax.get_title(loc="left")] == ["c", "a", "b"]
+    for ax, roi in zip(below, style.REGIONS, strict=True):
+        places = style.bar_places(alignments(study), study.tuned_backbones, tables.shown_conditions(study))
+        found = {}
+        for line in ax.collections:
+            for (x, low), (_, high) in line.get_segments():
+                found.setdefault(round(x), []).append((low, high))
+        rows = changes(study)
+        for row in rows[rows["roi"] == roi].itertuples():
+            if (row.backbone, row.condition) in places:
+                ends = found[places[row.backbone, row.condition]]
+                np.testing.assert_allclose(ends, [(row.low, row.high)] * each)
+    said = " ".join(" ".join(text.get_text() for text in texts_of(fig)).split())
+    assert ("interval over blocks of TRs" in said) == (each == 2)
+
+
+def test_of_fewer_than_six_participants_each_change_of_r_is_a_point_without_an_interval(study):
+    shown = alignments(study)
+    shown, few = shown[shown["layer"] == 2], changes(study).assign(n_participants=4)
+    found, said = impact.changes_of(shown, few)
+    assert said == "each participant" and found["low"].equals(found["high"].rename("low"))
+    one = found[(found["roi"] == "primary_auditory") & (found["condition"] == "lm-tuned")]
+    one = one[one["backbone"] == "hubert-small"].set_index("participant")["difference"]
+    assert one.to_dict() == pytest.approx(dict.fromkeys(study.participants, 100 * 0.02 * 4))
+    assert impact.changes_of(shown, changes(study))[0].equals(changes(study))
+
+
+def test_no_print_is_smaller_than_six_points_on_a_page_of_seven_inches(study, monkeypatch):
+    for name in ("fig1", "fig2", "fig4", "figA1", "claims"):
+        with rc_context(fname=style.STYLE):
+            fig = FIGURES[name](study, monkeypatch)
+        sizes = {text.get_text(): text.get_fontsize() * 7 / fig.get_figwidth() for text in texts_of(fig)}
+        assert min(sizes.values()) >= 6, min(sizes.items(), key=lambda size: size[1])
+
+
 @pytest.mark.parametrize("conditions", [("pretrained",), ("pretrained", "random-brain-tuned")])
 def test_without_brain_tuned_models_there_are_bars_and_no_map(study, conditions):
     bare = {name: backbone.model_copy(update={"conditions": None}) for name, backbone in study.backbones.items()}
     few = study.model_copy(update={"conditions": conditions, "backbones": bare})
     statistics = impact.compare(few, impacts(few))
     assert set(statistics["condition"]) == set(conditions[1:]) and {"removal", "p", "q"} <= set(statistics)
-    tested = pd.DataFrame(columns=["participant", "reference", "q", "roi", "backbone", "condition", "star"])
+    tested = changes(few).iloc[:0].assign(low_blocks=0.0, high_blocks=0.0)
     for fig in (
         alignment.draw(few, alignments(few), tested, None, NOTE),
         impact.draw(few, impacts(few), statistics, None, NOTE),
     ):
-        assert [axes.get_title() for axes in fig.axes] == [style.ROI_TITLES[roi] for roi in style.REGIONS]
+        assert [axes.get_title() for axes in fig.axes if axes.get_title()] == list(map(style.title_of, style.REGIONS))
         assert any(" ".join(text.get_text().split()).startswith("No map: ") for text in texts_of(fig))
 
 

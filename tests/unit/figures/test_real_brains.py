@@ -101,6 +101,7 @@ def test_every_person_is_a_point_of_every_bar_and_stars_are_those_that_were_earn
     fig = real_brains.draw(table, real_brains.compare(table), CONDITIONS, "Drawn")
     assert [ax.get_title() for ax in fig.axes] == ["Primary auditory cortex", *["Late language regions"] * 2]
     assert [ax.get_ylabel() for ax in fig.axes] == ["pie\n12 people held out\nr", "", "tea\n12 people held out\nr"]
+    assert [text.get_text() for of_row in fig.subfigs for text in of_row.texts] == ["a", "b"]
     for ax, stars in zip(fig.axes, ([], ["*"], []), strict=True):
         assert len(ax.patches) == 3 and [text.get_text() for text in ax.texts] == stars
         points = [line for line in ax.lines if line.get_marker() == "o"]
@@ -219,8 +220,8 @@ def test_maps_are_means_over_people_and_of_what_tuning_changed(study):
         for region, score in (("7", own + gain), ("9", own + 3 * gain))
     ]
     found = real_brains.maps(study, Regions(), pd.DataFrame(rows, columns=real_brains.COLUMNS), "brain-tuned")
-    ((story, (values, change, cortex)),) = found.items()
-    assert story == study.stories.test[0] and cortex.n_voxels == 3
+    ((story, (values, change, cortex, who)),) = found.items()
+    assert story == study.stories.test[0] and cortex.n_voxels == 3 and who == "mean of 2 people"
     np.testing.assert_allclose(values, [0.2, np.nan, 0.4])
     np.testing.assert_allclose(change, [0.1, np.nan, 0.3])
 

@@ -85,7 +85,10 @@ def test_every_model_is_a_line_with_its_difference_and_interval(study, table):
     drawn = {round(float(y), 2): float(x) for x, y in points}
     assert drawn[-0.17] == pytest.approx(0.02) and drawn[0.17] == pytest.approx(0.05)
     assert 0.83 not in drawn and drawn[1.17] == pytest.approx(0.03) and drawn[1.83] == pytest.approx(0.04)
-    assert ax.get_ylabel() == "tale\n8 people held out"
+    assert ax.get_ylabel() == "tale\n8 people held out" and ax.get_xlabel() == "change in r"
+    inks = {text.get_position()[0]: text.get_color() for text in ax.texts if text.get_text() == " *"}
+    starred = statistics[statistics["star"] & (statistics["reference"] == PERMUTED)]
+    assert len(starred) and all(inks[high] == seeds.LOOKS[1]["color"] for high in starred["high"])
 
 
 def test_one_person_has_differences_without_intervals(study, table):

@@ -60,14 +60,6 @@ def test_the_line_of_the_baseline_is_at_the_mean_of_its_column_across_every_bar(
     assert baseline_of(style.condition_bars(axes(), both, "alignment", ("tiny", "base"), CONDITIONS)) == []
 
 
-def test_each_participants_bars_have_the_line_of_that_participant():
-    table = TABLE[TABLE["layer"] == 1].assign(nuisance=[0.1, 0.1, 0.3, 0.3])
-    ax = style.participant_bars(axes(), table, "alignment", ("SIM02", "SIM01"), CONDITIONS, "nuisance")
-    np.testing.assert_allclose([piece[2] for piece in baseline_of(ax)], [0.3, 0.1])
-    for (left, right, _), bars in zip(baseline_of(ax), (ax.patches[::2], ax.patches[1::2]), strict=True):
-        assert left < bars[0].get_x() and right > bars[-1].get_x()
-
-
 def test_a_layers_curve_has_the_line_of_the_baseline_across_all_layers():
     table = TABLE.assign(nuisance=[0.1, 0.1, 0.1, 0.1, 0.3, 0.3, 0.3, 0.3])
     ax = style.layer_curves(axes(), table, "alignment", CONDITIONS, baseline="nuisance")
@@ -84,12 +76,6 @@ def test_every_condition_has_a_colour_of_its_own_and_so_has_each_variant():
     looks = style.looks_of((*style.CONDITION_LOOKS, "rank-2", "rank-32"))
     assert len({look.colour for look in looks.values()}) == len(looks) == 11
     assert looks["pretrained"] == style.CONDITION_LOOKS["pretrained"]
-
-
-def test_participants_have_a_bar_for_each_condition():
-    ax = style.participant_bars(axes(), TABLE[TABLE["layer"] == 1], "alignment", ("SIM02", "SIM01"), CONDITIONS)
-    assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.5, 0.3, 0.5, 0.7])
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["SIM02", "SIM01"]
 
 
 def test_curves_are_means_over_participants_layer_by_layer():
@@ -124,7 +110,7 @@ def test_the_legend_of_bars_above_a_map_covers_no_title(backbones, n_conditions)
         style.use_style()
         fig = Figure(figsize=(7.2, 6))
         map_and_bars.bars_above(
-            fig, table, "alignment", "r", backbones, conditions, table.iloc[:0], baseline="nuisance"
+            fig, table, "alignment", "r", backbones, conditions, table.iloc[:0], "nuisance", table.iloc[:0]
         )
         fig.draw_without_rendering()
         legend = fig.legends[0].get_window_extent()

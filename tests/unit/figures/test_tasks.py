@@ -7,7 +7,7 @@ from braintuning.alignment import stats
 from braintuning.figures import tasks
 from braintuning.figures.compare import starred
 from braintuning.probes import scores
-from braintuning.results import save_arrays
+from braintuning.results import load_arrays, save_arrays
 from braintuning.study import load_study
 from matplotlib.figure import Figure
 
@@ -76,7 +76,21 @@ def test_each_participant_is_a_pair_of_models_and_people_are_tested_over_partici
     assert single.loc[list(PEOPLE), "difference"].to_numpy() == pytest.approx(differences)
     assert single.loc["all", "difference"] == pytest.approx(np.mean(differences))
     assert single.loc["all", "p"] == pytest.approx(stats.signed_rank_p(differences))
-    assert found["q"].to_numpy() == pytest.approx(stats.false_discovery_q(found["p"].to_numpy()))
+    for over in (found["participant"] == "all", found["participant"] != "all"):
+        assert found.loc[over, "q"].to_numpy() == pytest.approx(
+            stats.false_discovery_q(found.loc[over, "p"].to_numpy())
+        )
+
+
+def test_intervals_are_over_the_speakers_whose_sums_are_kept_and_not_those_of_an_earlier_table(study):
+    table = planted(study)
+    for run in study.runs():
+        chosen = (table["condition"] == run.condition) & (table["participant"] == (run.participant or ""))
+        table[chosen].to_csv(study.probe_file("asr", run).with_suffix(".csv"), index=False)
+    for row in tasks.gather(study).itertuples():
+        sums = load_arrays(study.probe_file("asr", study.run(row.backbone, row.condition, row.participant or None)))
+        ends = stats.mean_interval(1 - sums["sums"][row.layer][:, 0] / N_WORDS)
+        assert (row.low, row.high) == pytest.approx(ends)
 
 
 def test_jointly_tuned_models_are_one_pair_that_earns_no_star(study, tmp_path):
@@ -104,14 +118,13 @@ def test_a_star_is_only_for_people_and_never_from_fewer_than_six(study):
 def test_a_panel_shows_what_it_rests_on(study):
     fig, table = Figure(), tasks.best_layer(planted(study))
     ax = fig.add_subplot()
-    handles = tasks.panel(ax, table, ["small"], CONDITIONS)
+    tasks.panel(ax, table, ["small"], CONDITIONS)
     assert ax.get_title() == "Speech recognition: spoken sentences (stand-in)"
     assert [text.get_text() for text in ax.texts] == ["8 test speakers, layer 1"]
     first = table.index == table.index[0]
     unsettled = Figure().add_subplot()
     tasks.panel(unsettled, table.assign(converged=~first), ["small"], CONDITIONS)
     assert unsettled.texts[0].get_text() == "8 test speakers, layer 1, 1 of 13 fits not converged"
-    assert list(handles) == [*CONDITIONS, "most frequent answer", "random features"]
     means = table.groupby("condition")["value"].mean()
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([means[c] for c in CONDITIONS])
     connected = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "-" and len(line.get_ydata()) == 3]

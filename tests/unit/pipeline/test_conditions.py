@@ -208,7 +208,7 @@ def test_statistics_name_their_test_and_give_no_star_for_two_participants(study,
     assert statistics.loc[statistics["participant"] == "all", "p"].isna().all()
     assert compare.starred(statistics).empty and not statistics["star"].any()
     assert (within["low_blocks"] <= within["high_blocks"]).all()
-    assert alignment.what_a_star_is(statistics).startswith("No stars: no signed-rank test over 2 participants")
+    assert alignment.what_a_star_is(statistics).startswith("No stars: over fewer than 6 participants")
     last = tables.at_layer(table, -1).set_index(["participant", "condition", "roi"])["alignment"]
     for row in within[within["reference"] == "pretrained"].itertuples():
         expected = last[row.participant, row.condition, row.roi] - last[row.participant, "pretrained", row.roi]

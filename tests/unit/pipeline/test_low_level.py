@@ -245,20 +245,17 @@ def test_r_is_the_loss_of_the_regions_mean_and_a_region_without_a_voxel_is_empty
     for feature, way in product(BOTH, REMOVALS):
         arrays |= {name_of(feature, way): removed if way == "tr by tr" else alignment}
         arrays |= {f"readout_{name_of(feature, way)}": read}
-    table = impact_table(arrays, labels, ["diphones"], np.random.default_rng(0))
+    table = impact_table(arrays, labels, ["diphones"])
     table = table[table["feature"] == "diphones"].set_index("roi")
     unchanged = table[table["removal"] == "every lag"]
     assert unchanged["r_percent"].dropna().eq(0).all() and unchanged["r_percent"].notna().sum() > 1
     table = table[table["removal"] == "tr by tr"]
     assert table.loc["primary_auditory", "r_percent"] == pytest.approx(50)
     assert table.loc["late_language", "r_percent"] == pytest.approx(-50)
-    assert table.loc["primary_auditory", "low"] == pytest.approx(0) and table.loc["primary_auditory", "high"] == (
-        pytest.approx(75)
-    )
-    assert table.loc["inferior_middle_frontal", ["alignment", "r_percent", "low"]].isna().all()
+    assert table.loc["inferior_middle_frontal", ["alignment", "r_percent"]].isna().all()
     assert table.loc["inferior_middle_frontal", "n_voxels"] == 0 and table.loc["primary_auditory", "n_voxels"] == 2
     assert (table["layer"] == 7).all() and (table["n_layers"] == 9).all()
-    elsewhere = impact_table(arrays, np.where(labels == "A1", "V1", labels), ["diphones"], np.random.default_rng(0))
+    elsewhere = impact_table(arrays, np.where(labels == "A1", "V1", labels), ["diphones"])
     elsewhere = elsewhere.set_index("roi")
     assert elsewhere.loc["primary_auditory", "n_voxels"].eq(0).all()
     assert elsewhere.loc["primary_auditory", "r_percent"].isna().all()
@@ -279,10 +276,9 @@ def test_an_unknown_story_or_feature_is_refused(made, tmp_path):
 
 
 def test_r_of_next_to_no_alignment_is_left_empty():
-    table = pd.DataFrame({"alignment": [0.3, 0.049, np.nan], "r_percent": [20.0, 300.0, np.nan], "low": 1.0, "high": 2})
+    table = pd.DataFrame({"alignment": [0.3, 0.049, np.nan], "r_percent": [20.0, 300.0, np.nan]})
     shown = where_r_is_defined(table)
     assert shown["r_percent"].tolist()[0] == 20 and shown["r_percent"].isna().tolist() == [False, True, True]
-    assert shown["low"].isna().tolist() == [False, True, False]
     assert shown["alignment"].equals(table["alignment"])
     assert table["r_percent"].tolist()[1] == 300
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from braintuning.probes import scores
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, t
 from sklearn.metrics import f1_score, r2_score
 
 RNG = np.random.default_rng
@@ -24,29 +24,36 @@ def test_r2_is_that_of_scikit_learn():
 
 
 def interval(counts, speakers):
-    return scores.interval_over_speakers(scores.word_accuracy, scores.sums_of_speakers(counts, speakers), RNG(1))
+    return scores.interval_over_speakers(scores.word_accuracy, scores.sums_of_speakers(counts, speakers))
 
 
 def test_interval_covers_as_a_normal_one_would_where_speakers_are_many():
     hits = RNG(0).random(400) < 0.7
     counts = np.stack([~hits, np.ones(400)], axis=1).astype(float)
-    value, low, high = scores.interval_over_speakers(
-        scores.word_accuracy, scores.sums_of_speakers(counts, np.arange(400).astype(str)), RNG(1)
-    )
-    width = 2 * norm.ppf(0.975) * np.sqrt(hits.mean() * (1 - hits.mean()) / 400)
-    assert value == pytest.approx(hits.mean()) and high - low == pytest.approx(width, rel=0.1)
+    low, high = interval(counts, np.arange(400).astype(str))
+    half = norm.ppf(0.975) * np.sqrt(hits.mean() * (1 - hits.mean()) / 400)
+    assert [low, high] == pytest.approx([hits.mean() - half, hits.mean() + half], rel=0.01)
 
 
 def test_interval_is_over_speakers_and_not_over_utterances():
     hits = np.repeat([1, 0, 1, 0, 1, 0], 100)
     counts = np.stack([1 - hits, np.ones(600)], axis=1).astype(float)
     speakers = np.repeat([f"s{i}" for i in range(6)], 100)
-    value, low, high = scores.interval_over_speakers(
-        scores.word_accuracy, scores.sums_of_speakers(counts, speakers), RNG(1)
-    )
-    assert value == 0.5 and high - low > 0.5
-    alone = interval(counts, ["one"] * 600)
-    assert np.isnan(alone[1]) and np.isnan(alone[2])
+    low, high = interval(counts, speakers)
+    assert low == pytest.approx(0.5 - t.ppf(0.975, 5) * np.std([1, 0] * 3, ddof=1) / np.sqrt(6)) and high == 1
+    assert np.isnan(interval(counts, ["one"] * 600)).all()
+
+
+def test_of_few_speakers_who_said_equally_much_the_interval_is_students():
+    right = np.array([5, 7, 2, 6, 8.0])
+    counts = np.stack([10 - right, np.full(5, 10.0)], axis=1)
+    half = t.ppf(0.975, 4) * right.std(ddof=1) / 10 / np.sqrt(5)
+    of_one = interval(counts, list("abcde"))
+    assert of_one == pytest.approx((right.mean() / 10 - half, right.mean() / 10 + half))
+    perfect = np.stack([np.array([0, 0, 0, 0, 2.0]), np.full(5, 10.0)], axis=1)
+    assert interval(perfect, list("abcde"))[1] == 1
+    never = np.stack([np.full(5, 10.0), np.full(5, 10.0)], axis=1)
+    assert scores.paired_difference(scores.word_accuracy, counts, never, RNG(0))[1:3] == pytest.approx(of_one)
 
 
 def sums_of_a_pair(hits, speakers):
