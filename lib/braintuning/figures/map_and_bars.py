@@ -67,7 +67,7 @@ def bars_above(
         if below:
             under = fig.add_axes((left, bottom + (low - below) * unit, width, (below - 0.15) * unit), sharex=ax)
             draw_changes(under, changes[changes["roi"] == roi], table, backbones, conditions)
-            under.set_ylabel("change")
+            under.set_ylabel("" if beside and place else "change")
             ax.tick_params(labelbottom=False)
     style.letter(lettered)
     style.condition_legend(fig, conditions, baseline=line, loc="upper center", bbox_to_anchor=(0.5, 1.0))
@@ -85,4 +85,5 @@ def draw_changes(
             ax.plot(at, rows["difference"], "o", ms=3.4, mfc=looks[model[1]].colour, mec="black", mew=0.5)
     ax.axhline(0, color="black", lw=0.5, zorder=0)
     ax.tick_params(axis="x", length=0)
+    ax.margins(y=0.15)
     ax.yaxis.set_major_locator(MaxNLocator(3))
