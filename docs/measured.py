@@ -135,7 +135,7 @@ def impact(study: str, removal: str = "every lag") -> Iterator[list[str]]:
         where = {"backbone": backbone, "roi": "late_language", "feature": "all", "removal": removal}
         own = rows_where(changes, condition=conditions[1], **where)
         values = means(rows_where(last_layer(table), **where), "r_percent", conditions, 0)
-        name = f"low-level impact R at {removal}, late language regions, %{words}"
+        name = f"low-level impact R (removal: {removal}), late language regions, %{words}"
         yield [name, *values, change(own.iloc[0], 1)]
 
 

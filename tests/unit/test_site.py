@@ -210,7 +210,7 @@ def test_a_difference_that_is_not_defined_is_a_dash(planted, tmp_path):
     change = {**row, "condition": "brain-tuned", "difference": "", "low": "", "high": ""}
     write(tmp_path / "none", fig3=rows, fig3_statistics=[change])
     (shown,) = measured.rows_of("none")
-    assert shown == ["low-level impact R, late language regions, %", "–", "50", "–", "–"]
+    assert shown == ["low-level impact R (removal: every lag), late language regions, %", "–", "50", "–", "–"]
 
 
 def test_what_removal_leaves_is_of_the_pretrained_models_last_layer(planted, tmp_path):

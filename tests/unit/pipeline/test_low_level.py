@@ -31,7 +31,7 @@ from tiny import refused
 
 RUN = Run("small", "pretrained")
 BOTH = ("diphones", "all")
-COLUMNS = "layer roi feature removal alignment alignment_removed r_percent low high".split()
+COLUMNS = "layer roi feature removal alignment alignment_removed r_percent".split()
 PARTS = ["unique_lowlevel", "unique_model", "shared"]
 
 
