@@ -87,3 +87,5 @@ def draw_changes(
     ax.tick_params(axis="x", length=0)
     ax.margins(y=0.15)
     ax.yaxis.set_major_locator(MaxNLocator(3))
+    if changes["difference"].isna().all():
+        ax.set(ylim=(-1, 1), yticks=())

@@ -14,6 +14,7 @@ from braintuning.cortex.regions import GROUPS, hcp_mmp_labels, members
 from braintuning.cortex.subject import fs_lr_cortex_of_vertices
 from braintuning.cortex.surface import fs_lr
 from braintuning.figures import alignment, claims, dose, impact, panels, preference, scheme, style, tables, tasks
+from braintuning.figures.map_and_bars import draw_changes
 from braintuning.lowlevel.features import FROM_TIER
 from braintuning.lowlevel.nuisance import NUISANCE
 from braintuning.lowlevel.removal import REMOVALS
@@ -384,3 +385,12 @@ for name in {names}:
 """
     assert len(names) > 10
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_region_in_which_no_change_is_defined_has_no_scale():
+    row = {"backbone": "a", "condition": "brain-tuned", "difference": np.nan, "low": np.nan, "high": np.nan}
+    for difference, n_ticks in ((np.nan, 0), (0.2, 3)):
+        ax = Figure().add_subplot()
+        changes = pd.DataFrame([row | {"difference": difference}])
+        draw_changes(ax, changes, changes, ["a"], ["brain-tuned"])
+        assert len(ax.get_yticks()) >= n_ticks and (n_ticks or not len(ax.get_yticks()))
