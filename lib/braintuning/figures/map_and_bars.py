@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from braintuning.figures import style
 from braintuning.figures.style import REGIONS
@@ -86,6 +86,4 @@ def draw_changes(
     ax.axhline(0, color="black", lw=0.5, zorder=0)
     ax.tick_params(axis="x", length=0)
     ax.margins(y=0.15)
-    ax.yaxis.set_major_locator(MaxNLocator(3))
-    if changes["difference"].isna().all():
-        ax.set(ylim=(-1, 1), yticks=())
+    ax.yaxis.set_major_locator(MaxNLocator(3) if changes["difference"].notna().any() else NullLocator())

@@ -56,10 +56,8 @@ def write_report(study: Study) -> Path:
     `claims.csv` that are about it or, where the study has no `claims`, what cells tagged `headline` printed.
     """
     folder = study.figures_folder
-    for name in study.figures.notebooks:
-        require_file(folder / "notebooks" / f"{name}.ipynb")
-    names = [name for name in (*TUTORIALS, *study.figures.notebooks) if (folder / f"notebooks/{name}.ipynb").is_file()]
-    notebooks = {name: nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4) for name in names}
+    names = [*(n for n in TUTORIALS if (folder / f"notebooks/{n}.ipynb").is_file()), *study.figures.notebooks]
+    notebooks = {n: nbformat.read(require_file(folder / f"notebooks/{n}.ipynb"), as_version=4) for n in names}
     for name, notebook in notebooks.items():
         _write_page(folder / "notebooks" / f"{name}.html", notebook)
     claims = folder / "claims.csv"
