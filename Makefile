@@ -39,7 +39,7 @@ bench: $(READY)
 
 lab: $(READY)
 	@"$(BIN)"/python -m ipykernel install --sys-prefix --name python3 --display-name "braintuning"
-	@"$(BIN)"/jupyter lab --notebook-dir notebooks
+	@"$(BIN)"/jupyter lab --notebook-dir notebooks $$([ "$$(id -u)" != 0 ] || echo --allow-root)
 
 strip: $(READY)
 	@git config filter.nbstripout.clean "'$$("$(BIN)"/python -c 'import sys; print(sys.executable)')' -m nbstripout --keep-id"

@@ -70,3 +70,14 @@ def test_without_one_there_is_a_sentence_and_no_environment(made, tmp_path, foun
     assert done.returncode != 0 and not (tmp_path / ".venv").exists()
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "found no Python 3.11, 3.12 or 3.13 with venv" in said and "make PYTHON=<path>" in said
+
+
+@pytest.mark.parametrize(("user", "options"), [(0, " --allow-root"), (1000, "")])
+def test_jupyterlab_opens_for_root_too_as_in_containers(tmp_path, user, options):
+    for name, says in {"python": "", "jupyter": "$*", "id": user}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {says}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = ["make", "lab", f"BIN={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == f"lab --notebook-dir notebooks{options}", done.stderr
