@@ -28,9 +28,10 @@ def noise_ceiling(repeats: np.ndarray) -> np.ndarray:
     ceiling : (voxels,) float64
         In (0, 1]; NaN where the estimated signal power is not positive.
 
-    Examples
-    --------
-    >>> ceiling = bt.noise_ceiling(dataset.repeats("SIM01", "theferry"))  # `InputError` with fewer than two repeats
+    Raises
+    ------
+    InputError
+        Fewer than two repeats.
     """
     n_repeats = len(repeats)
     if n_repeats < 2:

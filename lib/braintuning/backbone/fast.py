@@ -97,9 +97,9 @@ def products(rows: torch.Tensor) -> torch.Tensor:
 
 
 class LayerNorm(torch.nn.LayerNorm):
-    """A layer norm whose output keeps its input's dtype under autocast; mean and variance are float32 all the same.
+    """A layer norm whose output keeps its input's dtype under autocast; mean and variance are computed in float32.
 
-    So are weights on a processor; CUDA's kernel takes them in the input's dtype alone.
+    On a CPU its weights stay float32; CUDA's kernel needs them in the input's dtype.
     """
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:

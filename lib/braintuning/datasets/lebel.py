@@ -30,6 +30,8 @@ UNSTORED_VOLUMES = 10
 LOG_FOLDERS = ("trigger_logs", "trfiles", "stimuli")
 """Where `<story>.report` or `<participant>/<story>.report` may lie, in the dataset's folder or the derivatives'. The
 public bucket has no logs; those of eleven stories were published elsewhere, see `timing.SOUND_START`."""
+MOST_MEAN, SPREADS = 0.5, (0.1, 2.0)
+"""Medians over z-scored voxels: volumes may have been cut off since, and a mean over ten repeats has about .3."""
 
 
 @dataclass(eq=False)
@@ -233,7 +235,7 @@ class LebelDataset(Dataset):
             if (invalid := invalid_columns(responses)).any():
                 notes.append(f"{file}: {invalid.sum()} of {len(invalid)} voxels are NaN or constant")
             mean, spread = (float(np.median(one[~invalid])) for one in (np.abs(responses.mean(0)), responses.std(0)))
-            if mean > 0.5 or not 0.5 <= spread <= 2:  # volumes may have been cut off since
+            if mean > MOST_MEAN or not SPREADS[0] <= spread <= SPREADS[1]:
                 found = f"found voxels of mean ±{mean:.3g} and standard deviation {spread:.3g} (medians)"
                 raise InputError(f"{file}: {found}, expected 0 and 1: z-score each voxel over the story's volumes")
         return notes

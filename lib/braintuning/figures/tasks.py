@@ -1,7 +1,7 @@
 """Figure 4: downstream tasks, each model at the layer that validates best."""
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 import pandas as pd
@@ -33,13 +33,10 @@ BASELINES = {"baseline": ("most frequent answer", "--"), "random_features": ("ra
 
 def gather(study: Study) -> pd.DataFrame:
     """Score of every model on every task, layer by layer; `drawn` marks each model's layer in the figure."""
-    found = []
-    for path in [study.probe_file(task, run) for task in study.probes.tasks for run in study.main_runs()]:
-        table = read_tables([path])
-        of_layers = zip(table["metric"], load_arrays(path)["sums"], strict=True)
-        table[["low", "high"]] = [interval_over_speakers(SCORES[metric], sums) for metric, sums in of_layers]
-        found.append(table)
-    table = pd.concat(found, ignore_index=True)
+    paths = [study.probe_file(task, run) for task in study.probes.tasks for run in study.main_runs()]
+    table, sums = read_tables(paths), chain.from_iterable(load_arrays(path)["sums"] for path in paths)
+    of_layers = zip(table["metric"], sums, strict=True)
+    table[["low", "high"]] = [interval_over_speakers(SCORES[metric], of_layer) for metric, of_layer in of_layers]
     return table.assign(drawn=table.index.isin(best_layer(table).index))
 
 

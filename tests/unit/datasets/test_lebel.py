@@ -64,6 +64,16 @@ def test_responses_that_are_not_z_scored_are_refused(dataset, files, scale, shif
     refused(lambda: check(dataset), files.hf5("P2", "orchard"), "standard deviation", "expected 0 and 1: z-score each")
 
 
+def test_a_mean_over_ten_z_scored_repeats_need_not_be_z_scored_again(dataset, files):
+    def average(arrays):
+        repeats = np.random.default_rng(0).standard_normal((10, *arrays["data"].shape))
+        repeats = (repeats - repeats.mean(axis=1, keepdims=True)) / repeats.std(axis=1, keepdims=True)
+        arrays.update(data=repeats.mean(axis=0), individual_repeats=repeats)
+
+    overwrite(files.hf5("P2", "orchard"), average)
+    check(dataset)
+
+
 def test_participants_and_stories_are_those_on_disk(dataset, files):
     files.hf5("P2", "orchard").unlink()
     assert dataset.participants == ("P1", "P2")
