@@ -251,8 +251,8 @@ def test_what_is_worked_out_by_hand_is_what_the_step_found(drawn, name):
         assert float(by_hand) == pytest.approx(float(by_step), abs=0.02)
 
 
-def test_sound_that_is_removed_by_hand_takes_as_much_as_the_step_found(drawn):
-    printed = re.findall(rf"(\w+), (by [a-z ]+): {NUMBER}, without sound {NUMBER}", said_by(drawn, "fig3"))
+def test_removal_by_hand_takes_as_much_as_the_step_found(drawn):
+    printed = re.findall(rf"(\w+), (by [a-z ]+): {NUMBER}, after removal {NUMBER}", said_by(drawn, "fig3"))
     found = {(roi, who): (float(before), float(after)) for roi, who, before, after in printed}
     regions = {roi for roi, _ in found}
     assert regions and len(found) == 2 * len(regions)
