@@ -228,7 +228,7 @@ def test_hole_is_named_with_its_times_and_the_words_in_it(level):
 def test_a_pause_between_words_may_be_silent():
     audio = noisy(40)
     audio[12 * RATE : 23 * RATE] = 0
-    check_speech(audio, "story.wav", said_at(5, 11.9, 23.1, 30), "words")
+    assert check_speech(audio, "story.wav", said_at(5, 11.9, 23.1, 30), "words") == 40
 
 
 def test_limit_of_silence():
