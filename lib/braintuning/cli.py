@@ -21,7 +21,7 @@ EXAMPLES = (
     "Examples, each after `python -m braintuning`:",
     "  figures                          the demo: figures, tables and a report",
     "  figures --study paper --dry-run  its jobs, with estimates of time and memory",
-    "  check --study mine.yaml          reads all your files and names what is wrong",
+    "  check --study mine.yaml          reads all your files, names what is wrong",
     "  figures --study mine.yaml        all figures of your study",
     "  viewer --study demo              its maps on a cortex, in the browser",
     "  align --help                     options of one step",

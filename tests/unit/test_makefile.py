@@ -78,6 +78,6 @@ def test_jupyterlab_opens_for_root_too_as_in_containers(tmp_path, user, options)
         (tmp_path / name).write_text(f"#!/bin/sh\necho {says}\n")
         (tmp_path / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    command = ["make", "lab", f"BIN={tmp_path}"]
+    command = ["make", "--no-print-directory", "lab", f"BIN={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == f"lab --notebook-dir notebooks{options}", done.stderr

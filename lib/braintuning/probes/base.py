@@ -24,8 +24,8 @@ QUIETEST = 1e-12
 class Result(NamedTuple):
     """Score of one layer on the test part, with its 95 % interval over speakers, and on the `validation` part.
 
-    `baseline`, `random_features` and `duration_loudness` are scores of the commonest answer, and of the probe on random
-    numbers and on the duration and loudness of utterances (NaN for tasks that are not about whole utterances).
+    `baseline`, `random_features` and `duration_loudness` are scores of the most frequent answer, and of the probe on
+    random numbers and on the duration and loudness of utterances (NaN for tasks that are not about whole utterances).
     `penalty`, `at_edge` and `converged` are those of `linear.Fitted`, and `sums` (speakers, ...) is what each test
     speaker, in alphabetical order, adds to the score.
     """
