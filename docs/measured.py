@@ -34,12 +34,12 @@ def number(value: float, digits: int = 3) -> str:
     return "–" if pd.isna(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
-def change(row: pd.Series, digits: int = 3, low: str = "low", high: str = "high") -> str:
+def change(row: pd.Series, digits: int = 3) -> str:
     """A difference with its sign and its interval, starred where the row is, or a dash where there is none."""
     if pd.isna(row["difference"]):
         return number(row["difference"])
     sign = "+" if row["difference"] >= 0 else ""
-    interval = f"({number(row[low], digits)} to {number(row[high], digits)})"
+    interval = f"({number(row['low'], digits)} to {number(row['high'], digits)})"
     return f"{sign}{number(row['difference'], digits)} {interval}" + (r" \*" if row.get("star", False) else "")
 
 
@@ -70,12 +70,12 @@ def last_layer(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["layer"] == table.groupby("backbone")["layer"].transform("max")]
 
 
-def of_participants(changes: pd.DataFrame, ends: tuple[str, str] = ("low", "high")) -> str:
+def of_participants(changes: pd.DataFrame) -> str:
     """Differences over participants where these are `ENOUGH`, else participant by participant."""
     over = changes[changes["participant"] == "all"]
     if len(over) and over["n_participants"].iloc[0] >= ENOUGH:
         return change(over.iloc[0])
-    return "<br>".join(change(row, 3, *ends) for _, row in changes.drop(over.index).iterrows())
+    return "<br>".join(change(row) for _, row in changes.drop(over.index).iterrows())
 
 
 def compared(table: pd.DataFrame) -> Iterator[tuple[str, tuple[str, str, str], str]]:
@@ -124,7 +124,7 @@ def alignment(study: str) -> Iterator[list[str]]:
         for roi, region in REGIONS.items():
             rows = rows_where(last_layer(table), backbone=backbone, roi=roi)
             own = rows_where(changes, backbone=backbone, condition=conditions[1], reference=PRETRAINED, roi=roi)
-            changed = of_participants(own, ("low_blocks", "high_blocks"))
+            changed = of_participants(own)
             yield [f"alignment, {region}{words}", *means(rows, "alignment", conditions), changed]
 
 

@@ -152,8 +152,7 @@ def planted(tmp_path, monkeypatch):
         for layer in (0, 1)
         for roi in ("late_language", "primary_auditory", "early_auditory")
     ]  # fmt: skip
-    change = {"backbone": "a", "reference": "pretrained", "n_participants": 1, "low": 9, "high": 9, "star": False}
-    change |= {"low_blocks": -0.5, "high_blocks": 0.5}
+    change = {"backbone": "a", "reference": "pretrained", "n_participants": 1, "low": -0.5, "high": 0.5, "star": False}
     changes = [
         {**change, "condition": c, "roi": roi, "participant": p, "difference": d}
         for c in ("brain-tuned", "random-brain-tuned")

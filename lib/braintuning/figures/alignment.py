@@ -35,8 +35,7 @@ def changes_of(statistics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     everyone = changes["participant"] == EVERYONE
     if changes["n_participants"].max() >= FEWEST_PARTICIPANTS:
         return changes[everyone], "mean over participants and its 95 % interval"
-    own = changes[~everyone].assign(low=lambda rows: rows["low_blocks"], high=lambda rows: rows["high_blocks"])
-    return own, "each participant, with the 95 % interval over blocks of TRs"
+    return changes[~everyone], "each participant, with the 95 % interval over blocks of TRs"
 
 
 def what_a_star_is(statistics: pd.DataFrame) -> str:

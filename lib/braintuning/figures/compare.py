@@ -31,9 +31,8 @@ def compare(study: Study, dataset: Dataset, regions: Sequence[str]) -> pd.DataFr
     """Each condition against pretrained, chance, the nuisance baseline and its control at the figure's layer.
 
     Within a participant, the difference has a permutation p and a 95 % interval over blocks of TRs (`block_interval`),
-    and an interval over voxels, which share noise: it shows only how even the difference is across the region. Blocks
-    are at least the study's `permutation_block_rows` long, or as the autocorrelation requires (`stats.block_length`).
-    Over participants there is an interval from two on, and a signed-rank p from six on.
+    which are at least the study's `permutation_block_rows` long, or as the autocorrelation requires
+    (`stats.block_length`). Over participants there is an interval from two on, and a signed-rank p from six on.
 
     The false discovery rate is controlled within families: over participants, or within one of them, all backbones x
     conditions x regions against pretrained. Tests against chance, the nuisance baseline and a permuted control, and
@@ -49,8 +48,8 @@ def compare(study: Study, dataset: Dataset, regions: Sequence[str]) -> pd.DataFr
     DataFrame
         backbone, condition, reference ('chance' where the condition's own alignment is tested, 'nuisance' where it is
         against word rate, envelope and position alone, else a condition), roi, participant ('all' over participants),
-        n_participants (those in whom the difference is defined), n_voxels, difference, low, high, p, test, low_blocks,
-        high_blocks, block_rows (NaN over participants), family, q, star (whether the figure has one).
+        n_participants (those in whom the difference is defined), n_voxels, difference, low, high, p, test, block_rows
+        (NaN over participants), family, q, star (whether the figure has one).
     """
     rows = []
     asked = product(study.backbones, study.conditions, regions, ("pretrained", *ASIDE))
@@ -96,8 +95,7 @@ def within_participant(
         "backbone": backbone, "condition": condition, "reference": against, "roi": roi, "participant": participant,
         "n_participants": int(voxels.any()), "n_voxels": int(voxels.sum()),
         "difference": np.nan, "low": np.nan, "high": np.nan, "p": np.nan,
-        "test": ABOVE_CHANCE if against == CHANCE else WITHIN, "low_blocks": np.nan, "high_blocks": np.nan,
-        "block_rows": np.nan, "tr_values": np.empty(0),
+        "test": ABOVE_CHANCE if against == CHANCE else WITHIN, "block_rows": np.nan, "tr_values": np.empty(0),
     }  # fmt: skip
     if not voxels.any():
         return row
@@ -126,18 +124,16 @@ def within_participant(
         p = stats.correlation_p(predicted, truth, weights, rng, **blocks)
     else:
         p = stats.difference_p(predicted, other, truth, weights, rng, **blocks)
-    low, high = stats.mean_interval(difference)
-    low_blocks, high_blocks = stats.block_interval(values, block_rows)
+    low, high = stats.block_interval(values, block_rows)
     found = {"difference": difference.mean(), "low": low, "high": high, "p": p, "block_rows": block_rows}
-    return row | found | {"low_blocks": low_blocks, "high_blocks": high_blocks, "tr_values": values}
+    return row | found | {"tr_values": values}
 
 
 def _over(within: list[dict]) -> dict:
     """A row over participants, of those in whom the difference is defined."""
     differences = [row["difference"] for row in within if np.isfinite(row["difference"])]
     row = within[0] | {"participant": EVERYONE, "n_participants": len(differences), "test": OVER}
-    row |= {"n_voxels": sum(row["n_voxels"] for row in within)}
-    row |= dict.fromkeys(("low_blocks", "high_blocks", "block_rows"), np.nan)
+    row |= {"n_voxels": sum(row["n_voxels"] for row in within), "block_rows": np.nan}
     return row | over_participants(differences)
 
 

@@ -97,7 +97,7 @@ def gather(study: Study, dataset: Dataset) -> tuple[pd.DataFrame, np.ndarray]:
             rows.append({
                 "participant": participant, "backbone": run.backbone, "condition": run.condition, "over": over,
                 "reference": reference, "noise": simulation.noise.get(participant, 1.0) if simulation else np.nan,
-                "gain": found["difference"], "low": found["low_blocks"], "high": found["high_blocks"],
+                "gain": found["difference"], "low": found["low"], "high": found["high"],
                 "p": found["p"], "block_rows": found["block_rows"],
                 **provenance_columns(study.name, provenance_of(study.scores_file(participant, run))), **dose,
             })  # fmt: skip

@@ -220,7 +220,7 @@ def _over_blocks(study: Study, dataset: Dataset, rows: Sequence[dict], effect: f
     participants = [row["participant"] for row in rows]
     heard = [np.concatenate([dataset.tr_times(p, s) for s in study.stories_for(p).test]) for p in participants]
     if not all(np.array_equal(times, heard[0]) for times in heard):
-        bounds = ((row["low_blocks"], row["high_blocks"]) - row["tr_values"].mean() for row in rows)
+        bounds = ((row["low"], row["high"]) - row["tr_values"].mean() for row in rows)
         return tuple(float(bound) for bound in np.mean(list(bounds), axis=0) + effect)
     values = np.mean([row["tr_values"] for row in rows], axis=0)
     block_rows = stats.block_length(values, study.encoding.permutation_block_rows)

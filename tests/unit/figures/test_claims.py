@@ -197,7 +197,7 @@ def within_rows(monkeypatch, p, values=(0.4, 0.5, 0.6)):
             "p": p[participant],
             "tr_values": np.repeat(values, 10),
         }
-        return row | dict(zip(("low_blocks", "high_blocks"), evidence.stats.mean_interval(values), strict=True))
+        return row | dict(zip(("low", "high"), evidence.stats.mean_interval(values), strict=True))
 
     monkeypatch.setattr(evidence.compare, "within_participant", within)
     return asked

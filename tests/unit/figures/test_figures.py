@@ -313,10 +313,9 @@ def test_the_line_across_the_bars_is_at_the_mean_of_the_table(name, column, stud
 
 
 def of_two_participants(study):
-    """Differences of two participants, each with an interval over blocks of TRs and a narrow one over voxels."""
+    """Differences of two participants, each with an interval over blocks of TRs."""
     both = pd.concat([changes(study).assign(participant=name, n_participants=1) for name in ("SIM01", "SIM02")])
-    both = both.assign(low_blocks=both["low"], high_blocks=both["high"], low=-9.0, high=9.0, p=0.5, q=0.5)
-    return pd.concat([both, changes(study).assign(n_participants=2, p=np.nan, q=np.nan)])
+    return pd.concat([both.assign(p=0.5, q=0.5), changes(study).assign(n_participants=2, p=np.nan, q=np.nan)])
 
 
 @pytest.mark.parametrize(("statistics", "each"), [(changes, 1), (of_two_participants, 2)])
@@ -365,9 +364,8 @@ def test_without_brain_tuned_models_there_are_bars_and_no_map(study, conditions)
     few = study.model_copy(update={"conditions": conditions, "backbones": bare})
     statistics = impact.compare(few, impacts(few))
     assert set(statistics["condition"]) == set(conditions[1:]) and {"removal", "p", "q"} <= set(statistics)
-    tested = changes(few).iloc[:0].assign(low_blocks=0.0, high_blocks=0.0)
     for fig in (
-        alignment.draw(few, alignments(few), tested, None, NOTE),
+        alignment.draw(few, alignments(few), changes(few).iloc[:0], None, NOTE),
         impact.draw(few, impacts(few), statistics, None, NOTE),
     ):
         assert [axes.get_title() for axes in fig.axes if axes.get_title()] == list(map(style.title_of, style.REGIONS))

@@ -129,10 +129,7 @@ def test_laws_answers_and_figure_follow_from_the_table(study, gathered):
 
 
 def test_somebody_without_a_voxel_of_the_region_leaves_the_law_to_the_others(study, gathered, monkeypatch):
-    plain, nothing = (
-        dose.within_participant,
-        dict.fromkeys(("difference", "low_blocks", "high_blocks", "block_rows"), np.nan),
-    )
+    plain, nothing = dose.within_participant, dict.fromkeys(("difference", "low", "high", "block_rows"), np.nan)
 
     def without_second(study, dataset, participant, *asked):
         found = plain(study, dataset, participant, *asked)

@@ -154,7 +154,7 @@ def test_no_model_is_better_than_the_baseline_where_word_rate_is_all_that_drives
     save_model(worse, dataset)
     align(worse, "P1", MODEL)
     row = compare.within_participant(worse, dataset, "P1", "planted", "pretrained", "late_language", "nuisance")
-    assert row["p"] == pytest.approx(1 / 100) and row["difference"] < -0.6 and row["high_blocks"] < 0
+    assert row["p"] == pytest.approx(1 / 100) and row["difference"] < -0.6 and row["high"] < 0
 
 
 def by_hand(files, participant, train, used):
