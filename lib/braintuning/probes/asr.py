@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.backbone.precision import autocast
 from braintuning.probes.base import RANDOM_DIM, Result, Task, result
 from braintuning.probes.features import Store, states
 from braintuning.probes.linear import Fitted
@@ -150,8 +151,7 @@ def _measured(
 ) -> list[Result]:  # fmt: skip
     """The last layer's result; its baselines are empty text and noise of the same number of frames."""
     texts = {part: [written(utterance.text) for utterance in parts[part]] for part in PARTS}
-    with torch.no_grad():
-        n_frames = {part: [len(frames(part, i)) for i in range(len(texts[part]))] for part in PARTS}
+    n_frames = {part: [encoder.n_frames(len(utterance.audio())) for utterance in parts[part]] for part in PARTS}
 
     def noise(part: str, i: int) -> torch.Tensor:
         drawn = generator(seed, "random frames", part, i).standard_normal((n_frames[part][i], RANDOM_DIM))
@@ -198,7 +198,9 @@ def measure_tuned(
     tuned = copy.deepcopy(encoder).train()
 
     def frames(part: str, i: int) -> torch.Tensor:
-        return tuned(torch.from_numpy(parts[part][i].audio())[None].to(device), layers=[-1])[0, 0]
+        audio = torch.from_numpy(parts[part][i].audio())[None].to(device)
+        with autocast(device):
+            return tuned(audio, layers=[-1])[0, 0].float()
 
     groups = [{"params": tuned.trainable_parameters(), "lr": TRUNK_LEARNING_RATE}]
     return _measured(parts, frames, encoder, groups, TUNED_EPOCHS, seed, device)
