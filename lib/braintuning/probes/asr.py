@@ -11,6 +11,7 @@ import jiwer
 import numpy as np
 import torch
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast
@@ -58,10 +59,11 @@ def errors_and_words(truth: Sequence[str], recognised: Sequence[str]) -> np.ndar
     return np.array([(p.substitutions + p.deletions + p.insertions, len(p.references[0])) for p in pairs], float)
 
 
-def _loss(head: torch.nn.Module, frames: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-    log_probabilities = head(frames).log_softmax(dim=-1)[:, None]
-    lengths = torch.tensor([len(frames)]), torch.tensor([len(text)])
-    return functional.ctc_loss(log_probabilities, text[None], *lengths, blank=BLANK, zero_infinity=True)
+def _loss(head: torch.nn.Module, frames: Sequence[torch.Tensor], texts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mean over utterances of the loss for each character."""
+    log_probabilities = pad_sequence([head(of_one).log_softmax(dim=-1) for of_one in frames])
+    lengths = (torch.tensor([len(one) for one in some]) for some in (frames, texts))
+    return functional.ctc_loss(log_probabilities, torch.cat(texts), *lengths, blank=BLANK, zero_infinity=True)
 
 
 def fit_head(
@@ -99,9 +101,9 @@ def fit_head(
     for epoch in range(epochs):
         order = generator(seed, "asr epoch", epoch).permutation(len(numbers["train"]))
         for start in range(0, len(order), BATCH):
-            batch = [_loss(head, frames("train", i), numbers["train"][i]) for i in order[start : start + BATCH]]
+            batch = order[start : start + BATCH]
             optimiser.zero_grad()
-            torch.stack(batch).mean().backward()
+            _loss(head, [frames("train", i) for i in batch], [numbers["train"][i] for i in batch]).backward()
             optimiser.step()
         loss, errors = _validated(head, frames, texts["validation"], numbers["validation"])
         bias = min(errors, key=errors.get)
@@ -128,7 +130,7 @@ def _validated(
     losses, errors = [], dict.fromkeys(BLANK_BIASES, 0.0)
     for number, text in enumerate(texts):
         found = frames("validation", number)
-        losses.append(_loss(head, found, numbers[number]).item())
+        losses.append(_loss(head, [found], [numbers[number]]).item())
         scores = head(found).cpu().numpy()
         character = 1 + scores[:, 1:].argmax(axis=1)
         margin = scores[:, BLANK] - scores[:, 1:].max(axis=1)

@@ -1,3 +1,5 @@
+import itertools
+
 import jiwer
 import numpy as np
 import pytest
@@ -39,6 +41,19 @@ def fitted_head(noise, epochs=60):
     frames = {part: [frames_of_text(t, directions, rng, noise) for t in some] for part, some in texts.items()}
     head, converged = asr.fit_head(lambda part, i: frames[part][i], texts, 40, [], epochs, 0, "cpu")
     return head, converged, lambda part, i: frames[part][i], texts
+
+
+def test_the_loss_is_that_of_all_paths_and_a_mean_over_utterances_of_any_length():
+    """Minus the log probability of every sequence of numbers that reads as the text, for each character."""
+    rng, head, each = RNG(0), torch.nn.Linear(3, len(asr.CHARACTERS) + 1), []
+    frames = [torch.from_numpy(rng.standard_normal((n, 3))).float() for n in (5, 3)]
+    for of_one, text in zip(frames, ("ab", "a"), strict=True):
+        p = head(of_one).softmax(dim=-1).detach().double().numpy()
+        paths = itertools.product((asr.BLANK, *set(asr.encoded("ab").tolist())), repeat=len(p))
+        reading = [path for path in paths if asr.decoded(path) == text]
+        each.append(-np.log(sum(np.prod(p[range(len(p)), path]) for path in reading)) / len(text))
+    found = asr._loss(head, frames, [asr.encoded("ab"), asr.encoded("a")])
+    assert found.item() == pytest.approx(np.mean(each), rel=1e-5)
 
 
 def test_characters_that_a_line_can_read_are_recognised():
