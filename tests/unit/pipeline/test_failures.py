@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -84,6 +85,24 @@ def test_an_interrupted_run_says_how_to_go_on(study, monkeypatch, capsys):
     said = capsys.readouterr()
     assert said.err == "interrupted; what is done is kept, and the same command goes on from there\n"
     assert "\x1b" not in said.out
+
+
+def test_a_run_that_is_told_to_end_leaves_nothing_running(study, tmp_path):
+    """As a scheduler does it; the stand-in for Snakemake writes its number down and sleeps."""
+    stand_in = "import os, time; open(os.environ['STARTED'], 'w').write(str(os.getpid())); time.sleep(60)"
+    (tmp_path / "snakemake.py").write_text(stand_in)
+    paths, started = os.pathsep.join([str(tmp_path), *filter(None, sys.path)]), tmp_path / "started"
+    environment = {**os.environ, "PYTHONPATH": paths, "STARTED": str(started)}
+    environment.pop(INSIDE_A_JOB, None)
+    command = [sys.executable, "-m", "braintuning", "figures", "--study", str(study.source[0])]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as run:
+        while not (started.is_file() and started.read_text()):
+            assert run.poll() is None, run.stderr.read()
+            time.sleep(0.05)
+        run.terminate()
+        assert run.wait(timeout=20) == 130 and "interrupted" in run.stderr.read()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
 
 
 def test_an_interrupted_job_leaves_the_word_to_the_run(job, monkeypatch, capsys):
