@@ -206,6 +206,25 @@ def conditions(study: str) -> str:
     return markdown(("", *wide.columns), ([name, *map(number, row)] for name, row in wide.T.items()))
 
 
+def gains(study: str) -> str:
+    """Gain in late language regions by amount of tuning, each listener with an interval over blocks, from figure C1."""
+    table = read(study, "figC1").rename(columns={"gain": "difference"})
+    rows = []
+    for (tuning, together, _), dose in table.groupby(["tuning", "participants", "n_stories"], sort=False):
+        over = (dose[dose["over"] == reference] for reference in (PRETRAINED, "permuted"))
+        cells = ("<br>".join(change(row) for _, row in of_one.iterrows()) or "–" for of_one in over)
+        rows.append([tuning, together, number(dose["minutes"].mean(), 0), *cells])
+    return markdown(("tuning", "listeners tuned jointly", "minutes of each", "over pretrained", "over permuted"), rows)
+
+
+def expected_gains(study: str) -> str:
+    """What the fitted curve expects of one participant's minutes alone, with its interval, from figure C1."""
+    table = rows_where(read(study, "figC1_expected"), participants=1).rename(columns={"gain": "difference"})
+    by = ["tuning", "over"]
+    rows = ([*names, *(change(row) for _, row in of_law.iterrows())] for names, of_law in table.groupby(by, sort=False))
+    return markdown((*by, *(f"{minutes} min" for minutes in table["minutes"].unique())), rows)
+
+
 def regions(study: str) -> str:
     """Mean correlation with people's responses in each region: noise ceiling, nuisance and the pretrained model."""
     table = rows_where(read(study, "real_brains_parcels"), condition=PRETRAINED)

@@ -236,6 +236,25 @@ def test_pretrained_models_and_claims_are_shown_with_their_intervals(planted, tm
     assert measured.claims("both").splitlines()[2:] == [shown]
 
 
+def test_gains_are_by_amount_of_tuning_and_participant(planted, tmp_path):
+    way = {"tuning": "clips", "participants": 1, "low": -0.25, "high": 1.25}
+    rows = [
+        {**way, "participant": p, "over": over, "n_stories": 2, "minutes": minutes, "gain": gain}
+        for p, minutes, over, gain in (("P1", 8.0, "pretrained", 0.5), ("P2", 9.0, "pretrained", 0.25))
+    ]
+    rows.append({**rows[0], "n_stories": 5, "minutes": 20.0, "over": "permuted"})
+    expected = [{**way, "over": "pretrained", "minutes": minutes, "gain": minutes / 8} for minutes in (1, 2)]
+    write(tmp_path / "dose", figC1=rows, figC1_expected=[*expected, {**expected[0], "participants": 2}])
+    either = "+0.500 (−0.250 to 1.250)<br>+0.250 (−0.250 to 1.250)"
+    assert measured.gains("dose").splitlines()[2:] == [
+        f"| clips | 1 | 8 | {either} | – |",
+        "| clips | 1 | 20 | – | +0.500 (−0.250 to 1.250) |",
+    ]
+    head, _, row = measured.expected_gains("dose").splitlines()
+    assert head == "| tuning | over | 1 min | 2 min |"
+    assert row == "| clips | pretrained | +0.125 (−0.250 to 1.250) | +0.250 (−0.250 to 1.250) |"
+
+
 def test_probes_are_of_the_layer_that_validation_chose(tmp_path, monkeypatch):
     row = {"task": "phonemes", "model": "a", "low": 0.25, "high": 0.75, "duration_loudness": 0.125}
     layers = [(0, 0.9, 0.9), (1, 0.5, 0.8), (2, 0.6, 0.7)]
