@@ -82,17 +82,7 @@ def run_workflow(
         if {"{", "}"} & set(str(folder)):
             raise InputError(f"{folder}: found a brace in this path, expected none, which Snakemake reads")
     cores = cores or os.cpu_count()
-    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
-    megabytes = int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
-    command += ["--cores", cores, "--resources", f"gpu={gpu_jobs}", f"mem_mb={megabytes}"]
-    command += ["--scheduler", "greedy", "--logger", "braintuning", "--nolock", "--keep-going", "--rerun-incomplete"]
-    command += ["--keep-incomplete"]  # files of a job that failed are whole
-    command += ["--rerun-triggers", "mtime", "params", *(["--dry-run"] if dry_run else [])]
-    file, root = study.source
-    # Snakemake strips quotes and reads the rest as YAML, where ` #` and `: ` mean something: lists keep paths whole.
-    given = {"study": str(file), "device": device} | ({"root": root} if root else {})
-    command += ["--config", *(f"{key}={json.dumps([value], ensure_ascii=False)}" for key, value in given.items())]
-    command += [f"max_memory={max_memory}"] if max_memory else []
+    command = _snakemake(study, device, cores, gpu_jobs, max_memory) + (["--dry-run"] if dry_run else [])
     study.results.mkdir(parents=True, exist_ok=True)
     with open(study.results / ".lock", "w") as lock:
         try:
@@ -113,8 +103,8 @@ def run_workflow(
         environment[COSTS] = json.dumps(expected)
         with nullcontext((environment, ())) if dry_run else listening(environment) as (environment, held):
             for wanted in passes:
-                whole = list(map(str, [*command, "--", *wanted]))
                 try:
+                    whole = [*command, "--", *map(str, wanted)]
                     status = subprocess.run(whole, env=environment, pass_fds=(lock.fileno(), *held)).returncode
                 except KeyboardInterrupt:
                     print(LINE_BACK if sys.stdout.isatty() else "", end="", flush=True)
@@ -123,3 +113,17 @@ def run_workflow(
                     break
         learn(study, device, began)
         return status
+
+
+def _snakemake(study: Study, device: str, cores: int, gpu_jobs: int, max_memory: float | None) -> list[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", REPOSITORY]
+    megabytes = int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
+    command += ["--cores", cores, "--resources", f"gpu={gpu_jobs}", f"mem_mb={megabytes}"]
+    command += ["--scheduler", "greedy", "--logger", "braintuning", "--nolock", "--keep-going", "--rerun-incomplete"]
+    command += ["--keep-incomplete"]  # files of a job that failed are whole
+    command += ["--rerun-triggers", "mtime", "params"]
+    file, root = study.source
+    # Snakemake strips quotes and reads the rest as YAML, where ` #` and `: ` mean something: lists keep paths whole.
+    given = {"study": str(file), "device": device} | ({"root": root} if root else {})
+    command += ["--config", *(f"{key}={json.dumps([value], ensure_ascii=False)}" for key, value in given.items())]
+    return list(map(str, [*command, *([f"max_memory={max_memory}"] if max_memory else [])]))
