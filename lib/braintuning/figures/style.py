@@ -206,8 +206,7 @@ def condition_legend(
     else:
         bar = dict(edgecolor="black", linewidth=0.3)
         handles = [Patch(facecolor=k.colour, hatch=k.hatch, label=c, **bar) for c, k in looks.items()]
-    if baseline:
-        handles.append(Line2D([], [], label=baseline, **BASELINE_LINE))
+    handles += [Line2D([], [], label=baseline, **BASELINE_LINE)] if baseline else []
     handles += more
     n_columns = -(-len(handles) // legend_rows(len(handles)))
     style = dict(ncols=n_columns, handlelength=2.0, handleheight=1.0, columnspacing=1.4)

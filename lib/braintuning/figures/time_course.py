@@ -27,12 +27,7 @@ LONGEST_PAUSE = 0.2
 
 
 def course(
-    study: Study,
-    dataset: Dataset,
-    backbone: str,
-    condition: str,
-    regions: Collection[str],
-    participants: Sequence[str],
+    study: Study, dataset: Dataset, backbone: str, condition: str, regions: Collection[str], participants: Sequence[str]
 ) -> pd.DataFrame:
     """Measured and predicted time course of a region, or the mean of some, over participants who heard one story.
 

@@ -120,8 +120,7 @@ def _snakemake(study: Study, device: str, cores: int, gpu_jobs: int, max_memory:
     megabytes = int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
     command += ["--cores", cores, "--resources", f"gpu={gpu_jobs}", f"mem_mb={megabytes}"]
     command += ["--scheduler", "greedy", "--logger", "braintuning", "--nolock", "--keep-going", "--rerun-incomplete"]
-    command += ["--keep-incomplete"]  # files of a job that failed are whole
-    command += ["--rerun-triggers", "mtime", "params"]
+    command += ["--keep-incomplete", "--rerun-triggers", "mtime", "params"]  # files of a job that failed are whole
     file, root = study.source
     # Snakemake strips quotes and reads the rest as YAML, where ` #` and `: ` mean something: lists keep paths whole.
     given = {"study": str(file), "device": device} | ({"root": root} if root else {})
