@@ -24,12 +24,13 @@ from braintuning.study.settings import Tuning
 ROI = "late_language"
 PRETRAINED, PERMUTED = REFERENCES = ("pretrained", "permuted")
 SOURCES = (
-    "Late language regions. Thin lines: listeners, with 95 % intervals over blocks of TRs; thick: their mean. Right: "
-    "gain = plateau (1 - exp(-amount / scale)), 95 % interval from resampled people and blocks. Regions: Glasser "
-    "et al. 2016"
+    "Late language regions. Thin lines: listeners, with 95 % intervals over blocks of TRs, set side by side; thick: "
+    "their mean. Right: gain = plateau (1 - exp(-amount / scale)), 95 % interval from resampled people and blocks. "
+    "Regions: Glasser et al. 2016"
 )
 OVER = {PRETRAINED: "pretrained", PERMUTED: "permuted control"}
 ASKED_MINUTES = (5, 10, 20, 40, 90, 180, 600)
+BESIDE = 1.025  # times the minutes: from one participant's interval to the next one's
 TUNING_LOOKS = (CONDITION_LOOKS["brain-tuned"], CONDITION_LOOKS["multi-brain-tuned"], *VARIANT_LOOKS)
 JOINT_LOOKS = (CONDITION_LOOKS["bigslm-tuned"], *VARIANT_LOOKS[:1], *VARIANT_LOOKS[3:])
 
@@ -109,16 +110,15 @@ def gather(study: Study, dataset: Dataset) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def laws(table: pd.DataFrame, values: np.ndarray, seed: int = 0) -> dict[tuple[str, str], GainLaw]:
-    """The law of every way of tuning over every reference; those without two different amounts have none."""
+    """The law of every way of tuning over every reference; those of one dose alone have none."""
     found = {}
     for (tuning, over), rows in table.groupby(["tuning", "over"], sort=False):
         usable = rows[np.isfinite(values[rows.index]).all(axis=1)]
-        if usable[["minutes", "participants", "ceiling"]].drop_duplicates().shape[0] > 1:
+        if usable[["minutes", "participants"]].drop_duplicates().shape[0] > 1:
             factors = (usable["minutes"], usable["participants"], usable["ceiling"])
-            rng, block_rows = generator(seed, "law", tuning, over), int(usable["block_rows"].max())
-            found[tuning, over] = fit_gain(
-                *factors, values[usable.index], usable["participant"], rng, min(block_rows, values.shape[1] // 2)
-            )
+            block_rows, rng = int(usable["block_rows"].max()), generator(seed, "law", tuning, over)
+            given = values[usable.index], usable["participant"], rng, min(block_rows, values.shape[1] // 2)
+            found[tuning, over] = fit_gain(*factors, *given)
     return found
 
 
@@ -161,11 +161,10 @@ def draw(table: pd.DataFrame, found: dict[tuple[str, str], GainLaw], note: str) 
     for row, over in zip(axes, REFERENCES, strict=True):
         shown = table[table["over"] == over]
         one, first = shown[shown["participants"] == 1], shown[shown["participant"].isin(in_all)]
-        for way, look in looks.items():
-            _curves(row[0], one[one["tuning"] == way], look)
-        for n_people, look in of_joint.items():
-            _curves(row[1], first[(first["tuning"] == ways[0]) & (first["participants"] == n_people)], look)
-        for way, look in looks.items():
+        for place, (n_people, look) in enumerate(of_joint.items()):
+            _curves(row[1], first[(first["tuning"] == ways[0]) & (first["participants"] == n_people)], look, place)
+        for place, (way, look) in enumerate(looks.items()):
+            _curves(row[0], one[one["tuning"] == way], look, place)
             _on_the_law(row[2], shown[shown["tuning"] == way], found.get((way, over)), look)
         for ax in row[:2]:
             ax.set_xticks(ticks, [f"{minutes:.{0 if minutes > 3 else 1}f}" for minutes in ticks])
@@ -179,14 +178,16 @@ def draw(table: pd.DataFrame, found: dict[tuple[str, str], GainLaw], note: str) 
     return fig
 
 
-def _curves(ax: Axes, rows: pd.DataFrame, look: tuple) -> None:
+def _curves(ax: Axes, rows: pd.DataFrame, look: tuple, place: int) -> None:
     """Mean over participants against minutes; participants thin, each with its interval, the noisier ones dotted."""
-    for _, own in rows.sort_values("minutes").groupby("participant"):
+    people = rows.sort_values("minutes").groupby("participant")
+    for k, (_, own) in enumerate(people):
         style = {"color": look.colour, "lw": 0.6, "alpha": 0.6}
-        ax.plot(own["minutes"], own["gain"], ":" if own["noise"].iloc[0] > 1 else "-", **style)
-        ax.vlines(own["minutes"], own["low"], own["high"], **style)
+        places = own["minutes"] * BESIDE ** (2 * len(people) * place + k - (len(people) - 1) / 2)
+        ax.plot(places, own["gain"], ":" if own["noise"].iloc[0] > 1 else "-", **style)
+        ax.vlines(places, own["low"], own["high"], **style)
     mean = rows.groupby("n_stories")[["minutes", "gain"]].mean()
-    ax.plot(mean["minutes"], mean["gain"], **marked_line(look))
+    ax.plot(mean["minutes"] * BESIDE ** (2 * len(people) * place), mean["gain"], **marked_line(look))
     _log_axis(ax)
 
 
@@ -219,6 +220,5 @@ def _finish(fig: Figure, looks: dict, of_joint: dict, table: pd.DataFrame, note:
     if (table["noise"] > 1).any():
         label = "noisier listener (dotted, hollow)"
         handles.append(Line2D([], [], color="black", ls=":", lw=0.8, marker="o", ms=3, mfc="white", label=label))
-    n_columns = min(2, len(handles))
-    fig.legend(handles=list(row_by_row(handles, n_columns)), ncols=n_columns, loc="outside upper center")
+    fig.legend(handles=list(row_by_row(handles, 2)), ncols=2, loc="outside upper center")
     small_print_below(fig, note)
