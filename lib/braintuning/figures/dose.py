@@ -110,15 +110,15 @@ def gather(study: Study, dataset: Dataset) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def laws(table: pd.DataFrame, values: np.ndarray, seed: int = 0) -> dict[tuple[str, str], GainLaw]:
-    """The law of every way of tuning over every reference; those of one dose alone have none."""
+    """The law of every way of tuning over every reference; a way with one dose alone has none."""
     found = {}
     for (tuning, over), rows in table.groupby(["tuning", "over"], sort=False):
         usable = rows[np.isfinite(values[rows.index]).all(axis=1)]
-        if usable[["minutes", "participants"]].drop_duplicates().shape[0] > 1:
+        if usable[["n_stories", "participants"]].drop_duplicates().shape[0] > 1:
             factors = (usable["minutes"], usable["participants"], usable["ceiling"])
-            block_rows, rng = int(usable["block_rows"].max()), generator(seed, "law", tuning, over)
-            given = values[usable.index], usable["participant"], rng, min(block_rows, values.shape[1] // 2)
-            found[tuning, over] = fit_gain(*factors, *given)
+            block_rows = min(int(usable["block_rows"].max()), values.shape[1] // 2)
+            rng = generator(seed, "law", tuning, over)
+            found[tuning, over] = fit_gain(*factors, values[usable.index], usable["participant"], rng, block_rows)
     return found
 
 
@@ -179,7 +179,7 @@ def draw(table: pd.DataFrame, found: dict[tuple[str, str], GainLaw], note: str) 
 
 
 def _curves(ax: Axes, rows: pd.DataFrame, look: tuple, place: int) -> None:
-    """Mean over participants against minutes; participants thin, each with its interval, the noisier ones dotted."""
+    """Mean over participants against minutes, at a place beside them; participants thin, the noisier ones dotted."""
     people = rows.sort_values("minutes").groupby("participant")
     for k, (_, own) in enumerate(people):
         style = {"color": look.colour, "lw": 0.6, "alpha": 0.6}

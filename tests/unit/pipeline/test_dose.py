@@ -117,6 +117,8 @@ def test_laws_answers_and_figure_follow_from_the_table(study, gathered):
     table, values = gathered
     laws = dose.laws(table, values)
     assert set(laws) == {(WAY, over) for over in dose.REFERENCES}  # clips have one dose
+    longer = table.assign(minutes=table["minutes"].where(table["participant"] == "P1", table["minutes"] + 0.1))
+    assert set(dose.laws(longer, values)) == set(laws)
     wanted = dose.answers(laws, table)
     asked = wanted[(wanted["minutes"] == 20) & (wanted["participants"] == 2) & (wanted["tuning"] == WAY)].iloc[0]
     assert asked["gain"] == laws[WAY, asked["over"]].expected_gain(20, 2, asked["ceiling"]).gain
