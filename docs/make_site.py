@@ -18,6 +18,7 @@ from pathlib import Path
 import braintuning as bt
 import measured
 import nbformat
+import yaml
 from braintuning.results import REPOSITORY
 
 DOCS = Path(__file__).resolve().parent
@@ -148,7 +149,8 @@ def tutorials(folder: Path) -> None:
             "Step by step" if path.stem[0].isdigit() else "Figures of the paper" if path.stem[:3] == "fig" else "More"
         )
         groups[group].append(path.stem)
-    parts = ["# Notebooks", "`make lab` opens them in JupyterLab; each runs top to bottom with its defaults."]
+    needs = "but `figC1` takes hours and `real_brains` needs its data"
+    parts = ["# Notebooks", f"`make lab` opens them in JupyterLab; each runs top to bottom with its defaults, {needs}."]
     for group, names in groups.items():
         parts += [f"## {group}", "\n".join(first_sentence(name) for name in names), toctree(names, hidden=True)]
     (folder / "index.md").write_text("\n\n".join(parts))
@@ -167,7 +169,8 @@ def gallery(folder: Path) -> None:
     made = {path.parent for path in FIGURES.glob("*/*.png")}
     for figures in sorted(made, key=lambda one: (FIRST.index(one.name) if one.name in FIRST else 9, one.name)):
         (folder / figures.name).mkdir()
-        parts = [f"# {bt.load_study(figures.name).title}"]
+        study = yaml.safe_load((STUDIES / f"{figures.name}.yaml").read_text())
+        parts = [f"# {study['title']}"]
         for picture in sorted(figures.glob("*.png")):
             kin = (name for name in headings if picture.stem == name or picture.stem.startswith(f"{name}_"))
             name = max(kin, key=len, default=picture.stem)

@@ -18,7 +18,6 @@ from braintuning.cortex.surface import Surface
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 
-MOST_PANELS = 9
 DPI = 300
 COARSER_DPI = (225, 170, 130)
 LARGEST_PDF = 2_000_000
@@ -88,7 +87,8 @@ def cortex_figure(
     groups = () if labels is None else groups
     ink = flatmap.region_colours(labels, groups)
     visible = np.isin(labels, list(ink)) & (alpha > 0) if ink and alpha is not None else np.zeros(len(values), bool)
-    vmin, vmax = limits(surface, values[visible] if visible.any() else values, vmin, vmax, symmetric)
+    inside = values[visible & np.isfinite(values)]
+    vmin, vmax = limits(surface, inside if inside.size else values, vmin, vmax, symmetric)
     scale = ScalarMappable(Normalize(vmin, vmax), DIFFERENCE if symmetric else SEQUENTIAL)
     shown = values if threshold is None else np.where(np.abs(values) >= threshold, values, np.nan)
     magnified = parcels is None and set(ink) & set(flatmap.INSET_REGIONS)
@@ -148,14 +148,14 @@ def participants_figure(
     width_inches: float = 7.2,
     smooth_mm: float = 0.0,
 ) -> Figure:
-    """Flat maps of 1 to 9 participants in a grid, with one colour bar and one legend below.
+    """Flat maps of participants in a grid, with one colour bar and one legend below.
 
     The grid is filled row by row, in fewer columns where `width_inches` is narrow. Everything else is as in
     `cortex_figure`, one scale for all; values are smoothed before the threshold. `InputError` also if there are no
-    panels or more than 9.
+    panels.
     """
-    if not 1 <= len(panels) <= MOST_PANELS:
-        raise InputError(f"panels: found {len(panels)}, expected 1 to {MOST_PANELS} participants")
+    if not panels:
+        raise InputError("panels: found none, expected at least one participant")
     values = [per_vertex(panel.surface, panel.values, f"values of {panel.caption!r}") for panel in panels]
     if smooth_mm:
         values = [smoothed(panel.surface, one, smooth_mm) for panel, one in zip(panels, values, strict=True)]

@@ -80,8 +80,8 @@ def _near_brain() -> tuple[np.ndarray, np.ndarray]:
 def sphere_atlas(centroids: np.ndarray, radius: float = RADIUS) -> nibabel.Nifti1Image:
     """Spheres around centroids as an atlas, numbered from 1 on; a voxel in several belongs to the nearest centroid.
 
-    `centroids` (parcels, 3) and `radius` are in MNI space, mm. `InputError` for another shape, or a sphere without a
-    voxel in MNI152's brain or within 6 mm of it.
+    `centroids` (parcels, 3) and `radius` are in MNI space, mm. `InputError` for another shape, or a centroid more
+    than 6 mm outside MNI152's brain.
     """
     centroids = np.asarray(centroids, np.float64)
     if centroids.ndim != 2 or centroids.shape[1] != 3 or not np.isfinite(centroids).all():

@@ -78,7 +78,7 @@ def spread_vertices(n_points: int) -> np.ndarray:
     """Vertices of fs_LR nearest to points spread evenly over each hemisphere's sphere, none on the medial wall.
 
     The points, `n_points` a hemisphere, lie on a spiral with the golden angle between neighbours (Vogel 1979,
-    Mathematical Biosciences 44:179). Sorted (vertices,) int64; each has about 40,000 / `n_points` vertices around it.
+    Mathematical Biosciences 44:179). Sorted (vertices,) int64; each has about 32,500 / `n_points` vertices around it.
     """
     surface, number = fs_lr(), np.arange(n_points)
     height, turn = 1 - (2 * number + 1) / n_points, np.pi * (1 + np.sqrt(5)) * number

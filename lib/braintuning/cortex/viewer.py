@@ -4,6 +4,7 @@ import base64
 import gzip
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -92,10 +93,11 @@ def write_viewer(
     shapes, facts_of_shapes = _shapes(surface)
     packed, places = _packed({**shapes, **_regions(surface), **arrays})
     facts |= {**facts_of_shapes, "regions": ["", *_region_names()], "names": name_places(surface), "arrays": places}
-    text = PAGE.read_text().replace("TITLE", html.escape(title)).replace("ARRAYS", packed)
+    filled = {"TITLE": html.escape(title), "FACTS": json.dumps(facts).replace("</", "<\\/"), "ARRAYS": packed}
+    text = re.sub("|".join(filled), lambda found: filled[found[0]], PAGE.read_text())
     with atomic_path(Path(folder)) as temporary:
         temporary.mkdir()
-        (temporary / "index.html").write_text(text.replace("FACTS", json.dumps(facts).replace("</", "<\\/")))
+        (temporary / "index.html").write_text(text)
     return Path(folder) / "index.html"
 
 

@@ -1,6 +1,7 @@
 """Interface of a dataset, whatever its files look like."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -47,6 +48,10 @@ class Dataset(Protocol):
 
     def phones(self, story: str) -> list[Interval]:
         """Phones of a story, labelled as `labels.without_stress` reads them, with their times."""
+
+    def seconds(self, story: str) -> tuple[float, float]:
+        """First and last second of the audio that belong to a story: all of them."""
+        return -inf, inf
 
     def tr_times(self, participant: str, story: str) -> np.ndarray:
         """When each TR of a participant's responses to a story is read, a TR apart; (TRs,) float64."""

@@ -80,6 +80,10 @@ class ParcelsDataset(Dataset):
         """Phones of a story's whole recording; `MissingTier` where it has none."""
         return self._of(story).phones()
 
+    def seconds(self, story: str) -> tuple[float, float]:
+        """First and last second of the recording that belong to a story."""
+        return self._of(story).settings.parts.get(story) or super().seconds(story)
+
     def people(self, participant: str, story: str) -> tuple[str, ...]:
         """The participant and all others who heard the story and are held out as well, or tuned on as well.
 

@@ -20,10 +20,11 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
     stand for and what replaces an objective that Whisper does not have.
     """
     changes, interval = changes_of(statistics)
-    note = ". ".join([tables.what_bars_are(study, interval), what_a_star_is(statistics), *stand_ins(study), note])
+    shown, conditions = tables.at_layer(table, study.figures.layer), tables.shown_conditions(study)
+    star = what_a_star_is(statistics, statistics[statistics["condition"].isin(conditions)])
+    note = ". ".join([tables.what_bars_are(study, interval), star, *stand_ins(study), note])
     change = tables.alignment_change(study, dataset) if tables.has_change(study) else None
     fig = tables.draw_change(study, dataset, change, "normalised alignment", note, smooth_mm=tables.SMOOTH_MM)
-    shown, conditions = tables.at_layer(table, study.figures.layer), tables.shown_conditions(study)
     label, stars = "alignment (r / ceiling)", starred(statistics)
     bars_above(fig, shown, "alignment", label, study.tuned_backbones, conditions, stars, tables.BASELINE, changes)
     return fig
@@ -38,13 +39,16 @@ def changes_of(statistics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return changes[~everyone], "each participant, with the 95 % interval over blocks of TRs"
 
 
-def what_a_star_is(statistics: pd.DataFrame) -> str:
-    """The test behind the stars of the figure, or why there are none; `statistics` from `compare.compare`."""
+def what_a_star_is(statistics: pd.DataFrame, drawn: pd.DataFrame) -> str:
+    """The test behind the stars of the figure, or why there are none.
+
+    `statistics` are from `compare.compare`, `drawn` are those of its rows that the figure shows.
+    """
     tested = statistics[(statistics["participant"] == EVERYONE) & ~statistics["reference"].isin(ASIDE)]
     most = int(tested["n_participants"].max()) if len(tested) else 0
     if most < FEWEST_PARTICIPANTS:
         return f"No stars: over fewer than {FEWEST_PARTICIPANTS} participants no signed-rank test reaches p < {LEVEL:g}"
-    stars = starred(statistics)
+    stars = starred(drawn)
     family = tested.loc[tested["n_participants"] == most, "family"].iloc[0]
     n_tests, against = int(tested.loc[tested["family"] == family, "p"].count()), tested["reference"].iloc[0]
     counts = sorted(stars["n_participants"].unique())

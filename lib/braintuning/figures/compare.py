@@ -23,8 +23,8 @@ LEVEL = 0.05
 CONTROLS = {BRAIN_TUNED: "random-brain-tuned", "multi-brain-tuned": "multi-random-brain-tuned"}
 """Tuned to the same responses, their blocks permuted."""
 CHANCE, NUISANCE, *_ = ASIDE = ("chance", "nuisance", *CONTROLS.values())
-"""What conditions are compared with beside pretrained, outside the figure's stars: nothing, the encoding model of
-word rate, envelope and position alone, and their permuted control."""
+"""What conditions are compared with beside pretrained, outside the figure's stars: chance (no other model), the
+encoding model of word rate, envelope and position alone, and their permuted control."""
 
 
 def compare(study: Study, dataset: Dataset, regions: Sequence[str]) -> pd.DataFrame:

@@ -146,11 +146,12 @@ def _with_spread(table: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
 def mean_score(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean of each model over tasks, and its standard error over test speakers, from each task's interval.
 
+    From its lower half: scores, and with them the upper end, are at most 1.
     Tasks on the same corpus have the same speakers: their errors are added as if they were fully correlated.
     """
-    errors = scores.assign(spread=(scores["high"] - scores["low"]) / 2 / HALF_WIDTH)
-    together = errors.groupby([*MODEL, "corpus"], as_index=False)["spread"].sum()
-    spread = together.groupby(MODEL)["spread"].agg(lambda values: np.sqrt((values**2).sum()))
+    errors = scores.assign(spread=(scores["value"] - scores["low"]) / HALF_WIDTH)
+    together = errors.groupby([*MODEL, "corpus"], as_index=False)["spread"].sum(min_count=1)
+    spread = together.groupby(MODEL)["spread"].agg(lambda values: np.sqrt((values**2).sum(skipna=False)))
     of_model = errors.groupby(MODEL)["value"]
     return pd.DataFrame({"value": of_model.mean(), "spread": spread / of_model.size()}).reset_index()
 
@@ -177,12 +178,12 @@ def evidence_for(
     - alignment: over blocks of TRs (`stats.block_interval` of `stats.tr_values`, averaged over participants, who heard
       the same). The p is that of tests within each of them: of a claim of a change that of their conjunction (Berger
       1982: the largest), of one of no change the smallest times their number (Bonferroni).
-    - preference and tasks: over words or test speakers, from the standard errors of the two values. Both models and all
-      participants have the same ones: that models do is not used, which widens the interval, and errors are taken to be
-      shared by the participants.
+    - preference and tasks: over words or test speakers, from the standard errors of the two values. Both models are
+      scored on the same words or speakers; the interval ignores this, and so is too wide. Errors are taken to be shared
+      by the participants.
     - the rest, whose predictions are not kept: Student's over participants, from two on, which takes differences to be
-      normal. It says how far participants agree on the story that was tested, and nothing of another story. So has
-      alignment without a dataset.
+      normal. It says how far participants agree on the story that was tested, and nothing of another story. Alignment
+      without a dataset is treated in the same way.
 
     `backbones` are those of the claim's condition and of its reference; `first` and `second` are of the participants in
     whom both are defined, in the same order: value, and spread where it is known.

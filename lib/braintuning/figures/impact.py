@@ -22,7 +22,7 @@ from braintuning.study import Study
 SHARE = f"{tables.BASELINE}_percent"
 LEAST_ALIGNMENT = 0.05
 LEAST_SHARE = 0.25
-"""Of a region's voxels that must be above the ceiling for the map to show its R; fewer may be there by chance."""
+"""Of a region's voxels that must be in use for the map to show its R; fewer may be there by chance."""
 
 
 def gather(study: Study) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 def change_map(study: Study, dataset: Dataset, backbone: str) -> np.ndarray:
     """R of all low-level features, brain-tuned minus pretrained, painted on each HCP region; (vertices,) float.
 
-    R is that of the region's mean over its voxels above the ceiling (in a single voxel it would be a share of next to
+    R is that of the region's mean over its voxels in use (in a single voxel it would be a share of next to
     nothing), removed in the study's way and averaged over those of `on_the_map` in whom it is defined; NaN where it is
     in none, see `region_r`.
     """
@@ -115,7 +115,7 @@ def change_map(study: Study, dataset: Dataset, backbone: str) -> np.ndarray:
 def region_r(study: Study, arrays: Mapping[str, np.ndarray], inside: np.ndarray) -> float:
     """R of all low-level features at the figure's layer, of the mean over (voxels,) bool `inside`.
 
-    NaN where alignment is below `LEAST_ALIGNMENT`, or less than `LEAST_SHARE` of the voxels are above the ceiling.
+    NaN where alignment is below `LEAST_ALIGNMENT`, or less than `LEAST_SHARE` of the voxels are in use.
     """
     names = "alignment", name_of(TOGETHER, study.low_level.removal)
     before, after = (at_figure_layer(study, arrays, name)[inside] for name in names)
@@ -142,7 +142,8 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, dataset: D
     note += f". {which_removal(study)}{why_no_bar(shown[shown['roi'].isin(REGIONS)])}"
     tested = statistics.assign(participant=EVERYONE, reference="pretrained", family="of all features and regions")
     changes, interval = changes_of(shown, statistics[statistics["feature"] == TOGETHER])
-    note = f"{tables.what_bars_are(study, interval)}. {what_a_star_is(tested)}. {note}"
+    star = what_a_star_is(tested, tested[tested["feature"] == TOGETHER])
+    note = f"{tables.what_bars_are(study, interval)}. {star}. {note}"
     change = change_map(study, dataset, study.figure_backbone) if tables.has_change(study) else None
     fig = tables.draw_change(study, dataset, change, "low-level impact R of each region (%)", note)
     stars = statistics[(statistics["feature"] == TOGETHER) & (statistics["q"] < LEVEL)]

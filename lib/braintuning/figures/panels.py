@@ -122,14 +122,14 @@ def layers(study: Study, table: pd.DataFrame, note: str) -> Figure:
 
 
 def participants(study: Study, table: pd.DataFrame, note: str) -> Figure:
-    """Panel A4: alignment of each participant at the figure's layer, a panel for each backbone and region."""
+    """Panel A4: alignment of each participant at one layer, a panel for each backbone and region."""
 
     def draw(ax: Axes, rows: pd.DataFrame, conditions: Sequence[str]) -> None:
         people, rows = list(dict.fromkeys(rows["participant"])), rows.assign(backbone=rows["participant"])
         style.condition_bars(ax, rows, "alignment", people, conditions, baseline=tables.BASELINE)
         ax.set_xticks(ax.get_xticks(), people, rotation=40, ha="right", rotation_mode="anchor")
 
-    return _grid(study, tables.at_layer(table, study.figures.layer), note, draw)
+    return _grid(study, table, note, draw)
 
 
 def language_models(study: Study, table: pd.DataFrame, note: str) -> Figure:

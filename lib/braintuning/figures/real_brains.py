@@ -1,6 +1,7 @@
 """Real brains: alignment of people's regions, and where it lies."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from string import ascii_lowercase
 
 import numpy as np
 import pandas as pd
@@ -56,10 +57,10 @@ def gather(study: Study, dataset: Dataset, means: bool = False) -> pd.DataFrame:
 
 
 def where_regions_lie(study: Study, dataset: Dataset) -> pd.DataFrame:
-    """Which groups the regions of each test story belong to, and why: `story`, `region` and `parcels.parcel_table`."""
+    """Groups of the regions of participants' test stories, and why: `story`, `region` and `parcels.parcel_table`."""
     found = {}
     for participant in study.participants:
-        for story in [story for story in study.stories_for(participant).test if story not in found]:
+        if (story := ", ".join(study.stories_for(participant).test)) and story not in found:
             names, cortex = dataset.region_names(participant), dataset.cortex(participant)
             table = parcel_table(drawn_parcels(cortex), range(1, len(names) + 1)).drop(columns="parcel")
             found[story] = table.assign(story=story, region=names, mostly_in=table["region"])
@@ -136,7 +137,7 @@ def panels(fig: Figure, table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], 
     """A row a story and kind of people, those tuned on last, and a panel a region: both, axes, and rows of a table."""
     rows = sorted(table.groupby(["story", "people"], sort=False), key=lambda row: row[0][1] == TUNED_ON)
     parts = fig.subfigures(len(rows), squeeze=False)[:, 0]
-    for letter, subfigure, (who, of_row) in zip("abcdefgh"[: len(rows)], parts, rows, strict=True):
+    for letter, subfigure, (who, of_row) in zip(ascii_lowercase[: len(rows)], parts, rows, strict=True):
         regions = list(of_row["region"].unique())
         axes = subfigure.subplots(1, len(regions), sharey=True, squeeze=False)[0]
         n_people = of_row["n_participants"].max() if "n_participants" in of_row else of_row["participant"].nunique()

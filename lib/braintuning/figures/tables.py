@@ -107,7 +107,7 @@ def best_layers(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_conditions(study: Study, backbone: str | None = None) -> tuple[str, ...]:
-    """Conditions of a study or of one backbone but for variants, which panel B3 alone shows."""
+    """Conditions of a study or of one backbone, without variants."""
     conditions = study.conditions if backbone is None else study.conditions_of(backbone)
     return tuple(condition for condition in conditions if condition not in study.variants)
 
@@ -129,7 +129,8 @@ def small_print(
 
 def what_bars_are(study: Study, interval: str) -> str:
     """Small print on bars above a map, and on the differences below them, which have an `interval`."""
-    layer = "last layer" if study.figures.layer == -1 else f"layer {study.figures.layer}"
+    layer = f"layer {study.figures.layer}" if study.figures.layer >= 0 else f"layer {-study.figures.layer} from the end"
+    layer = "last layer" if study.figures.layer == -1 else layer
     people = f"points, joined: {len(people_tested(study))} participants, bars: their mean"
     return f"a, b: {layer}; {people}; below: difference from pretrained, {interval}"
 
@@ -181,10 +182,16 @@ def alignment_change(study: Study, dataset: Dataset) -> np.ndarray:
 
 
 def reliability(study: Study, dataset: Dataset) -> Reliability:
-    """Mean noise ceiling of each vertex, which is in full colour at `CLEAR_CEILING` and above."""
+    """Mean noise ceiling of each vertex, and between which of them values fade in."""
     shown = on_the_map(study, dataset)
     maps = [dataset.cortex(participant).to_vertices(noise_ceiling_of(study, participant)) for participant in shown]
-    return Reliability(group_average(maps), "noise ceiling", study.encoding.ceiling_threshold, CLEAR_CEILING)
+    return Reliability(group_average(maps), "noise ceiling", *faded(study))
+
+
+def faded(study: Study) -> tuple[float, float]:
+    """Noise ceilings between which values fade in: the study's threshold, and where they are in full colour."""
+    threshold = study.encoding.ceiling_threshold
+    return threshold, max(CLEAR_CEILING, threshold + 0.1)
 
 
 def has_change(study: Study) -> bool:
@@ -197,10 +204,11 @@ def draw_change(
 ) -> Figure:
     """Flat map of what brain-tuning changed; `change` is (vertices,) float, of the participants of `on_the_map`.
 
-    With None there is small print alone, which says so.
+    With None, or NaN everywhere, there is small print alone, which says so.
     """
-    if change is None:
-        note = f"No map: {study.figure_backbone} is not both pretrained and brain-tuned. {note}"
+    if change is None or np.isnan(change).all():
+        why = "is not both pretrained and brain-tuned" if change is None else "has no change that is defined"
+        note = f"No map: {study.figure_backbone} {why}. {note}"
         lines = n_lines(wrap(note, WIDTH, NOTE_POINTS))
         fig = Figure(figsize=(WIDTH, 0.15 + NOTE_LINE * lines))
         small_print_below(fig, note)

@@ -130,8 +130,8 @@ def draw(study: Study, table: pd.DataFrame, statistics: pd.DataFrame, note: str)
     there = [condition for condition in conditions if condition in set(chosen["condition"])]
     lines = [Line2D([], [], color="black", lw=1.0, ls=dashes, label=name) for name, dashes in BASELINES.values()]
     condition_legend(fig, there, more=lines, loc="outside upper center")
-    star = what_a_star_is(statistics.assign(reference="brain-tuned", family="over participants"))
-    small_print_below(fig, f"{note}. {star}")
+    tested = statistics.assign(reference="brain-tuned", family="over participants")
+    small_print_below(fig, f"{note}. {what_a_star_is(tested, tested)}")
     return fig
 
 

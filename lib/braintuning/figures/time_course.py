@@ -44,11 +44,14 @@ def course(
     Raises
     ------
     InputError
-        Participants whose TRs lie at other times, or a region in use in none.
+        Participants with several test stories or TRs at other times, or a region in use in none.
     """
     measured, predicted, times = [], [], None
     for participant in participants:
-        (story,), used = study.stories_for(participant).test, used_voxels(study, participant)
+        stories, used = study.stories_for(participant).test, used_voxels(study, participant)
+        if len(stories) != 1:
+            raise InputError(f"time course: {participant} has test stories {', '.join(stories)}, expected one")
+        story = stories[0]
         chosen = np.isin(dataset.region_names(participant), list(regions)) & used
         if not chosen.any():
             continue

@@ -34,10 +34,9 @@ def write_study_viewer(study: Study, dataset: Dataset) -> Path:
     everyone = f"mean of {len(shown)}"
     if len(shown) > 1:
         ceilings = {everyone: group_average(list(ceilings.values())), **ceilings}
-        of_all = {key[1:]: group_average([maps[person, *key[1:]] for person in shown]) for key in maps}
-        maps = {**{(everyone, *key): values for key, values in of_all.items()}, **maps}
-    low, smooth_mm = study.encoding.ceiling_threshold, tables.SMOOTH_MM
-    high = max(tables.CLEAR_CEILING, low + 0.1)
+        models = [key[1:] for key in maps if key[0] == shown[0]]
+        maps = {(everyone, *m): group_average([maps[person, *m] for person in shown]) for m in models} | maps
+    (low, high), smooth_mm = tables.faded(study), tables.SMOOTH_MM
     opacity = {
         person: Reliability(smoothed(surface, np.nan_to_num(values), smooth_mm), "ceiling", low, high).alpha(surface)
         for person, values in ceilings.items()

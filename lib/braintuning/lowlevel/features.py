@@ -19,6 +19,7 @@ from braintuning.study.settings import LowLevelFeature, Removal
 log = logging.getLogger(__name__)
 
 KINDS = get_args(LowLevelFeature)
+NGRAMS = {"diphones": 2, "triphones": 3}
 TOGETHER = "all"
 """Name, in results, of all kinds together."""
 FROM_TIER, FROM_DICTIONARY = "phone tier", "pronunciation dictionary within words"
@@ -67,6 +68,12 @@ def phones_of(dataset: Dataset, story: str) -> tuple[list[Interval], str]:
         return _phones_in_words(dataset.words(story)), FROM_DICTIONARY
 
 
+def within(dataset: Dataset, story: str, phones: Sequence[Interval]) -> list[Interval]:
+    """Phones that begin in a story, where it is a part of a longer recording."""
+    start, end = dataset.seconds(story)
+    return [phone for phone in phones if start <= phone.start < end]
+
+
 def low_level_features(
     dataset: Dataset, times: Mapping[str, np.ndarray], train: Sequence[str], kinds: Sequence[str] = KINDS
 ) -> dict[str, dict[str, np.ndarray]]:
@@ -89,7 +96,7 @@ def low_level_features(
             raise InputError(f"story {story}: {error}") from None
         if source == FROM_DICTIONARY:
             log.info(dictionary_note(dataset, story))
-    known = {n: vocabulary([phones[story] for story in train], n) for n in (2, 3)}
+    known = {n: vocabulary([within(dataset, story, phones[story]) for story in train], n) for n in NGRAMS.values()}
     tr = {story: timing.spacing(of_story) for story, of_story in times.items()}
     compute = {
         "power_spectrum": lambda s: power_spectrum_by_tr(dataset.audio(s), times[s], tr[s]),

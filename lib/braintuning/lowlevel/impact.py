@@ -26,8 +26,7 @@ class LowLevelFit:
     Low-level features are z-scored over all their TRs, the leading ones too: of a phone just before the first TR the
     filter leaves a trace in the others, beside which the phone itself would be enormous.
 
-    Arguments are those of `low_level_impact`. `rare_shares` holds, for diphones and triphones, the share of those in
-    the test stories that are not in the vocabulary.
+    Arguments are those of `low_level_impact`.
     """
 
     def __init__(
@@ -40,7 +39,6 @@ class LowLevelFit:
         device: str = "cpu",
     ) -> None:
         self.settings, self.device, self.train, self.test, self.stories = settings, device, train, test, (*train, *test)
-        self.rare_shares = {kind: _rare_share(low_level[kind], test) for kind in low_level if kind.endswith("phones")}
         trs = {kind: {s: encoding.zscore(of_kind[s]) for s in self.stories} for kind, of_kind in low_level.items()}
         delayed = {kind: self._delayed(of_kind) for kind, of_kind in trs.items()}
         self.low_level = {EVERY_LAG: delayed, TR_BY_TR: trs}
@@ -160,6 +158,7 @@ def low_level_impact(
     """Low-level impact R of each layer: the share of its score that is lost when low-level features are regressed out.
 
     `R = 100 (r - r after removal) / r`, of means over voxels of the correlation (Oota et al. 2024; Moussa et al. 2025).
+    Voxels that are constant in the test stories take no part.
 
     Parameters
     ----------
@@ -185,8 +184,8 @@ def low_level_impact(
         raise InputError(f"low-level impact: removal {removal!r} found, expected one of {', '.join(REMOVALS)}")
     fit = LowLevelFit(low_level, responses, train, test, settings or Encoding(), device)
     found = fit.scores(features, [removal])
-    before = found["alignment"].mean(axis=1)
-    after = {kind: found[name_of(kind, removal)].mean(axis=1) for kind in (*low_level, TOGETHER)}
+    before = np.nanmean(found["alignment"], axis=1)
+    after = {kind: np.nanmean(found[name_of(kind, removal)], axis=1) for kind in (*low_level, TOGETHER)}
     return {kind: 100 * (before - of_kind) / before for kind, of_kind in after.items()}
 
 
@@ -198,9 +197,3 @@ def _spread(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
     whole = np.full(len(inside), np.nan)
     whole[inside] = values
     return whole
-
-
-def _rare_share(counts: ByStory, stories: Sequence[str]) -> float:
-    """Share of the diphones or triphones of stories that are none of the vocabulary; their last column."""
-    summed = np.sum([counts[story].sum(axis=0) for story in stories], axis=0)
-    return float(summed[-1] / max(summed.sum(), 1))

@@ -39,6 +39,15 @@ def vocabulary(stories: Iterable[Sequence[Interval]], n: int) -> tuple[str, ...]
     return *sorted(often, key=lambda label: (-count[label], label)), RARE
 
 
+def rare_share(train: Iterable[Sequence[Interval]], test: Iterable[Sequence[Interval]], n: int) -> float:
+    """Share of the n-grams in the phones of the test stories that the training stories' vocabulary pools as `rare`.
+
+    NaN where the test stories have none.
+    """
+    known, found = vocabulary(train, n), [ngram.label for phones in test for ngram in ngrams(phones, n)]
+    return sum(label not in known for label in found) / len(found) if found else np.nan
+
+
 def ngrams_by_tr(phones: Sequence[Interval], n: int, known: Sequence[str], times: np.ndarray, tr: float) -> np.ndarray:
     """Each n-gram of a vocabulary around each TR; (TRs, len(known)) float32.
 

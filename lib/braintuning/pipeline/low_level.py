@@ -13,8 +13,9 @@ from braintuning.alignment.mask import used_voxels
 from braintuning.cortex import regions as rois
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel import removal
-from braintuning.lowlevel.features import TOGETHER, low_level_features, name_of, phones_of
+from braintuning.lowlevel.features import NGRAMS, TOGETHER, low_level_features, name_of, phones_of, within
 from braintuning.lowlevel.impact import LowLevelFit
+from braintuning.lowlevel.ngrams import rare_share
 from braintuning.lowlevel.nuisance import spoken_words
 from braintuning.lowlevel.partition import DRAWN, SHARES
 from braintuning.pipeline import recipes
@@ -127,12 +128,15 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
     arrays["at_lags"] = fit.at_lags(of_layer)
     parts = fit.parts(of_layer, alone, labels[used])
     table = _with_parts(table, parts, labels[used], ceiling[used], shown)
-    phones = ", ".join(sorted({phones_of(dataset, story)[1] for story in fit.stories}))
-    table = table.assign(rare_share=table["feature"].map(fit.rare_shares), phones=phones)
+    phones = {story: phones_of(dataset, story) for story in fit.stories}
+    train, test = ([within(dataset, s, phones[s][0]) for s in stories] for stories in (fit.train, fit.test))
+    rare = {kind: rare_share(train, test, n) for kind, n in NGRAMS.items()}
+    sources = ", ".join(sorted({source for _, source in phones.values()}))
+    table = table.assign(rare_share=table["feature"].map(rare), phones=sources)
     owner, weights = (participant, run.backbone, run.condition), provenance_of(study.features_file(run))["weights"]
     save_result(path, arrays, table, study, recipe, owner=owner, device=made_on(device), weights=weights)
     for roi in table.loc[table["n_voxels"] == 0, "roi"].unique():
-        log.info(f"{participant}: no voxel of {roi} above the noise ceiling of {study.encoding.ceiling_threshold}")
+        log.info(f"{participant}: no voxel of {roi} is in use")
     log.info(f"{participant}: {run.name}, low-level impact, {', '.join(study.low_level.features)}")
     return path
 

@@ -97,6 +97,8 @@ def tune(study: Study, run: Run) -> Recipe:
     times = _of_dataset(study, FILES + CLIPS, study.tuned_on(run) or study.participants)
     if base in TUNED_ON_SEVERAL and study.joint_responses != "each":
         stored["joint_responses"] = study.joint_responses
+    elif base == "multi-random-brain-tuned":
+        stored["permuted"] = "in one order"
     return Recipe({"stage": "tune", **stored, **_parcels(study)}, {**times, "head": head})
 
 

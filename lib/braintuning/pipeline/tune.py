@@ -144,7 +144,8 @@ def presentations(
 def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: CommonCortex) -> tuple[np.ndarray, ...]:
     """Responses of each participant that a run is tuned on, at common points; for the random control reordered.
 
-    With `joint_responses: mean` of their mean alone, which has the same minimum of a squared error.
+    All in the same order, so that components which participants share are those of the treatment. With
+    `joint_responses: mean` of their mean alone, which has the same minimum of a squared error.
     """
     settings = study.tuning_of(run.condition)
     found = {participant: common.responses(dataset, participant, story) for participant in study.tuned_on(run)}
@@ -152,7 +153,7 @@ def responses_of(study: Study, run: Run, dataset: Dataset, story: str, common: C
         found = {"mean": np.mean([*found.values()], axis=0)}
     if study.base(run.condition) in ("random-brain-tuned", "multi-random-brain-tuned"):
         for name, responses in found.items():
-            rng = generator(settings.seed, "permute", name, story)
+            rng = generator(settings.seed, "permute", "everyone" if len(found) > 1 else name, story)
             found[name] = responses[permute_blocks(len(responses), settings.permutation_block_rows, rng)]
     return tuple(found.values())
 

@@ -52,8 +52,9 @@ def material(
     """Name of a task's corpus, and its utterances divided into training, validation and test part.
 
     Without the `folder` of a corpus, `stand_in` (`demo.corpora.stand_in_corpus`) makes one of aligned speech, from the
-    name of the task's stand-in and the seed, which also divides a corpus that has no division. `InputError` for no such
-    task, neither of the two, or a corpus that is incomplete, does not suit the task or has nothing for a part.
+    name of the task's stand-in and the seed, which also divides a corpus that has no division, alike for all its tasks.
+    `InputError` for no such task, neither of the two, or a corpus that is incomplete, does not suit the task or has
+    nothing for a part.
     """
     task = task_named(name)
     if folder:
@@ -64,7 +65,7 @@ def material(
         raise InputError(f"probe: no corpus given for {name}, expected a folder of {' or '.join(task.corpora)}")
     kept = [utterance for utterance in utterances if task.keep(utterance)]
     by_prompt = task.by_prompt and corpus != "SLURP"
-    parts = divide(kept, generator(seed, "probe", name), by_prompt, task.said_by_all, folder or corpus)
+    parts = divide(kept, generator(seed, "probe"), by_prompt, task.said_by_all, folder or corpus)
     if task.rare_allowed:
         names, truth = truth_of(parts)
         if rare := rare_classes(names, truth["train"]):

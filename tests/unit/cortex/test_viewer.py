@@ -30,7 +30,7 @@ def page(tmp_path_factory):
     maps = {("P1", "pretrained", 0): 0.3 * planted(), ("P1", "brain-tuned", 0): planted()}
     maps |= {("P1", "brain-tuned", 1): np.full(N, 0.02), ("P2", "brain-tuned", 0): np.full(N, np.nan)}
     opacity = {"P1": np.where(LEFT, 1.0, 0.0), "P2": np.ones(N)}
-    look = {"title": "Planted </script> & <b>", "unit": "alignment", "note": "small print"}
+    look = {"title": "Planted </script> & <b>, ARRAYS", "unit": "alignment", "note": "small print"}
     return write_viewer(folder, maps, **look, opacity=opacity, first=("P1", "brain-tuned", 0))
 
 
@@ -48,7 +48,7 @@ def content(page):
 def test_the_page_is_alone_and_asks_for_nothing(page):
     assert [path.name for path in page.parent.iterdir()] == ["index.html"]
     text = page.read_text()
-    assert "<title>Planted &lt;/script&gt; &amp; &lt;b&gt;</title>" in text
+    assert "<title>Planted &lt;/script&gt; &amp; &lt;b&gt;, ARRAYS</title>" in text
     assert page.stat().st_size < 6_000_000
     assert not re.search(r"https?://|<link[^>]*href=\"(?!data:)|\bsrc=", text)
 

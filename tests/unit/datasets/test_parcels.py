@@ -112,6 +112,7 @@ def test_volumes_are_read_at_their_times_and_parts_are_stories(root):
             np.testing.assert_allclose(dataset.responses(participant, story), expected, atol=1e-5)
     assert dataset.stories("sub-01") == ("early", "late")
     parts = {"never": (500.0, 600.0)}
+    assert dataset.seconds("late") == (60.0, 90.0)
     never = ParcelsDataset(root, {"pie": Recording(folder="pie", parts=parts, **recording)})
     refused(lambda: never.tr_times("sub-01", "never"), "sub-01.npy", "read from", "within 500 to 600 s, part 'never'")
 

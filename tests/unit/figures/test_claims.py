@@ -364,8 +364,11 @@ def test_mean_scores_add_the_errors_of_tasks_that_hear_the_same_speakers():
     rows += [("m", "pretrained", "", "intent", "two", 0.9)]
     table = pd.DataFrame(rows, columns=["backbone", "condition", "participant", "task", "corpus", "value"])
     table = table.assign(low=table["value"] - 1.959964 * 0.03, high=table["value"] + 1.959964 * 0.03)
-    (row,) = evidence.mean_score(table).itertuples()
-    assert row.value == pytest.approx(0.5) and row.spread == pytest.approx(np.hypot(0.06, 0.03) / 3)
+    for of_scores in (table, table.assign(high=table["high"].clip(upper=0.91))):
+        (row,) = evidence.mean_score(of_scores).itertuples()
+        assert row.value == pytest.approx(0.5) and row.spread == pytest.approx(np.hypot(0.06, 0.03) / 3)
+    (row,) = evidence.mean_score(table.assign(low=table["low"].where(table["task"] != "intent"))).itertuples()
+    assert np.isnan(row.spread)
 
 
 @pytest.mark.parametrize(("mfcc", "expected"), [(0.45, "layer 2 names 40.0% of phones, MFCCs 45.0%"), (0.35, "")])

@@ -219,7 +219,7 @@ FIGURES = {
     "figA1": figA1,
     "figA2": figure_of(panels.base_and_large),
     "figA3": figure_of(panels.layers),
-    "figA4": figure_of(panels.participants),
+    "figA4": lambda study, _: panels.participants(study, tables.at_layer(alignments(study), -1), NOTE),
     "figA5": figure_of(panels.language_models),
     "figB1": figure_of(panels.draw_amounts),
     "figB2": figure_of(panels.transfer),

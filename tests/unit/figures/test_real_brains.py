@@ -234,3 +234,6 @@ def test_where_regions_lie_has_a_row_a_region_with_its_group_and_shares(study):
     assert where["vertices"].gt(30).all() and where["late_language"].between(0, 1).all()
     tuned_on = study.model_copy(update={"lacks": {study.participants[0]: study.stories.test}})
     pd.testing.assert_frame_equal(real_brains.where_regions_lie(tuned_on, Regions()), where)
+    several = study.stories.model_copy(update={"test": ("begin", "end")})
+    both = real_brains.where_regions_lie(study.model_copy(update={"stories": several}), Regions())
+    assert both["story"].unique().tolist() == ["begin, end"] and len(both) == len(where)

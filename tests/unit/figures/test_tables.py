@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from braintuning.figures import tables
 from braintuning.results import save_table
+from braintuning.study import load_study
 
 
 def curves(values, backbone="a", condition="pretrained", roi="late_language"):
@@ -57,3 +58,24 @@ def test_equal_layers_give_the_earlier_one():
     assert tables.best_layers(table)["layer"].tolist() == [1]
     shuffled = table.sample(frac=1, random_state=0)
     assert tables.best_layers(shuffled)["layer"].tolist() == [1]
+
+
+def test_values_fade_in_between_the_threshold_and_a_clear_ceiling():
+    study = load_study("demo")
+    assert tables.faded(study) == (0.4, 0.6)
+    strict = study.encoding.model_copy(update={"ceiling_threshold": 0.7})
+    assert tables.faded(study.model_copy(update={"encoding": strict})) == (0.7, pytest.approx(0.8))
+
+
+def test_a_change_that_is_defined_nowhere_gives_small_print():
+    study = load_study("demo")
+    fig = tables.draw_change(study, None, np.full(64984, np.nan), "R (%)", "Small print")
+    said = " ".join(fig.texts[0].get_text().split())
+    assert not fig.axes and "whisper-tiny.en has no change that is defined" in said
+
+
+def test_a_layer_is_named_from_the_end_where_it_is_counted_so():
+    study = load_study("demo")
+    for layer, name in {-1: "last layer", -2: "layer 2 from the end", 0: "layer 0"}.items():
+        chosen = study.figures.model_copy(update={"layer": layer})
+        assert f"a, b: {name};" in tables.what_bars_are(study.model_copy(update={"figures": chosen}), "an interval")

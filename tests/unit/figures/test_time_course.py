@@ -130,3 +130,6 @@ def test_courses_of_people_are_averaged_after_the_skipped_trs(study):
 def test_people_at_other_times_and_regions_in_nobody_are_refused(study):
     tiny.refused(lambda: time_course.course(study, Listeners(), *MODEL, ["9"], ("P1", "P4")), "TRs of P4", "one story")
     tiny.refused(lambda: time_course.course(study, Listeners(), *MODEL, ["7"], ("P1",)), "region 7", "in nobody")
+    several = study.stories.model_copy(update={"test": ("begin", "end")})
+    cut = study.model_copy(update={"stories": several})
+    tiny.refused(lambda: time_course.course(cut, Listeners(), *MODEL, ["9"], ("P1",)), "P1", "begin, end", "one")

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from braintuning.datasets import Dataset
 from braintuning.datasets.labels import read_phones, read_words, without_stress
 from braintuning.datasets.textgrid import Interval, read_tier
 from braintuning.demo.textgrid_writer import write_textgrid
@@ -13,7 +14,7 @@ from braintuning.lowlevel.features import (
     low_level_features,
     phones_of,
 )
-from braintuning.lowlevel.ngrams import RARE, ngrams, ngrams_by_tr, textual_by_tr, vocabulary
+from braintuning.lowlevel.ngrams import RARE, ngrams, ngrams_by_tr, rare_share, textual_by_tr, vocabulary
 from braintuning.lowlevel.phones import FEATURES, articulation
 from braintuning.tuning.controls import text_states
 from tiny import listening, refused
@@ -25,7 +26,7 @@ PHONES = [Interval(*phone) for phone in SPOKEN]
 WORDS = [Interval("cat", 0.1, 0.7), Interval("sit", 2.5, 4.3), Interval("a", 2.4, 2.45)]
 
 
-class OneVoice:
+class OneVoice(Dataset):
     tr = TR
 
     def __init__(self, phones=PHONES):
@@ -165,6 +166,35 @@ def test_only_a_missing_phone_tier_is_made_up_for():
 )
 def test_a_story_without_phones_and_an_unknown_phone_are_named(phones, words):
     refused(lambda: low_level_features(OneVoice(phones), {"a": TIMES}, ["a"]), *words)
+
+
+def said(labels):
+    return [Interval(label, 0.1 * n, 0.1 * (n + 1)) for n, label in enumerate(labels)]
+
+
+def test_a_share_of_rare_diphones_counts_those_that_training_hardly_has():
+    assert rare_share([said("KT" * 10)], [said("KTKS")], 2) == pytest.approx(2 / 3)  # T-K occurs 9 times
+    assert rare_share([said("KT" * 11)], [said("KTK"), said("KS")], 2) == pytest.approx(1 / 3)
+    assert np.isnan(rare_share([said("KT")], [said("K")], 2))
+
+
+class Part(OneVoice):
+    """The first seconds of a recording."""
+
+    def __init__(self, phones, end):
+        super().__init__(phones)
+        self.end = end
+
+    def seconds(self, story):
+        return 0.0, self.end
+
+
+def test_phones_outside_a_part_are_in_no_vocabulary_and_in_the_features():
+    phones = said("KT" * 10 + "KS" * 10)
+    whole, part = (low_level_features(Part(phones, end), {"a": TIMES}, ["a"], ["diphones"]) for end in (9.0, 2.0))
+    assert whole["diphones"]["a"].shape[1] == 4  # K-T, T-K, K-S and those pooled; S-K occurs 9 times
+    assert part["diphones"]["a"].shape[1] == 2
+    np.testing.assert_allclose(part["diphones"]["a"].sum(axis=1), whole["diphones"]["a"].sum(axis=1), atol=1e-6)
 
 
 class Spoken(OneVoice):

@@ -207,7 +207,7 @@ def test_statistics_name_their_test_and_give_no_star_for_two_participants(study,
     assert within["p"].between(1 / 51, 1).all() and (within["low"] <= within["high"]).all()
     assert statistics.loc[statistics["participant"] == "all", "p"].isna().all()
     assert compare.starred(statistics).empty and not statistics["star"].any()
-    assert alignment.what_a_star_is(statistics).startswith("No stars: over fewer than 6 participants")
+    assert alignment.what_a_star_is(statistics, statistics).startswith("No stars: over fewer than 6 participants")
     last = tables.at_layer(table, -1).set_index(["participant", "condition", "roi"])["alignment"]
     for row in within[within["reference"] == "pretrained"].itertuples():
         expected = last[row.participant, row.condition, row.roi] - last[row.participant, "pretrained", row.roi]
@@ -271,11 +271,13 @@ def test_brain_tuned_models_are_compared_with_their_permuted_control_outside_the
 def test_figure_says_which_test_is_behind_its_stars(study, monkeypatch):
     eight = study.model_copy(update={"participants": tuple(f"P{n}" for n in range(8))})
     few = planted_rows(eight, monkeypatch, lambda c, _: 0.002 if c == "brain-tuned" else 0.9)
-    said = alignment.what_a_star_is(few)
+    said = alignment.what_a_star_is(few, few)
     assert said.startswith("*: q < 0.05, two-sided Wilcoxon signed-rank test over 8 participants against pretrained")
     assert said.endswith("controlled over 12 differences")
     none = planted_rows(eight, monkeypatch, lambda *_: 0.9)
-    assert alignment.what_a_star_is(none).endswith("; none reached")
+    assert alignment.what_a_star_is(none, none).endswith("; none reached")
+    others = few[few["condition"] != "brain-tuned"]
+    assert alignment.what_a_star_is(few, others).endswith("over 12 differences; none reached")
 
 
 def test_figure_says_what_stands_in_for_an_objective_of_whisper(study, models, tmp_path, monkeypatch):

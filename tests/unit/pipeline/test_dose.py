@@ -111,6 +111,9 @@ def test_the_joint_control_has_the_responses_of_each_in_another_order(study):
     for of_true, of_permuted in zip(true[TRAIN[0]].of_each, permuted[TRAIN[0]].of_each, strict=True):
         assert not np.array_equal(of_true, of_permuted)
         np.testing.assert_array_equal(np.sort(of_true, axis=0), np.sort(of_permuted, axis=0))
+    one, other = true[TRAIN[0]].of_each
+    order = [int(np.flatnonzero((one == row).all(axis=1))[0]) for row in permuted[TRAIN[0]].of_each[0]]
+    np.testing.assert_array_equal(permuted[TRAIN[0]].of_each[1], other[order])
 
 
 def test_laws_answers_and_figure_follow_from_the_table(study, gathered):
