@@ -70,9 +70,9 @@ def read_by(notebook):
     return results + [path.with_suffix(".csv") for path in results if MADE[path].stored.get("stage") in WITH_TABLES]
 
 
-# Whoever has no dataset yet waits for it; what was once made from it is no older for a check that is made again. Where the
-# study has changed since, `engine.py` checks the dataset in a run of its own: behind a job that runs again, Snakemake 9.15
-# forgets what an `ancient` file would not start.
+# Only a study without results waits for the check: otherwise a new check would make every result look out of date.
+# `engine.py` checks a changed study in a run of its own, since Snakemake 9.15 does not honour `ancient` behind a job that
+# runs again.
 CHECKED = [] if (RESULTS / "dataset.json").is_file() or (RESULTS / "ceilings").is_dir() else [RESULTS / "dataset.json"]
 
 
@@ -175,7 +175,7 @@ rule all:
         [STUDY.scores_file(participant, run) for participant, run in STUDY.alignments()],
         [STUDY.scores_file(participant, RUNS[run]) for participant in TESTED for run in SHARED],
         [STUDY.nuisance_file(participant) for participant in STUDY.tested],
-        # Snakemake makes what is missing in mid-chain for a job that is to run, of which there is none while the figure stands.
+        # Named here because Snakemake does not remake a missing intermediate file while the figure made from it exists.
         [read_by(notebook) for notebook in EXECUTED],
 
 
@@ -187,7 +187,7 @@ rule dataset:
     params:
         recipe=recipe_of(RESULTS / "dataset.json"),
     resources: **resources_of("dataset", gpu=0),
-    shell: BRAINTUNING + " check " + GIVEN + " --out {output:q}"
+    shell: BRAINTUNING + " check " + GIVEN
 
 
 rule ceiling:
@@ -355,7 +355,7 @@ rule low_level_features:
     params:
         recipe=recipe_of(RESULTS / "low_level" / "features_{stories}.h5"),
         participant=lambda w, output: next(
-            p for p in STUDY.participants if str(STUDY.low_level_features_file(p)) == str(output[0])
+            p for p in STUDY.listeners if str(STUDY.low_level_features_file(p)) == str(output[0])
         ),
     resources: **resources_of("low_level", gpu=0),
     shell: BRAINTUNING + " low-level-features " + GIVEN + " --participant {params.participant}"
@@ -491,7 +491,7 @@ for notebook, read in READ.items():
         log: TIMES / "figure" / f"{notebook}.tsv"
         priority: 100 if kind == "figure" else 0
         params:
-            recipe=recipes.figure(STUDY, notebook).fingerprint,
+            recipe=recipes.figure(STUDY, notebook, read).fingerprint,
             notebook=notebook,
             options=TOLD.get(notebook, ""),
         shell: BRAINTUNING + " notebook {params.notebook:q} " + GIVEN + " {params.options} --out {output.notebook:q}"

@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.demo.corpora import stand_in_corpus
-from braintuning.pipeline.probe import KIND_OF_TASK, as_table
-from braintuning.probes.features import Store, states
+from braintuning.pipeline.probe import as_table
+from braintuning.probes.features import KINDS, Store, states
 from braintuning.probes.scores import SCORES, paired_difference
 from braintuning.probes.tasks import material, task_named
 from braintuning.probes.utterance import Parts
@@ -50,8 +50,8 @@ def timed(run: Callable[[], object], what: str) -> tuple[dict[str, float], objec
 
 def measure(task: str, corpus: str, parts: Parts, name: str, folder: Path) -> tuple[dict, pd.DataFrame, np.ndarray]:
     """Seconds, table, and sums over speakers at the best layer, of one model on one task."""
-    encoder, kind = MODELS[name](), KIND_OF_TASK.get(task, "mean")
-    store = Store(folder / name, name, ("mean", *KIND_OF_TASK.values()))
+    encoder, kind = MODELS[name](), task_named(task).kind
+    store = Store(folder / name, name, tuple(KINDS))
     taken, _ = timed(lambda: states(encoder, parts, kind, store=store), "pass")
     fitting, results = timed(lambda: task_named(task).measure(parts, encoder, "cpu", 0, store), "fit")
     table = as_table(results, encoder.family, task, corpus, parts)

@@ -1,6 +1,5 @@
 """Command line: `python -m braintuning <command>`. The workflow calls the steps through it, one process per job."""
 
-import json
 import os
 import sys
 import time
@@ -12,8 +11,7 @@ from typing import Annotated
 import typer
 
 from braintuning.errors import InputError, NotebookError
-from braintuning.pipeline.times import INSIDE_A_JOB, write_failure, write_own_times
-from braintuning.results import atomic_path
+from braintuning.pipeline.times import INSIDE_A_JOB, log_of, write_failure, write_own_times
 from braintuning.study import Study, load_study
 
 RUN, DATA, STEP = "Run a study", "Its data", "One step at a time, as the workflow calls them"
@@ -55,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     It is 0 when it succeeded; 1, with one sentence on standard error, when its input cannot be used, when a notebook
     stopped, or when anything stopped a job of the workflow, whose log has the traceback; 130 when interrupted.
     """
-    began = time.monotonic()
+    began, job = time.monotonic(), Path(os.environ.get(INSIDE_A_JOB, ""))
+    if job.suffix == ".tsv":
+        log_of(job).unlink(missing_ok=True)
     try:
         app(_repeated(sys.argv[1:] if arguments is None else arguments), prog_name="python -m braintuning")
     except Exception as error:
@@ -199,26 +199,8 @@ def verify(
     raise typer.Exit(int(download.verify(load_study(study), participants or (), stories or (), **options) > 0))
 
 
-@app.command(rich_help_panel=DATA)
-def check(
-    study: StudyName = "demo",
-    root: Root = None,
-    device: Device = "cpu",
-    out: Annotated[Path | None, typer.Option(help="where to write what was found; with the study's results")] = None,
-) -> None:
-    """Read everything that a study uses, say what is wrong with it, and when sound and responses lie."""
-    from braintuning.pipeline import check as reading
-    from braintuning.pipeline import recipes
-
-    settings = load_study(study, root)
-    dataset = reading.check(settings)
-    said, made = reading.findings(settings, dataset), {"root": str(settings.root), "participants": dataset.participants}
-    with atomic_path(out or settings.results / "dataset.json") as temporary:
-        temporary.write_text(json.dumps({**made, "recipe": recipes.dataset(settings).fingerprint}, indent=1))
-    print(*said, sep="\n")
-
-
 STEPS = {
+    "check": ("check.check_and_record", "", "Read all that a study uses; say what is wrong, or when its TRs are read."),
     "ceiling": ("ceiling.measure_ceiling", "participant", "Measure the noise ceiling of a participant."),
     "draw-ceilings": ("ceiling.draw_ceilings", "", "Draw noise ceilings, the first panel of Figure A."),
     "tune": ("tune.tune_model", "run device max_memory", "Tune one model; under torchrun, by several processes."),
@@ -290,7 +272,7 @@ def _add_step(name: str, function: str, takes: str, purpose: str) -> None:
         Parameter(option, Parameter.KEYWORD_ONLY, default=defaults.get(option), annotation=kind)
         for option, kind in command.__annotations__.items()
     )
-    app.command(name, help=purpose, rich_help_panel=STEP)(command)
+    app.command(name, help=purpose, rich_help_panel=DATA if name == "check" else STEP)(command)
 
 
 for _name, _step in STEPS.items():

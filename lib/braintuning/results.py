@@ -57,6 +57,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.replace(path, replaced)
         os.replace(temporary, path)
     finally:
+        if replaced.exists() and not path.exists():
+            os.replace(replaced, path)
         for left_over in (temporary, replaced):
             if left_over.is_dir():
                 shutil.rmtree(left_over)
@@ -190,7 +192,7 @@ def git_commit() -> str:
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that numbers depend on; of himalaya, which only low-level impact needs, where it is."""
-    found = {name: version(name) for name in ("numpy", "scipy", "torch", "transformers")}
+    found = {name: version(name) for name in ("numpy", "scipy", "scikit-learn", "torch", "transformers")}
     with suppress(PackageNotFoundError):
         found["himalaya"] = version("himalaya")
     return found

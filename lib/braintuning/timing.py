@@ -62,8 +62,7 @@ def cut(audio: np.ndarray, end: int, n_samples: int) -> np.ndarray:
 def windows(audio: np.ndarray, ends: np.ndarray, seconds: float) -> np.ndarray:
     """The `seconds` of (samples,) audio at 16 kHz up to each of (windows,) `ends`; (windows, samples) float32.
 
-    A model's input to predict a row acquired at the end, which is in seconds after the start of the audio, and reached
-    to the sample.
+    `ends` are seconds after the start of the audio; each window stops at the sample nearest to its end.
     """
     n_samples = int(to_samples(seconds))
     return np.stack([cut(audio, end, n_samples) for end in to_samples(ends)])
@@ -73,7 +72,7 @@ def window_ends(duration: float, hop: float, step: float) -> np.ndarray:
     """Ends of sliding windows: every `hop` seconds, and at the last whole `step` of the `duration`; float64 seconds."""
     ends = np.arange(1, int(duration / hop + 1e-9) + 1) * hop
     last = int(duration / step + 1e-9) * step
-    return np.append(ends, last) if last > ends[-1:].sum() + step / 2 else ends
+    return np.append(ends, last) if last > max(ends, default=0.0) + step / 2 else ends
 
 
 def lanczos_weights(new_times: np.ndarray, old_times: np.ndarray, cutoff: float) -> sparse.csr_array:

@@ -61,7 +61,7 @@ def check(failure, tmp_path):
     """Message of a failing `check`, which must leave nothing behind."""
 
     def run():
-        message = failure("check", "--out", tmp_path / "results" / "tiny" / "dataset.json")
+        message = failure("check")
         assert not (tmp_path / "results").exists()
         return message
 
@@ -70,8 +70,8 @@ def check(failure, tmp_path):
 
 def test_check_of_a_good_study_writes_what_it_found_and_says_when_it_lies(tmp_path, content, capsys):
     path = tiny.write_yaml(tmp_path / "tiny.yaml", content)
-    assert command_line.main(["check", "--study", str(path), "--out", str(tmp_path / "dataset.json")]) == 0
-    found = json.loads((tmp_path / "dataset.json").read_text())
+    assert command_line.main(["check", "--study", str(path)]) == 0
+    found = json.loads((load_study(str(path)).results / "dataset.json").read_text())
     assert found["participants"] == ["P1", "P2"] and found["root"] == content["dataset"]["root"]
     told, study = capsys.readouterr().out.splitlines(), load_study(str(path))
     stories, last = told[-1 - len(study.stories.all) : -1], told[-1]
@@ -121,9 +121,9 @@ def test_unknown_backbone_or_condition(failure, option, value):
 
 
 def test_folder_that_is_no_dataset(failure, tmp_path):
-    message = failure("check", "--root", tmp_path / "elsewhere", "--out", tmp_path / "out.json")
+    message = failure("check", "--root", tmp_path / "elsewhere")
     one_sentence(message, tmp_path / "elsewhere", "respdict.json", "expected")
-    assert not (tmp_path / "out.json").exists()
+    assert not (tmp_path / "results").exists()
 
 
 def spoil_data(change):
@@ -189,7 +189,7 @@ def test_no_room_on_the_disk(failure, content, monkeypatch, tmp_path):
     content["stories"] = {"train": ["lighthouse", "thewell"], "validation": ["marketday"], "test": ["theferry"]}
     content["dataset"] |= {"root": str(tmp_path / "simulated"), "simulation": {"seed": 1}}
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
-    one_sentence(failure("check", "--out", tmp_path / "out.json"), "simulated", "0.0 GB free", "GB needed")
+    one_sentence(failure("check"), "simulated", "0.0 GB free", "GB needed")
     assert not (tmp_path / "simulated").exists()
 
 

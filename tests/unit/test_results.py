@@ -245,6 +245,21 @@ def test_block_that_raises_leaves_what_was_there(tmp_path, kind, old, error):
     assert list(tmp_path.iterdir()) == ([path] if old else [])
 
 
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    path, replace = tmp_path / "result", os.replace
+    write(path, "folder", "old")
+
+    def stops(source, target):
+        if ".partial-" in str(source):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", stops)
+    with pytest.raises(KeyboardInterrupt), atomic_path(path) as temporary:
+        write(temporary, "folder", "new")
+    assert read(path) == whole("folder", "old") and list(tmp_path.iterdir()) == [path]
+
+
 @kinds
 def test_block_that_writes_nothing_leaves_what_was_there(tmp_path, kind):
     write(tmp_path / "result", kind, "old")
@@ -335,7 +350,7 @@ def test_versions_are_told_where_himalaya_is_not_installed(monkeypatch):
         return plain(name)
 
     monkeypatch.setattr(results, "version", without)
-    assert set(package_versions()) == {"numpy", "scipy", "torch", "transformers"}
+    assert set(package_versions()) == {"numpy", "scipy", "scikit-learn", "torch", "transformers"}
 
 
 def test_same_purpose_same_numbers_whatever_ran_before():

@@ -123,16 +123,14 @@ def split_half_ceiling(responses: np.ndarray, rng: np.random.Generator, n_splits
     """Highest correlation that a perfect model can reach with the mean over people; (regions,) float64.
 
     Square root of the mean's reliability: the correlation `r` of the means of two halves of people, mean over random
-    halves, stepped up to twice as many, `2 r / (1 + r)` (Spearman 1910; Brown 1910). NaN where `r` is not positive.
-    Responses are as in `leave_one_out_correlation`.
+    halves, stepped up to twice as many, `2 r / (1 + r)` (Spearman 1910; Brown 1910). A region that nobody in
+    a half has does not count there. NaN where `r` is not positive. Responses are as in `leave_one_out_correlation`.
     """
-    known, total = np.isfinite(responses), np.zeros(responses.shape[2])
-    values = np.where(known, responses, 0).astype(np.float64)
+    people, found = np.ma.masked_invalid(responses.astype(np.float64)), []
     for _ in range(n_splits):
-        order = rng.permutation(len(values))
-        halves = np.array_split(order, 2)
-        counts = [known[half].sum(axis=0) for half in halves]
-        one, other = (values[half].sum(axis=0) / np.maximum(n, 1) for half, n in zip(halves, counts, strict=True))
-        total += np.nan_to_num(_correlation(one, other, (counts[0] > 0) & (counts[1] > 0)))
-    r = np.where(total > 0, total / n_splits, np.nan)
+        halves = [people[half].mean(axis=0) for half in np.array_split(rng.permutation(len(people)), 2)]
+        known = ~np.any([np.ma.getmaskarray(half) for half in halves], axis=0)
+        found.append(_correlation(*(half.filled(0) for half in halves), known))
+    r = np.ma.masked_invalid(found).mean(axis=0).filled(np.nan)
+    r = np.where(r > 0, r, np.nan)
     return np.sqrt(2 * r / (1 + r))

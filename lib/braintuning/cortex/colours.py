@@ -120,7 +120,7 @@ def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
     """
     known = np.isfinite(values) & surface.cortex
     total, weight = np.where(known, values, 0.0), known.astype(float)
-    average, edge = _neighbours(surface)
+    average, edge = neighbours(surface)
     for _ in range(round(7 / 3 * (mm / edge) ** 2)):
         total, weight = average @ total, average @ weight
     near = surface.cortex & (weight > LEAST_WEIGHT)
@@ -128,7 +128,7 @@ def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _neighbours(surface: Surface) -> tuple[sparse.csr_array, float]:
+def neighbours(surface: Surface) -> tuple[sparse.csr_array, float]:
     """Mean of each vertex and its neighbours as a matrix, and the median length of an edge in mm."""
     adjacent, lengths = [], []
     for points, faces in (surface.inflated[hemisphere] for hemisphere in HEMISPHERES):

@@ -13,10 +13,10 @@ from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgb
 
-from braintuning.cortex.colours import DIFFERENCE, SEQUENTIAL, per_vertex, smoothed, vertex_colours
+from braintuning.cortex.colours import DIFFERENCE, SEQUENTIAL, neighbours, per_vertex, smoothed, vertex_colours
 from braintuning.cortex.flatmap import region_colours
 from braintuning.cortex.regions import DEFAULT_GROUPS, hcp_mmp_labels
-from braintuning.cortex.surface import HEMISPHERES, Surface, fs_lr, hcp_mesh, mesh_adjacency
+from braintuning.cortex.surface import HEMISPHERES, Surface, fs_lr, hcp_mesh
 from braintuning.errors import InputError
 from braintuning.results import atomic_path
 
@@ -167,13 +167,11 @@ def coloured(surface: Surface, labels: np.ndarray, regions: Sequence[str]) -> li
 
     Greedy; `InputError` where `CHANNELS` are too few.
     """
-    n_left = surface.vertices_per_hemisphere[0]
-    faces = np.concatenate([surface.inflated["left"][1], surface.inflated["right"][1] + n_left])
-    adjacent = mesh_adjacency(faces, surface.n_vertices)
+    average, _ = neighbours(surface)
     inside = np.stack([labels == region for region in regions], axis=1)
     near = inside.astype(float)
     for _ in range(3):
-        near = near + adjacent @ near
+        near = average @ near
     touching = (near.T > 0).astype(int) @ inside.astype(int) > 0
     chosen: list[int] = []
     for k in range(len(regions)):

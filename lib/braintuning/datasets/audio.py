@@ -103,7 +103,7 @@ def check_speech(audio: np.ndarray, path: Path, words: Sequence[Interval], words
     Such a constant stretch is a hole in the file, or the words are another's; between words it is a pause.
     """
     if not words:
-        raise InputError(f"{words_file}: found no word in tier 'word', expected at least one")
+        raise InputError(f"{words_file}: found no word, expected at least one")
     changes = np.flatnonzero(np.abs(np.diff(audio)) > _CONSTANT) + 1
     edges = np.concatenate([[0], changes, [len(audio)]]) / RATE
     for hole in np.flatnonzero(np.diff(edges) >= LONGEST_SILENCE):

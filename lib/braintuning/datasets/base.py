@@ -90,10 +90,10 @@ class Dataset(Protocol):
     def filtering(
         self, participant: str, story: str, times: np.ndarray
     ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-        """When features are computed, (n,) float64, to stand at some times, (lead + TRs,), and what filters them there.
+        """Times at which features must be computed, (n,) float64, and a function that takes features there.
 
-        As a participant's responses to a story were: it takes features at these n, (..., n, dim), and gives those at
-        `times`, in their dtype. By default they are computed at `times` and left as they are.
+        It filters features, (..., n, dim), as a participant's responses to the story were, and gives those at `times`,
+        (lead + TRs,), in their dtype. By default they are computed at `times` and left as they are.
         """
         return times, lambda features: features
 

@@ -129,13 +129,13 @@ def notes(path: Path, duration: float = inf) -> list[str]:
 def intervals_of(entry: Mapping[str, Any], key: str, where: str) -> tuple[Interval, ...]:
     """Intervals under a key of an entry of `alignments.jsonl`, none where it lacks the key.
 
-    Raises `InputError`, which begins with `where`, for what is not a list of [label, start, end] in finite seconds.
+    Raises `InputError`, which begins with `where`, for what is not a list of [label, start, end] in seconds from 0.
     """
     found = entry.get(key) or []
     for one in found if isinstance(found, list) else [found]:
         kinds = [type(value) for value in one] if isinstance(one, list) else []
         right = len(kinds) == 3 and kinds[0] is str and set(kinds[1:]) <= {int, float}
-        if not (right and -inf < one[1] <= one[2] < inf):
+        if not (right and 0 <= one[1] <= one[2] < inf):
             raise InputError(f"{where} has {one!r} in {key!r}, expected [label, start, end] in seconds")
     return tuple(Interval(*one) for one in found)
 

@@ -17,12 +17,6 @@ from braintuning.errors import InputError
 from braintuning.study.recordings import GROUP, Filter, Recording
 
 
-def mean_over_people(responses: np.ndarray) -> np.ndarray:
-    """Mean over those who have a number, (TRs, regions), of (people, TRs, regions); 0 where nobody has."""
-    known = np.isfinite(responses)
-    return np.where(known, responses, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-
-
 class ParcelsDataset(Dataset):
     """Participants' time courses by region, for each recording a folder; see `datasets/README.md`.
 
@@ -127,10 +121,12 @@ class ParcelsDataset(Dataset):
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
         """Time courses, z-scored; (TRs, regions) float32, NaN where a region has a NaN, and constant where it is.
 
-        Where the study has a high pass, without what is slower. A mean is that of people's, z-scored.
+        Where the study has a high pass, without what is slower. A mean is that of people's, z-scored, 0 where none has
+        a number.
         """
         if participant.startswith(GROUP):
-            courses = zscore(mean_over_people(self.everyone(participant, story))).astype(np.float32)
+            mean = np.ma.masked_invalid(self.everyone(participant, story)).mean(axis=0).filled(0)
+            courses = zscore(mean).astype(np.float32)
         else:
             rows = self._rows(participant, story)
             courses = self._of(story).courses(participant)[rows]
@@ -178,20 +174,21 @@ class ParcelsDataset(Dataset):
         self, participant: str, story: str, times: np.ndarray
     ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         """As of `Dataset`: features are computed throughout the recording, since that is what was filtered."""
-        stored, first = self._of(story), self._first(participant, story)
-        whole, how = stored.times(first, self.row_offset), stored.settings.filter
-        tr, begins = timing.spacing(whole), self._rows(participant, story).start
-        lead = len(times) - len(self.tr_times(participant, story))
-        first_row = min(begins - lead, 0)
-        read = whole[0] + tr * np.arange(first_row, len(whole)) if how else times
-        chosen = slice(begins - lead - first_row, begins - lead - first_row + len(times)) if how else slice(None)
+        stored = self._of(story)
+        whole, how = stored.times(self._first(participant, story), self.row_offset), stored.settings.filter
+        tr, read, chosen = timing.spacing(whole), times, slice(None)
+        if how:
+            lead = len(times) - len(self.tr_times(participant, story))
+            first = self._rows(participant, story).start - lead
+            read = whole[0] + tr * np.arange(min(first, 0), len(whole))
+            chosen = slice(max(first, 0), max(first, 0) + len(times))
 
         def same(features: np.ndarray) -> np.ndarray:
-            columns = np.moveaxis(features, -2, 0).reshape(len(read), -1).astype(np.float64)
+            moved = np.moveaxis(features, -2, 0)
+            columns = moved.reshape(len(read), -1).astype(np.float64)
             columns = filtered(columns, tr, how)[chosen] if how else columns
-            columns = self._high_passed(columns, participant, story)
-            ahead = np.moveaxis(features, -2, 0).shape[1:]
-            return np.moveaxis(columns.reshape(len(times), *ahead), 0, -2).astype(features.dtype)
+            columns = self._high_passed(columns, participant, story).reshape(len(times), *moved.shape[1:])
+            return np.moveaxis(columns, 0, -2).astype(features.dtype)
 
         return read, same
 

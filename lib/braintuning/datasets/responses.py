@@ -8,7 +8,6 @@ import numpy as np
 from braintuning.errors import InputError
 from braintuning.results import require_file
 
-ROWS_AT_A_TIME = 8
 MOST_INVALID = 0.05
 """Share of a file's voxels that may be invalid; with more, the file itself is taken to be damaged."""
 
@@ -45,19 +44,13 @@ def read_responses(
     with _open(path) as file:
         array = _array(file, name, path)
         _require_shape(array, path, n_rows, n_voxels, 2 if repeat is None else 3)
-        kept = None if voxels is None else np.flatnonzero(voxels)
-        responses = np.empty((n_rows, n_voxels if voxels is None else len(kept)), np.float32)
-        # whole chunks, each of which is decompressed once
-        step = ROWS_AT_A_TIME if array.chunks is None else -(-ROWS_AT_A_TIME // array.chunks[-2]) * array.chunks[-2]
-        buffer = np.empty((min(step, n_rows), n_voxels), array.dtype)
-        for start in range(0, n_rows, step):
-            rows = slice(start, min(start + step, n_rows))
-            read = buffer[: rows.stop - start]
-            try:
-                array.read_direct(read, np.s_[rows] if repeat is None else np.s_[repeat, rows])
-            except OSError as error:
-                raise InputError(f"{path}: '{name}' cannot be read ({_reason(error)}), expected a whole file") from None
-            responses[rows] = read if voxels is None else read.take(kept, axis=1)
+        responses = np.empty((n_rows, n_voxels), np.float32)
+        try:
+            array.read_direct(responses, np.s_[:] if repeat is None else np.s_[repeat])
+        except OSError as error:
+            raise InputError(f"{path}: '{name}' cannot be read ({_reason(error)}), expected a whole file") from None
+    if voxels is not None:
+        responses = responses[:, voxels]
     require_usable(responses, path)
     return responses
 
@@ -106,7 +99,7 @@ def invalid_columns(responses: np.ndarray) -> np.ndarray:
     """Which columns of (TRs, columns) responses have a NaN or a constant value; (columns,) bool."""
     with np.errstate(invalid="ignore", over="ignore"):
         invalid = np.isnan(np.ones(len(responses), responses.dtype) @ responses)
-    suspects = np.flatnonzero(~invalid & (responses[1:ROWS_AT_A_TIME] == responses[0]).all(axis=0))
+    suspects = np.flatnonzero(~invalid & (responses[1:8] == responses[0]).all(axis=0))
     invalid[suspects] = (responses[:, suspects] == responses[0, suspects]).all(axis=0)
     return invalid
 

@@ -33,8 +33,8 @@ SENTENCES = REPOSITORY / "data" / "sentences.yaml"
 COMMANDS = REPOSITORY / "data" / "commands.yaml"
 PHRASINGS = {"train": slice(0, 5), "validation": slice(5, 6), "test": slice(6, 8)}
 HELD_OUT_STORIES = {"validation": ("bakery", "nightbus"), "test": ("theferry",)}
-"""Stories of the validation and test sentences; the others are for training. No study tunes a model on these stories or
-stops its tuning by them, and the small models were not pretrained on the test story."""
+"""Stories of the validation and test sentences; the others are for training. No study with downstream tasks tunes a
+model on these stories or stops its tuning by them, and the small models were not pretrained on the test story."""
 LEVEL = 0.03
 EFFORT_CORNERS = (250.0, 4000.0)
 SENTENCES_PER_SPEAKER, LONGEST_SENTENCE = 10, 16

@@ -87,8 +87,7 @@ def write_dataset(
             features = {story: {space: parts[space][story] for space in SPACES} for story in raw}
             listener = listeners.make_listener(simulation, participant, together)
             listener = listeners.noisier(listener, simulation.noise.get(participant, 1.0))
-            if simulation.points_per_hemisphere:
-                listener = listeners.at_vertices(listener, _vertices(simulation))
+            listener = listeners.at_vertices(listener, _vertices(simulation))
             tr = own(settings.tr, "tr", participant)
             heard = _write_responses(folder, participant, tr, listener, features, repeated, simulation)
             _write_truth(folder, participant, listener, curves, features, heard, simulation)
@@ -184,8 +183,7 @@ def _write_responses(
     settings: Simulation,
 ) -> Features:
     """Attention to each presentation of each story, (repeats, TRs)."""
-    followed, kernel = {}, noise.smoothing(settings.noise_fwhm)
-    kernel = kernel[_vertices(settings)] if settings.points_per_hemisphere else kernel
+    followed, kernel = {}, noise.smoothing(settings.noise_fwhm)[_vertices(settings)]
     for story, story_features in features.items():
         n_repeats, n_rows = settings.repeats if story in repeated else 1, len(story_features["meaning"])
         rng = generator(settings.seed, participant, story, "noise")

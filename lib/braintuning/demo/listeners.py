@@ -42,7 +42,7 @@ SMOOTHING_STEPS = 12
 
 AREAS = ("primary_auditory", "early_auditory", "angular_gyrus", "lateral_temporal", "inferior_middle_frontal")
 AREAS += ("late_language", "elsewhere")
-"""Where a haemodynamic response is one: a vertex is of the first group that has its region, else elsewhere."""
+"""Areas with one haemodynamic response each; a vertex is in the first one that includes its region, else elsewhere."""
 
 
 class Response(NamedTuple):
@@ -110,9 +110,10 @@ def feature_spaces(
 
 
 def draw_responses(simulation: Simulation, participant: str) -> dict[str, Response]:
-    """A participant's haemodynamic response in each of `AREAS`, half of how it differs the person's, half the area's.
+    """A participant's haemodynamic response in each of `AREAS`.
 
-    Peaks between 4 and 7 s over people and regions: Handwerker, Ollinger & D'Esposito 2004, NeuroImage 21:1639.
+    Half of its deviation is shared by all areas of the person, half is the area's own. Peaks between 4 and 7 s
+    over people and regions: Handwerker, Ollinger & D'Esposito 2004, NeuroImage 21:1639.
     """
     rng = generator(simulation.seed, participant, "responses")
     low, high = np.transpose([simulation.response_peaks, simulation.response_widths])
@@ -136,7 +137,7 @@ def response_curve(response: Response) -> np.ndarray:
 
 def haemodynamic(track: np.ndarray, times: np.ndarray, response: Response = CANONICAL) -> np.ndarray:
     """Track (steps, features) convolved with a haemodynamic response, interpolated at `times`; (times, features)."""
-    slow = oaconvolve(track - track.mean(axis=0), response_curve(response)[:, None], axes=0)[: len(track)]
+    slow = oaconvolve(track - track.mean(axis=0), response_curve(response)[:, None], axes=0)
     grid = (np.arange(len(slow)) + 1) * STEP
     return np.stack([np.interp(times, grid, column) for column in slow.T], axis=1).astype(np.float32)
 

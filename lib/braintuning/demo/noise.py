@@ -62,10 +62,10 @@ def autoregressive_noise(n_trs: int, n_columns: int, rng: np.random.Generator) -
 
 
 def drift(n_trs: int, tr: float, n_columns: int, rng: np.random.Generator) -> np.ndarray:
-    """Sums of cosines of periods above two minutes, none stronger than others; (n_trs, n_columns) float32.
+    """Sums of cosines of periods above two minutes; (n_trs, n_columns) float32.
 
-    As slow noise is after a linear trend was taken out, as from ds003020: one cosine for each half period that a story
-    holds. Unit variance on average; zeros where twice the story is shorter than such a period.
+    They have 1, 2, ... half periods in the story and are equally strong. Unit variance on average; zeros where twice
+    the story is shorter than such a period.
     """
     order = np.arange(1, int(np.ceil(2 * n_trs * tr / DRIFT_PERIOD)))
     cosines = np.sqrt(2 / max(len(order), 1)) * np.cos(np.pi * np.outer(np.arange(n_trs) + 0.5, order) / n_trs)

@@ -202,7 +202,7 @@ def pretrain(
         if run.step >= settings.steps[run.round]:
             run.next_round()
         losses.append(run.advance())
-        if run.step % settings.log_every == 0:
+        if run.step % settings.log_every == 0 or run.step == settings.steps[run.round]:
             now = time.monotonic()
             entry = {"round": run.round + 1, "step": run.step, "loss": round(float(np.mean(losses)), 5)}
             run.log.append({**entry, "seconds": round(now - since, 2)})

@@ -77,10 +77,9 @@ def real_speech(folder: Path) -> dict[str, np.ndarray]:
 def draw_clips(
     audio: Mapping[str, np.ndarray], count: int, seconds: float, real_share: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random clips (count, samples) float32, each second of real and of synthesised speech being equally likely.
+    """Random clips, (count, samples) float32: real speech with probability `real_share`, where there are both kinds.
 
-    `audio` is (samples,) int16 at 16 kHz by name, names of real speech beginning with `real/`; `real_share` is the
-    probability that a clip is of real speech, where there are both kinds.
+    `audio` is (samples,) int16 at 16 kHz by name, names of real speech beginning with `real/`.
     """
     length = round(seconds * SAMPLE_RATE)
     long = {name: samples for name, samples in audio.items() if len(samples) >= length}

@@ -208,9 +208,8 @@ def _at_frames(parts: list[np.ndarray], f0: np.ndarray, frames: np.ndarray) -> t
     low = np.floor(frames).astype(int)
     high, nearest = np.minimum(low + 1, len(f0) - 1), np.round(frames).astype(int)
     share = (frames - low).astype(np.float32)
-    levels = dict.fromkeys((0, 2, 3), True)
     found = [
-        part[:, low] * (1 - share) + part[:, high] * share if number in levels else part[:, nearest]
+        part[:, low] * (1 - share) + part[:, high] * share if number in (0, 2, 3) else part[:, nearest]
         for number, part in enumerate(parts)
     ]
     return found, f0[nearest]

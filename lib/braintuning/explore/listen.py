@@ -189,12 +189,11 @@ class Recorder(anywidget.AnyWidget):
     samples = traitlets.Bytes().tag(sync=True)
 
 
-class Listener:
+class Listener(ipywidgets.VBox):
     """A panel that predicts the cortex of the participant and model that an `Explorer` shows, from any sound.
 
     Attributes
     ----------
-    panel : ipywidgets.VBox
     recorder : Recorder
     film : Film or None
         The last one.
@@ -203,13 +202,8 @@ class Listener:
     def __init__(self, explorer: Explorer) -> None:
         self._explorer, self.film, self.recorder = explorer, None, Recorder()
         self._said, self._shown = ipywidgets.Label(), ipywidgets.HTML()
-        self.panel = ipywidgets.VBox([self.recorder, self._said, self._shown])
+        super().__init__([self.recorder, self._said, self._shown])
         self.recorder.observe(self._heard, "samples")
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.panel)
 
     def _heard(self, change: dict) -> None:
         self.show(np.frombuffer(change["new"], np.int16).astype(np.float32) / 32768, self.recorder.name)

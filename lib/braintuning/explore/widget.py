@@ -49,7 +49,7 @@ class Brain(anywidget.AnyWidget):
     clicked = traitlets.List().tag(sync=True)
 
 
-class Explorer:
+class Explorer(ipywidgets.VBox):
     """A panel over the results of a study; show it as the last line of a cell.
 
     Parameters
@@ -63,7 +63,6 @@ class Explorer:
 
     Attributes
     ----------
-    panel : ipywidgets.VBox
     brain : Brain
     source : Tables
         Where everything comes from; `Results` where there are such.
@@ -92,18 +91,13 @@ class Explorer:
         self.add = ipywidgets.Button(description="compare", tooltip="reads all stories once: minutes")
         first, second = (self.study, self.participant, self.backbone), (self.condition, self.minus, self.layer)
         rows = first, second, (self.quantity, self.region, self.pick), (self.model, self.add)
-        self.panel = ipywidgets.VBox([*map(ipywidgets.HBox, rows), self.brain])
+        super().__init__([*map(ipywidgets.HBox, rows), self.brain])
         for control in (*first, *second, self.quantity):
             control.observe(self._changed, "value")
         self.region.observe(self._named, "value")
         self.brain.observe(self._clicked, "clicked")
         self.add.on_click(self._added)
         self._open()
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.panel)
 
     @property
     def run(self) -> Run:
@@ -237,7 +231,6 @@ class Explorer:
         self.brain.chosen = marked(self.source.surface(person)[0], self.place.vertices)
 
     def _draw_course(self, person: str, run: Run, layer: int) -> None:
-        self.brain.note = ""
         nothing = {"time": [], "lines": [], "words": [], "start": 0}
         if not self.source.has_courses:
             self.brain.course, self.brain.sound = nothing, b""

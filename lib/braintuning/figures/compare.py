@@ -52,11 +52,11 @@ def compare(study: Study, dataset: Dataset, regions: Sequence[str]) -> pd.DataFr
         (NaN over participants), family, q, star (whether the figure has one).
     """
     rows = []
-    asked = product(study.backbones, study.conditions, regions, ("pretrained", *ASIDE))
-    for backbone, condition, roi, against in asked:
+    for backbone, condition, roi in product(study.backbones, study.conditions, regions):
         there = study.conditions_of(backbone)
-        apart = against in CONTROLS.values() and not (against == CONTROLS.get(condition) and against in there)
-        if against != condition and condition in there and not apart:
+        control = [name for name in there if name == CONTROLS.get(condition)]
+        others = ["pretrained", CHANCE, NUISANCE, *control] if condition in there else []
+        for against in [other for other in others if other != condition]:
             within = [
                 within_participant(study, dataset, participant, backbone, condition, roi, against)
                 for participant in people_tested(study)

@@ -18,10 +18,9 @@ from braintuning.pipeline.pictures import JOINTLY_TUNED, TEXT_CONDITIONS, TRANSF
 from braintuning.results import load_arrays, provenance_columns, provenance_of, save_table
 from braintuning.study import Study
 
-YLABEL = "alignment (r / ceiling)"
-YLABEL_OF_JOINT = "alignment (r / noise ceiling)"
+YLABEL = "alignment (r / noise ceiling)"
 SIZE_CONDITIONS = ("pretrained", "brain-tuned")
-TUNED_TOGETHER, HELD_OUT = "tuned together", "held out"
+TUNED_JOINTLY, HELD_OUT = "jointly tuned", "held out"
 Draw = Callable[[Study, pd.DataFrame, str], Figure]
 
 
@@ -162,7 +161,7 @@ def draw_amounts(study: Study, table: pd.DataFrame, note: str) -> Figure:
         top = best[best["condition"] == "pretrained"].groupby("hours")["alignment"].mean().max()
         ax.axhline(top, color="0.5", lw=0.7, ls=":")
         ax.set(xlabel="minutes of stories for the encoding model", title=ROI_TITLES[roi])
-    fig.axes[0].set_ylabel(f"{YLABEL_OF_JOINT},\nbest layer")
+    fig.axes[0].set_ylabel(f"{YLABEL},\nbest layer")
     style.letter(fig.axes)
     told = f"{style.LINES}. Dotted: the highest mean of the pretrained model. {note}"
     return legend_and_small_print(fig, conditions, told, lines=True)
@@ -174,8 +173,8 @@ def transfer(study: Study, table: pd.DataFrame, note: str) -> Figure:
     chosen = tables.at_layer(table, study.figures.layer)
     chosen = chosen[chosen["backbone"] == study.figure_backbone]
     joint = chosen["participant"].isin(study.tuned_together)
-    chosen = chosen.assign(backbone=np.where(joint, TUNED_TOGETHER, HELD_OUT))
-    fig = _bars(chosen, (TUNED_TOGETHER, HELD_OUT), conditions, note, 2.7, YLABEL_OF_JOINT)
+    chosen = chosen.assign(backbone=np.where(joint, TUNED_JOINTLY, HELD_OUT))
+    fig = _bars(chosen, (TUNED_JOINTLY, HELD_OUT), conditions, note, 2.7)
     for ax in fig.axes:
         ax.set_title(f"{ax.get_title()}, {study.figure_backbone}")
     return fig
@@ -189,16 +188,11 @@ def ablation_conditions(study: Study) -> list[str]:
 def ablation(study: Study, table: pd.DataFrame, note: str) -> Figure:
     """Panel B3: joint tuning with other ranks and losses; every participant a point."""
     chosen, conditions = tables.at_layer(table, study.figures.layer), ablation_conditions(study)
-    return _bars(chosen, [study.figure_backbone], conditions, note, 2.9, YLABEL_OF_JOINT)
+    return _bars(chosen, [study.figure_backbone], conditions, note, 2.9)
 
 
 def _bars(
-    table: pd.DataFrame,
-    backbones: Sequence[str],
-    conditions: Sequence[str],
-    note: str,
-    height: float = 2.65,
-    ylabel: str = YLABEL,
+    table: pd.DataFrame, backbones: Sequence[str], conditions: Sequence[str], note: str, height: float = 2.65
 ) -> Figure:
     """Bars of alignment, a panel for each region."""
     fig = Figure(figsize=(7.2, height), layout="constrained")
@@ -206,7 +200,7 @@ def _bars(
         of_roi = table[table["roi"] == roi]
         style.condition_bars(ax, of_roi, "alignment", backbones, conditions, baseline=tables.BASELINE)
         ax.set_title(ROI_TITLES[roi])
-    fig.axes[0].set_ylabel(ylabel)
+    fig.axes[0].set_ylabel(YLABEL)
     style.letter(fig.axes)
     return legend_and_small_print(fig, conditions, f"{style.POINTS}. {note}", baseline=tables.baseline_label(table))
 

@@ -17,8 +17,11 @@ from braintuning.study import Study
 WIDTH, HEIGHT, EDGE = 7.2, 3.92, 0.22
 """Inches: of the page, and at which height from its bottom the small print begins; places on it are in inches."""
 TUNED, FROZEN, FITTED = "#f2a877", "#d9d9d9", "#b3d3ea"
-POOLED = {"mean": "mean over\nthe clip", "haemodynamic": "weighted by the\nhaemodynamic response"}
-POOLED["learned"] = "with learned\nweights"
+POOLED = {
+    "mean": "mean over\nthe clip",
+    "haemodynamic": "weighted by the\nhaemodynamic response",
+    "learned": "with learned\nweights",
+}
 LOSSES = {"l2": "mean squared error", "cosine + huber": "cosine + Huber"}
 HALF, HIGH = 0.42, 0.84
 """Half the height of a box, and all of it."""

@@ -48,10 +48,9 @@ def course(
     """
     measured, predicted, times = [], [], None
     for participant in participants:
-        stories, used = study.stories_for(participant).test, used_voxels(study, participant)
-        if len(stories) != 1:
+        if len(stories := study.stories_for(participant).test) != 1:
             raise InputError(f"time course: {participant} has test stories {', '.join(stories)}, expected one")
-        story = stories[0]
+        (story,), used = stories, used_voxels(study, participant)
         chosen = np.isin(dataset.region_names(participant), list(regions)) & used
         if not chosen.any():
             continue

@@ -50,7 +50,7 @@ def events_by_tr(events: Sequence[Interval], vectors: np.ndarray, times: np.ndar
     """Vectors, (events, features), at the middle of each event, brought to TRs by a Lanczos filter; (TRs, features).
 
     The middle is where the field's usual code has a phone, too (HuthLab's deep-fMRI-dataset), and the filter is that
-    of a model's features, so that both describe the same moments: an event about as often as it occurs near a TR.
+    of a model's features, so that both describe the same moments; an event adds about 1 in all to the TRs around it.
     `times`, (TRs,), are seconds after the start of the audio, `tr` apart.
     """
     middles = np.array([(event.start + event.end) / 2 for event in events], float)

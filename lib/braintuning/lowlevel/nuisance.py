@@ -1,4 +1,4 @@
-"""What goes along with any story and is no model of speech: how fast words come, how loud it is, how far it has got.
+"""Nuisance features: word rate, loudness envelope and position in the recording.
 
 Hadidi, Feghhi, Song, Blank & Kao (2025, Illusions of alignment between large language models and brains emerge from
 fragile methods and overlooked confounds) explain earlier results on language models by such features, so every model
@@ -41,9 +41,9 @@ def envelope(audio: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
 
 
 def position(times: np.ndarray, duration: float) -> np.ndarray:
-    """Place of each TR in its story, -1 where the audio starts and 1 where it ends, and its square; (TRs, 2) float32.
+    """Place of each TR in its recording, -1 where that starts and 1 where it ends, and its square; (TRs, 2) float32.
 
-    `times`, (TRs,), and `duration` are seconds of this story alone.
+    `times`, (TRs,), and `duration` are in seconds. A story that is part of a recording has places in the whole of it.
     """
     place = 2 * np.asarray(times, np.float64) / duration - 1
     return np.column_stack([place, place**2]).astype(np.float32)

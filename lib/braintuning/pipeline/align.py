@@ -75,8 +75,8 @@ class Comparison:
 def align(study: Study, participant: str, run: Run, device: str = "cpu", first: int | None = None) -> Path:
     """Score every layer of a run's model on a participant's responses to the test story, voxel by voxel and by region.
 
-    The scores file holds `r` and `alignment` (r over the noise ceiling), (layers + 1, voxels) float32, NaN where the
-    ceiling is below the threshold; `predicted`, (TRs, used voxels) float16, responses to the test story predicted at
+    The scores file holds `r` and `alignment` (r over the noise ceiling), (layers + 1, voxels) float32, NaN in
+    voxels that are not in use; `predicted`, (TRs, used voxels) float16, responses to the test story predicted at
     the figure's layer; and, where the study has held-out stories, the same from encoding models fitted to those
     (`held_out_r` and so on). The CSV beside it holds the means over each region group.
 

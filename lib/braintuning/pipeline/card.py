@@ -11,8 +11,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors.torch import save_file
 
+from braintuning.backbone.weights import local_folder
 from braintuning.pipeline.recipes import aim_of
-from braintuning.results import REPOSITORY, atomic_path, provenance_of
+from braintuning.results import atomic_path, provenance_of
 from braintuning.study import Run, Study
 from braintuning.tuning.model import Model, compared, learnt
 
@@ -42,8 +43,7 @@ def base_facts(name: str) -> dict[str, str]:
 
     A folder on this machine is nothing that the hub knows, whatever its name; its own card may name a licence.
     """
-    folder = next((f for f in (Path(name).expanduser(), REPOSITORY / name) if f.is_dir()), None)
-    if folder is not None:
+    if folder := local_folder(name):
         card = folder / "README.md"
         return {"license": (ModelCard.load(card).data.get("license") if card.is_file() else None) or "unknown"}
     try:

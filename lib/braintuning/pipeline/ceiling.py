@@ -16,8 +16,9 @@ from braintuning.study import Study
 
 log = logging.getLogger(__name__)
 
-NULL_OF_PEOPLE = 5
-"""Draws of the null distribution where ceilings are measured between people, each of every region."""
+NULL_OF_PEOPLE, FEWEST_NULL = 5, 1000
+"""Draws of the null distribution where ceilings are measured between people, each of every region, and the fewest
+values of all regions together, so that few regions can have a small q as well."""
 
 
 def measure_ceiling(study: Study, participant: str) -> Path:
@@ -71,7 +72,7 @@ def draw_ceilings(study: Study) -> None:
 def _between_repeats(
     dataset: Dataset, participant: str, story: str, skipped: int, rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Ceiling and broken voxels by the repeats of a story, and null ceilings."""
+    """Ceiling and invalid voxels by the repeats of a story, and null ceilings."""
     repeats = dataset.repeats(participant, story)[:, skipped:]
     invalid = np.any([invalid_columns(repeat) for repeat in repeats], axis=0)
     return {"ceiling": ceilings.noise_ceiling(repeats), "broken": invalid}, ceilings.null_ceilings(repeats, rng)
@@ -80,7 +81,7 @@ def _between_repeats(
 def _between_people(
     dataset: Dataset, participant: str, story: str, skipped: int, rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Ceilings and broken regions by the people who heard a story, and null ceilings."""
+    """Ceilings and invalid regions by the people who heard a story, and null ceilings."""
     require_others(dataset, participant, story)
     people = dataset.everyone(participant, story)[:, skipped:]
     arrays = {"split_half": ceilings.split_half_ceiling(people, rng), "broken": np.zeros(people.shape[2], bool)}
@@ -91,4 +92,5 @@ def _between_people(
     else:
         measure = partial(ceilings.split_half_ceiling, rng=rng, n_splits=10)
         arrays["ceiling"] = arrays["split_half"].copy()
-    return arrays, ceilings.null_ceilings(people, rng, NULL_OF_PEOPLE, measure)
+    n_draws = max(NULL_OF_PEOPLE, -(-FEWEST_NULL // people.shape[2]))
+    return arrays, ceilings.null_ceilings(people, rng, n_draws, measure)

@@ -23,7 +23,7 @@ from braintuning.pipeline import ceiling, recipes
 from braintuning.pipeline.pictures import amounts
 from braintuning.pipeline.steps import clip_ends, pretrained
 from braintuning.probes.tasks import material
-from braintuning.results import listed, require_file
+from braintuning.results import atomic_path, listed, require_file
 from braintuning.study import Run, Study
 from braintuning.timing import SAMPLE_RATE, spacing, to_samples
 from braintuning.tuning import controls
@@ -61,6 +61,17 @@ def check(study: Study) -> Dataset:
     if "fig3" in study.figures.notebooks:
         _check_phones(study, dataset)
     return dataset
+
+
+def check_and_record(study: Study) -> Path:
+    """Check what a study uses, tell what was found, and write down for which settings."""
+    dataset, path = check(study), study.results / "dataset.json"
+    for line in findings(study, dataset):
+        log.info(line)
+    made = {"root": str(study.root), "participants": dataset.participants, "recipe": recipes.dataset(study).fingerprint}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(made, indent=1))
+    return path
 
 
 def findings(study: Study, dataset: Dataset) -> list[str]:

@@ -28,7 +28,8 @@ def extract_layers(study: Study, runs: Sequence[Run], device: str = "cpu") -> li
     """
     steps.require_device(device)
     dataset = open_dataset(study)
-    waiting = [run for run in runs if not is_done(study.features_file(run), _recipe(study, run, dataset))]
+    asked = {run: _recipe(study, run, dataset) for run in runs}
+    waiting = [run for run in runs if not is_done(study.features_file(run), asked[run])]
     while waiting:
         encoders: dict[Run, SpeechEncoder] = {}
         for run in waiting:
@@ -37,7 +38,7 @@ def extract_layers(study: Study, runs: Sequence[Run], device: str = "cpu") -> li
                 encoders[run] = encoder
             if len(encoders) == MODELS_AT_ONCE:
                 break
-        _extract(study, encoders, dataset, device)
+        _extract(study, encoders, asked, dataset, device)
         waiting = [run for run in waiting if run not in encoders]
     return [study.features_file(run) for run in runs]
 
@@ -48,20 +49,16 @@ def _recipe(study: Study, run: Run, dataset: Dataset) -> dict:
     return {
         **recipe,
         "model": steps.model_recipe(study, run),
-        "times": steps.grids_fingerprint(_grids(study, run, dataset)),
+        "times": steps.grids_fingerprint(steps.grids_of(study, run, dataset)),
         "inputs": inputs_fingerprint(audio, dataset.root),
     }
 
 
-def _grids(study: Study, run: Run, dataset: Dataset) -> dict[str, list[steps.Grid]]:
-    """Times of a run's features: those of everybody who is compared with it."""
-    listeners = (run.participant,) if run.participant else study.listeners or dataset.participants
-    return steps.grids(study, dataset, study.encoded_stories, listeners)
-
-
-def _extract(study: Study, encoders: dict[Run, SpeechEncoder], dataset: Dataset, device: str) -> None:
-    grids_of, features = {run: _grids(study, run, dataset) for run in encoders}, {run: {} for run in encoders}
-    stories = [story for story in study.encoded_stories if any(story in found for found in grids_of.values())]
+def _extract(
+    study: Study, encoders: dict[Run, SpeechEncoder], asked: dict[Run, dict], dataset: Dataset, device: str
+) -> None:
+    grids, features = {run: steps.grids_of(study, run, dataset) for run in encoders}, {run: {} for run in encoders}
+    stories = [story for story in study.encoded_stories if any(story in found for found in grids.values())]
     files = {story: dataset.audio_file(story) for story in stories}
     first = {file: story for story, file in reversed(files.items())}  # parts of a recording are one pass
     sounds = {file: dataset.audio(story) for file, story in first.items()}
@@ -70,11 +67,11 @@ def _extract(study: Study, encoders: dict[Run, SpeechEncoder], dataset: Dataset,
         for story in [story for story in stories if files[story] == file]:
             done += 1
             for run, layers in zip(encoders, of_file, strict=True):
-                for grid in grids_of[run].get(story, ()):
+                for grid in grids[run].get(story, ()):
                     resampled = at_trs(layers, token_times, grid.read, timing.spacing(grid.read))
                     features[run] |= dict.fromkeys(grid.names, grid.filtered(resampled))
                 log.info(f"{run.name}: {story}, {done} of {len(stories)}")
     for run, encoder in encoders.items():
         weights = steps.weights_from(study, run, encoder)
-        made = provenance(_recipe(study, run, dataset), device=steps.made_on(device), weights=weights)
+        made = provenance(asked[run], device=steps.made_on(device), weights=weights)
         save_arrays(study.features_file(run), features[run], made)

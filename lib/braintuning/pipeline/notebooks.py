@@ -2,8 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from braintuning.errors import InputError, MissingTier, NotebookError, nearest
@@ -11,13 +10,6 @@ from braintuning.pipeline.worker import folder_for_sockets
 from braintuning.results import REPOSITORY, atomic_path
 
 NOTEBOOKS = REPOSITORY / "notebooks"
-
-
-@contextmanager
-def _sockets() -> Iterator[dict[str, str]]:
-    """Where a kernel listens: sockets in a folder of its own, or tcp where no folder has a path short enough."""
-    with folder_for_sockets("kernel-") as folder:
-        yield {"transport": "ipc", "ip": f"{folder}/ipc"} if folder else {"transport": "tcp"}
 
 
 def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
@@ -41,7 +33,8 @@ def execute(name: str, out: Path, parameters: Mapping[str, str]) -> Path:
         raise InputError(f"{path}: notebook has no parameter {unknown[0]!r}{nearest(unknown[0], tuple(declared))}")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     failed = out.with_suffix(".failed.ipynb")
-    with atomic_path(out) as temporary, _sockets() as listening:
+    with atomic_path(out) as temporary, folder_for_sockets("kernel-") as folder:
+        listening = {"transport": "ipc", "ip": f"{folder}/ipc"} if folder else {"transport": "tcp"}
         try:
             papermill.execute_notebook(
                 str(path), str(temporary), given, kernel_name="python3", cwd=str(NOTEBOOKS),

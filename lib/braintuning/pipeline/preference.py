@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from braintuning.datasets.labels import text_of
 from braintuning.errors import InputError
 from braintuning.pipeline import recipes, steps
 from braintuning.preference.pairs import choose_pairs, known_words
@@ -16,7 +17,9 @@ from braintuning.results import (
     fingerprint,
     inputs_fingerprint,
     is_done,
+    json_lines,
     load_arrays,
+    made_result,
     provenance,
     require_file,
     save_arrays,
@@ -26,7 +29,7 @@ from braintuning.study import Run, Study
 log = logging.getLogger(__name__)
 
 LOUDEST = 32767
-HEARD = {"sentence": SENTENCE, "window_seconds": WINDOW_SECONDS}
+PRESENTED = {"sentence": SENTENCE, "window_seconds": WINDOW_SECONDS}
 
 
 def words_to_say(study: Study) -> tuple[pd.DataFrame, list[str]]:
@@ -41,7 +44,7 @@ def synthesise_words(study: Study) -> Path:
     The file holds `audio`, (words, samples) int16 at 16 kHz, and `seconds`, (words,), voice by voice.
     """
     settings, (_, words), path = study.preference, words_to_say(study), study.words_file
-    recipe = {**recipes.words(study).stored, **HEARD, "words": fingerprint(words)}
+    recipe = {**recipes.words(study).stored, **PRESENTED, "words": fingerprint(words)}
     if not is_done(path, recipe):
         log.info(f"synthesising {len(words)} words in {len(settings.voices)} voices")
         said = synthesised(words, settings.voices, settings.seed)
@@ -53,7 +56,7 @@ def synthesise_words(study: Study) -> Path:
 
 def load_words(study: Study) -> list[SpokenWord]:
     """Words that `synthesise_words` left."""
-    steps.recipe_of(study.words_file)
+    made_result(study.words_file)
     stored, words = load_arrays(study.words_file), words_to_say(study)[1]
     names = [(word, voice) for voice in study.preference.voices for word in words]
     return [
@@ -71,15 +74,14 @@ def semantic_preference(study: Study, run: Run, device: str = "cpu", from_record
     path, recordings = study.preference_file(run, from_recordings), study.recordings
     if from_recordings and recordings is None:
         raise InputError(f"study {study.name}: found no folder of `recordings` in `preference`, expected one")
-    audio = inputs_fingerprint([require_file(recordings / "alignments.jsonl")], recordings) if from_recordings else None
     recipe = {
         **recipes.preference(study, run).stored,
-        **HEARD,
+        **PRESENTED,
         "centred": "by speaker",
         "intervals": "over words",
         "model": steps.model_recipe(study, run),
         "pairs": fingerprint(words_to_say(study)[0].to_numpy().tolist()),
-        "recordings": audio,
+        "recordings": _recordings_fingerprint(recordings) if from_recordings else None,
     }
     if is_done(path, recipe) and path.with_suffix(".csv").is_file():
         return path
@@ -92,6 +94,13 @@ def semantic_preference(study: Study, run: Run, device: str = "cpu", from_record
     steps.save_result(path, arrays, table, study, recipe, owner=owner, device=steps.made_on(device), weights=weights)
     log.info(f"{run.name}: semantic preference of {len(similarities)} layers, {len(pairs)} pairs of words")
     return path
+
+
+def _recordings_fingerprint(folder: Path) -> str:
+    """Short SHA-256 of word alignments and of the audio files that they name."""
+    alignments = require_file(folder / "alignments.jsonl")
+    named = {folder / text_of(entry, "file", where) for where, entry in json_lines(alignments) if entry.get("words")}
+    return inputs_fingerprint([alignments, *sorted(named)], folder)
 
 
 def _recorded(study: Study, recordings: Path) -> tuple[list[SpokenWord], pd.DataFrame]:

@@ -22,8 +22,6 @@ from braintuning.study import Run, Study
 
 log = logging.getLogger(__name__)
 
-KIND_OF_TASK = {"asr": "last layer", "mfcc": "every tenth frame"}
-UNKEPT = ("asr_tuned",)  # its trunk changes
 HEADS = {"asr": (ORDERS,), "asr_tuned": (1,)}
 """Heads that a task of recognition fits; results of other tasks do not depend on it."""
 COLUMNS = (
@@ -73,9 +71,8 @@ def store_of(study: Study, run: Run, task: str) -> Store:
     def corpus_of(name: str) -> tuple:
         return study.probes.corpus(name), task_named(name).stand_in
 
-    together = [name for name in study.probes.tasks if corpus_of(name) == corpus_of(task) and name not in UNKEPT]
-    kinds = tuple(dict.fromkeys(KIND_OF_TASK.get(name, "mean") for name in together))
-    return Store(study.results / "probe_states", model_recipe(study, run), kinds)
+    kinds = [task_named(name).kind for name in study.probes.tasks if corpus_of(name) == corpus_of(task)]
+    return Store(study.results / "probe_states", model_recipe(study, run), tuple(dict.fromkeys(filter(None, kinds))))
 
 
 def _identity(part: str, utterance: Utterance) -> tuple:

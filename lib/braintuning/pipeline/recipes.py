@@ -43,9 +43,11 @@ class Recipe(NamedTuple):
 
 def dataset(study: Study) -> Recipe:
     """That everything which the study names was found and read."""
-    named = {"dataset", "participants", "stories", "lacks", "backbones", "conditions", "variants", "controls"}
+    named = {"dataset", "participants", "tuned_together", "stories", "lacks", "backbones", "conditions", "variants"}
+    named |= {"controls", "tuning", "joint_tuning", "features", "encoding", "preference", "figures"}
     corpora = study.probes.model_dump(include={"corpora", "stand_in_where_absent"})
-    return Recipe({}, {**study.model_dump(include=named), **corpora})
+    low_level = study.low_level.model_dump(exclude={"removal"})
+    return Recipe({}, {**study.model_dump(include=named), **corpora, "low_level": low_level})
 
 
 def ceiling(study: Study, participant: str) -> Recipe:
@@ -53,7 +55,7 @@ def ceiling(study: Study, participant: str) -> Recipe:
     stories = study.stories_for(participant)
     story = (getattr(stories, study.encoding.mask_from) or stories.test)[0]
     skipped = study.encoding.test_skip_rows if story in study.stories.test else 0
-    stored = {"participant": participant, "story": story, "skip_rows": skipped, "stories": stories.all}
+    stored = {"participant": participant, "story": story, "skip_rows": skipped, "stories": sorted(stories.all)}
     stored["seed"] = study.encoding.seed
     people = _parcels(study)
     if people:
@@ -120,23 +122,22 @@ def extract(study: Study, run: Run) -> Recipe:
 
 def align(study: Study, participant: str, fitted: Sequence[str] | None = None) -> Recipe:
     """Encoding models of a participant, fitted to some stories (by default all that may fit them)."""
-    stories, settings = study.stories_for(participant), study.encoding.model_dump()
+    stories = study.stories_for(participant)
     fitted = stories.train + stories.held_out if fitted is None else fitted
-    return _judged(study, participant, "align", fitted, settings=settings, layer=study.figures.layer)
+    return _judged(study, participant, "align", fitted, settings=_encoding(study), layer=study.figures.layer)
 
 
 def nuisance(study: Study, participant: str) -> Recipe:
     """Encoding models of a participant of word rate, envelope and position alone."""
-    stories, settings = study.stories_for(participant), study.encoding.model_dump()
-    low_level = study.low_level_stories(participant)[0]
+    stories, low_level = study.stories_for(participant), study.low_level_stories(participant)[0]
     fitted = stories.train + stories.held_out
-    return _judged(study, participant, "nuisance", fitted, TIMES, settings=settings, low_level=low_level)
+    return _judged(study, participant, "nuisance", fitted, TIMES, settings=_encoding(study), low_level=low_level)
 
 
 def low_level(study: Study, participant: str) -> Recipe:
     """Alignment of a participant without low-level features."""
     settings = {
-        "encoding": study.encoding.model_dump(),
+        "encoding": _encoding(study),
         "settings": study.low_level.model_dump(exclude={"removal"}),
         "removals": get_args(Removal),
         "layer": study.figures.layer,
@@ -150,7 +151,12 @@ def _judged(
     """Encoding models of a participant that are fitted to some stories and judged on the test story."""
     stored = {"stage": stage, "participant": participant, "fitted": list(fitted), **more}
     stored |= {"test": study.stories_for(participant).test, **_parcels(study)}
-    return Recipe(stored, _of_dataset(study, (*FILES, *times, *REGIONS)))
+    return Recipe(stored, _of_dataset(study, (*FILES, *times, *REGIONS), (participant,)))
+
+
+def _encoding(study: Study) -> dict[str, Any]:
+    """What decides encoding models; permutations test differences when figures are drawn."""
+    return study.encoding.model_dump(exclude={"permutations", "permutation_block_rows"})
 
 
 def low_level_features(study: Study, participant: str) -> Recipe:
@@ -165,12 +171,12 @@ def low_level_features(study: Study, participant: str) -> Recipe:
 def sharing(study: Study, participant: str) -> list[str]:
     """Everyone whose low-level features lie in one file with a participant's."""
     file = study.low_level_features_file(participant)
-    return [other for other in study.participants if study.low_level_features_file(other) == file]
+    return [other for other in study.listeners if study.low_level_features_file(other) == file]
 
 
 def low_level_alone(study: Study, participant: str) -> Recipe:
     """What low-level features explain of a participant by themselves."""
-    stored = {"participant": participant, "settings": study.encoding.model_dump()}
+    stored = {"participant": participant, "settings": _encoding(study)}
     behind = {"stories": study.low_level_stories(participant)}
     return Recipe({"stage": "low-level features alone", **stored}, {**_of_dataset(study, FILES + REGIONS), **behind})
 
@@ -201,13 +207,15 @@ def leaks(study: Study) -> Recipe:
     return Recipe({"stage": "leaks", "seed": study.probes.seed}, {"model": model(study, run).stored})
 
 
-def figure(study: Study, notebook: str) -> Recipe:
-    """A notebook of the study: what it takes from the study, and which results it reads."""
-    sections = {"figures", "encoding", "title", "dataset"}
+def figure(study: Study, notebook: str, results: Sequence[Path] | None = None) -> Recipe:
+    """A notebook of the study: what it takes from the study, and which results it reads (by default `inputs_of`)."""
+    sections = {"encoding", "title", "dataset"}
     sections |= {"low_level"} if notebook in ("fig3", "claims") else set()
     sections |= {"tuning", "features"} if notebook == "fig1" else set()
-    read = [str(path.relative_to(study.results)) for path in inputs_of(study, notebook)]
-    return Recipe({}, {**study.model_dump(include=sections), "read": read})
+    drawn = study.figures.model_dump(exclude=set() if notebook == "claims" else {"notebooks"})
+    results = inputs_of(study, notebook) if results is None else results
+    read = [str(path.relative_to(study.results)) for path in results]
+    return Recipe({}, {**study.model_dump(include=sections), "figures": drawn, "read": read})
 
 
 def _of_dataset(study: Study, keys: Sequence[str], listeners: Sequence[str] = ()) -> dict[str, Any]:
@@ -217,6 +225,8 @@ def _of_dataset(study: Study, keys: Sequence[str], listeners: Sequence[str] = ()
     for key in ("tr", "sound_starts"):
         if listeners and isinstance(found.get(key), dict):
             found[key] = {name: value for name, value in found[key].items() if name not in others}
+    if study.dataset.simulation:
+        found["told"] = study.stories.all, study.stories.test  # their order decides voices, all of them the responses
     return {"dataset": found}
 
 

@@ -89,12 +89,15 @@ def publish(study: Study) -> Path:
     if not report.is_file():
         command = f"make figures STUDY={given_name(study)}"
         raise InputError(f"{report}: found no report, expected one, which `{command}` writes")
-    with atomic_path(REPOSITORY / "figures" / study.name) as temporary:
+    published = REPOSITORY / "figures" / study.name
+    if study.figures_folder.resolve() == published.resolve():
+        raise InputError(f"{published}: found the study's figures here already, expected them in another folder")
+    with atomic_path(published) as temporary:
         temporary.mkdir()
         for path in study.figures_folder.iterdir():
             if path.is_file() and path != report and not path.name.startswith("."):
                 shutil.copy(path, temporary)
-    return REPOSITORY / "figures" / study.name
+    return published
 
 
 def times_of_steps(folder: Path) -> pd.DataFrame:

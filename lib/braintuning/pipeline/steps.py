@@ -116,6 +116,12 @@ def grids(study: Study, dataset: Dataset, stories: Sequence[str], listeners: Seq
     return {story: list(of_story.values()) for story, of_story in found.items()}
 
 
+def grids_of(study: Study, run: Run, dataset: Dataset) -> dict[str, list[Grid]]:
+    """Times of a run's features: those of everybody who is compared with it."""
+    listeners = (run.participant,) if run.participant else study.listeners or dataset.participants
+    return grids(study, dataset, study.encoded_stories, listeners)
+
+
 def grids_fingerprint(found: Mapping[str, Sequence[Grid]]) -> str:
     """Short SHA-256 of times by the names that features have."""
     every = [grid for of_story in found.values() for grid in of_story]
@@ -123,7 +129,7 @@ def grids_fingerprint(found: Mapping[str, Sequence[Grid]]) -> str:
 
 
 def own_array(file: h5py.Group, story: str, participant: str) -> np.ndarray:
-    """The array of a story at a participant's times, by the names of `Grid`."""
+    """The array of a story at a participant's own times where the file has them, else at those of the first."""
     own = f"{story} of {participant}"
     return file[own if own in file else story][()]
 
@@ -131,18 +137,14 @@ def own_array(file: h5py.Group, story: str, participant: str) -> np.ndarray:
 def features_of(study: Study, dataset: Dataset, run: Run, participant: str) -> dict[str, np.ndarray]:
     """Features of a run at a participant's TRs, by story; (layers + 1, lead + TRs, dim) float32.
 
-    Raises `InputError` where the file has another number of TRs than the participant.
+    Raises `InputError` where they were made at other times than the TRs of those who are compared with the run.
     """
-    path, lead, lacks = study.features_file(run), max(study.encoding.delays), study.lacks.get(participant, ())
+    path, lacks = study.features_file(run), study.lacks.get(participant, ())
+    if made_result(path)["recipe"]["times"] != grids_fingerprint(grids_of(study, run, dataset)):
+        raise InputError(f"{path}: found features at other times than those of {participant}'s TRs; delete the file")
     with h5py.File(path) as file:
         stories = [story for story in study.encoded_stories if story in file and story not in lacks]
-        found = {story: own_array(file, story, participant) for story in stories}
-    for story, features in found.items():
-        expected = lead + len(dataset.tr_times(participant, story))
-        if features.shape[1] != expected:
-            made = f"found features of {features.shape[1]} TRs of {story}"
-            raise InputError(f"{path}: {made}, expected {expected} for {participant}; delete the file")
-    return found
+        return {story: own_array(file, story, participant) for story in stories}
 
 
 def pretrained(study: Study, run: Run, folder: Path | None = None) -> "SpeechEncoder":
@@ -157,7 +159,7 @@ def load_encoder(study: Study, run: Run) -> "SpeechEncoder":
     """The encoder of a run, pretrained or tuned; raises InputError where it has not been tuned yet."""
     if study.base(run.condition) == "pretrained":
         return pretrained(study, run)
-    recipe_of(study.model_folder(run))
+    made_result(study.model_folder(run))
     return pretrained(study, run, study.model_folder(run))
 
 

@@ -12,7 +12,7 @@ from braintuning.backbone.weights import weights_fingerprint
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.pipeline import recipes
 from braintuning.pipeline.card import save_model
-from braintuning.pipeline.steps import clip_ends, made_on, pretrained, recipe_of, require_device
+from braintuning.pipeline.steps import clip_ends, made_on, pretrained, require_device
 from braintuning.results import (
     fingerprint,
     generator,
@@ -20,6 +20,7 @@ from braintuning.results import (
     is_done,
     listed,
     load_arrays,
+    made_result,
     on_disk,
     provenance,
     scratch_folder,
@@ -162,7 +163,7 @@ def _shared_head(study: Study, run: Run, dataset: Dataset) -> CommonCortex:
     """What the head of a run predicts: the used voxels of its participant, or points that its participants share."""
     participants = study.tuned_on(run)
     for participant in participants:
-        recipe_of(study.ceiling_file(participant))
+        made_result(study.ceiling_file(participant))
     measured = {participant: load_arrays(study.ceiling_file(participant)) for participant in participants}
     by_ceiling = study.encoding.mask_by == "ceiling"
     in_use = {p: voxels_in_use(arrays, study.encoding) for p, arrays in measured.items()}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import jiwer
 import numpy as np
 import torch
+from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
@@ -31,8 +32,6 @@ ORDERS = 3
 """Orders of the training utterances, in which heads differ; the score is over the errors of all heads."""
 BLANK_BIASES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 1e6)
 """Added to the score of a blank. The last gives empty text, so that no model does worse than that in validation."""
-FLAT = 1e-6
-"""Dimensions whose standard deviation is below this share of the largest are not scaled."""
 
 Frames = Callable[[str, int], torch.Tensor]
 """From a part and the number of an utterance in it to frames (frames, dim)."""
@@ -172,25 +171,15 @@ def _measured(
 
 def measure(parts: Parts, encoder: SpeechEncoder, device: str, seed: int, store: Store | None = None) -> list[Result]:
     """1 - word error rate of the last layer, with the trunk frozen."""
-    last = states(encoder, parts, "last layer", device, store)
-    mean, scale = (torch.from_numpy(found).to(device) for found in standardisation(last["train"]))
+    last, scaler = states(encoder, parts, "last layer", device, store), StandardScaler()
+    for of_one in last["train"]:
+        scaler.partial_fit(of_one[0].astype(np.float64))
+    mean, scale = (torch.from_numpy(found.astype(np.float32)).to(device) for found in (scaler.mean_, scaler.scale_))
 
     def frames(part: str, i: int) -> torch.Tensor:
         return (torch.from_numpy(last[part][i][0]).to(device) - mean) / scale
 
     return _measured(parts, frames, encoder, [], EPOCHS, seed, device, ORDERS)
-
-
-def standardisation(utterances: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each dimension over all frames of (1, frames, dim) float32; (dim,) float32 each.
-
-    One utterance is in memory at a time.
-    """
-    n = sum(one.shape[1] for one in utterances)
-    mean = sum(one[0].sum(axis=0, dtype=np.float64) for one in utterances) / n
-    spread = np.sqrt(sum(np.square(one[0] - mean).sum(axis=0) for one in utterances) / n)
-    spread[spread <= FLAT * spread.max()] = 1
-    return mean.astype(np.float32), spread.astype(np.float32)
 
 
 def measure_tuned(
@@ -214,5 +203,6 @@ TASK = Task(
     stand_in="sentences",
     measure=measure,
     metric="1 - WER",
+    kind="last layer",
     keep=lambda utterance: bool(written(utterance.text)) and utterance.label != "SA",
 )

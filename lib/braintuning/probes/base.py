@@ -1,5 +1,6 @@
 """Task interface, and tasks that classify whole utterances."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,8 @@ from braintuning.probes.linear import FEWEST_EXAMPLES, Fitted, fit_classes
 from braintuning.probes.scores import F1, Metric, Score, interval_over_speakers, sums_of_speakers
 from braintuning.probes.utterance import PARTS, Parts, Utterance
 from braintuning.results import generator
+
+log = logging.getLogger(__name__)
 
 RANDOM_DIM = 64
 QUIETEST = 1e-12
@@ -99,11 +102,6 @@ def truth_of(
     return names, {part: np.array([[name in one for name in names] for one in found]) for part, found in labels.items()}
 
 
-def rare_classes(names: Sequence[str], truth: np.ndarray) -> list[str]:
-    """Classes with too few examples in (utterances, classes) bool to be learnt."""
-    return [name for name, examples in zip(names, truth.sum(axis=0), strict=True) if examples < FEWEST_EXAMPLES]
-
-
 def classify(
     parts: Parts,
     encoder: SpeechEncoder,
@@ -121,10 +119,12 @@ def classify(
     audio is read. With `rare_allowed` it stays in the score and is never predicted: its F1 is 0.
     """
     names, truth = truth_of(parts, labels_of, classes)
-    rare = rare_classes(names, truth["train"])
+    rare = [name for name, n in zip(names, truth["train"].sum(axis=0), strict=True) if n < FEWEST_EXAMPLES]
     if one_of_many and (len(names) - len(rare) < 2 or (rare and not rare_allowed)):
         found = f"class {rare[0]!r} with fewer than two examples" if rare else f"{len(names)} class"
         raise InputError(f"probe: found {found} to train on, expected two classes or more with two examples each")
+    if one_of_many and rare:
+        log.info(f"fewer than two examples to train on, so never predicted: {', '.join(rare)}")
     found = states(encoder, parts, "mean", device, store)
     pooled = {part: np.concatenate(list(some), axis=1) for part, some in found.items()}
     controls = {part: duration_and_loudness(parts[part]) for part in PARTS}
@@ -177,7 +177,8 @@ class Task:
     """A downstream task on one of `corpora` (keys of `corpora.CORPORA`) or else the synthesised `stand_in`.
 
     `metric` is a key of `scores.SCORES`, and `keep` says which utterances take part. With `by_prompt` the parts share
-    no prompt, apart from those `said_by_all`; with `rare_allowed` a class may have fewer than two training examples.
+    no prompt, apart from those `said_by_all`; `kind` is what it reads of activations (`features.KINDS`), None if they
+    change while it is measured.
     """
 
     title: str
@@ -188,4 +189,4 @@ class Task:
     keep: Callable[[Utterance], bool] = lambda utterance: utterance.label is not None
     by_prompt: bool = True
     said_by_all: frozenset[str] = frozenset()
-    rare_allowed: bool = False
+    kind: str | None = "mean"

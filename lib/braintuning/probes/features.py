@@ -116,13 +116,9 @@ def states(
 def _keep(
     encoder: SpeechEncoder, utterances: Sequence[Utterance], kinds: Sequence[str], device: str, store: Store
 ) -> None:
-    frames = [encoder.n_frames(n) for n in _lengths(encoder, utterances)]
-    layers = encoder.n_layers + 1
-    shapes = {
-        "mean": (layers, len(frames)),
-        "every tenth frame": (layers, sum(-(-n // EVERY) for n in frames)),
-        "last layer": (1, sum(frames)),
-    }
+    heard = [torch.empty(encoder.n_layers + 1, 1, encoder.n_frames(n), 0) for n in _lengths(encoder, utterances)]
+    reduced = {kind: [KINDS[kind](hidden).shape for hidden in heard] for kind in kinds}
+    shapes = {kind: (found[0][0], sum(shape[2] for shape in found)) for kind, found in reduced.items()}
     store.make_room(sum(math.prod(shapes[kind]) for kind in kinds) * encoder.dim * 4)
     with scratch_folder(store.folder / fingerprint(store.model)) as folder:
         files = {kind: h5py.File(folder / kind, "w") for kind in kinds}

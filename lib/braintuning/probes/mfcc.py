@@ -43,15 +43,15 @@ def mfcc(audio: torch.Tensor) -> torch.Tensor:
 
 def measure(parts: Parts, encoder: SpeechEncoder, device: str, seed: int, store: Store | None = None) -> list[Result]:
     """R2 of ridge regression from frames to coefficients, layer by layer."""
-    features, answers = [], []
+    features, answers, n_frames = [], [], {}
     activations = states(encoder, parts, "every tenth frame", device, store)
     for part in PARTS:
         found = list(activations[part])
         wanted = [mfcc(torch.from_numpy(u.audio())[None])[0, ::EVERY, :COEFFICIENTS].numpy() for u in parts[part]]
-        lengths = [min(f.shape[1], len(w)) for f, w in zip(found, wanted, strict=True)]
-        features.append(np.concatenate([f[:, :n] for f, n in zip(found, lengths, strict=True)], axis=1))
-        answers.append(np.concatenate([w[:n] for w, n in zip(wanted, lengths, strict=True)]).astype(np.float64))
-    speakers = np.repeat([utterance.speaker for utterance in parts["test"]], lengths)
+        n_frames[part] = [min(f.shape[1], len(w)) for f, w in zip(found, wanted, strict=True)]
+        features.append(np.concatenate([f[:, :n] for f, n in zip(found, n_frames[part], strict=True)], axis=1))
+        answers.append(np.concatenate([w[:n] for w, n in zip(wanted, n_frames[part], strict=True)]).astype(np.float64))
+    speakers = np.repeat([utterance.speaker for utterance in parts["test"]], n_frames["test"])
     constant = np.broadcast_to(answers[0].mean(axis=0), answers[2].shape)
     return layer_results(features, answers, constant, speakers, fit_regression, R2, seed)
 
@@ -62,5 +62,6 @@ TASK = Task(
     stand_in="sentences",
     measure=measure,
     metric="R2",
+    kind="every tenth frame",
     keep=lambda utterance: utterance.label != "SA",
 )

@@ -1,6 +1,5 @@
 """Registry of downstream tasks, and the corpus that a task is measured on."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -8,13 +7,11 @@ from pathlib import Path
 
 from braintuning.errors import InputError, nearest
 from braintuning.probes import asr, mfcc, phonemes
-from braintuning.probes.base import Task, classify, rare_classes, truth_of
+from braintuning.probes.base import Task, classify
 from braintuning.probes.corpora import aligned, open_corpus
 from braintuning.probes.corpora.timit import SAID_BY_ALL
 from braintuning.probes.utterance import Parts, divide
 from braintuning.results import generator
-
-log = logging.getLogger(__name__)
 
 TASKS: dict[str, Task] = {
     "phonemes": phonemes.TASK,
@@ -29,11 +26,9 @@ TASKS: dict[str, Task] = {
     "emotion": Task("Emotion", ("CREMA-D", "RAVDESS", "aligned speech"), "prosody"),
     # What a command asks for, in phrasings that were not trained on. Some actions of SLURP are rare: one with fewer
     # than two training recordings is reported, stays in the score and is never predicted.
-    "intent": Task(
-        "Intent", ("SLURP", "aligned speech"), "commands", partial(classify, rare_allowed=True), rare_allowed=True
-    ),
+    "intent": Task("Intent", ("SLURP", "aligned speech"), "commands", partial(classify, rare_allowed=True)),
     "asr": asr.TASK,
-    "asr_tuned": replace(asr.TASK, title="Speech recognition, trunk tuned", measure=asr.measure_tuned),
+    "asr_tuned": replace(asr.TASK, title="Speech recognition, trunk tuned", measure=asr.measure_tuned, kind=None),
     "mfcc": mfcc.TASK,
 }
 """By the name that a study gives; a new one is also added to `study.settings.TaskName`."""
@@ -65,9 +60,4 @@ def material(
         raise InputError(f"probe: no corpus given for {name}, expected a folder of {' or '.join(task.corpora)}")
     kept = [utterance for utterance in utterances if task.keep(utterance)]
     by_prompt = task.by_prompt and corpus != "SLURP"
-    parts = divide(kept, generator(seed, "probe"), by_prompt, task.said_by_all, folder or corpus)
-    if task.rare_allowed:
-        names, truth = truth_of(parts)
-        if rare := rare_classes(names, truth["train"]):
-            log.info(f"{corpus}: fewer than two examples to train on, so never predicted: {', '.join(rare)}")
-    return corpus, parts
+    return corpus, divide(kept, generator(seed, "probe"), by_prompt, task.said_by_all, folder or corpus)

@@ -53,8 +53,8 @@ def divide(
     Where the corpus has a training and a test part only, a fifth of the training speakers go to validation. With
     `by_prompt`, each prompt that several speakers say also gets a part, but those `said_by_all`, and utterances whose
     speaker belongs to another part are left out; if there are only two prompts, validation shares that of training.
-    Speakers who have not said everything are drawn again, up to `DRAWS` times, until every label has two training
-    utterances and one to test.
+    The division is drawn again, up to `DRAWS` times, until every label has two training utterances and one to test; if
+    no draw has, the first one counts.
 
     Raises
     ------

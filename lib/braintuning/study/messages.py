@@ -9,13 +9,16 @@ from pydantic import ValidationError
 from braintuning.errors import nearest
 from braintuning.study.simulation import BY_NAME, NUMBER, Section
 
+OF_UNIONS = ("float", "int", "str", "none")
+"""What pydantic adds to the place of a value that may be of several types."""
+
 
 def explain(error: ValidationError, whole: type[Section]) -> str:
     """The first thing that is wrong with a section: its key, what was found, and what was expected."""
     problem = error.errors()[0]
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
-    *parents, key = (str(part) for part in problem["loc"] if part not in (NUMBER, BY_NAME))
+    *parents, key = (str(part) for part in problem["loc"] if part not in (NUMBER, BY_NAME, *OF_UNIONS))
     where = f" in `{'.'.join(parents)}`" if parents else ""
     if problem["type"] == "extra_forbidden":
         return f"unknown key `{key}`{where}{nearest(key, _keys(parents, whole))}"

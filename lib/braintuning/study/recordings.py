@@ -100,7 +100,9 @@ class Recording(Section):
             within, first = os.path.split(head)
             name = re.compile(f"{re.escape(first)}(.+?){'.*'.join(map(re.escape, others))}")
             for path in listed(folder / within, "*".join(map(glob.escape, (first, *others)))):
-                participant = name.fullmatch(path.relative_to(folder / within).as_posix())[1]
+                if not (called := name.fullmatch(path.relative_to(folder / within).as_posix())):
+                    raise InputError(f"{path}: found responses without the name of a participant, expected one at *")
+                participant = called[1]
                 if participant in found:
                     both = f"{found[participant]} and {path}"
                     raise InputError(f"{folder}: found {both} of {participant}, expected one file a participant")
@@ -153,7 +155,7 @@ def with_people(given: People, root: Path, recordings: Mapping[str, Recording]) 
 
 
 def matching(patterns: Iterable[str], names: Iterable[str], root: Path) -> list[str]:
-    """Names that patterns stand for, each once; `InputError` for a pattern that none matches."""
+    """Names that patterns stand for, each once; `InputError` for one without ! that none matches."""
     chosen: dict[str, None] = {}
     for pattern in patterns:
         meant = "*" if pattern == "all" else pattern.removeprefix("!")

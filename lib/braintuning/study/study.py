@@ -93,7 +93,7 @@ class Study(Section):
             try:
                 self.tuning_of(condition)
             except ValidationError as error:
-                raise InputError(f"variant {condition!r}: {explain(error, Tuning)}") from None
+                raise InputError(f"condition {condition!r}: {explain(error, Tuning)}") from None
             needed = getattr(self.variants.get(condition), "n_together", None) or 2
             if self.base(condition) in TUNED_ON_SEVERAL and len(self.tuned_together) < needed:
                 expected = f"expected at least {needed} for {condition}"

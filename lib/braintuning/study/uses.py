@@ -20,6 +20,8 @@ def require_stories(study: "Study") -> None:
         for (_, end, one), (start, _, other) in pairwise(used):
             if start < end:
                 raise InputError(f"found parts {one!r} and {other!r} in `recordings` that overlap, expected them apart")
+    if "fig3" in study.figures.notebooks and "pretrained" not in study.conditions_of(study.figure_backbone):
+        raise InputError(f"found no `pretrained` among the conditions of {study.figure_backbone}, which fig3 shows")
     tuned = any(study.base(condition) != "pretrained" for condition in study.conditions)
     if tuned and not study.participants:
         raise InputError("found no participant, expected at least 1 to tune models on")
@@ -38,7 +40,7 @@ def _require_own(study: "Study", listener: str, tuned: bool) -> None:
     stories, mask_from = study.stories_for(listener), study.encoding.mask_from
     needed, least = {"test", mask_from, "validation" if tuned else "test"}, 2 if tuned else 0
     if study.dataset.recordings:
-        needed, least = {"test"} - ({"test"} if listener in study.tuned_together else set()), 0
+        needed, least = set() if listener in study.tuned_together else {"test"}, 0
         if not stories.train and (not study.encoding.folds or study.encoding.test_skip_rows):
             expected = "expected one, or `folds` in `encoding` to divide the test story into, with `test_skip_rows` 0"
             raise InputError(f"found no training story of {listener}, {expected}")

@@ -12,7 +12,7 @@ from braintuning.results import atomic_path
 from braintuning.tuning.model import Model, Optimiser, Schedule, State, trainable_state
 
 SHARE_OF_TIME = 0.1
-"""Most of the time that goes to checkpoints, where one takes longer than a second to write."""
+"""Largest share of the time that is spent on writing checkpoints, where one takes longer than a second."""
 
 
 def saving(path: Path | None) -> Callable[..., None]:

@@ -22,7 +22,7 @@ from braintuning.tuning.heads import Pooling
 from braintuning.tuning.model import StoryTargets
 
 DRAWS = 1000
-CLIPS_AT_ONCE = 8
+TEACHER_CLIPS_AT_ONCE = 8
 WORD_VECTORS = "glove-6b-50d"
 CONTEXT_TOKENS = 256
 STRIDE_TOKENS = 128
@@ -62,7 +62,7 @@ def speech_states(
     story, pooled = StoryTargets(audio, times, ()), []
     pooling = Pooling("mean", settings.clip_seconds, larger.frame_seconds).to(device)
     with torch.no_grad():
-        for batch in BatchSampler(samples_of({"": story}, settings), CLIPS_AT_ONCE, drop_last=False):
+        for batch in BatchSampler(samples_of({"": story}, settings), TEACHER_CLIPS_AT_ONCE, drop_last=False):
             lasts = [last for _, last in batch]
             clips = torch.from_numpy(np.stack([heard(story, last, settings) for last in lasts]))
             with autocast(device):

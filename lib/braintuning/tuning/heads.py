@@ -12,13 +12,14 @@ TARGETS_AT_ONCE = 4096
 
 
 class Pooling(torch.nn.Module):
-    """Mean of the frames of each volume's clip, weighted by how long before its end they lie.
+    """Mean of the frames of each volume's clip, weighted by how long before the clip's end they lie.
 
     Parameters
     ----------
     kind : str
         `mean`, all alike, as in Moussa, Klakow & Toneva (2025); `haemodynamic`, by the canonical response (Friston et
-        al. 1998) to audio so long ago; `learned`, weights at every second that start alike and are tuned.
+        al. 1998), its time counted from the clip's end; `learned`, weights at every second that start alike and are
+        tuned.
     seconds : float
         Length of a volume's clip.
     frame_seconds : float
@@ -46,19 +47,16 @@ class Pooling(torch.nn.Module):
 
         `ends` as in `model.Front`; where they are NaN there is no volume, and what is given there means nothing.
         """
-        if ends is None and self.kind == "mean":
-            return states.mean(dim=1)
-        centres = (torch.arange(states.shape[1], device=states.device) + 0.5) * self.frame_seconds
-        whole = ends is None
-        if whole:
+        if ends is None:
             ends = torch.full((len(states), 1), self.seconds, device=states.device)
+            return states.mean(dim=1) if self.kind == "mean" else self(states, ends)[:, 0]
+        centres = (torch.arange(states.shape[1], device=states.device) + 0.5) * self.frame_seconds
         lags = ends[:, :, None] - centres
         inside = (lags >= 0) & (lags < self.seconds)
         before = lags.clamp(0, len(self.kernel) - 1.001).nan_to_num().floor()
         share, before = lags.nan_to_num() - before, before.long()
         weights = torch.where(inside, self.kernel[before] * (1 - share) + self.kernel[before + 1] * share, 0)
-        pooled = torch.bmm((weights / inside.sum(dim=2, keepdim=True).clamp_min(1)).to(states.dtype), states)
-        return pooled[:, 0] if whole else pooled
+        return torch.bmm((weights / inside.sum(dim=2, keepdim=True).clamp_min(1)).to(states.dtype), states)
 
 
 class RidgeHead(NamedTuple):

@@ -264,7 +264,7 @@ def best_epoch(history: list[dict], aim: Aim) -> int:
 
 
 def _goes_on(history: list[dict], settings: Tuning, aim: Aim) -> bool:
-    """Whether there are epochs left, and one of the last `patience` was the best but for epoch 0."""
+    """Whether epochs are left and the best tuned epoch is among the last `patience`."""
     best_tuned, n_tuned = best_epoch(history, "control" if aim == "learn" else aim), len(history) - 1
     return n_tuned < settings.epochs and best_tuned > n_tuned - settings.patience
 

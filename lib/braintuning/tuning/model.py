@@ -81,7 +81,7 @@ class Front:
         Where the clip of each volume ends, in seconds after a span's start, NaN where a span has fewer; None where each
         clip is one volume's own, from its first frame to its last.
     counts : tuple of int, or None
-        How many volumes each span has, kept off the device so that nobody waits for it; None as for `ends`.
+        How many volumes each span has, kept on the CPU, so that using it does not wait for the GPU; None as for `ends`.
     """
 
     hidden: torch.Tensor
@@ -125,7 +125,7 @@ class TunedModel(torch.nn.Module):
         torch.nn.init.zeros_(self.head.bias)
 
     def forget(self) -> None:
-        """From now on the loss is that of leaving a head, which stays as it is, nothing but the mean to predict."""
+        """From now on the loss is the mean square of a frozen head's predictions: 0 where it predicts but the mean."""
         self._forgets = True
         self.head.requires_grad_(False)
 
@@ -161,11 +161,15 @@ class TunedModel(torch.nn.Module):
             return loss
 
     def _distance(self, states: torch.Tensor, front: Front) -> torch.Tensor:
-        """Mean squared distance from the untuned model's states, as a share of their variance over a clip's frames."""
+        """Mean squared distance from the untuned model's states, as a share of their variance over a clip's frames.
+
+        A span counts by its volumes, as in the loss, so that micro-batches add up to their batch.
+        """
         with torch.no_grad():
             untuned = self._states(self._untuned[0].to(states.device), front).float()
         distances = (states.float() - untuned).square().mean(dim=(1, 2))
-        return (distances / untuned.var(dim=1).mean(dim=1)).mean()
+        counts = to_device(torch.tensor(front.counts or [1] * len(distances), dtype=torch.float32), distances.device)
+        return (distances / untuned.var(dim=1).mean(dim=1)) @ (counts / counts.sum())
 
     @staticmethod
     def _states(encoder: SpeechEncoder, front: Front) -> torch.Tensor:
@@ -175,7 +179,7 @@ class TunedModel(torch.nn.Module):
 def known(padded: torch.Tensor, counts: Sequence[int] | None) -> torch.Tensor:
     """Rows of all volumes, (volumes, columns): those of clips as they are, those of spans without padding.
 
-    Of spans, (spans, most volumes, columns), the first `counts` rows each. Nothing is asked of a GPU, as a mask would.
+    Of spans, (spans, most volumes, columns), the first `counts` rows each. A boolean mask would wait for the GPU.
     """
     if counts is None:
         return padded
@@ -184,7 +188,7 @@ def known(padded: torch.Tensor, counts: Sequence[int] | None) -> torch.Tensor:
 
 
 def to_device(tensor: torch.Tensor, device: str | torch.device) -> torch.Tensor:
-    """The tensor on a device, copied there through pinned memory so that nobody waits for it."""
+    """The tensor on a device, copied there through pinned memory without waiting."""
     on_cpu = torch.device(device).type == "cpu"
     return tensor if on_cpu else tensor.pin_memory().to(device, non_blocking=True)
 

@@ -151,6 +151,13 @@ def test_trap_split_halves_without_agreement_are_masked():
     assert np.isnan(split_half_ceiling(opposite, np.random.default_rng(0))).all()
 
 
+def test_halves_in_which_nobody_has_a_region_do_not_lower_its_ceiling():
+    rng, n = np.random.default_rng(0), 4000
+    people = rng.standard_normal((n, 1)) + rng.standard_normal((4, n, 1))
+    people[:2] = np.nan  # r of one with one is .5, and a third of all halves have nobody on one side
+    assert split_half_ceiling(people, rng, 60) == pytest.approx(np.sqrt(2 * 0.5 / 1.5), abs=0.02)
+
+
 @pytest.mark.parametrize(("ceiling", "kept"), [(0.3, 0.28), (0.4, 0.33), (0.5, 0.40), (0.7, 0.41)])
 def test_choosing_by_the_ceiling_leaves_r_as_it_was_and_lowers_alignment_near_the_threshold(ceiling, kept):
     """What docs/methods.md says of a true alignment of .40, five presentations of 120 volumes and a threshold of .4."""

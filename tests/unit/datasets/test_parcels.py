@@ -401,6 +401,12 @@ def test_a_person_has_the_same_regions_in_all_recordings(root):
     assert dataset.n_voxels("s1") == dataset.n_voxels("sub-02") == 6
 
 
+def test_a_file_that_names_nobody_is_refused(root):
+    (root / "pie" / "responses" / "sub-.npy").touch()
+    recording = Recording(folder="pie", tr=1.5, responses="responses/sub-*.npy")
+    refused(lambda: ParcelsDataset(root, {"pie": recording}), "sub-.npy", "without the name", "at *")
+
+
 def study_of(root, tmp_path, **changes):
     return load_study(tiny.write_yaml(tmp_path / "people.yaml", {**content(root, tmp_path / "backbone"), **changes}))
 
@@ -417,6 +423,7 @@ def test_people_are_found_by_pattern_and_who_is_new_is_tested(root, tmp_path):
     open_dataset(again).check({p: again.stories_for(p).all for p in again.participants})
     some = study_of(root, tmp_path, participants=["sub-*", "!sub-9*"], tuned_together="every second")
     assert some.participants == PEOPLE["pie"] and some.tuned_together == ("sub-01", "sub-03", "sub-05")
+    assert study_of(root, tmp_path, participants=["sub-*", "!gone", "!sub-9*"]).participants == PEOPLE["pie"]
 
 
 @pytest.mark.parametrize(

@@ -70,17 +70,6 @@ def test_numbers_of_any_type_and_layout_are_read(tmp_path, kind, layout):
     np.testing.assert_array_equal(found, expected[2][:, chosen])
 
 
-def test_each_chunk_is_read_once(tmp_path, monkeypatch):
-    with h5py.File(tmp_path / "story.hf5", "w") as file:
-        file.create_dataset("data", data=np.random.default_rng(0).standard_normal((ROWS, VOXELS)), chunks=(20, 100))
-    starts, read_direct = [], h5py.Dataset.read_direct
-    monkeypatch.setattr(
-        h5py.Dataset, "read_direct", lambda self, to, rows: (starts.append(rows.start), read_direct(self, to, rows))
-    )
-    read_responses(tmp_path / "story.hf5", "data", ROWS, VOXELS)
-    assert starts == [0, 20, 40]
-
-
 def test_transposed_responses_are_called_that(tmp_path):
     path, values = tmp_path / "story.hf5", np.random.default_rng(0).standard_normal((4, ROWS, VOXELS))
     with h5py.File(path, "w") as file:

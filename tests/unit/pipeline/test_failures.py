@@ -191,3 +191,11 @@ def test_every_option_of_every_command_is_explained():
     assert options["tune"] >= {"backbone", "condition", "participant", "max_memory"}
     assert options["words"] - {"help"} == {"study", "root", "device"}
     assert "first" in options["align"] and "first" not in options["tune"]
+
+
+def test_a_job_that_begins_forgets_why_an_earlier_attempt_failed(job):
+    write_failure(failing(InputError("mended since")))
+    assert cli.main(["align", "--backbone", "none"]) == 1
+    assert "mended since" not in log_of(job).read_text()
+    write_failure(failing(InputError("mended since")))
+    assert cli.main(["--help"]) == 0 and not log_of(job).exists()

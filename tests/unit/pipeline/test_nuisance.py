@@ -22,6 +22,7 @@ from braintuning.figures.style import REGIONS
 from braintuning.pipeline import align as align_step
 from braintuning.pipeline.align import align, align_nuisance
 from braintuning.pipeline.check import check, findings
+from braintuning.pipeline.steps import grids_fingerprint, grids_of
 from braintuning.results import load_arrays, save_arrays
 from braintuning.study import Run, load_study
 from tiny import N_VOXELS, TR, forbid
@@ -125,7 +126,8 @@ def save_model(study, dataset):
         rate = np.array([rate_by_hand(word_starts(story), time) for time in lead])
         noise[1, :, 0], noise[2] = rate, rate[:, None]
         features[story] = noise.astype(np.float32)
-    save_arrays(study.features_file(MODEL), features, {"recipe": {"stage": "planted"}, "weights": "planted"})
+    recipe = {"stage": "planted", "times": grids_fingerprint(grids_of(study, MODEL, dataset))}
+    save_arrays(study.features_file(MODEL), features, {"recipe": recipe, "weights": "planted"})
 
 
 def mean_of(path, name="alignment"):

@@ -115,12 +115,14 @@ def test_a_model_of_one_person_has_features_at_that_persons_times_alone(own):
     assert load_arrays(path)["winter"].shape[1] == 2 + VOLUMES["P2"]["winter"] - 20
 
 
-def test_features_made_for_another_number_of_rows_are_refused(own, files):
+def test_features_made_at_other_times_are_refused(own, files):
     study = own()
     path = steps.extracted(study, PRETRAINED)
+    later = own(**{"dataset.sound_starts": {"P1": START["P1"], "P2": START["P2"] - 1}})
+    refused(lambda: features_of(later, open_dataset(later), PRETRAINED, "P2"), path, "other times", "P2's TRs")
     volumes = {**VOLUMES, "P2": {**VOLUMES["P2"], "winter": 42}}
     files.volumes.write_text(json.dumps(volumes))
-    refused(lambda: features_of(study, open_dataset(study), PRETRAINED, "P2"), path, "23 TRs of winter", "expected 24")
+    refused(lambda: features_of(study, open_dataset(study), PRETRAINED, "P2"), path, "other times", "P2's TRs")
 
 
 def test_low_level_features_are_those_at_each_persons_times(own):

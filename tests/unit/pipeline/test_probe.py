@@ -31,7 +31,7 @@ def test_the_stage_leaves_a_table_of_all_layers_and_keeps_it(study, task, monkey
     assert table["layer"].tolist() == [0, 1, 2] and set(table["corpus"]) == {"aligned speech"}
     wanted = "task corpus family condition participant layer metric value low high n_train n_test baseline".split()
     assert set(wanted) <= set(table.columns) and table["n_train"][0] == 12 and table["n_test"][0] == 5
-    monkeypatch.setattr(probe_stage, "probed", None)
+    monkeypatch.setattr(probe_stage, "load_encoder", None)
     assert probe_stage.probe(study, Run("small", "pretrained"), task) == path
 
 

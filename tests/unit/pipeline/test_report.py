@@ -241,3 +241,13 @@ def test_what_a_failed_job_left_empty_is_no_time(tmp_path):
     (tmp_path / "card").mkdir()
     (tmp_path / "card" / "a.tsv").touch()
     assert times_of_steps(tmp_path)["step"].tolist() == ["tune"]
+
+
+def test_figures_that_lie_where_they_would_be_published_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("BRAINTUNING_FIGURES", str(tmp_path / "figures"))
+    study = load_study("demo")
+    (study.figures_folder / "notebooks").mkdir(parents=True)
+    (study.figures_folder / "report.html").write_text("all of it")
+    refused(lambda: publish(study), "figures/demo", "another folder")
+    assert sorted(path.name for path in study.figures_folder.iterdir()) == ["notebooks", "report.html"]

@@ -90,15 +90,6 @@ def test_a_bias_of_the_blank_counts_errors_as_the_biased_layer_makes_them():
                 break
 
 
-def test_a_dead_dimension_is_left_finite_and_the_others_are_standard():
-    rng = RNG(0)
-    utterances = [rng.standard_normal((1, n, 3)).astype(np.float32) * [2, 0, 1] + [5, 1, 0] for n in (30, 50)]
-    mean, scale = asr.standardisation([one.astype(np.float32) for one in utterances])
-    together = np.concatenate([one[0] for one in utterances])
-    np.testing.assert_allclose(mean, together.mean(axis=0), atol=1e-5)
-    np.testing.assert_allclose(scale, [together[:, 0].std(), 1, together[:, 2].std()], rtol=1e-5)
-
-
 def test_a_trunk_is_tuned_without_changing_the_encoder_that_was_given(tmp_path, monkeypatch):
     monkeypatch.setattr(asr, "EPOCHS", 4)
     monkeypatch.setattr(asr, "TUNED_EPOCHS", 4)

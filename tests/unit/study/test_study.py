@@ -160,6 +160,10 @@ def test_trap_voxels_are_chosen_on_the_test_story_unless_the_study_says_validati
             },
             "no story of `low_level: stories` that P2 has",
         ),
+        (
+            {"conditions": ["brain-tuned", "random-brain-tuned"], "figures.notebooks": ["fig3"]},
+            "no `pretrained` among the conditions of",
+        ),
         ({"lacks.P9": ["a"]}, "unknown participant 'P9' in `lacks`"),
         ({"lacks.P2": ["zz"]}, "unknown story 'zz' in `lacks`"),
         ({"conditions": ["pretrained"], "stories.validation": [], "encoding.mask_from": "validation"}, "no validation"),
@@ -422,7 +426,8 @@ def test_stories_that_one_of_several_participants_lacks_tune_no_joint_model(load
         ({"variants.nuisance": {"condition": "lm-tuned"}}, "has the name of a condition or reference"),
         ({"variants.rank-2.tuning": {"lora_rnk": 2}}, "unknown key 'lora_rnk' in `variants`; did you mean 'lora_rank'"),
         ({"joint_tuning": {"lora_alfa": 2}}, "unknown key 'lora_alfa' in `joint_tuning`"),
-        ({"variants.rank-2.tuning": {"lora_rank": 0}}, "variant 'rank-2': key `lora_rank`: found 0"),
+        ({"variants.rank-2.tuning": {"lora_rank": 0}}, "condition 'rank-2': key `lora_rank`: found 0"),
+        ({"joint_tuning.lora_rank": [8]}, "key `lora_rank` in `joint_tuning`: found [8]"),
         ({"variants.rank-2.tuning": {"trunk_learning_rate": 0}}, "trunk_learning_rate"),
     ],
 )

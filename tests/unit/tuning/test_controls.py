@@ -81,7 +81,7 @@ def test_trap_control_sees_another_window_than_treatment(monkeypatch):
 
 
 def test_speech_states_are_the_mean_of_each_layer_over_the_clip(monkeypatch):
-    monkeypatch.setattr(controls, "CLIPS_AT_ONCE", 2)
+    monkeypatch.setattr(controls, "TEACHER_CLIPS_AT_ONCE", 2)
     larger, times = tiny.encoder("hubert"), np.array([3.0, 4.5, 20.0])
     audio = tiny.sound(0, 30).astype(np.float32)
     states = controls.speech_states(larger, audio, times, Tuning(clip_seconds=2.0))
@@ -97,7 +97,7 @@ def test_speech_states_are_the_mean_of_each_layer_over_the_clip(monkeypatch):
 
 
 def test_a_larger_model_hears_the_spans_that_the_tuned_one_hears(monkeypatch):
-    monkeypatch.setattr(controls, "CLIPS_AT_ONCE", 2)
+    monkeypatch.setattr(controls, "TEACHER_CLIPS_AT_ONCE", 2)
     larger, times = tiny.encoder("hubert"), np.arange(2.0, 24.0, 1.5)
     audio = tiny.sound(0, 30).astype(np.float32)
     states = controls.speech_states(larger, audio, times, Tuning(clip_seconds=2.0, context_seconds=6.0))

@@ -9,7 +9,7 @@ import torch
 from braintuning.study.settings import Tuning
 from braintuning.tuning.batches import loader, samples_of
 from braintuning.tuning.components import principal_components
-from braintuning.tuning.loop import brain_tune, fit_head
+from braintuning.tuning.loop import brain_tune, fit_head, gradient
 from braintuning.tuning.model import TunedModel, compared, lowest_loss, trainable_state
 from hoarse import TRAIN, VALIDATION, equal, hearing, story, weights
 
@@ -201,15 +201,19 @@ def test_removal_moves_the_encoder_whatever_the_loss():
     assert distance(model) > 0
 
 
-def test_the_keeping_term_is_the_same_in_micro_batches():
-    model = TunedModel(hearing("hubert"), 5, settings(keep_weight=3.0)).train()
-    inputs, (targets,) = loader(model, TRAIN, settings())(samples_of(TRAIN, settings())[:6])
+@pytest.mark.parametrize("context", [0.0, 3.0])
+def test_the_keeping_term_is_the_same_in_micro_batches(context):
+    given = settings(keep_weight=3.0, context_seconds=context)
+    model, samples = TunedModel(hearing("hubert"), 5, given).train(), samples_of(TRAIN, given)
+    inputs, (targets,) = loader(model, TRAIN, given)(samples[-6:])
     with torch.no_grad():
         for parameter in model.encoder.trainable_parameters():
             parameter.add_(0.02)
-        whole = float(model.loss(inputs, targets))
-        parts = [float(model.loss(inputs[k : k + 2], targets[k : k + 2])) for k in (0, 2, 4)]
-    assert np.mean(parts) == pytest.approx(whole, rel=1e-5)
+    whole = float(gradient(model, inputs, targets, 6))
+    if context:
+        assert len(set(inputs.counts)) > 1
+    assert float(gradient(model, inputs, targets, 2)) == pytest.approx(whole, rel=1e-5)
+    assert float(gradient(model, inputs, targets, 1)) == pytest.approx(whole, rel=1e-5)
 
 
 def test_components_and_a_loss_over_the_pattern_of_voxels_are_refused():

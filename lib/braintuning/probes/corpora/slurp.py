@@ -18,7 +18,7 @@ def read(folder: Path) -> list[Utterance]:
     """Recordings of the official parts, with one of 46 actions as label.
 
     SLURP is divided by text, and most of its speakers are in all parts. So the speakers are divided here as well (60,
-    15 and 25 %, at random), and recordings are kept where the speaker's part is that of the text.
+    15 and 25 %, the same in every study), and recordings are kept where the speaker's part is that of the text.
     """
     speakers = _speakers(require_file(folder / METADATA))
     paths = {part: require_file(folder / MARKS[0] / name) for part, name in FILES.items()}

@@ -1,6 +1,7 @@
 """Speech Commands (Warden 2018): 30 words in version 1, 35 in version 2, by many speakers, one second per file."""
 
 import logging
+from os.path import lexists
 from pathlib import Path
 
 from braintuning.errors import InputError
@@ -35,9 +36,8 @@ def read(folder: Path) -> list[Utterance]:
         One list without the other, a word of the version without recordings, a name without a speaker, or a listed
         file that is not here.
     """
-    lists = {}
-    if any((folder / name).exists() or (folder / name).is_symlink() for name in LISTS.values()):
-        lists = {part: require_file(folder / name) for part, name in LISTS.items()}
+    some = any(lexists(folder / name) for name in LISTS.values())
+    lists = {part: require_file(folder / name) for part, name in LISTS.items()} if some else {}
     part_of = {name: part for part, path in lists.items() for name in path.read_text().split()}
     names = {name.rpartition(".")[0]: name for name in part_of}
     files = {word: [f for f in listed(folder / word) if f.suffix.lower() in SOUNDS] for word in WORDS}
