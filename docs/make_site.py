@@ -30,22 +30,9 @@ FROM_ELSEWHERE = {
     **{f"timings/{path.name}": path for path in (REPOSITORY / "benchmarks" / "results").glob("*.md")},
 }
 """Pages of the site that are files elsewhere in the repository."""
-FIRST = ("demo", "real-brains", "demo-full", "paper-small")
+FIRST = ("demo", "demo-eight", "real-brains", "demo-full", "paper-small")
 """Studies whose executed notebooks are shown before those of others."""
-ROOMS = {
-    "study": "Settings of a study",
-    "datasets": "Readers of datasets",
-    "backbone": "Speech models",
-    "tuning": "Losses, heads, the training loop",
-    "alignment": "Features, encoding models, noise ceilings",
-    "lowlevel": "Low-level features and their removal",
-    "preference": "Semantic preference",
-    "probes": "Downstream tasks",
-    "cortex": "Surfaces, regions, maps",
-    "figures": "The paper's figures",
-    "pipeline": "Steps of the workflow",
-    "demo": "Simulated listeners",
-}
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 NOT_EXECUTED = (
     "```{note}\nThis notebook was not executed when the site was built, so it shows no results. `make figures` "
     "executes it, or `make lab` opens it in JupyterLab.\n```"
@@ -192,8 +179,8 @@ def settings() -> str:
     """Every setting with its comment: the files of the studies."""
     parts = [
         "# Settings",
-        "A study is one YAML file, in `data/studies/` or elsewhere. `demo` lists every setting; a study with "
-        "`extends` holds only what differs. Settings that a study does not give are as in the paper.",
+        "A study is one YAML file, in `data/studies/` or elsewhere. A study with `extends` holds only what "
+        "differs. Settings that a study does not give are as in the paper.",
     ]
     for path in sorted(STUDIES.glob("*.yaml"), key=lambda path: (path.stem != "demo", path.stem)):
         parts += [f"## {path.stem}", f"```yaml\n{path.read_text().strip()}\n```"]
@@ -248,8 +235,8 @@ def reference(folder: Path) -> None:
         shown = documented(path, thing) + ("" if name in bt.__all__ else "\n   :no-index:")
         parts += [f"## {name}", f"```{{eval-rst}}\n{shown}\n```"]
     (folder / "names.md").write_text("\n\n".join(parts))
-    for room, heading in ROOMS.items():
-        parts = [f"# {room}: {heading[0].lower()}{heading[1:]}"]
+    for room in ROOMS:
+        parts = [f"# {room}"]
         for path in sorted((PACKAGE / room).glob("*.py")):
             module = ".".join(["braintuning", room, *([path.stem] if path.stem != "__init__" else [])])
             directive = f".. automodule:: {module}"

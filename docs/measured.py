@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
+from braintuning.alignment.stats import mean_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES, BENCHMARKS, README = ROOT / "figures", ROOT / "benchmarks" / "results", ROOT / "README.md"
@@ -17,16 +18,17 @@ REGIONS = {"late_language": "late language regions", "primary_auditory": "primar
 JOINTLY = {"multi-brain-tuned": "multi-random-brain-tuned"}
 PAIRS = {"brain-tuned": "random-brain-tuned", **JOINTLY}
 """Conditions that learn from responses, and the control of each, which learns from permuted ones."""
+UNTESTED = "–"
 ENOUGH = 6
 """Participants from whom on one interval over participants is given, instead of one for each."""
 STUDIES = {
-    "demo": "two simulated listeners, the demo",
-    "paper-small": "two simulated listeners, the paper's study in small",
+    "demo-eight": "eight simulated listeners",
     "real-brains": "people, tuned on Pie Man",
-    "real-brains-reverse": "people, tuned on Alice",
 }
-TASKS = {"phonemes": "phonemes", "word_identity": "words", "emotion": "emotions", "mfcc": "MFCCs"}
-HEAD = ("study", "measure", "pretrained", "brain-tuned", "permuted", "brain-tuned − pretrained (95 % interval)")
+TASKS = {"phonemes": "phonemes", "word_identity": "words", "emotion": "emotions", "intent": "intents", "mfcc": "MFCCs"}
+TOGETHER = ", tuned jointly"
+HEAD = ("study", "measure", "pretrained", "brain-tuned", "permuted")
+HEAD += ("brain-tuned − pretrained (95 % interval)", "brain-tuned − permuted (95 % interval)")
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -35,12 +37,16 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def change(row: pd.Series, digits: int = 3) -> str:
-    """A difference with its sign and its interval, starred where the row is, or a dash where there is none."""
+    """A difference with its sign and its interval, starred where the row is, or a dash where there is none.
+
+    A row that does not say so is starred if its test over participants has q < .05.
+    """
     if pd.isna(row["difference"]):
         return number(row["difference"])
+    star = row.get("star", row.get("q", 1.0) < 0.05 and row.get("n_participants", 1) >= ENOUGH)
     sign = "+" if row["difference"] >= 0 else ""
     interval = f"({number(row['low'], digits)} to {number(row['high'], digits)})"
-    return f"{sign}{number(row['difference'], digits)} {interval}" + (r" \*" if row.get("star", False) else "")
+    return f"{sign}{number(row['difference'], digits)} {interval}" + (r" \*" if star else "")
 
 
 def probability(value: float, equals: str = "") -> str:
@@ -71,11 +77,29 @@ def last_layer(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_participants(changes: pd.DataFrame) -> str:
-    """Differences over participants where these are `ENOUGH`, else participant by participant."""
+    """Differences over participants where these are `ENOUGH`, else participant by participant; a dash for none."""
     over = changes[changes["participant"] == "all"]
     if len(over) and over["n_participants"].iloc[0] >= ENOUGH:
         return change(over.iloc[0])
-    return "<br>".join(change(row) for _, row in changes.drop(over.index).iterrows())
+    return "<br>".join(change(row) for _, row in changes.drop(over.index).iterrows()) or number(float("nan"))
+
+
+def over_participants(differences: pd.Series, digits: int = 3) -> str:
+    """Mean difference and its interval over participants, where these are `ENOUGH`, else a dash."""
+    known = differences.dropna()
+    if len(known) < ENOUGH:
+        return UNTESTED
+    low, high = mean_interval(known.to_numpy())
+    return change(pd.Series({"difference": known.mean(), "low": low, "high": high}), digits)
+
+
+def beyond_control(table: pd.DataFrame, value: str, conditions: tuple[str, str, str], digits: int = 3) -> str:
+    """Difference of the tuned condition from the permuted one, over participants who have a model of each."""
+    wide = table.drop_duplicates(["participant", "condition"]).pivot(
+        index="participant", columns="condition", values=value
+    )
+    _, tuned, control = conditions
+    return over_participants(wide[tuned] - wide[control], digits) if {tuned, control} <= set(wide) else UNTESTED
 
 
 def compared(table: pd.DataFrame) -> Iterator[tuple[str, tuple[str, str, str], str]]:
@@ -84,7 +108,7 @@ def compared(table: pd.DataFrame) -> Iterator[tuple[str, tuple[str, str, str], s
     for backbone, rows in table.groupby("backbone", sort=False):
         for condition, control in PAIRS.items():
             if condition in set(rows["condition"]):
-                words = (f", {backbone}" if several else "") + (", tuned jointly" if "multi" in condition else "")
+                words = (f", {backbone}" if several else "") + (TOGETHER if "multi" in condition else "")
                 yield backbone, (PRETRAINED, condition, control), words
 
 
@@ -106,10 +130,16 @@ def people(study: str) -> Iterator[list[str]]:
         own = rows_where(
             changes.fillna({"people": ""}), story=story, people=of, backbone=backbone, region="all regions"
         )
-        own = rows_where(own, condition=conditions[1], reference=PRETRAINED)
-        seeds = conditions[1].partition(", ")[2]
+        seeds = " and ".join(dict.fromkeys(filter(None, (name.partition(", ")[2] for name in conditions[1:]))))
         whom = ", ".join(filter(None, [f"{rows['participant'].nunique()} people {of}".strip(), seeds]))
-        yield [f"r over all regions, {story}, {whom}", *means(rows, "score", conditions), of_participants(own)]
+        name = f"r over all regions, {story}, {whom}"
+        yield [name, *means(rows, "score", conditions), *changed(own, "reference", conditions)]
+
+
+def changed(changes: pd.DataFrame, column: str, conditions: tuple[str, str, str]) -> list[str]:
+    """Differences of the tuned condition from the pretrained and from the permuted one, which `column` names."""
+    own = rows_where(changes, condition=conditions[1]) if "condition" in changes else changes
+    return [of_participants(own[own[column] == reference]) for reference in (PRETRAINED, conditions[2])]
 
 
 def over_seeds(table: pd.DataFrame, condition: str) -> str:
@@ -123,9 +153,8 @@ def alignment(study: str) -> Iterator[list[str]]:
     for backbone, conditions, words in compared(table) if len(table) else ():
         for roi, region in REGIONS.items():
             rows = rows_where(last_layer(table), backbone=backbone, roi=roi)
-            own = rows_where(changes, backbone=backbone, condition=conditions[1], reference=PRETRAINED, roi=roi)
-            changed = of_participants(own)
-            yield [f"alignment, {region}{words}", *means(rows, "alignment", conditions), changed]
+            own = changed(rows_where(changes, backbone=backbone, roi=roi), "reference", conditions)
+            yield [f"alignment, {region}{words}", *means(rows, "alignment", conditions), *own]
 
 
 def impact(study: str, removal: str = "every lag") -> Iterator[list[str]]:
@@ -134,9 +163,10 @@ def impact(study: str, removal: str = "every lag") -> Iterator[list[str]]:
     for backbone, conditions, words in compared(table) if len(table) else ():
         where = {"backbone": backbone, "roi": "late_language", "feature": "all", "removal": removal}
         own = rows_where(changes, condition=conditions[1], **where)
-        values = means(rows_where(last_layer(table), **where), "r_percent", conditions, 0)
+        rows = rows_where(last_layer(table), **where)
+        values = means(rows, "r_percent", conditions, 0)
         name = f"low-level impact R (removal: {removal}), late language regions, %{words}"
-        yield [name, *values, change(own.iloc[0], 1)]
+        yield [name, *values, change(own.iloc[0], 1), beyond_control(rows, "r_percent", conditions, 1)]
 
 
 def residual(study: str) -> str:
@@ -157,7 +187,9 @@ def preference(study: str) -> Iterator[list[str]]:
     for backbone, conditions, words in compared(table) if len(table) else ():
         rows = rows_where(last_layer(table), backbone=backbone)
         own = rows_where(last_layer(changes), backbone=backbone, condition=conditions[1])
-        yield [f"semantic preference{words}", *means(rows, "preference", conditions), of_participants(own)]
+        over = over_participants(own["difference"]) if len(own) >= ENOUGH else of_participants(own)
+        beyond = beyond_control(rows, "preference", conditions)
+        yield [f"semantic preference{words}", *means(rows, "preference", conditions), over, beyond]
 
 
 def tasks(study: str) -> Iterator[list[str]]:
@@ -170,11 +202,11 @@ def tasks(study: str) -> Iterator[list[str]]:
     for backbone, conditions, words in compared(best):
         for task, title in TASKS.items():
             rows = rows_where(best, task=task, backbone=backbone)
-            own = rows_where(changes, task=task, backbone=backbone, against=PRETRAINED)
+            own = rows_where(changes, task=task, backbone=backbone)
             of_joint = own["participant"].isna().all()
             if len(rows) and len(own) and of_joint == ("multi" in conditions[1]):
                 name = f"{title}, {rows['metric'].iloc[0]}{words}"
-                yield [name, *means(rows, "value", conditions), of_participants(own)]
+                yield [name, *means(rows, "value", conditions), *changed(own, "against", conditions)]
 
 
 def rows_of(study: str) -> list[list[str]]:
@@ -327,7 +359,8 @@ def block() -> str:
     """The part of README.md between `BEGIN` and `END`, both included."""
     rows = []
     for study, title in STUDIES.items():
-        rows += [["" if n else f"**{study}**: {title}", *row] for n, row in enumerate(rows_of(study))]
+        own = [row for row in rows_of(study) if not row[0].endswith(TOGETHER)]
+        rows += [["" if n else f"**{study}**: {title}", *row] for n, row in enumerate(own)]
     return f"{BEGIN}\n{markdown(HEAD, rows)}\n\n{speed_in_a_sentence()}\n{END}"
 
 

@@ -179,6 +179,7 @@ def planted(tmp_path, monkeypatch):
     of_people = [
         {**over, "people": "held out", "difference": 0.1, "star": True},
         {**over, "people": "tuned on", "difference": 7, "star": False},
+        {**over, "people": "held out", "difference": 0.15, "star": False, "reference": "multi-random-brain-tuned"},
     ]
     write(tmp_path / "people", real_brains=scores, real_brains_statistics=of_people)
     monkeypatch.setattr(measured, "FIGURES", tmp_path)
@@ -187,7 +188,7 @@ def planted(tmp_path, monkeypatch):
 def test_few_participants_are_shown_one_by_one_at_the_last_layer(planted):
     first, second = measured.rows_of("two")
     changed = "+0.040 (−0.500 to 0.500)<br>−0.060 (−0.500 to 0.500)"
-    assert first == ["alignment, late language regions", "1.200", "1.250", "1.100", changed]
+    assert first == ["alignment, late language regions", "1.200", "1.250", "1.100", changed, "–"]
     assert second[0] == "alignment, primary auditory cortex"
 
 
@@ -195,7 +196,8 @@ def test_many_people_are_shown_together_by_means_over_seeds(planted):
     tuned, held_out = measured.rows_of("people")
     assert tuned[0] == "r over all regions, s, 10 people tuned on, 2 seeds" and tuned[1] == "1.100"
     assert held_out[0] == "r over all regions, s, 10 people held out, 2 seeds"
-    assert held_out[1:] == ["0.100", "0.200", "0.050", r"+0.100 (0.050 to 0.150) \*"]
+    assert held_out[1:4] == ["0.100", "0.200", "0.050"]
+    assert held_out[4:] == [r"+0.100 (0.050 to 0.150) \*", "+0.150 (0.050 to 0.150)"] and tuned[5] == "–"
 
 
 def test_a_study_without_tables_has_no_rows(planted):
@@ -205,11 +207,14 @@ def test_a_study_without_tables_has_no_rows(planted):
 
 def test_a_difference_that_is_not_defined_is_a_dash(planted, tmp_path):
     row = {"backbone": "a", "layer": 1, "roi": "late_language", "feature": "all", "removal": "every lag"}
-    rows = [{**row, "condition": c, "r_percent": r} for c, r in (("pretrained", ""), ("brain-tuned", 50.0))]
+    rows = [
+        {**row, "participant": "P1", "condition": c, "r_percent": r}
+        for c, r in (("pretrained", ""), ("brain-tuned", 50.0))
+    ]
     change = {**row, "condition": "brain-tuned", "difference": "", "low": "", "high": ""}
     write(tmp_path / "none", fig3=rows, fig3_statistics=[change])
     (shown,) = measured.rows_of("none")
-    assert shown == ["low-level impact R (removal: every lag), late language regions, %", "–", "50", "–", "–"]
+    assert shown == ["low-level impact R (removal: every lag), late language regions, %", "–", "50", "–", "–", "–"]
 
 
 def test_what_removal_leaves_is_of_the_pretrained_models_last_layer(planted, tmp_path):
