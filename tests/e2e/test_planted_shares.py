@@ -21,6 +21,7 @@ from braintuning.demo import listeners
 from braintuning.demo.listeners import SHARES, SPACES
 from braintuning.pipeline.ceiling import measure_ceiling
 from braintuning.pipeline.low_level import measure_impact, measure_low_level_alone, measure_low_level_features
+from braintuning.pipeline.steps import grids_fingerprint, grids_of
 from braintuning.results import save_arrays
 from braintuning.study import Run, load_study
 from braintuning.study.settings import DatasetSettings, Simulation
@@ -57,7 +58,7 @@ def content(root):
     }
 
 
-def write_features(path, low_level, dataset):
+def write_features(study, path, low_level, dataset):
     """One layer: sound as it is measured, and the meaning that listeners respond to, before the blood does."""
     features = {}
     with h5py.File(low_level) as sound:
@@ -69,7 +70,8 @@ def write_features(path, low_level, dataset):
             meaning = timing.lanczos_resample(track, (np.arange(len(track)) + 0.5) * listeners.STEP, times, TR)
             measured = [sound[kind][story] for kind in ("power_spectrum", "articulation")]
             features[story] = np.hstack([*measured, meaning])[None].astype(np.float32)
-    save_arrays(path, features, {"recipe": {"stage": "planted"}, "weights": "none"})
+    recipe = {"stage": "planted", "times": grids_fingerprint(grids_of(study, RUN, dataset))}
+    save_arrays(path, features, {"recipe": recipe, "weights": "none"})
 
 
 def impact_of_a_seed(folder, seed, earlier):
@@ -84,7 +86,7 @@ def impact_of_a_seed(folder, seed, earlier):
         shutil.copy(known, path)
     measure_low_level_features(study, LISTENERS[0])
     if not earlier:
-        write_features(features[1], features[0], LebelDataset(folder / "ds", TR))
+        write_features(study, features[1], features[0], LebelDataset(folder / "ds", TR))
     paths = []
     for listener in LISTENERS:
         measure_ceiling(study, listener)
