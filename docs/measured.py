@@ -18,7 +18,8 @@ REGIONS = {"late_language": "late language regions", "primary_auditory": "primar
 JOINTLY = {"multi-brain-tuned": "multi-random-brain-tuned"}
 PAIRS = {"brain-tuned": "random-brain-tuned", **JOINTLY}
 """Conditions that learn from responses, and the control of each, which learns from permuted ones."""
-UNTESTED = "–"
+NOTHING = "–"
+"""Where something was not measured, or not compared."""
 ENOUGH = 6
 """Participants from whom on one interval over participants is given, instead of one for each."""
 STUDIES = {
@@ -26,14 +27,16 @@ STUDIES = {
     "real-brains": "people, tuned on Pie Man",
 }
 TASKS = {"phonemes": "phonemes", "word_identity": "words", "emotion": "emotions", "intent": "intents", "mfcc": "MFCCs"}
-TOGETHER = ", tuned jointly"
-HEAD = ("study", "measure", "pretrained", "brain-tuned", "permuted")
-HEAD += ("brain-tuned − pretrained (95 % interval)", "brain-tuned − permuted (95 % interval)")
+JOINT = ", tuned jointly"
+HEAD = (
+    *("study", "measure", "pretrained", "brain-tuned", "permuted"),
+    *("brain-tuned − pretrained (95 % interval)", "brain-tuned − permuted (95 % interval)"),
+)
 
 
 def number(value: float, digits: int = 3) -> str:
     """A value with a proper minus, or a dash where there is none."""
-    return "–" if pd.isna(value) else f"{value:.{digits}f}".replace("-", "−")
+    return NOTHING if pd.isna(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
 def change(row: pd.Series, digits: int = 3) -> str:
@@ -81,14 +84,14 @@ def of_participants(changes: pd.DataFrame) -> str:
     over = changes[changes["participant"] == "all"]
     if len(over) and over["n_participants"].iloc[0] >= ENOUGH:
         return change(over.iloc[0])
-    return "<br>".join(change(row) for _, row in changes.drop(over.index).iterrows()) or number(float("nan"))
+    return "<br>".join(change(row) for _, row in changes.drop(over.index).iterrows()) or NOTHING
 
 
-def over_participants(differences: pd.Series, digits: int = 3) -> str:
-    """Mean difference and its interval over participants, where these are `ENOUGH`, else a dash."""
+def mean_change(differences: pd.Series, digits: int = 3) -> str:
+    """Mean of participants' differences and its interval, where there are `ENOUGH`, else a dash."""
     known = differences.dropna()
     if len(known) < ENOUGH:
-        return UNTESTED
+        return NOTHING
     low, high = mean_interval(known.to_numpy())
     return change(pd.Series({"difference": known.mean(), "low": low, "high": high}), digits)
 
@@ -99,7 +102,7 @@ def beyond_control(table: pd.DataFrame, value: str, conditions: tuple[str, str, 
         index="participant", columns="condition", values=value
     )
     _, tuned, control = conditions
-    return over_participants(wide[tuned] - wide[control], digits) if {tuned, control} <= set(wide) else UNTESTED
+    return mean_change(wide[tuned] - wide[control], digits) if {tuned, control} <= set(wide) else NOTHING
 
 
 def compared(table: pd.DataFrame) -> Iterator[tuple[str, tuple[str, str, str], str]]:
@@ -108,7 +111,7 @@ def compared(table: pd.DataFrame) -> Iterator[tuple[str, tuple[str, str, str], s
     for backbone, rows in table.groupby("backbone", sort=False):
         for condition, control in PAIRS.items():
             if condition in set(rows["condition"]):
-                words = (f", {backbone}" if several else "") + (TOGETHER if "multi" in condition else "")
+                words = (f", {backbone}" if several else "") + (JOINT if "multi" in condition else "")
                 yield backbone, (PRETRAINED, condition, control), words
 
 
@@ -187,7 +190,7 @@ def preference(study: str) -> Iterator[list[str]]:
     for backbone, conditions, words in compared(table) if len(table) else ():
         rows = rows_where(last_layer(table), backbone=backbone)
         own = rows_where(last_layer(changes), backbone=backbone, condition=conditions[1])
-        over = over_participants(own["difference"]) if len(own) >= ENOUGH else of_participants(own)
+        over = mean_change(own["difference"]) if len(own) >= ENOUGH else of_participants(own)
         beyond = beyond_control(rows, "preference", conditions)
         yield [f"semantic preference{words}", *means(rows, "preference", conditions), over, beyond]
 
@@ -359,7 +362,7 @@ def block() -> str:
     """The part of README.md between `BEGIN` and `END`, both included."""
     rows = []
     for study, title in STUDIES.items():
-        own = [row for row in rows_of(study) if not row[0].endswith(TOGETHER)]
+        own = [row for row in rows_of(study) if not row[0].endswith(JOINT)]
         rows += [["" if n else f"**{study}**: {title}", *row] for n, row in enumerate(own)]
     return f"{BEGIN}\n{markdown(HEAD, rows)}\n\n{speed_in_a_sentence()}\n{END}"
 

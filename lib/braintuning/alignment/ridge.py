@@ -26,9 +26,6 @@ SPARSE = 0.05
 """Where fewer pairs of eigenvalues are near, a CPU multiplies by these alone, three times as fast as by the matrix."""
 
 
-_kept: "dict[str, tuple[Factors, list[Errors]]]" = {}
-
-
 class Factors(NamedTuple):
     """A design's eigenvectors, ready to predict some TRs: `seen @ ((basis.T @ y) / (eigenvalues + alpha^2))`.
 
@@ -143,7 +140,10 @@ def ridge_predict(
     return predicted, best
 
 
-def _decomposed_once(*given: object) -> "tuple[Factors, list[Errors]]":
+_kept: dict[str, tuple[Factors, list[Errors]]] = {}
+
+
+def _decomposed_once(*given: object) -> tuple[Factors, list[Errors]]:
     """`_decomposed` on the CPU, kept for the next call with the same numbers."""
     key = joblib.hash(given)
     if key not in _kept:

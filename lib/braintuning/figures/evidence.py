@@ -146,8 +146,8 @@ def _with_spread(table: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
 def mean_score(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean of each model over tasks, and its standard error over test speakers, from each task's interval.
 
-    From its lower half: scores, and with them the upper end, are at most 1.
-    Tasks on the same corpus have the same speakers: their errors are added as if they were fully correlated.
+    The lower half of the interval says how wide it is, since the upper end is cut at 1. Tasks on the same corpus have
+    the same speakers: their errors are added as if they were fully correlated.
     """
     errors = scores.assign(spread=(scores["value"] - scores["low"]) / HALF_WIDTH)
     together = errors.groupby([*MODEL, "corpus"], as_index=False)["spread"].sum(min_count=1)

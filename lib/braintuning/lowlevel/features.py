@@ -68,7 +68,7 @@ def phones_of(dataset: Dataset, story: str) -> tuple[list[Interval], str]:
         return _phones_in_words(dataset.words(story)), FROM_DICTIONARY
 
 
-def within(dataset: Dataset, story: str, phones: Sequence[Interval]) -> list[Interval]:
+def phones_within(dataset: Dataset, story: str, phones: Sequence[Interval]) -> list[Interval]:
     """Phones that begin in a story, where it is a part of a longer recording."""
     start, end = dataset.seconds(story)
     return [phone for phone in phones if start <= phone.start < end]
@@ -96,7 +96,7 @@ def low_level_features(
             raise InputError(f"story {story}: {error}") from None
         if source == FROM_DICTIONARY:
             log.info(dictionary_note(dataset, story))
-    known = {n: vocabulary([within(dataset, story, phones[story]) for story in train], n) for n in NGRAMS.values()}
+    known = {n: vocabulary([phones_within(dataset, s, phones[s]) for s in train], n) for n in NGRAMS.values()}
     tr = {story: timing.spacing(of_story) for story, of_story in times.items()}
     compute = {
         "power_spectrum": lambda s: power_spectrum_by_tr(dataset.audio(s), times[s], tr[s]),

@@ -13,7 +13,7 @@ from braintuning.alignment.mask import used_voxels
 from braintuning.cortex import regions as rois
 from braintuning.datasets import Dataset, open_dataset
 from braintuning.lowlevel import removal
-from braintuning.lowlevel.features import NGRAMS, TOGETHER, low_level_features, name_of, phones_of, within
+from braintuning.lowlevel.features import NGRAMS, TOGETHER, low_level_features, name_of, phones_of, phones_within
 from braintuning.lowlevel.impact import LowLevelFit
 from braintuning.lowlevel.ngrams import rare_share
 from braintuning.lowlevel.nuisance import spoken_words
@@ -129,7 +129,7 @@ def measure_impact(study: Study, participant: str, run: Run, device: str = "cpu"
     parts = fit.parts(of_layer, alone, labels[used])
     table = _with_parts(table, parts, labels[used], ceiling[used], shown)
     phones = {story: phones_of(dataset, story) for story in fit.stories}
-    train, test = ([within(dataset, s, phones[s][0]) for s in stories] for stories in (fit.train, fit.test))
+    train, test = ([phones_within(dataset, s, phones[s][0]) for s in stories] for stories in (fit.train, fit.test))
     rare = {kind: rare_share(train, test, n) for kind, n in NGRAMS.items()}
     sources = ", ".join(sorted({source for _, source in phones.values()}))
     table = table.assign(rare_share=table["feature"].map(rare), phones=sources)
