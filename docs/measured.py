@@ -96,13 +96,15 @@ def mean_change(differences: pd.Series, digits: int = 3) -> str:
     return change(pd.Series({"difference": known.mean(), "low": low, "high": high}), digits)
 
 
-def beyond_control(table: pd.DataFrame, value: str, conditions: tuple[str, str, str], digits: int = 3) -> str:
-    """Difference of the tuned condition from the permuted one, over participants who have a model of each."""
-    wide = table.drop_duplicates(["participant", "condition"]).pivot(
-        index="participant", columns="condition", values=value
-    )
-    _, tuned, control = conditions
-    return mean_change(wide[tuned] - wide[control], digits) if {tuned, control} <= set(wide) else NOTHING
+def difference(table: pd.DataFrame, value: str, condition: str, reference: str, digits: int = 3) -> str:
+    """Mean difference of two conditions and its interval, over participants who have a model of each.
+
+    A model that all participants share, in a row without a participant, is the reference of each of them.
+    """
+    rows = table.drop_duplicates(["participant", "condition"]).set_index("participant")
+    own, others = (rows.loc[rows["condition"] == name, value] for name in (condition, reference))
+    shared = len(others) == 1 and others.index.isna().all()
+    return mean_change(own - (others.iloc[0] if shared else others), digits)
 
 
 def compared(table: pd.DataFrame) -> Iterator[tuple[str, tuple[str, str, str], str]]:
@@ -169,7 +171,7 @@ def impact(study: str, removal: str = "every lag") -> Iterator[list[str]]:
         rows = rows_where(last_layer(table), **where)
         values = means(rows, "r_percent", conditions, 0)
         name = f"low-level impact R (removal: {removal}), late language regions, %{words}"
-        yield [name, *values, change(own.iloc[0], 1), beyond_control(rows, "r_percent", conditions, 1)]
+        yield [name, *values, change(own.iloc[0], 1), difference(rows, "r_percent", *conditions[1:], 1)]
 
 
 def residual(study: str) -> str:
@@ -191,18 +193,23 @@ def preference(study: str) -> Iterator[list[str]]:
         rows = rows_where(last_layer(table), backbone=backbone)
         own = rows_where(last_layer(changes), backbone=backbone, condition=conditions[1])
         over = mean_change(own["difference"]) if len(own) >= ENOUGH else of_participants(own)
-        beyond = beyond_control(rows, "preference", conditions)
+        beyond = difference(rows, "preference", *conditions[1:])
         yield [f"semantic preference{words}", *means(rows, "preference", conditions), over, beyond]
+
+
+def chosen_layer(study: str) -> pd.DataFrame:
+    """Scores of every model on every task at the layer that validation chose, from figure 4."""
+    table, model = read(study, "fig4"), ["task", "backbone", "condition", "participant"]
+    if table.empty:
+        return table
+    above = table[table["layer"] > 0]
+    return above.loc[above.groupby(model, dropna=False)["validation"].idxmax()]
 
 
 def tasks(study: str) -> Iterator[list[str]]:
     """Rows of `HEAD`: scores of downstream tasks at the layer that validation chose, from figure 4."""
-    table, changes = read(study, "fig4"), read(study, "fig4_statistics")
-    if table.empty:
-        return
-    above, model = table[table["layer"] > 0], ["task", "backbone", "condition", "participant"]
-    best = above.loc[above.groupby(model, dropna=False)["validation"].idxmax()]
-    for backbone, conditions, words in compared(best):
+    best, changes = chosen_layer(study), read(study, "fig4_statistics")
+    for backbone, conditions, words in compared(best) if len(best) else ():
         for task, title in TASKS.items():
             rows = rows_where(best, task=task, backbone=backbone)
             own = rows_where(changes, task=task, backbone=backbone)
@@ -239,6 +246,26 @@ def conditions(study: str) -> str:
     table = rows_where(last_layer(read(study, "fig2")), roi="late_language")
     wide = table.pivot_table("alignment", "backbone", "condition", sort=False)
     return markdown(("", *wide.columns), ([name, *map(number, row)] for name, row in wide.T.items()))
+
+
+def keeping(study: str) -> str:
+    """What brain-tuning changes, and with the condition `keeping`, in figures 2 to 5, over participants."""
+    late = {"roi": "late_language"}
+    removed = {"feature": "all", "removal": "every lag"}
+    rows = [
+        *((f"alignment, {of}", rows_where(last_layer(read(study, "fig2")), roi=roi), "alignment", 3)
+          for roi, of in REGIONS.items()),
+        ("low-level impact R, late language regions, %", rows_where(last_layer(read(study, "fig3")), **late, **removed),
+         "r_percent", 1),
+        ("semantic preference", last_layer(read(study, "fig5")), "preference", 3),
+        *((f"{name}, {rows['metric'].iloc[0]}", rows, "value", 3) for task, name in TASKS.items()
+          if len(rows := rows_where(chosen_layer(study), task=task))),
+    ]  # fmt: skip
+    pairs = (("brain-tuned", PRETRAINED), ("keeping", PRETRAINED), ("keeping", "brain-tuned"))
+    cells = (
+        [name, *(difference(table, value, *pair, digits) for pair in pairs)] for name, table, value, digits in rows
+    )
+    return markdown(("", *(f"{one} − {other}" for one, other in pairs)), cells)
 
 
 def gains(study: str) -> str:

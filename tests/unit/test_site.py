@@ -217,6 +217,31 @@ def test_a_difference_that_is_not_defined_is_a_dash(planted, tmp_path):
     assert shown == ["low-level impact R (removal: every lag), late language regions, %", "–", "50", "–", "–", "–"]
 
 
+def test_what_keeping_changes_is_of_people_who_have_both_models_or_share_one(planted, tmp_path):
+    people = [f"P{n}" for n in range(6)]
+    scores = {"pretrained": 0.5, "brain-tuned": 0.75, "keeping": 1.0}
+    of_each = [
+        {"participant": p, "backbone": "a", "condition": c, "layer": 1, "roi": roi, "feature": "all",
+         "removal": "every lag", "alignment": value + n / 64, "r_percent": 100 * value}
+        for n, p in enumerate(people) for c, value in scores.items() for roi in measured.REGIONS
+    ]  # fmt: skip
+    shared = [row for row in of_each if row["condition"] != "pretrained" or row["participant"] == people[0]]
+    shared = [{**row, "participant": "" if row["condition"] == "pretrained" else row["participant"]} for row in shared]
+    of_words = [{**row, "preference": scores[row["condition"]]} for row in shared]
+    of_tasks = [
+        {**row, "task": "intent", "metric": "accuracy", "layer": layer, "validation": layer, "value": value / layer}
+        for row in shared for layer in (1, 2) for value in [scores[row["condition"]]]
+    ]  # fmt: skip
+    write(tmp_path / "near", fig2=of_each, fig3=of_each, fig5=of_words, fig4=of_tasks)
+    shown = {row.split(" | ")[0]: row.strip(" |").split(" | ")[1:] for row in measured.keeping("near").splitlines()[2:]}
+    rise = "+0.250 (0.250 to 0.250)"
+    twice = "+0.500 (0.500 to 0.500)"
+    assert shown["| alignment, late language regions"] == shown["| semantic preference"] == [rise, twice, rise]
+    assert shown["| low-level impact R, late language regions, %"][0] == "+25.0 (25.0 to 25.0)"
+    half = "+0.125 (0.125 to 0.125)"
+    assert shown["| intents, accuracy"] == [half, rise, half] and len(shown) == 5
+
+
 def test_what_removal_leaves_is_of_the_pretrained_models_last_layer(planted, tmp_path):
     row = {"backbone": "a", "roi": "late_language", "feature": "power_spectrum", "removal": "every lag"}
     layers = [("pretrained", 1, 0.25), ("pretrained", 0, 9), ("brain-tuned", 1, 9)]

@@ -107,9 +107,9 @@ def best_layers(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_conditions(study: Study, backbone: str | None = None) -> tuple[str, ...]:
-    """Conditions of a study or of one backbone, without variants."""
+    """Conditions of a study or of one backbone that figures 2 to 5 show."""
     conditions = study.conditions if backbone is None else study.conditions_of(backbone)
-    return tuple(condition for condition in conditions if condition not in study.variants)
+    return tuple(filter(study.is_main, conditions))
 
 
 def small_print(

@@ -104,7 +104,7 @@ def _over(within: list[dict]) -> dict:
 
 
 def shown(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """What the figure draws of a table: tuned backbones and no variants, each model at its best layer."""
+    """What the figure draws of a table: tuned backbones and the figure's conditions, each model at its best layer."""
     known = table["backbone"].isin(study.tuned_backbones) & table["condition"].isin(shown_conditions(study))
     return best_layer(table[known])
 

@@ -164,13 +164,14 @@ class Variant(Section):
     """A condition under another name, tuned with other settings or on less data.
 
     `n_stories` limits tuning to the first of its training stories, and `n_together` joint tuning to the first of the
-    participants tuned together.
+    participants tuned together. Only Figure B compares variants, unless they are `in_every_figure`.
     """
 
     condition: Condition
     tuning: Changes = Field(default_factory=dict)
     n_stories: Count | None = None
     n_together: Annotated[int, Field(ge=2)] | None = None
+    in_every_figure: bool = False
 
     @model_validator(mode="after")
     def _together_where_several_are(self) -> Self:

@@ -193,6 +193,10 @@ class Study(Section):
         """The condition that a name in `conditions` stands for: itself, or that of a variant."""
         return self.variants[condition].condition if condition in self.variants else condition
 
+    def is_main(self, condition: str) -> bool:
+        """Whether figures 2 to 5 show a condition: any but a variant that Figure B alone compares."""
+        return condition not in self.variants or self.variants[condition].in_every_figure
+
     def tuning_of(self, condition: str) -> Tuning:
         """Settings that a condition is tuned with: those of the study, changed for joint tuning and for variants."""
         joint = {**JOINT_TUNING, **self.joint_tuning} if self.base(condition) in TUNED_ON_SEVERAL else {}
@@ -223,8 +227,8 @@ class Study(Section):
         return (run for run in self.runs() if self.base(run.condition) != "pretrained")
 
     def main_runs(self) -> Iterator[Run]:
-        """Every model but those of variants, which panel B3 alone compares."""
-        return (run for run in self.runs() if run.condition not in self.variants)
+        """Every model of a condition that `is_main`."""
+        return (run for run in self.runs() if self.is_main(run.condition))
 
     def alignments(self, runs: Iterable[Run] | None = None) -> Iterator[tuple[str, Run]]:
         """Every participant with every model (of `runs`, if given) that is compared on that participant."""

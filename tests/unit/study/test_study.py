@@ -4,6 +4,7 @@ from datetime import date
 import pytest
 import yaml
 from braintuning.errors import InputError
+from braintuning.figures.tables import shown_conditions
 from braintuning.pipeline import recipes
 from braintuning.study import STUDIES, Run, load_study
 
@@ -366,6 +367,18 @@ DOSES = {
     },
 }
 LACKING = {"stories.train": ["a", "b", "g"], "lacks": {"P1": ["b"]}}
+
+
+@pytest.mark.parametrize("in_every_figure", [False, True])
+def test_a_variant_is_in_figures_2_to_5_only_if_the_study_says_so(load, in_every_figure):
+    variants = {"near": {"condition": "brain-tuned", "in_every_figure": in_every_figure}}
+    changes = {"conditions": ["pretrained", "brain-tuned", "near"], "variants": variants, "probes.tasks": ["mfcc"]}
+    study = load(changes)
+    shown = ["pretrained", "brain-tuned", *["near"] * in_every_figure]
+    assert list(shown_conditions(study)) == shown == list(dict.fromkeys(run.condition for run in study.main_runs()))
+    near = Run(next(iter(study.backbones)), "near", study.participants[0])
+    for figure, file in (("fig4", study.probe_file("mfcc", near)), ("fig5", study.preference_file(near))):
+        assert (file in recipes.inputs_of(study, figure)) == in_every_figure
 
 
 def test_a_variant_is_tuned_on_the_first_stories_and_participants(load):
