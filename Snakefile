@@ -13,7 +13,6 @@ from braintuning.pipeline.worker import SOCKET
 from braintuning.study import Run, load_study
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-os.environ[INSIDE_A_JOB] = "1"
 config = {key: value[0] if isinstance(value, list) else value for key, value in config.items()}  # see engine.py
 DEVICE = config.get("device", "cpu")
 STUDY = load_study(config.get("study", "demo"), config.get("root") or None)

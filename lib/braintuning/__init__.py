@@ -36,13 +36,7 @@ def __dir__() -> list[str]:
 class _Progress(logging.StreamHandler):
     """Prints events as plain lines to whatever standard output is at the moment."""
 
-    @property
-    def stream(self):  # noqa: ANN202
-        return sys.stdout
-
-    @stream.setter
-    def stream(self, stream: object) -> None:
-        """Ignore the stream of the moment when the handler was made."""
+    stream = property(lambda self: sys.stdout, lambda self, stream: None)
 
 
 _logger = logging.getLogger("braintuning")

@@ -146,7 +146,8 @@ def viewer(
 
     settings = load_study(study, root)
     page = settings.figures_folder / "viewer" / "index.html"
-    if write or not page.is_file():
+    scores = [file for one in settings.alignments() if (file := settings.scores_file(*one)).is_file()]
+    if write or not page.is_file() or any(file.stat().st_mtime > page.stat().st_mtime for file in scores):
         write_study_viewer(settings, open_dataset(settings))
     print(page)
     if not write:

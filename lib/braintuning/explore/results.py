@@ -18,7 +18,7 @@ from braintuning.cortex.surface import HEMISPHERES, Surface
 from braintuning.datasets import open_dataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError, nearest
-from braintuning.explore.tables import NAMES_OF_GROUPS, TABLE, Place, Tables
+from braintuning.explore.tables import NAMES_OF_GROUPS, TABLE, Place, Tables, drawn
 from braintuning.figures.tables import noise_ceiling_of
 from braintuning.pipeline import recipes
 from braintuning.pipeline.align import Comparison, align, comparison_of
@@ -232,7 +232,7 @@ def with_results(names: Sequence[str] | None = None) -> list[str]:
     for name in names or sorted(path.stem for path in STUDIES.glob("*.yaml")):
         made = Study.model_construct(name=name)
         has_scores = any(made.results.glob("alignment/*/*.h5"))
-        found += [name] if has_scores or made.drawn(TABLE).is_file() else []
+        found += [name] if has_scores or drawn(made, TABLE).is_file() else []
     return found
 
 
@@ -240,10 +240,10 @@ def open_source(study: Study, device: str = "cpu") -> Tables:
     """Results of a study where these are here, else its tables; `InputError` where there are neither."""
     if any(study.results.glob("alignment/*/*.h5")) and (source := Results(study, device)).models:
         return source
-    if study.drawn(TABLE).is_file():
+    if drawn(study, TABLE).is_file():
         return Tables(study)
     command = f"`make figures STUDY={given_name(study)}`"
-    found = f"found neither results in {study.results} nor {study.drawn(TABLE)}"
+    found = f"found neither results in {study.results} nor {drawn(study, TABLE)}"
     raise InputError(
         f"study {study.name}: {found}, expected either; {command} makes both".replace(f"{REPOSITORY}/", "")
     )

@@ -1,5 +1,6 @@
 """What there is to see in a study whose tables alone are here: alignment of groups of regions."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +11,17 @@ from braintuning.cortex.surface import Surface, fs_lr
 from braintuning.errors import InputError, nearest
 from braintuning.figures.style import ROI_TITLES
 from braintuning.figures.tables import read_tables
+from braintuning.results import REPOSITORY
 from braintuning.study import Run, Study
 
 TABLE = "fig2.csv"
 NAMES_OF_GROUPS = {ROI_TITLES[group]: group for group in GROUPS}
 NARROW_LAST = ("late_language", "early_auditory", *[g for g in GROUPS if g not in ("late_language", "early_auditory")])
+
+
+def drawn(study: Study, name: str) -> Path:
+    """A figure or table that was made here or, where there is none, that comes with the project."""
+    return made if (made := study.figures_folder / name).is_file() else REPOSITORY / "figures" / study.name / name
 
 
 class Place(NamedTuple):
@@ -40,7 +47,7 @@ class Tables:
     has_courses = False
 
     def __init__(self, study: Study) -> None:
-        self.study, self._table = study, read_tables([study.drawn(TABLE)])
+        self.study, self._table = study, read_tables([drawn(study, TABLE)])
         rows = self._table[["participant", "backbone", "condition"]].drop_duplicates()
         self.models = [(row.participant, Run(row.backbone, row.condition)) for row in rows.itertuples()]
 

@@ -12,6 +12,7 @@ import numpy as np
 from braintuning.pipeline.times import read_times
 from braintuning.results import CACHE, REPOSITORY, atomic_path, provenance_of
 from braintuning.study import Run, Study
+from braintuning.study.by_name import own
 
 LEDGER = CACHE / "costs.json"
 """By device and kind of job: seconds, units of work, peak memory and number of jobs that ran on this machine."""
@@ -40,12 +41,17 @@ TAKEN = 0.6
 GPU_KINDS = ("tune", "extract", "align", "nuisance", "low_level", "low_level_alone", "preference", "probe", "leaks")
 
 
+def seconds_of_row(study: Study) -> float:
+    """The TR: where participants or stories have their own, that of the first."""
+    return own(study.dataset.tr, "tr", *study.participants, *study.stories.all)
+
+
 def rows_of_story(study: Study) -> int:
     """TRs of a story, about: of the project's own texts, or as in ds003020."""
     simulation = study.dataset.simulation
     if not simulation or simulation.textgrids:
         return 400
-    return min(150, int(0.6 * simulation.words / (study.dataset.tr or 2.0))) if simulation.words else 150
+    return min(150, int(0.6 * simulation.words / seconds_of_row(study))) if simulation.words else 150
 
 
 def n_voxels(study: Study) -> int:
@@ -102,7 +108,7 @@ def work(study: Study) -> dict[str, float]:
     shapes = {run: family(study, run.backbone) for run in runs}
     every_shape = list(shapes.values()) or [family(study, study.figure_backbone)]
     size, layers = np.mean(every_shape, axis=0)[:2].tolist()
-    minutes = rows * (study.dataset.tr or 2.0) / 60
+    minutes = rows * seconds_of_row(study) / 60
     heard = 60 * minutes * len(study.encoded_stories) * study.features.window_seconds / study.features.hop_seconds
     kinds = 2 + len(study.low_level.features)
     fit = (rows * stories) ** 2 * voxels / 1e12
@@ -160,24 +166,12 @@ def learn(study: Study, device: str, since: float) -> None:
 
 
 def costs(study: Study, device: str, cores: int, gpu_jobs: int, calibrated: bool) -> dict[str, Any]:
-    """What each kind of job of a study is expected to take.
+    """What each kind of job is expected to take, `cores` of them side by side and of these `gpu_jobs` on the GPU.
 
-    Parameters
-    ----------
-    study : Study
-    device : str
-        `cpu` or `cuda`.
-    cores, gpu_jobs : int
-        Jobs side by side, and of these on the GPU.
-    calibrated : bool
-        Measure this machine for kinds that it has not run yet, some seconds; else take it for the reference.
-
-    Returns
-    -------
-    costs : dict
-        `kinds`, by name: [seconds on a core, seconds on a GPU, peak MiB]; `disk`, MB that the study's results
-        and simulated data take that are not there yet; `free`, MB of their disk; `basis`, where this comes from; and
-        `cores` and `gpu_jobs`.
+    `calibrated`: measure this machine for kinds that it has not run yet, some seconds; else take it for the reference.
+    Gives `kinds`, by name: [seconds on a core, seconds on a GPU, peak MiB]; `disk`, MB that the study's results and
+    simulated data take that are not there yet; `free`, MB of their disk; `basis`, where this comes from; and `cores`
+    and `gpu_jobs`.
     """
     units = work(study)
     known = {kind: jobs for kind, jobs in _ledger().get(device, {}).items() if _tells(jobs, units[kind])}

@@ -50,33 +50,13 @@ def run_workflow(
     max_memory: float | None = None,
     dry_run: bool = False,
 ) -> int:
-    """Run the jobs of a study that are not up to date, down to `targets` or to its figures and report.
+    """Run the jobs of a study that are not up to date, down to `targets` or to its figures and report; 0 on success.
 
-    Parameters
-    ----------
-    device
-        `cpu` or `cuda`.
-    cores
-        Processor cores; all of the machine's by default.
-    gpu_jobs
-        Jobs that share the GPU at a time.
-    max_memory
-        GiB that a step of tuning may take, about.
-    dry_run
-        List the jobs and what they will take, and run none.
-
-    Returns
-    -------
-    status : int
-        0 where every job succeeded.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        The run was interrupted: its jobs have ended, and what they had not finished is made the next time.
-    InputError
-        Another run of the study is going on, or the path of its results, figures or of the cache has a brace, which
-        Snakemake takes for the name of something.
+    `cores`: all of the machine's by default; `gpu_jobs`: jobs that share the GPU at a time; `max_memory`: GiB that a
+    step of tuning may take, about; `dry_run`: list the jobs and what they will take, and run none. When a run is
+    interrupted (`KeyboardInterrupt`), its jobs have ended, and what they had not finished is made the next time.
+    `InputError` while another run of the study is going on, and where the path of its results, figures or of the cache
+    has a brace, which Snakemake takes for the name of something.
     """
     for folder in (study.results, study.figures_folder, CACHE):
         if {"{", "}"} & set(str(folder)):

@@ -81,34 +81,13 @@ def _identity(part: str, utterance: Utterance) -> tuple:
 
 
 def probed(
-    encoder: SpeechEncoder,
-    task: str,
-    corpus: str,
-    parts: Parts,
-    device: str = "cpu",
-    seed: int = 0,
-    store: Store | None = None,
+    encoder: SpeechEncoder, task: str, corpus: str, parts: Parts, device: str = "cpu", seed: int = 0
 ) -> pd.DataFrame:
-    """Score of every layer of any encoder on a task.
+    """Score of every layer of any encoder on one of `probes.tasks.TASKS`: a row a layer, with columns `COLUMNS`.
 
-    Parameters
-    ----------
-    encoder : SpeechEncoder
-    task : str
-        One of `probes.tasks.TASKS`.
-    corpus, parts
-        From `probes.tasks.material`.
-    device : str
-    seed : int
-    store : Store, optional
-        Where the encoder's activations are kept for the next task.
-
-    Returns
-    -------
-    DataFrame
-        `COLUMNS`, a row a layer.
+    `corpus` and `parts` are from `probes.tasks.material`.
     """
-    return as_table(task_named(task).measure(parts, encoder, device, seed, store), encoder.family, task, corpus, parts)
+    return as_table(task_named(task).measure(parts, encoder, device, seed, None), encoder.family, task, corpus, parts)
 
 
 def as_table(results: Sequence[Result], family: str, task: str, corpus: str, parts: Parts) -> pd.DataFrame:

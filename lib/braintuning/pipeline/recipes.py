@@ -215,7 +215,9 @@ def figure(study: Study, notebook: str, results: Sequence[Path] | None = None) -
     drawn = study.figures.model_dump(exclude=set() if notebook == "claims" else {"notebooks"})
     results = inputs_of(study, notebook) if results is None else results
     read = [str(path.relative_to(study.results)) for path in results]
-    return Recipe({}, {**study.model_dump(include=sections), "figures": drawn, "read": read})
+    variants = [name for name in study.variants if study.is_main(name)]
+    more = {"variants": variants} if variants else {}
+    return Recipe({}, {**study.model_dump(include=sections), "figures": drawn, "read": read, **more})
 
 
 def _of_dataset(study: Study, keys: Sequence[str], listeners: Sequence[str] = ()) -> dict[str, Any]:
@@ -260,14 +262,7 @@ def of_results(study: Study) -> dict[Path, Recipe]:
 
 
 def inputs_of(study: Study, notebook: str) -> list[Path]:
-    """Results that a notebook of the study reads.
-
-    Parameters
-    ----------
-    study : Study
-    notebook : str
-        Name in `notebooks/`, without `.ipynb`, or of a panel of Figure A or B, such as `figA1`.
-    """
+    """Results that a notebook of the study reads, by its name in `notebooks/` or of a panel, such as `figA1`."""
     main = list(study.main_runs())
     recorded = [run for run in main if run.condition == "pretrained"] if study.recordings else []
     ceilings = [study.ceiling_file(listener) for listener in study.listeners]

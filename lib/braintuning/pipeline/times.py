@@ -10,6 +10,7 @@ from typing import Any
 from braintuning.errors import InputError, NotebookError
 from braintuning.results import atomic_path
 
+LIBRARY = Path(__file__).resolve().parents[1]
 TIMES = "BRAINTUNING_TIMES"
 """Environment variable with the file that a job writes what it took into; the Snakefile sets it."""
 INSIDE_A_JOB = "BRAINTUNING_JOB"
@@ -17,18 +18,9 @@ INSIDE_A_JOB = "BRAINTUNING_JOB"
 
 
 def write_times(path: Path, seconds: float, cpu: float, peak: float) -> None:
-    """Write what a job took.
+    """Write what a job took: seconds from start to end, and of a processor with the processes that it started.
 
-    Parameters
-    ----------
-    path : Path
-        Tab-separated, with columns as Snakemake's `benchmark` has them: s, max_rss, cpu_time.
-    seconds : float
-        From start to end.
-    cpu : float
-        Seconds of a processor, of the job and of the processes that it started.
-    peak : float
-        Memory in MiB, of the largest process.
+    `peak` is MiB of the largest process. The file is tab-separated, with columns as Snakemake's `benchmark` has them.
     """
     log_of(path).unlink(missing_ok=True)
     with atomic_path(path) as temporary:
@@ -66,7 +58,8 @@ def write_failure(error: Exception) -> str:
     line = " ".join(str(error).split())
     trace = ""
     if not isinstance(error, InputError | NotebookError):
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "braintuning" in frame.filename]
+        every = traceback.extract_tb(error.__traceback__)
+        frames = [frame for frame in every if Path(frame.filename).is_relative_to(LIBRARY)]
         where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
         line = f"{type(error).__name__}: {line}{where}"
         trace = "".join(traceback.format_exception(error))

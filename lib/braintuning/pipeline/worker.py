@@ -58,22 +58,11 @@ def folder_for_sockets(prefix: str) -> Iterator[Path | None]:
 def listening(
     environment: dict[str, str], imported: Sequence[str] = IMPORTED
 ) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
-    """Start a worker for a run of Snakemake.
+    """Start a worker for a run of Snakemake in this environment; it imports modules before its first fork.
 
-    Parameters
-    ----------
-    environment : dict
-        Of the run.
-    imported : sequence of str
-        Modules that the worker imports before its first fork.
-
-    Yields
-    ------
-    environment : dict
-        With what tells the run's jobs, and kernels of its notebooks, where the worker is. As given on other systems
-        than Linux, whose libraries do not all bear a fork.
-    held : tuple of int
-        Descriptor for Snakemake to inherit: when all who hold it have ended, the worker ends.
+    Yields the environment with what tells the run's jobs, and kernels of its notebooks, where the worker is, and
+    descriptors for Snakemake to inherit: when all who hold one have ended, the worker ends. As given, and none, on
+    other systems than Linux, whose libraries do not all bear a fork.
     """
     with folder_for_sockets("worker-") as folder:
         if folder is None or sys.platform != "linux":
@@ -116,17 +105,7 @@ class _Job:
 
 
 class Worker:
-    """Forks a child for each client that connects.
-
-    Parameters
-    ----------
-    listener : socket
-        Bound and listening.
-    ends : int
-        Descriptor of a pipe at whose end of file the worker ends.
-    imported : sequence of str
-        Modules to import before the first fork.
-    """
+    """Forks a child for each client that connects to a listening socket, until `ends`, a pipe, is at its end."""
 
     def __init__(self, listener: socket.socket, ends: int, imported: Sequence[str]) -> None:
         self.listener, self.ends, self.imported = listener, ends, list(imported)

@@ -73,21 +73,13 @@ class Simulation(Section):
     noise: Mapping[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _stories_of_one_kind(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.textgrids and self.words:
             raise InputError("found `words` beside `textgrids` in `simulation`, expected whole stories with TextGrids")
-        return self
-
-    @model_validator(mode="after")
-    def _shares_are_of_one_whole(self) -> Self:
         for group, shares in self.shares.items():
             if abs(sum(shares) - 1) > 1e-6:
                 found = f"found `shares` of {group} that sum to {sum(shares):g} in `simulation`"
                 raise InputError(f"{found}, expected 1, over spectrum, articulation and meaning")
-        return self
-
-    @model_validator(mode="after")
-    def _ranges_ascend(self) -> Self:
         for key in ("response_peaks", "response_widths"):
             low, high = getattr(self, key)
             if low > high:

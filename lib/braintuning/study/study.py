@@ -124,10 +124,6 @@ class Study(Section):
         """Folder of figures, their tables and the report."""
         return REPOSITORY / own / self.name if (own := environ.get("BRAINTUNING_FIGURES")) else self.results / "figures"
 
-    def drawn(self, name: str) -> Path:
-        """A figure or table that was made here or, where there is none, that comes with the project."""
-        return made if (made := self.figures_folder / name).is_file() else REPOSITORY / "figures" / self.name / name
-
     @property
     def root(self) -> Path:
         """Folder of the dataset."""

@@ -75,7 +75,7 @@ def common_cortex(
     points = np.flatnonzero(usable)
     if not len(points):
         names = ", ".join(cortices)
-        raise InputError(f"common cortex of {names}: no point has a noise ceiling above {threshold}, expected some")
+        raise InputError(f"common cortex of {names}: no point is in use (above {threshold}), expected some")
     return CommonCortex(points, matrices and {participant: matrix[points] for participant, matrix in matrices.items()})
 
 

@@ -77,6 +77,14 @@ def test_much_smaller_jobs_tell_nothing_of_large_ones_and_do_not_take_their_plac
     assert expected(large)["tune"] == pytest.approx([900, 0, 1000])
 
 
+@pytest.mark.parametrize("tr", [{"P1": 3.0, "P2": 2.0}, {"P1": {"harbour": 3.0}, "P2": 2.0}])
+def test_trs_of_each_participant_have_an_estimate(study, ledger, tr):
+    assert min(study.participants) == "P1" and "harbour" in study.stories.all
+    longer = study.model_copy(update={"dataset": study.dataset.model_copy(update={"tr": 3.0})})
+    own = study.model_copy(update={"dataset": study.dataset.model_copy(update={"tr": tr})})
+    assert expected(own) == expected(longer) != expected(study)
+
+
 def test_a_ledger_that_was_cut_off_is_none(study, ledger):
     before = expected(study)
     ledger.write_text('{"cpu": {"tune"')

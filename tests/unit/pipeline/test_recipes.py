@@ -219,6 +219,13 @@ def test_the_workflow_runs_again_what_the_steps_would_not_keep(made, setting):
     assert {result: found for result, found in different.items() if len(set(found)) > 1} == {}
 
 
+def test_figures_are_drawn_again_when_a_variant_comes_into_them(made):
+    changed, _ = made
+    variants = ({"near": {"condition": "brain-tuned", "in_every_figure": shown}} for shown in (False, True))
+    unseen, seen = (recipes.figure(changed("variants", variant), "fig2").fingerprint for variant in variants)
+    assert unseen == recipes.figure(changed(), "fig2").fingerprint != seen
+
+
 def test_every_rule_of_the_workflow_compares_a_recipe():
     rules = re.split(r"(?m)^(?:use )?rule ", (REPOSITORY / "Snakefile").read_text())[1:]
     without = {rule.split(":")[0].split()[0] for rule in rules if "        recipe=" not in rule}
