@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from braintuning.alignment.correlation import correlation
 from braintuning.alignment.encoding import predict_layers, scored_trs
-from braintuning.alignment.features import story_features
+from braintuning.alignment.features import at_trs, tokens
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.results import generator
 from braintuning.study.settings import Encoding, Features, Tuning
@@ -71,8 +71,11 @@ def aligned(encoder: SpeechEncoder, listener: Listener, device: str) -> tuple[np
     start, stories = time.perf_counter(), (*listener.train, *listener.test)
     times = [listener.times[story] for story in stories]
     sounds = [listener.audio[story] for story in stories]
-    made = story_features([encoder], sounds, times, spacing(times[0]), listener.features, device)
-    features = {story: of_story for story, (of_story,) in zip(stories, made, strict=True)}
+    passes = tokens([encoder], sounds, listener.features, device)
+    features = {
+        story: at_trs(layers, token_times, trs, spacing(times[0]))
+        for story, trs, ((layers,), token_times) in zip(stories, times, passes, strict=True)
+    }
     read = time.perf_counter()
     layers = predict_layers(features, listener.responses, listener.train, listener.test, listener.encoding, device)
     truth = scored_trs(listener.responses, listener.test, listener.encoding)

@@ -121,22 +121,6 @@ def _compute(
                 story.add([states[:, mine].flatten(1, 2) for states in hidden], times.ravel())
 
 
-def story_features(
-    encoders: Sequence[SpeechEncoder],
-    sounds: Sequence[np.ndarray],
-    times: Sequence[np.ndarray],
-    tr: float,
-    settings: Features,
-    device: str = "cpu",
-) -> Iterator[list[np.ndarray]]:
-    """`extract_features` of several encoders with the same front end and several stories, in one pass over the audio.
-
-    Yields the features of each encoder, for one story after the other.
-    """
-    for (fine, fine_times), trs in zip(tokens(encoders, sounds, settings, device), times, strict=True):
-        yield [at_trs(layers, fine_times, trs, tr) for layers in fine]
-
-
 def at_trs(layers: np.ndarray, token_times: np.ndarray, times: np.ndarray, tr: float) -> np.ndarray:
     """Tokens of every layer, (layers + 1, tokens, dim), resampled to TRs; (layers + 1, TRs, dim), times in seconds."""
     return np.stack([timing.lanczos_resample(layer, token_times, times, tr) for layer in layers])
@@ -172,5 +156,5 @@ def extract_features(
     --------
     >>> features = bt.extract_features(encoder, audio, times=np.arange(10, 60, 2.0), tr=2.0)
     """
-    ((features,),) = story_features([encoder], [audio], [times], tr, settings, device)
-    return features
+    (((layers,), token_times),) = tokens([encoder], [audio], settings, device)
+    return at_trs(layers, token_times, times, tr)

@@ -40,11 +40,11 @@ def conjunction_p(differences: Sequence[tuple[float, float]]) -> float:
     """Two-sided p of the null hypothesis that differences do not all have one sign (Berger 1982, intersection-union).
 
     From each participant's (difference, two-sided p): twice the largest one-sided p towards the sign of the mean, at
-    most 1.
+    most 1; NaN where one is not known.
     """
     values = np.asarray(differences, float)
     agrees = np.sign(values[:, 0]) == np.sign(values[:, 0].mean())
-    return float(min(1.0, 2 * np.where(agrees, values[:, 1] / 2, 1 - values[:, 1] / 2).max()))
+    return float(np.minimum(1.0, 2 * np.where(agrees, values[:, 1] / 2, 1 - values[:, 1] / 2).max()))
 
 
 def bonferroni_p(p: Sequence[float]) -> float:

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -75,7 +76,7 @@ def predict_cortex(source: Results, participant: str, run: Run, layer: int, audi
     if source.dataset.filters_stories:
         raise InputError(f"study {study.name}: its responses are filtered as a whole, expected a study without that")
     tr = timing.spacing(source.dataset.tr_times(participant, fitted[0]))
-    times = (np.arange(int(np.ceil(seconds / tr)) + lead) + study.dataset.row_offset) * tr
+    times = (np.arange(int(np.ceil(seconds / tr)) + lead) + source.dataset.row_offset) * tr
     inside = times < seconds
     encoder = load_encoder(study, run).to(source.device)
     new = extract_features(encoder, audio.astype(np.float32), times[inside], tr, study.features, source.device)[layer]
@@ -156,8 +157,8 @@ class Film:
             write_wav(Path(folder) / "sound.wav", np.clip(self.audio, -1, 1), timing.SAMPLE_RATE)
             sound = base64.b64encode((Path(folder) / "sound.wav").read_bytes()).decode()
         facts = {"times": self.prediction.times.tolist(), "seconds": self.seconds, "frames": frames, "sound": sound}
-        text = PAGE.read_text().replace("TITLE", html.escape(self.title))
-        return text.replace("FACTS", json.dumps(facts))
+        filled = {"TITLE": html.escape(self.title), "FACTS": json.dumps(facts)}
+        return re.sub("|".join(filled), lambda found: filled[found[0]], PAGE.read_text())
 
     def write_mp4(self, path: Path) -> Path:
         """Write the film as mp4 (H.264 and AAC, five frames a second); `InputError` without ffmpeg, or if it fails."""

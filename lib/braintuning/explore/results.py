@@ -12,6 +12,7 @@ import pandas as pd
 
 from braintuning.alignment.correlation import zscore
 from braintuning.alignment.encoding import scored_trs
+from braintuning.cortex.colours import Reliability
 from braintuning.cortex.parcels import drawn_parcels
 from braintuning.cortex.regions import GROUPS
 from braintuning.cortex.surface import HEMISPHERES, Surface
@@ -19,7 +20,8 @@ from braintuning.datasets import open_dataset
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError, nearest
 from braintuning.explore.tables import NAMES_OF_GROUPS, TABLE, Place, Tables, drawn
-from braintuning.figures.tables import noise_ceiling_of
+from braintuning.figures.tables import faded, noise_ceiling_of
+from braintuning.lowlevel.nuisance import spoken_words
 from braintuning.pipeline import recipes
 from braintuning.pipeline.align import Comparison, align, comparison_of
 from braintuning.pipeline.extract import extract_layers
@@ -115,14 +117,14 @@ class Results(Tables):
         return self.dataset.cortex(participant).to_vertices(kept[layer])
 
     def opacity(self, participant: str) -> np.ndarray | None:
-        """Share of the colour at each vertex: from none at the threshold of the noise ceiling to all .2 above it.
+        """Share of the colour at each vertex by its noise ceiling, between the limits of `figures.tables.faded`.
 
         None where voxels are regions, which are few and each reliable or not in use.
         """
         if self.dataset.voxels_are_regions:
             return None
-        at = self.dataset.cortex(participant).to_vertices(self._ceiling(participant))
-        return np.clip((np.nan_to_num(at) - self.study.encoding.ceiling_threshold) / 0.2, 0, 1)
+        ceilings = self.dataset.cortex(participant).to_vertices(self._ceiling(participant))
+        return Reliability(ceilings, "noise ceiling", *faded(self.study)).alpha(self.surface(participant)[0])
 
     def highest(self, participant: str, quantity: str = "alignment") -> float:
         """End of the colour map for all models and layers of a participant: the 99th percentile over voxels, or 1."""
@@ -173,11 +175,7 @@ class Results(Tables):
 
     def sound(self, story: str) -> tuple[np.ndarray, list[Interval]]:
         """Audio of a story, (samples,) float32 at 16 kHz, and its words, none where the dataset has none."""
-        try:
-            words = list(self.dataset.words(story))
-        except InputError:
-            words = []
-        return self.dataset.audio(story), words
+        return self.dataset.audio(story), spoken_words(self.dataset, story)
 
     def add_model(self, name: str, participant: str) -> Run:
         """Compare any speech model with a participant, as `SpeechEncoder.from_pretrained` names it; its run.

@@ -90,7 +90,7 @@ class Tables:
         return None
 
     def highest(self, participant: str, quantity: str = "alignment") -> float:
-        """End of the colour map for all models and layers of a participant."""
+        """End of the colour map for all models, layers and participants."""
         return float(self._table["alignment"].max())
 
     def scores(self, participant: str, place: Place) -> pd.DataFrame:

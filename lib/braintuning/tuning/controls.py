@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast
-from braintuning.backbone.weights import quiet_transformers, require_weights, weight_files
+from braintuning.backbone.preprocessor import first_line
+from braintuning.backbone.weights import UNREADABLE, quiet_transformers, require_weights, weight_files
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.study.settings import Tuning
@@ -182,9 +183,9 @@ def _text_model(name: str, kind: type = AutoModel) -> list:
     try:
         with quiet_transformers():
             return [AutoTokenizer.from_pretrained(place), kind.from_pretrained(place)]
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"text model {name}: cannot be loaded ({reason}), expected a hub name or a folder") from None
+    except UNREADABLE as error:
+        found = f"cannot be loaded ({first_line(error)})"
+        raise InputError(f"text model {name}: {found}, expected a hub name or a folder") from None
 
 
 def require_text_model(name: str) -> None:

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from scipy.spatial import cKDTree
 
 from braintuning.alignment.correlation import zscore
+from braintuning.cortex.fsaverage import fsaverage5, transfer_labels
 from braintuning.cortex.subject import Cortex
 from braintuning.cortex.surface import HEMISPHERES
 from braintuning.datasets.base import Dataset
@@ -87,29 +86,15 @@ def _mean_known(matrix: csr_matrix, values: np.ndarray) -> np.ndarray:
 
 def _on_fsaverage5(cortex: Cortex, invalid: np.ndarray) -> csr_matrix:
     """Shares of valid voxels in the vertices of fsaverage5, left hemisphere first; (20484, n_voxels)."""
-    closest = []
+    surface, closest = cortex.surface, []
     for hemisphere in HEMISPHERES:
-        if hemisphere not in cortex.surface.sphere:
-            raise InputError(f"{cortex.surface.name}: has no registration sphere, expected one to meet others on")
-        start = cortex.surface.vertices(hemisphere).start
-        tree = cKDTree(_unit(cortex.surface.sphere[hemisphere]))
-        closest.append(start + tree.query(fsaverage5_spheres()[hemisphere])[1])
+        if hemisphere not in surface.sphere:
+            raise InputError(f"{surface.name}: has no registration sphere, expected one to meet others on")
+        part = surface.vertices(hemisphere)
+        numbers = np.arange(part.start, part.stop)
+        closest.append(transfer_labels(surface.sphere[hemisphere], numbers, fsaverage5().sphere[hemisphere]))
     shares = csr_matrix(cortex.vertices_from_voxels[np.concatenate(closest)].multiply(~invalid))
     shares.eliminate_zeros()
     weight = np.asarray(shares.sum(axis=1)).ravel()
     scale = np.divide(1.0, weight, out=np.zeros(len(weight)), where=weight > 0)
     return csr_matrix(shares.multiply(scale[:, None]))
-
-
-@cache
-def fsaverage5_spheres() -> dict[str, np.ndarray]:
-    """Vertices of fsaverage5 on the unit sphere, (10242, 3) a hemisphere, as nilearn carries them."""
-    from nilearn.datasets import load_fsaverage
-
-    mesh = load_fsaverage("fsaverage5")["sphere"]
-    return {hemisphere: _unit(mesh.parts[hemisphere].coordinates) for hemisphere in HEMISPHERES}
-
-
-def _unit(points: np.ndarray) -> np.ndarray:
-    points = np.asarray(points, np.float64)
-    return points / np.linalg.norm(points, axis=1, keepdims=True)

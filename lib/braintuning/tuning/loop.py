@@ -36,6 +36,7 @@ from braintuning.tuning.heads import RidgeHead, ridge_head
 from braintuning.tuning.model import (
     Front,
     Model,
+    SelfTunedModel,
     StoryTargets,
     TunedModel,
     check_stories,
@@ -45,7 +46,6 @@ from braintuning.tuning.model import (
     lowest_loss,
     make_optimiser,
     trainable_state,
-    with_head,
 )
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,9 @@ def brain_tune(
     if components:
         train, validation = components.scores_of(train), components.scores_of(validation)
         n_targets = len(components.maps)
-    model = with_head(encoder, n_targets, settings, objective).to(device)
+    if settings.lora_rank:
+        encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
+    model = (SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings)).to(device)
     if aim == "remove":
         model.forget()
     samples, held_out = samples_of(train, settings), samples_of(validation, settings)
@@ -148,8 +150,15 @@ def brain_tune(
         if epoch:
             order = [samples[i] for i in generator(settings.seed, "epoch", epoch - 1).permutation(len(samples))]
             losses = CheckedLosses(model, load, f"epoch {epoch}, step")
+            model.train()
+            compile_blocks(model.encoder.model)
             with _seeded(settings, device, "draws", epoch - 1):
-                trained = one_epoch(model, order, load, losses, optimiser, schedule, settings.batch_size, at_once)
+                for batch, (inputs, targets) in ahead(BatchSampler(order, settings.batch_size, drop_last=False), load):
+                    for participant, of_one in enumerate(targets):
+                        losses.add(gradient(model, inputs, of_one, at_once), batch, participant)
+                        optimiser.step()
+                        schedule.step()
+            trained = losses.mean()
         fits = n_participants and (not epoch or refits)
         fitted = fit_head(model, samples, load, held_out, load_validation) if fits else None
         if fitted and refits and (aim == "remove" or not epoch):
@@ -169,27 +178,6 @@ def brain_tune(
     if components:
         model.head = components.head_of_voxels(model.head)
     return model.eval(), history
-
-
-def one_epoch(
-    model: Model,
-    order: Samples,
-    load: Load,
-    losses: CheckedLosses,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    batch_size: int,
-    at_once: int,
-) -> float:
-    """Go once through all samples, a step for each batch and participant; the mean loss."""
-    model.train()
-    compile_blocks(model.encoder.model)
-    for batch, (inputs, targets) in ahead(BatchSampler(order, batch_size, drop_last=False), load):
-        for participant in range(len(targets)):
-            losses.add(gradient(model, inputs, targets[participant], at_once), batch, participant)
-            optimiser.step()
-            schedule.step()
-    return losses.mean()
 
 
 def joined_processes(device: str) -> PartialState:

@@ -210,13 +210,6 @@ class SelfTunedModel(torch.nn.Module):
 Model, State = TunedModel | SelfTunedModel, dict[str, torch.Tensor]
 
 
-def with_head(encoder: SpeechEncoder, n_targets: int, settings: Tuning, objective: torch.nn.Module | None) -> Model:
-    """An encoder, with adapters where the settings ask for them, under a head at zero or an objective of its own."""
-    if settings.lora_rank:
-        encoder.lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.seed)
-    return SelfTunedModel(encoder, objective) if objective else TunedModel(encoder, n_targets, settings)
-
-
 def trainable_state(model: Model) -> State:
     """Parameters that tuning moves, and what its head or objective keeps beside them, by name."""
     moved = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}

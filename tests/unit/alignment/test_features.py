@@ -3,7 +3,7 @@ import pytest
 import tiny
 import torch
 from braintuning.alignment import features as extract
-from braintuning.alignment.features import extract_features, story_features, tokens
+from braintuning.alignment.features import extract_features, tokens
 from braintuning.study.settings import Features
 
 RATE = 16_000
@@ -110,7 +110,7 @@ def test_story_features_are_lanczos_sums_of_the_tokens():
     encoder = tiny.encoder()
     (fine,), fine_times = read([encoder], AUDIO, settings(hop=0.1, step=0.1))
     rows = np.array([-1.0, 0.7, 2.1, 3.5, 9.5])
-    ((found,),) = story_features([encoder], [AUDIO], [rows], 1.4, settings(hop=0.1, step=0.1))
+    found = extract_features(encoder, AUDIO, rows, 1.4, settings(hop=0.1, step=0.1))
     expected = np.zeros((encoder.n_layers + 1, len(rows), encoder.dim))
     for i, row in enumerate(rows):
         for j, moment in enumerate(fine_times):

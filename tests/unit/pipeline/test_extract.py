@@ -3,7 +3,7 @@ import json
 import numpy as np
 import steps
 import tiny
-from braintuning.alignment.features import story_features
+from braintuning.alignment.features import extract_features
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.pipeline import extract as extract_step
 from braintuning.pipeline.extract import extract_layers
@@ -24,7 +24,7 @@ def test_features_start_as_many_rows_early_as_the_longest_delay(study, files):
     for story in found:
         assert found[story].shape == (3, 2 + N_ROWS, 16) and found[story].dtype == np.float32
         times = np.array([(i + 10.5) * 2.0 - 10.028 for i in range(-2, N_ROWS)])
-        ((expected,),) = story_features([encoder], [dataset.audio(story)], [times], tiny.TR, study.features)
+        expected = extract_features(encoder, dataset.audio(story), times, tiny.TR, study.features)
         np.testing.assert_allclose(found[story], expected, atol=1e-5)
 
 

@@ -11,7 +11,7 @@ import steps
 import tiny
 from braintuning.alignment.correlation import correlation
 from braintuning.alignment.encoding import predict_layers, scored_trs
-from braintuning.alignment.features import story_features
+from braintuning.alignment.features import extract_features
 from braintuning.datasets import audio, open_dataset
 from braintuning.datasets.lebel import LebelDataset
 from braintuning.lowlevel import acoustic
@@ -101,7 +101,7 @@ def test_features_are_those_at_each_persons_times_encoded_once_a_story(own, monk
         assert set(found) == {*TRAIN, *TEST}
         for story, features in found.items():
             times, tr = times_of(participant, story, lead=2), TR[participant]
-            ((expected,),) = story_features([encoder], [dataset.audio(story)], [times], tr, study.features)
+            expected = extract_features(encoder, dataset.audio(story), times, tr, study.features)
             np.testing.assert_allclose(features, expected, atol=1e-4)
     with h5py.File(path) as file:
         assert set(file) == {*TRAIN, *TEST} | {f"{story} of {p}" for story in (*TRAIN, *TEST) for p in ("P2", "P3")}

@@ -5,7 +5,7 @@ import pytest
 import tiny_subject
 from braintuning.cortex.pycortex import participant_cortex
 from braintuning.cortex.subject import fs_lr_cortex_of_vertices
-from braintuning.tuning.joint import common_cortex, fsaverage5_spheres
+from braintuning.tuning.joint import common_cortex
 from tiny import refused
 
 
@@ -27,12 +27,6 @@ def high(cortices):
 def dataset_of(values):
     """A dataset in which each participant has these voxel values in each row."""
     return SimpleNamespace(responses=lambda participant, story: values[participant])
-
-
-def test_fsaverage5_is_a_sphere_of_10242_vertices_a_hemisphere():
-    for points in fsaverage5_spheres().values():
-        assert points.shape == (10_242, 3)
-        np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1)
 
 
 def test_the_same_region_meets_itself_in_participants_whose_brains_and_voxels_differ(cortices):
