@@ -33,7 +33,7 @@ def open_dataset(study: Study) -> Dataset:
         expected = "expected module:Class with the module's folder on PYTHONPATH"
         raise InputError(f"dataset kind {settings.kind!r}: {error}, {expected}") from None
     dataset = adapter(study.root, settings.tr)
-    has = {"base class `Dataset`": Dataset in type(dataset).__mro__, "`row_offset`": hasattr(dataset, "row_offset")}
+    has = {"base class `Dataset`": isinstance(dataset, Dataset), "`row_offset`": hasattr(dataset, "row_offset")}
     if lacking := [what for what, there in has.items() if not there]:
         raise InputError(f"dataset kind {settings.kind!r}: has no {' and no '.join(lacking)}, expected both")
     return dataset

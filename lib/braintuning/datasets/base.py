@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from braintuning.datasets.audio import read_audio
 from braintuning.datasets.textgrid import Interval
 
 
-class Dataset(Protocol):
+class Dataset:
     """Audio, words and responses of people who listened to stories; adapters inherit from it.
 
     Times are seconds after the start of the story's audio. Every method raises `InputError`, naming the file, when it

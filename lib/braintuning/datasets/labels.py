@@ -51,19 +51,19 @@ def without_stress(label: str) -> str:
     return phone
 
 
-def read_words(path: Path, tier: str = "word") -> list[Interval]:
+def read_words(path: Path) -> list[Interval]:
     """Words of a TextGrid in the one spelling, in the order of their start; errors as in `read_tier`."""
-    return [Interval(word_of(label), start, end) for label, start, end in read_tier(path, tier)]
+    return [Interval(word_of(label), start, end) for label, start, end in read_tier(path, "word")]
 
 
-def read_phones(path: Path, tier: str = "phone") -> list[Interval]:
+def read_phones(path: Path) -> list[Interval]:
     """Phones of American English in a TextGrid, labels as they stand there, in the order of their start.
 
     `InputError` as in `read_tier`, a tier without a label for speech being none, and for a tier in another alphabet.
     """
-    found = read_tier(path, tier)
+    found = read_tier(path, "phone")
     if not found:
-        raise MissingTier(f"{path}: found no phone in tier {tier!r}, expected at least one")
+        raise MissingTier(f"{path}: found no phone in tier 'phone', expected at least one")
     return phones_among(found, path, ", or no such tier, for a dictionary to stand in")[0]
 
 

@@ -25,8 +25,6 @@ from braintuning.study.by_name import own
 
 log = logging.getLogger(__name__)
 
-UNSTORED_VOLUMES = 10
-"""Volumes that ds003020 leaves out at either end of a story."""
 LOG_FOLDERS = ("trigger_logs", "trfiles", "stimuli")
 """Where `<story>.report` or `<participant>/<story>.report` may lie, in the dataset's folder or the derivatives'. The
 public bucket has no logs; those of eleven stories were published elsewhere, see `timing.SOUND_START`."""
@@ -66,7 +64,7 @@ class LebelDataset(Dataset):
     fsaverage: Path | None = None
     _: KW_ONLY
     row_offset: float = 0.5
-    unstored_volumes: int = UNSTORED_VOLUMES
+    unstored_volumes: int = 10
     sound_starts: float | Mapping | None = None
     coarse_regions: bool = False
 
@@ -186,11 +184,11 @@ class LebelDataset(Dataset):
         """Presentations of a story whose responses are stored one by one."""
         return stored_shape(self.responses_file(participant, story), "individual_repeats")[0]
 
-    def repeats(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
+    def repeats(self, participant: str, story: str) -> np.ndarray:
         """Responses to each presentation of a story; (repeats, TRs, voxels) float32."""
         path, numbers = self.responses_file(participant, story), range(self.n_repeats(participant, story))
         shape = self.n_rows(participant, story), self.n_voxels(participant)
-        return np.stack([read_responses(path, "individual_repeats", *shape, voxels, number) for number in numbers])
+        return np.stack([read_responses(path, "individual_repeats", *shape, repeat=number) for number in numbers])
 
     def n_voxels(self, participant: str) -> int:
         """Number of a participant's voxels: the study's, else that of the first story whose file can be read.

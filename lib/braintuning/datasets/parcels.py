@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
@@ -37,10 +36,9 @@ class ParcelsDataset(Dataset):
         high_pass_seconds: float | None = None,
         participants: Sequence[str] | None = None,
         tuned_together: Sequence[str] = (),
-        lacks: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        lacks: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.root, self.row_offset, self._tuned = Path(root), row_offset, tuned_together
-        self._lacks = lacks
+        self.root, self.row_offset, self._tuned, self._lacks = Path(root), row_offset, tuned_together, lacks or {}
         self._high_pass = high_pass_seconds and Filter(high_pass=1 / high_pass_seconds, by="cosine")
         self._stored = {n: StoredRecording(self.root, r, participants) for n, r in recordings.items()}
         self._names = {story: name for name, recording in recordings.items() for story in recording.stories(name)}
@@ -119,7 +117,7 @@ class ParcelsDataset(Dataset):
         return whole[self._rows(participant, story)]
 
     def responses(self, participant: str, story: str, voxels: np.ndarray | None = None) -> np.ndarray:
-        """Time courses, z-scored; (TRs, regions) float32, NaN where a region has a NaN, and constant where it is.
+        """Time courses, z-scored; (TRs, regions) float32, NaN throughout a region that has one or is constant.
 
         Where the study has a high pass, without what is slower. A mean is that of people's, z-scored, 0 where none has
         a number.

@@ -230,9 +230,9 @@ def _chronological(values: Iterator[str | float]) -> list[tuple[str, list[Interv
     return tiers
 
 
-def check_within(intervals: Sequence[Interval], duration: float, path: Path, tolerance: float = 0.5) -> None:
-    """Raise `InputError`, naming `path`, if an interval ends more than `tolerance` s after `duration` s of audio."""
+def check_within(intervals: Sequence[Interval], duration: float, path: Path) -> None:
+    """Raise `InputError`, naming `path`, if an interval ends more than 0.5 s after `duration` s of audio."""
     last = max(intervals, key=lambda interval: interval.end, default=None)
-    if last is not None and last.end > duration + tolerance:
+    if last is not None and last.end > duration + 0.5:
         expected = f"expected within its audio of {duration:.2f} s"
         raise InputError(f"{path}: {last.label!r} ends at {last.end:.2f} s, {expected}")

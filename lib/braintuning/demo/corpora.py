@@ -1,7 +1,7 @@
 """Synthesised stand-ins for the corpora of the downstream tasks.
 
-Each is a folder of aligned speech (`probes.corpora.aligned`) whose parts share no speaker and, where there are prompts,
-no prompt.
+Each is a folder of aligned speech (`probes.corpora.aligned`) whose parts share no speaker and, but for single words, no
+prompt.
 """
 
 import functools

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -16,12 +15,11 @@ from braintuning.alignment.correlation import zscore
 from braintuning.cortex.subject import spread_vertices
 from braintuning.cortex.surface import fs_lr
 from braintuning.datasets import LebelDataset, audio, open_lebel
-from braintuning.datasets.textgrid import Interval
 from braintuning.demo import listeners, noise, revoicing
 from braintuning.demo.listeners import AREAS, SPACES
 from braintuning.demo.stories import story_text
 from braintuning.demo.textgrid_writer import write_textgrid
-from braintuning.demo.voices import VOICES, speak
+from braintuning.demo.voices import VOICES, Speech, speak
 from braintuning.errors import InputError
 from braintuning.results import REPOSITORY, atomic_path, generator, require_space
 from braintuning.study.by_name import own
@@ -36,17 +34,8 @@ NOBODYS_DATA = "Simulated listeners in the layout of ds003020, whatever their na
 DECIDING = {"tr", "row_offset", "unstored_volumes", "sound_starts", "simulation"}
 """Settings of the dataset that decide the files."""
 Features = dict[str, np.ndarray]
-
-
-class Stimulus(NamedTuple):
-    """A story as listeners hear it: audio (samples,) float32 at `rate`, and the TextGrid where there is one already."""
-
-    story: str
-    audio: np.ndarray
-    rate: int
-    words: list[Interval]
-    phones: list[Interval]
-    textgrid: Path | None = None
+Told = tuple[str, Speech, Path | None]
+"""A story's name, what listeners hear of it, and its TextGrid where there is one already."""
 
 
 def write_dataset(
@@ -74,9 +63,7 @@ def write_dataset(
     n_voxels = len(_vertices(simulation))
     require_space(root, n_rows * len(participants) * n_voxels * 8)
     with atomic_path(root) as folder:
-        tracks = {}
-        for stimulus in told:
-            tracks[stimulus.story] = _write_stimulus(folder, stimulus, simulation, vocabulary)
+        tracks = {story: _write_stimulus(folder, story, *heard, simulation, vocabulary) for story, *heard in told}
         dataset = _with_volumes(folder, participants, tracks, settings, volumes)
         for participant in participants:
             curves = listeners.draw_responses(simulation, participant)
@@ -103,14 +90,13 @@ def _vertices(simulation: Simulation) -> np.ndarray:
     return np.searchsorted(off_the_wall, spread_vertices(n_points)) if n_points else np.arange(len(off_the_wall))
 
 
-def _told(texts: Mapping[str, str], simulation: Simulation) -> Iterator[Stimulus]:
+def _told(texts: Mapping[str, str], simulation: Simulation) -> Iterator[Told]:
     """The project's own stories, each by the next voice."""
     for (story, text), voice in zip(texts.items(), cycle(VOICES.values()), strict=False):
-        speech = speak(text, voice, seed=simulation.seed)
-        yield Stimulus(story, speech.audio, speech.rate, speech.words, speech.phones)
+        yield story, speak(text, voice, seed=simulation.seed), None
 
 
-def _retold(stories: Mapping[str, revoicing.TimedStory], tr: float) -> Iterator[Stimulus]:
+def _retold(stories: Mapping[str, revoicing.TimedStory], tr: float) -> Iterator[Told]:
     """Stories of ds003020 at the times of their words, the scanner running as long after them as before."""
     seconds = {
         story: max(timed.n_volumes * tr - 2 * SOUND_START, timed.words[-1].end + 0.5)
@@ -122,23 +108,26 @@ def _retold(stories: Mapping[str, revoicing.TimedStory], tr: float) -> Iterator[
             sound, unspoken = file["audio"][:].astype(np.float32) / 32767, int(file.attrs["unspoken"])
         if unspoken:
             log.info(f"{story}: {unspoken} of {len(timed.words)} words have no pronunciation and are left silent")
-        yield Stimulus(story, sound, SAMPLE_RATE, timed.words, timed.phones, timed.textgrid)
+        yield story, Speech(sound, SAMPLE_RATE, timed.words, timed.phones), timed.textgrid
 
 
-def _write_stimulus(folder: Path, stimulus: Stimulus, simulation: Simulation, vocabulary: tuple[str, ...]) -> Features:
-    """Feature spaces of a story, every `listeners.STEP` seconds."""
-    story, sound, rate, words, phones, textgrid = stimulus
+def _write_stimulus(
+    folder: Path, story: str, heard: Speech, textgrid: Path | None, simulation: Simulation, vocabulary: tuple[str, ...]
+) -> Features:
+    """Write audio and TextGrid of a story, and give its feature spaces, every `listeners.STEP` seconds."""
+    sound, rate = heard.audio, heard.rate
     path = folder / "derivative" / "TextGrids" / f"{story}.TextGrid"
     if textgrid:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(textgrid, path)
     else:
-        write_textgrid(path, {"phone": phones, "word": words}, len(sound) / rate)
+        write_textgrid(path, {"phone": heard.phones, "word": heard.words}, len(sound) / rate)
     wav = sound if rate == SAMPLE_RATE else soxr.resample(sound, rate, WAV_RATE, "VHQ")
     audio.write_wav(folder / "stimuli" / f"{story}.wav", wav, rate if rate == SAMPLE_RATE else WAV_RATE)
     samples = sound if rate == SAMPLE_RATE else soxr.resample(sound, rate, SAMPLE_RATE, "VHQ")
     meaningless = None if simulation.meaning else generator(simulation.seed, story, "no meaning")
-    return listeners.feature_spaces(samples, words, phones, simulation.meaning_components, vocabulary, meaningless)
+    said = samples, heard.words, heard.phones
+    return listeners.feature_spaces(*said, simulation.meaning_components, vocabulary, meaningless)
 
 
 def _with_volumes(
@@ -162,7 +151,7 @@ def _with_volumes(
             table.setdefault(participant, {})[story] = n_volumes
     first, *others = table.values()
     _write_json(file, table if any(other != first for other in others) else first)
-    return open_lebel(folder, settings)
+    return dataset
 
 
 def _responses_to(spaces: Features, times: np.ndarray, curves: Collection[listeners.Response]) -> Features:

@@ -24,6 +24,7 @@ from braintuning.cortex.surface import fs_lr, mesh_adjacency
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo.stories import has_content, word_vectors
 from braintuning.lowlevel import acoustic
+from braintuning.lowlevel.phones import articulation
 from braintuning.results import generator
 from braintuning.study.simulation import Simulation
 from braintuning.timing import SAMPLE_RATE
@@ -104,8 +105,8 @@ def feature_spaces(
         meaning = meaningless.standard_normal((len(said), n_components), dtype=np.float32)
     return {
         "spectrum": np.pad(spectrum, ((0, n_steps - len(spectrum)), (0, 0)), mode="edge"),
-        "articulation": acoustic.articulation_track(phones, STEP, n_steps),
-        "meaning": acoustic.occupancy([(word.start, word.end) for word in said], STEP, n_steps) @ meaning,
+        "articulation": acoustic.occupancy(phones, STEP, n_steps) @ np.stack([articulation(p.label) for p in phones]),
+        "meaning": acoustic.occupancy(said, STEP, n_steps) @ meaning,
     }
 
 

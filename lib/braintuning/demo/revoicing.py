@@ -6,7 +6,6 @@ its own where the text-to-speech says a word with as many phones as the TextGrid
 
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -16,23 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import h5py
+import joblib
 import numpy as np
 import soxr
 
 from braintuning.datasets import labels
+from braintuning.datasets.layout import FOLDERS
 from braintuning.datasets.textgrid import Interval
-from braintuning.demo.voices import (
-    FRAME_SECONDS,
-    RATE,
-    Timeline,
-    Voice,
-    at_level,
-    faded,
-    fit_to_audio,
-    predict,
-    render,
-    timeline_of,
-)
+from braintuning.demo.voices import FRAME_SECONDS, RATE, Timeline, Voice, at_level, faded, render, utter
 from braintuning.errors import InputError
 from braintuning.lowlevel.phones import pronounce
 from braintuning.results import CACHE, atomic_path, fingerprint, generator, require_file
@@ -41,7 +31,6 @@ from braintuning.timing import SAMPLE_RATE
 log = logging.getLogger(__name__)
 
 VERSION = 1
-FOLDERS = ("derivatives", "derivative", ".")
 LONGEST_GAP = 0.12
 """Seconds between words of one phrase; a longer pause divides it."""
 WORDS_A_PHRASE = 25
@@ -65,7 +54,7 @@ def timed_stories(root: Path, stories: Sequence[str]) -> dict[str, TimedStory]:
 
     `InputError` for no such folder, a story that lacks one of the two, or a TextGrid that cannot be read.
     """
-    folder = next((root / name for name in FOLDERS if (root / name / "TextGrids").is_dir()), None)
+    folder = next((root / name for name in (*FOLDERS, ".") if (root / name / "TextGrids").is_dir()), None)
     if folder is None:
         expected = "expected TextGrids/ and respdict.json of ds003020, which `make data STUDY=paper` brings"
         raise InputError(f"{root / 'TextGrids'}: no such folder, {expected}; `textgrids` in the study says where it is")
@@ -99,7 +88,7 @@ def revoiced(
         files[story] = CACHE / "revoiced" / f"{story}-{made_from}.h5"
     missing = sorted((s for s in stories if not files[s].is_file()), key=lambda s: -seconds[s])
     if missing:
-        cores = min(len(missing), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+        cores = min(len(missing), joblib.cpu_count())
         log.info(f"speaking {len(missing)} stories at the times of their words, {cores} at a time")
         with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
             given = ([of[story] for story in missing] for of in (files, stories, seconds, voices))
@@ -164,16 +153,13 @@ def _said(
     phrase: Sequence[Interval], phones: Sequence[Interval], voice: Voice, rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
     """Audio of a phrase, (samples,) float32 at `RATE`, and the second of the story at which it begins."""
-    symbols, _ = pronounce(" ".join(word.label for word in phrase))
-    spectra = predict("".join(symbol for symbol, _ in symbols), voice)
-    timeline = timeline_of(symbols, spectra.ends)
-    fit_to_audio(timeline, render(spectra.parts, spectra.f0, voice, rng))
+    parts, f0, _, timeline, _ = utter(" ".join(word.label for word in phrase), voice, rng)
     source, target = anchors(timeline, phrase, phones)
     start, end = target[0], target[-1]
     n_frames = round((end - start) * voice.warp / FRAME_SECONDS)
     times = start + np.arange(n_frames) * FRAME_SECONDS / voice.warp
     frames = np.interp(times, target, source) / FRAME_SECONDS
-    audio = render(*_at_frames(spectra.parts, spectra.f0, frames), voice, rng)
+    audio = render(*_at_frames(parts, f0, frames), voice, rng)
     if voice.warp != 1:
         audio = soxr.resample(audio, RATE * voice.warp, RATE, quality="VHQ")
     return faded(audio), start

@@ -13,6 +13,7 @@ from braintuning.results import CACHE, REPOSITORY, atomic_path, fingerprint
 
 STORY_TEXTS = REPOSITORY / "data" / "stories"
 FUNCTION_WORDS = REPOSITORY / "data" / "words" / "function_words.txt"
+_FUNCTION_WORDS = frozenset(FUNCTION_WORDS.read_text(encoding="utf-8").split())
 
 
 def story_text(story: str, n_words: int | None = None) -> str:
@@ -31,14 +32,9 @@ def story_text(story: str, n_words: int | None = None) -> str:
     return kept[: end + 1]
 
 
-@cache
-def _function_words() -> frozenset[str]:
-    return frozenset(FUNCTION_WORDS.read_text().split())
-
-
 def has_content(label: str) -> bool:
     """Whether a label, as `labels.word_of` gives it, holds any word but those of the closed list of function words."""
-    return not _function_words().issuperset(label.split())
+    return not _FUNCTION_WORDS.issuperset(label.split())
 
 
 @cache

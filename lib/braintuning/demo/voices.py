@@ -106,33 +106,31 @@ def _network() -> object:
     return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-@dataclass
-class Spectra:
-    """What the network predicts of an utterance before the vocal tract is scaled, in frames of `FRAME_SECONDS`.
+def utter(
+    sentence: str, voice: Voice, rng: np.random.Generator
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, Timeline, list[str]]:
+    """A sentence as the network says it, before the vocal tract is scaled, in frames of `FRAME_SECONDS`.
 
-    Attributes
-    ----------
+    Returns
+    -------
     parts : list of (601, frames) float32
         Level and phase of the harmonics, level of the noise, level and phase of the rest.
     f0 : (frames,) float32
         Fundamental frequency in Hz.
-    ends : (symbols + 1,) float64
-        End of each symbol in seconds, beginning with the padding.
+    audio : (samples,) float32
+        What `render` makes of them.
+    timeline, words
+        When its phones are said, and its words.
     """
-
-    parts: list[np.ndarray]
-    f0: np.ndarray
-    ends: np.ndarray
-
-
-def predict(symbols: str, voice: Voice) -> Spectra:
-    """What a voice makes of some symbols."""
-    ids = np.array([[0, *(english.symbol_numbers()[symbol] for symbol in symbols), 0]], np.int64)
+    symbols, words = english.pronounce(sentence)
+    ids = np.array([[0, *(english.symbol_numbers()[symbol] for symbol, _ in symbols), 0]], np.int64)
     *spectra, frames = _network().run(None, {"ids": ids, "speed": np.array([voice.speed / voice.warp], np.float32)})
     *parts, f0 = (part[0] for part in spectra)
     constant, slowed = _LAG_SECONDS
     ends = np.cumsum(frames.ravel()[:-1]) * _DURATION_SECONDS - (constant + slowed * voice.warp / voice.speed)
-    return Spectra(parts, f0, np.maximum(ends, 0))
+    audio, timeline = render(parts, f0, voice, rng), timeline_of(symbols, np.maximum(ends, 0))
+    fit_to_audio(timeline, audio)
+    return parts, f0, audio, timeline, words
 
 
 def render(parts: list[np.ndarray], f0: np.ndarray, voice: Voice, rng: np.random.Generator) -> np.ndarray:
@@ -228,11 +226,7 @@ def scale_pitch(audio: np.ndarray, f0: np.ndarray, rate: int, factor: float) -> 
 
 def _say(sentence: str, voice: Voice, rng: np.random.Generator) -> Speech:
     """One sentence with a little silence around it."""
-    symbols, words = english.pronounce(sentence)
-    spectra = predict("".join(symbol for symbol, _ in symbols), voice)
-    audio = render(spectra.parts, spectra.f0, voice, rng)
-    timeline = timeline_of(symbols, spectra.ends)
-    fit_to_audio(timeline, audio)
+    _, _, audio, timeline, words = utter(sentence, voice, rng)
     before, after = _MARGIN_SECONDS
     first = max(0, round((timeline.start[0] - before) * RATE))
     audio = faded(audio[first : round((timeline.end[-1] + after) * RATE)])

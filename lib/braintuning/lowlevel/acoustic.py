@@ -78,15 +78,9 @@ def checked_phones(phones: Sequence[Interval]) -> list[str]:
     return labels
 
 
-def articulation_track(phones: Sequence[Interval], step: float, n_steps: int) -> np.ndarray:
-    """Share of each time step, `step` seconds long, that each articulatory feature fills; (n_steps, 22) float32."""
-    vectors = np.stack([articulation(phone.label) for phone in phones])
-    return occupancy([(p.start, p.end) for p in phones], step, n_steps) @ vectors
-
-
-def occupancy(spans: Sequence[tuple[float, float]], step: float, n_steps: int) -> np.ndarray:
-    """Share of each time step that each (start, end) span in seconds fills; (n_steps, spans) float32."""
-    starts, ends = np.array(spans).T
+def occupancy(intervals: Sequence[Interval], step: float, n_steps: int) -> np.ndarray:
+    """Share of each time step, `step` seconds long, that each interval fills; (n_steps, intervals) float32."""
+    starts, ends = np.reshape([(interval.start, interval.end) for interval in intervals], (-1, 2)).T
     lows = np.arange(n_steps)[:, None] * step
     overlap = np.minimum(ends, lows + step) - np.maximum(starts, lows)
     return (np.clip(overlap, 0, None) / step).astype(np.float32)

@@ -11,7 +11,7 @@ from braintuning.alignment import encoding
 from braintuning.cortex.regions import GROUPS
 from braintuning.errors import InputError
 from braintuning.lowlevel.features import TOGETHER, name_of
-from braintuning.lowlevel.partition import Pair, explained_by, partition
+from braintuning.lowlevel.partition import Pair, banded_predict, explained
 from braintuning.lowlevel.removal import EVERY_LAG, REMOVALS, TR_BY_TR, read_out, remove
 from braintuning.results import generator
 from braintuning.study.settings import Encoding, Removal
@@ -100,18 +100,28 @@ class LowLevelFit:
 
     def alone(self, labels: np.ndarray) -> np.ndarray:
         """Share of variance that low-level features explain alone; (voxels,) float64, NaN outside the region groups."""
-        inside = _in_a_group(labels)
-        return _spread(explained_by(self.spaces, *self._data(inside)), inside)
+        return self._explained(self.spaces, labels)
 
     def parts(self, features: ByStory, alone: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """`partition` of all low-level features and one layer, (lead + TRs, dim) of each story; NaN as in `alone`."""
-        inside, model = _in_a_group(labels), self._pair(self._delayed(self._trs(features)))
-        found = partition(alone[inside], self.spaces, model, *self._data(inside))
-        return {name: _spread(values, inside) for name, values in found.items()}
+        """Unique and shared variance of low-level features and one layer, (lead + TRs, dim) of each story.
 
-    def _data(self, inside: np.ndarray) -> tuple:
+        What both explain beyond one is unique to the other (Lescroart, Stansbury & Gallant 2015). Each low-level
+        feature is a band of its own, so that one with many columns does not drown the others. `unique_lowlevel`,
+        `unique_model` and `shared`, (voxels,) float64, NaN as in `alone`, are shares of variance in the test TRs that
+        sum to what both explain; noise can make any of them negative.
+        """
+        model = self._pair(self._delayed(self._trs(features)))
+        high, both = (self._explained(spaces, labels) for spaces in ([model], [*self.spaces, model]))
+        return {"unique_lowlevel": both - high, "unique_model": both - alone, "shared": alone + high - both}
+
+    def _explained(self, spaces: Sequence[Pair], labels: np.ndarray) -> np.ndarray:
+        """Share of variance in the test TRs that spaces explain together, in splits drawn anew; as `alone`."""
+        inside = np.isin(labels, [name for names in GROUPS.values() for name in names])
         seed = int(generator(self.settings.seed, "partition").integers(2**31))
-        return self.responses[:, inside], self.truth[:, inside], self.settings, seed, self.device
+        rng, found = np.random.default_rng(seed), np.full(len(inside), np.nan)
+        predicted = banded_predict(spaces, self.responses[:, inside], self.settings, rng, self.device)
+        found[inside] = explained(predicted, self.truth[:, inside])
+        return found
 
     def _trs(self, features: ByStory) -> dict[str, np.ndarray]:
         lead = max(self.settings.delays)
@@ -187,13 +197,3 @@ def low_level_impact(
     before = np.nanmean(found["alignment"], axis=1)
     after = {kind: np.nanmean(found[name_of(kind, removal)], axis=1) for kind in (*low_level, TOGETHER)}
     return {kind: 100 * (before - of_kind) / before for kind, of_kind in after.items()}
-
-
-def _in_a_group(labels: np.ndarray) -> np.ndarray:
-    return np.isin(labels, [name for names in GROUPS.values() for name in names])
-
-
-def _spread(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    whole = np.full(len(inside), np.nan)
-    whole[inside] = values
-    return whole

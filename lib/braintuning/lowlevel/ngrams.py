@@ -44,7 +44,7 @@ def rare_share(train: Iterable[Sequence[Interval]], test: Iterable[Sequence[Inte
 
     NaN where the test stories have none.
     """
-    known, found = vocabulary(train, n), [ngram.label for phones in test for ngram in ngrams(phones, n)]
+    known, found = set(vocabulary(train, n)), [ngram.label for phones in test for ngram in ngrams(phones, n)]
     return sum(label not in known for label in found) / len(found) if found else np.nan
 
 

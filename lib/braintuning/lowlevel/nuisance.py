@@ -14,7 +14,7 @@ from braintuning.datasets.textgrid import Interval
 from braintuning.errors import MissingTier
 from braintuning.timing import SAMPLE_RATE, lanczos_resample, spacing
 
-WORD_RATE, ENVELOPE, POSITION = NUISANCE = ("word rate", "envelope", "position")
+NUISANCE = ("word rate", "envelope", "position")
 FRAME_SAMPLES = 160
 
 
@@ -72,10 +72,7 @@ def nuisance_features(
     words = {story: spoken_words(dataset, story) for story in times}
     names, features = NUISANCE if all(words.values()) else NUISANCE[1:], {}
     for story, trs in times.items():
-        audio = dataset.audio(story)
-        tr = spacing(trs)
-        of_story = [envelope(audio, trs, tr), position(trs, len(audio) / SAMPLE_RATE)]
-        if WORD_RATE in names:
-            of_story.insert(0, word_rate(words[story], trs, tr))
-        features[story] = np.hstack(of_story)
+        audio, tr = dataset.audio(story), spacing(trs)
+        rate = [word_rate(words[story], trs, tr)] if names == NUISANCE else []
+        features[story] = np.hstack([*rate, envelope(audio, trs, tr), position(trs, len(audio) / SAMPLE_RATE)])
     return features, names

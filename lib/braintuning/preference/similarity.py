@@ -82,23 +82,16 @@ class _Similarities(NamedTuple):
     means: np.ndarray
     influences: np.ndarray
 
-    @property
-    def scale(self) -> tuple[np.ndarray, np.ndarray]:
-        """Same word minus random: (layers,), and what each pair adds to its error, (layers, pairs)."""
-        return self.means[0] - self.means[3], self.influences[0] - self.influences[3]
+    def preference(self, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Preference, (layers,), and what each pair adds to its error to first order, (layers, pairs).
 
-    def preference(self) -> tuple[np.ndarray, np.ndarray]:
-        """Preference, (layers,), and what each pair adds to its error to first order, (layers, pairs)."""
-        scale, of_scale = self.scale
-        scale = np.where(scale == 0, np.nan, scale)
+        Both are NaN where the same word is not surely more similar than random words.
+        """
+        scale, of_scale = self.means[0] - self.means[3], self.influences[0] - self.influences[3]
+        scale = np.where(scale > SURE * word_error(of_scale, pairs), scale, np.nan)
         preference = (self.means[1] - self.means[2]) / scale
         influences = self.influences[1] - self.influences[2] - preference[:, None] * of_scale
         return preference, influences / scale[:, None]
-
-    def is_defined(self, pairs: pd.DataFrame) -> np.ndarray:
-        """Whether the same word is surely more similar than random words; (layers,) bool."""
-        scale, of_scale = self.scale
-        return scale > SURE * word_error(of_scale, pairs)
 
 
 def preference_table(similarities: np.ndarray, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -121,18 +114,17 @@ def preference_table(similarities: np.ndarray, pairs: pd.DataFrame) -> pd.DataFr
         four are the layer's, the same for each type. `reason` says why preference is NaN, and is otherwise empty.
     """
     found = _of_types(similarities, pairs)
-    defined = found.is_defined(pairs)
     low, high = np.array([
         _interval(mean, of_pairs, pairs, n)
         for mean, of_pairs, n in zip(found.means, found.influences, found.n_pairs, strict=True)
     ]).swapaxes(0, 1)  # fmt: skip
-    preference, influences = found.preference()
+    preference, influences = found.preference(pairs)
     limits = _interval(preference, influences, pairs, found.n_pairs.min())
-    columns = {"n_pairs": np.tile(found.n_pairs, len(defined)), "similarity": found.means.T.ravel()}
+    columns = {"n_pairs": np.tile(found.n_pairs, len(preference)), "similarity": found.means.T.ravel()}
     columns |= {"similarity_low": low.T.ravel(), "similarity_high": high.T.ravel()}
-    of_layer = dict(zip(("preference", "low", "high"), np.where(defined, [preference, *limits], np.nan), strict=True))
-    of_layer["reason"] = np.where(defined, "", UNDEFINED)
-    index = pd.MultiIndex.from_product([range(len(defined)), PAIR_TYPES], names=["layer", "pair_type"])
+    of_layer = dict(zip(("preference", "low", "high"), (preference, *limits), strict=True))
+    of_layer["reason"] = np.where(np.isnan(preference), UNDEFINED, "")
+    index = pd.MultiIndex.from_product([range(len(preference)), PAIR_TYPES], names=["layer", "pair_type"])
     columns |= {name: np.repeat(values, len(PAIR_TYPES)) for name, values in of_layer.items()}
     return pd.DataFrame(columns, index).reset_index()
 
@@ -144,12 +136,11 @@ def preference_change(before: np.ndarray, after: np.ndarray, pairs: pd.DataFrame
     Arguments and intervals are as in `preference_table`.
     """
     models = [_of_types(similarities, pairs) for similarities in (before, after)]
-    defined = np.all([found.is_defined(pairs) for found in models], axis=0)
-    (was, of_was), (becomes, of_becomes) = (found.preference() for found in models)
+    (was, of_was), (becomes, of_becomes) = (found.preference(pairs) for found in models)
     change, fewest = becomes - was, min(found.n_pairs.min() for found in models)
-    values = np.where(defined, [change, *_interval(change, of_becomes - of_was, pairs, fewest)], np.nan)
-    columns = {"layer": np.arange(len(before)), **dict(zip(("difference", "low", "high"), values, strict=True))}
-    return pd.DataFrame({**columns, "reason": np.where(defined, "", UNDEFINED)})
+    low, high = _interval(change, of_becomes - of_was, pairs, fewest)
+    columns = {"layer": np.arange(len(before)), "difference": change, "low": low, "high": high}
+    return pd.DataFrame({**columns, "reason": np.where(np.isnan(change), UNDEFINED, "")})
 
 
 def word_error(influences: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:

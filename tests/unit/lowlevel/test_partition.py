@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+from braintuning.alignment.correlation import zscore
 from braintuning.alignment.encoding import chunked_splits
-from braintuning.lowlevel.partition import banded_predict, explained, explained_by, mixtures, partition
+from braintuning.cortex.regions import GROUPS
+from braintuning.lowlevel.impact import LowLevelFit
+from braintuning.lowlevel.partition import banded_predict, explained, mixtures
 from braintuning.study.settings import Encoding
 
 SETTINGS = Encoding(validation_chunk_rows=20, n_alphas=11)
@@ -24,14 +27,21 @@ def split(x):
     return x[:TRAIN], x[TRAIN:]
 
 
+def by_story(x):
+    return dict(zip(("train", "test"), split(x), strict=True))
+
+
 @pytest.mark.parametrize("idle_columns", [(), (1500,), (40, 1500)])
 def test_planted_parts_come_back(planted, idle_columns):
     """Also beside low-level features of many columns that drive nothing, which would drown the others in one space."""
     sound, model, responses = planted
     rng = np.random.default_rng(2)
     idle = [rng.standard_normal((TRAIN + TEST, columns)).astype(np.float32) for columns in idle_columns]
-    spaces, data = [split(sound), *map(split, idle)], (*split(responses), SETTINGS, 1, "cpu")
-    parts = partition(explained_by(spaces, *data), spaces, split(model), *data)
+    low_level = {str(number): by_story(space) for number, space in enumerate([sound, *idle])}
+    settings = SETTINGS.model_copy(update={"delays": (0,), "test_skip_rows": 0})
+    fit = LowLevelFit(low_level, by_story(zscore(responses)), ["train"], ["test"], settings)
+    labels = np.full(VOXELS, GROUPS["late_language"][0])
+    parts = fit.parts(by_story(model), fit.alone(labels), labels)
     share = 1 / (1 + 0.7**2)
     np.testing.assert_allclose(parts["unique_lowlevel"], [share, 0, 0, 0], atol=0.04)
     np.testing.assert_allclose(parts["unique_model"], [0, share, 0, 0], atol=0.04)

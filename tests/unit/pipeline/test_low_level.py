@@ -220,7 +220,7 @@ def test_what_sound_explains_alone_is_measured_once_for_all_models(made, monkeyp
     monkeypatch.setattr(LebelDataset, "cortex", lambda *_: tiny.cortex())
     monkeypatch.setenv("BRAINTUNING_RESULTS", str(study.results.parent))
     with monkeypatch.context() as patch:
-        tiny.forbid(patch, impact, "explained_by")
+        tiny.forbid(patch, impact.LowLevelFit, "alone")
         alone = measure_low_level_alone(study, "P1")
         path.unlink()
         measure_impact(study, "P1", RUN)
