@@ -111,7 +111,7 @@ def limits(
 
 
 def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
-    """Values averaged over a neighbourhood on the surface, for display; (n_vertices,) float64.
+    """Values averaged over a neighbourhood on the inflated surface, for display; (n_vertices,) float64.
 
     Each vertex is averaged repeatedly with its neighbours on the mesh: n times, on a mesh with edges of length d and
     six neighbours a vertex, spread a value over a standard deviation of d sqrt(3 n / 7), which comes as close to `mm`
@@ -129,7 +129,7 @@ def smoothed(surface: Surface, values: np.ndarray, mm: float) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def neighbours(surface: Surface) -> tuple[sparse.csr_array, float]:
-    """Mean of each vertex and its neighbours as a matrix, and the median length of an edge in mm."""
+    """Mean of each vertex and its neighbours as a matrix, and an edge's median length in mm on the inflated surface."""
     adjacent, lengths = [], []
     for points, faces in (surface.inflated[hemisphere] for hemisphere in HEMISPHERES):
         adjacent.append(mesh_adjacency(faces, len(points)))

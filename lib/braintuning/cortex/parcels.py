@@ -130,7 +130,7 @@ def vertex_parcels(atlas: nibabel.Nifti1Image, surface: str = "fs_LR") -> np.nda
 
     It is the most frequent number, of equals the lowest, at the voxels nearest to ten points from the white to the pial
     surface, as nilearn's `vol_to_surf` finds it; but where some of the ten lie in no parcel, the others decide, so that
-    parcels have no holes. The medial wall has none. `InputError` for another surface.
+    parcels have fewer holes. The medial wall has none. `InputError` for another surface.
     """
     cortex, values = surface_named(surface), np.pad(np.asarray(atlas.dataobj), 1)
     to_voxel, parcels = np.linalg.inv(atlas.affine), np.zeros(cortex.n_vertices, np.int64)

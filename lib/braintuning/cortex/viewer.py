@@ -92,7 +92,8 @@ def write_viewer(
     }  # fmt: skip
     shapes, facts_of_shapes = _shapes(surface)
     packed, places = _packed({**shapes, **_regions(surface), **arrays})
-    facts |= {**facts_of_shapes, "regions": ["", *_region_names()], "names": name_places(surface), "arrays": places}
+    names = {"regions": np.unique(hcp_mmp_labels()).tolist(), "names": name_places(surface)}
+    facts |= {**facts_of_shapes, **names, "arrays": places}
     filled = {"TITLE": html.escape(title), "FACTS": json.dumps(facts).replace("</", "<\\/"), "ARRAYS": packed}
     text = re.sub("|".join(filled), lambda found: filled[found[0]], PAGE.read_text())
     with atomic_path(Path(folder)) as temporary:
@@ -139,17 +140,12 @@ def _shapes(surface: Surface) -> tuple[dict[str, np.ndarray], dict]:
     }
 
 
-def _region_names() -> list[str]:
-    return sorted(set(hcp_mmp_labels().tolist()) - {""})
-
-
 def _regions(surface: Surface) -> dict[str, np.ndarray]:
     """Folds, region of each vertex, and what outlines are drawn from: smooth masks of regions, and their colours.
 
     An outline is where a mask passes one half.
     """
     labels, colours = hcp_mmp_labels(), region_colours(hcp_mmp_labels(), DEFAULT_GROUPS)
-    number = {name: place for place, name in enumerate(_region_names(), 1)}
     masks = {r: np.nan_to_num(smoothed(surface, (labels == r).astype(float), OUTLINE_MM)) for r in colours}
     channels = np.zeros((surface.n_vertices, CHANNELS))
     for region, channel in zip(masks, coloured(surface, labels, list(masks)), strict=True):
@@ -159,7 +155,7 @@ def _regions(surface: Surface) -> dict[str, np.ndarray]:
     grey = vertex_colours(surface, np.full(surface.n_vertices, np.nan), ScalarMappable())[:, 0]
     as_bytes = {"masksA": channels[:, :4], "masksB": channels[:, 4:], "ink": ink, "folds": grey}
     found = {name: np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8) for name, values in as_bytes.items()}
-    return found | {"region": np.array([number.get(label, 0) for label in labels.tolist()], np.uint8)}
+    return found | {"region": np.unique(labels, return_inverse=True)[1].astype(np.uint8)}
 
 
 def coloured(surface: Surface, labels: np.ndarray, regions: Sequence[str]) -> list[int]:

@@ -11,8 +11,8 @@ import soxr
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
 from braintuning.results import atomic_path, require_file
+from braintuning.timing import SAMPLE_RATE
 
-RATE = 16_000
 LONGEST_SILENCE, WORD_SLACK = 10.0, 0.5
 """Seconds of silence in which no word may lie, and by which times of words may miss its edges."""
 _CONSTANT = 1e-6
@@ -35,16 +35,16 @@ def require_audio(path: Path) -> Path:
         info = soundfile.info(path)
     except (soundfile.LibsndfileError, TypeError) as error:
         raise InputError(f"{path}: not an audio file that can be read (expected wav, flac or ogg): {error}") from error
-    promised, here, unit = 0, 0, "bytes"
+    promised, here, slack, unit = 0, 0, 0, "bytes"
     if sizes := _SIZES.search(info.extra_info):
-        promised, here = int(sizes[1]), int(sizes[2]) + _SLACK
+        promised, here, slack = int(sizes[1]), int(sizes[2]), _SLACK
     elif info.format == "NIST":
         with open(path, "rb") as file:
             header = _SPHERE.search(file.read(1024))
         promised, here, unit = int(header[1]) if header else 0, info.frames, "samples"
     elif info.format == "OGG":
         promised, here = _end_of_last_page(path), path.stat().st_size
-    if here < promised < _OPEN_ENDED:
+    if here + slack < promised < _OPEN_ENDED:
         found = f"half a file, which promises {promised} {unit} of sound where about {here} are here"
         raise InputError(f"{path}: {found}, expected the whole file; copy or download it again")
     if info.frames == 0:
@@ -82,7 +82,7 @@ def read_audio(path: Path) -> np.ndarray:
     invalid = np.flatnonzero(~np.isfinite(mono))
     if len(invalid):
         raise InputError(f"{path}: {len(invalid)} samples are not finite, the first at {invalid[0] / rate:.3f} s")
-    return soxr.resample(mono, rate, RATE, quality="VHQ")
+    return soxr.resample(mono, rate, SAMPLE_RATE, quality="VHQ")
 
 
 def write_wav(path: Path, audio: np.ndarray, rate: int) -> None:
@@ -105,11 +105,11 @@ def check_speech(audio: np.ndarray, path: Path, words: Sequence[Interval], words
     if not words:
         raise InputError(f"{words_file}: found no word, expected at least one")
     changes = np.flatnonzero(np.abs(np.diff(audio)) > _CONSTANT) + 1
-    edges = np.concatenate([[0], changes, [len(audio)]]) / RATE
+    edges = np.concatenate([[0], changes, [len(audio)]]) / SAMPLE_RATE
     for hole in np.flatnonzero(np.diff(edges) >= LONGEST_SILENCE):
         start, end = edges[hole : hole + 2]
         inside = (word for word in words if start + WORD_SLACK < (word.start + word.end) / 2 < end - WORD_SLACK)
         if said := [word.label for word in inside]:
             found = f"digital silence from {start:.2f} s to {end:.2f} s and {len(said)} words in it ({said[0]!r})"
             raise InputError(f"{path}: {found}, expected sound where something is said")
-    return len(audio) / RATE
+    return len(audio) / SAMPLE_RATE

@@ -53,8 +53,9 @@ def what_a_star_is(statistics: pd.DataFrame, drawn: pd.DataFrame) -> str:
     n_tests, against = int(tested.loc[tested["family"] == family, "p"].count()), tested["reference"].iloc[0]
     counts = sorted(stars["n_participants"].unique())
     who = f"{most} participants" if counts in ([], [most]) else f"{counts[0]} to {counts[-1]} participants"
+    apart = ", variants apart" if tested.loc[tested.index.isin(drawn.index), "family"].nunique() > 1 else ""
     test = f"{OVER} test over {who} against {against}, false discovery rate controlled over {n_tests} differences"
-    return f"*: q < {LEVEL:g}, two-sided {test}" + ("" if len(stars) else "; none reached")
+    return f"*: q < {LEVEL:g}, two-sided {test}{apart}" + ("" if len(stars) else "; none reached")
 
 
 def stand_ins(study: Study) -> list[str]:

@@ -26,6 +26,7 @@ from braintuning.figures.evidence import (
 )
 from braintuning.figures.impact import which_removal
 from braintuning.figures.style import BRAIN_TUNED, letter, small_print_below
+from braintuning.figures.tables import unlearnt
 from braintuning.results import REPOSITORY
 from braintuning.study import Study
 
@@ -92,7 +93,7 @@ def judge(
         raise InputError(f"study {study.name}: {found}, expected brain-tuned beside pretrained or a control")
     judged = pd.DataFrame(rows)
     judged["family"] = judged["measure"] + np.where(judged["test"].isin(["", OVER]), "", ", within participants")
-    q = judged.groupby("family")["p"].transform(lambda p: false_discovery_q(p.to_numpy()))
+    q = judged.groupby("family")["p"].transform(false_discovery_q)
     judged.insert(judged.columns.get_loc("p") + 1, "q", q)
     judged["verdict"] = [_verdict(row) for row in judged.itertuples()]
     if ALIGNMENT in tables:
@@ -206,7 +207,7 @@ def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
     if (few := judged["n_participants"] < FEWEST_PARTICIPANTS).any():
         counts = " or ".join(map(str, sorted(set(judged.loc[few, "n_participants"]))))
         legend += f"; no verdict with {counts} participants, at least {FEWEST_PARTICIPANTS} are needed"
-    small_print_below(fig, f"{legend}. {note}")
+    small_print_below(fig, ". ".join([legend, note, *unlearnt(study, study.main_runs())]))
     return fig
 
 

@@ -64,7 +64,7 @@ def compare(study: Study, dataset: Dataset, regions: Sequence[str]) -> pd.DataFr
             rows += [*within, _over(within)]
     table = pd.DataFrame(rows).drop(columns="tr_values")
     table["family"] = [_family(study, row) for row in table.itertuples()]
-    table["q"] = table.groupby("family")["p"].transform(lambda p: stats.false_discovery_q(p.to_numpy()))
+    table["q"] = table.groupby("family")["p"].transform(stats.false_discovery_q)
     return table.assign(star=table.index.isin(starred(table).index))
 
 

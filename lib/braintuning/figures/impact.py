@@ -86,7 +86,7 @@ def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
             rows.append(row | {"n_participants": len(change)} | over_participants(change))
     numbers = ["n_participants", "difference", "low", "high", "p"]
     found = pd.DataFrame(rows, columns=["backbone", "condition", "roi", "feature", "removal", *numbers])
-    return found.assign(q=found.groupby("removal")["p"].transform(lambda p: false_discovery_q(p.to_numpy())))
+    return found.assign(q=found.groupby("removal")["p"].transform(false_discovery_q))
 
 
 def change_map(study: Study, dataset: Dataset, backbone: str) -> np.ndarray:

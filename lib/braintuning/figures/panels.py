@@ -39,7 +39,8 @@ def make(study: Study, dataset: Dataset, panel: str) -> tuple[pd.DataFrame, Figu
         backbones, conditions, draw = _drawn(study)[panel]
         table = gather_amounts(study) if panel == "figB1" else tables.gather(study, backbones, conditions)
         table = tables.at_layer(table, study.figures.layer) if panel == "figA4" else table
-        figure = draw(study, table, tables.small_print(study, table, backbones=backbones))
+        layer = [] if panel in ("figA3", "figB1") else [tables.layer_name(study).capitalize()]
+        figure = draw(study, table, ". ".join([*layer, tables.small_print(study, table, backbones=backbones)]))
     save_table(study.figures_folder / f"{panel}.csv", table)
     save_figure(figure, study.figures_folder / panel)
     return table, figure
@@ -212,7 +213,7 @@ def _grid(study: Study, table: pd.DataFrame, note: str, draw: Callable[..., None
     for row, roi in zip(axes, REGIONS, strict=True):
         for ax, backbone in zip(row, study.tuned_backbones, strict=True):
             chosen = table[(table["backbone"] == backbone) & (table["roi"] == roi)]
-            draw(ax, chosen, conditions=tables.shown_conditions(study, backbone))
+            draw(ax, chosen, conditions=tables.shown_conditions(study))
             ax.set_title(backbone if roi == REGIONS[0] else "")
         style.share_y_where_it_fits(row)
         row[0].set_ylabel(f"{ROI_TITLES[roi]}\n{YLABEL}")

@@ -62,7 +62,7 @@ def draw(study: Study, table: pd.DataFrame, changes: pd.DataFrame, note: str) ->
     axes = np.array([[fig.add_subplot(grid[row, k]) for k in range(len(backbones))] for row in (0, 1, 3)])
     for column, backbone in zip(axes.T, backbones, strict=True):
         column[0].set_title(backbone)
-        _column(column, table[table["backbone"] == backbone], shown_conditions(study, backbone), changes)
+        _column(column, table[table["backbone"] == backbone], shown_conditions(study), changes)
     for row, label in zip(axes, labels, strict=True):
         style.share_y_where_it_fits(row)
         row[0].set_ylabel(label)

@@ -15,7 +15,7 @@ from braintuning.cortex.regions import DEFAULT_GROUPS, GROUPS, JOINED, distinct
 from braintuning.cortex.subject import Cortex
 from braintuning.datasets.base import Dataset
 from braintuning.errors import InputError
-from braintuning.figures.compare import CHANCE, EVERYONE, NUISANCE, over_participants, starred
+from braintuning.figures.compare import CHANCE, EVERYONE, LEVEL, NUISANCE, over_participants
 from braintuning.figures.style import POINTS, REGIONS_OF_ALICE, condition_bars, legend_and_small_print, title_of
 from braintuning.figures.tables import unlearnt
 from braintuning.pipeline.recipes import of_means
@@ -129,8 +129,8 @@ def compare(
             of = (families or {}).get(condition, "conditions")
             rows.append(row | {"family": f"{story} {people}".strip() + f": {of} against {against}"})
     found = pd.DataFrame(rows)
-    found["q"] = found.groupby("family")["p"].transform(lambda p: false_discovery_q(p.to_numpy()))
-    return found.assign(star=found.index.isin(starred(found).index))
+    found["q"] = found.groupby("family")["p"].transform(false_discovery_q)
+    return found.assign(star=~found["reference"].isin([CHANCE, NUISANCE]) & (found["q"] < LEVEL))
 
 
 def panels(fig: Figure, table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], str, Axes, pd.DataFrame]]:
@@ -155,7 +155,7 @@ def draw(table: pd.DataFrame, statistics: pd.DataFrame, conditions: Sequence[str
     participants; '=': left as pretrained. `table` is from `by_group` (or `gather`, of a few regions), `statistics` from
     `compare`, `conditions` are in the order of bars.
     """
-    stars = starred(statistics[statistics["reference"] == "pretrained"])
+    stars = statistics[statistics["star"] & (statistics["reference"] == "pretrained")]
     fig = Figure(figsize=(WIDTH, 0.9 + 1.9 * table.groupby(["story", "people"]).ngroups), layout="constrained")
     for (story, people), region, ax, shown in panels(fig, table):
         earned = stars[(stars[["story", "people", "region"]] == [story, people, region]).all(axis=1)]
@@ -214,4 +214,5 @@ def draw_map(cortex: Cortex, values: np.ndarray, label: str, note: str, symmetri
     labels = np.array([*cortex.voxel_labels, ""])[parcels - 1]
     groups = distinct(labels, DEFAULT_GROUPS)
     look = {"symmetric": symmetric, "labels": labels, "parcels": parcels, "groups": groups}
+    note = f"{note}. Grey: no region, or none in use"
     return cortex_figure(cortex.surface, cortex.to_vertices(values), label=label, note=note, **look)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from braintuning.figures.compare import ASIDE, CONTROLS, LEVEL, NUISANCE, starred
+from braintuning.figures.compare import CHANCE, CONTROLS, LEVEL, NUISANCE
 from braintuning.figures.real_brains import ALL, COLUMNS, SCORES, STAR, WIDTH, panels
 from braintuning.figures.style import small_print_below
 from braintuning.study import Study
@@ -92,7 +92,8 @@ def findings(study: Study, table: pd.DataFrame, statistics: pd.DataFrame) -> lis
         for against in dict.fromkeys(("pretrained", controls_of(study).get(mean))):
             if (mean, against) in at:
                 found.append(f"{who}, all regions: {mean} minus {against} {_told(at[mean, against])}.")
-    tested, earned = tests[~tests["reference"].isin(ASIDE) & tests["p"].notna()], starred(tests).itertuples()
+    tested = tests[~tests["reference"].isin([CHANCE, NUISANCE]) & tests["p"].notna()]
+    earned = tested[tested["star"]].itertuples()
     what = [f"{r.condition} minus {r.reference}, {r.region}, {r.story} {r.people} {_told(r)}" for r in earned]
     said = "; ".join(what) or "none"
     return found + [f"Of {len(tested)} tested differences between models, q < {LEVEL:g} in {said}."] * bool(len(tested))
@@ -131,7 +132,6 @@ def draw(study: Study, statistics: pd.DataFrame, note: str) -> Figure:
 
 def _lines(ax: Axes, rows: pd.DataFrame, models: list[str], controls: Mapping[str, str]) -> None:
     """One panel of `draw`."""
-    stars = starred(rows).index
     for row in rows[rows["condition"].isin(models)].itertuples():
         control = row.reference == controls.get(row.condition)
         place = models.index(row.condition) + 0.17 * (1 if control else -1)
@@ -140,6 +140,6 @@ def _lines(ax: Axes, rows: pd.DataFrame, models: list[str], controls: Mapping[st
         elif control or row.reference == "pretrained":
             ax.plot([row.low, row.high], [place, place], color=LOOKS[control]["color"], lw=0.9)
             ax.plot(row.difference, place, ls="", ms=2.8, mew=0.7, **LOOKS[control])
-            if row.Index in stars:
+            if row.star:
                 ax.text(row.high, place, " *", ha="left", va="center", fontsize=9, color=LOOKS[control]["color"])
     ax.axvline(0, color="0.5", lw=0.6, zorder=0)

@@ -244,11 +244,13 @@ def layer_curves(
     value's interval, whose means over participants an upright line joins, and `baseline` one, the same in all
     conditions and layers, whose mean over participants is a level line.
     """
-    for k, (condition, look) in enumerate(looks_of(conditions).items()):
+    there = set(table["condition"])
+    looks = {condition: look for condition, look in looks_of(conditions).items() if condition in there}
+    for k, (condition, look) in enumerate(looks.items()):
         rows, front = table[table["condition"] == condition], 1 if condition == BRAIN_TUNED else 0
         wide = rows.pivot(index="layer", columns="participant", values=value)
-        places = wide.index + BESIDE * (k - (len(conditions) - 1) / 2)
-        thin = min(0.6, 1.2 / len(conditions))
+        places = wide.index + BESIDE * (k - (len(looks) - 1) / 2)
+        thin = min(0.6, 1.2 / len(looks))
         ax.plot(places, wide, color=look.colour, lw=0.5, alpha=thin, zorder=2 + front)
         if interval:
             ends = rows.groupby("layer")[list(interval)].mean().reindex(wide.index)

@@ -127,12 +127,16 @@ def small_print(
     return ". ".join([study.title, f"Weights: {weights}", *unlearnt(study, runs), sources])
 
 
+def layer_name(study: Study) -> str:
+    """The figure's layer in words."""
+    layer = study.figures.layer
+    return "last layer" if layer == -1 else f"layer {layer}" if layer >= 0 else f"layer {-layer} from the end"
+
+
 def what_bars_are(study: Study, interval: str) -> str:
     """Small print on bars above a map, and on the differences below them, which have an `interval`."""
-    layer = f"layer {study.figures.layer}" if study.figures.layer >= 0 else f"layer {-study.figures.layer} from the end"
-    layer = "last layer" if study.figures.layer == -1 else layer
     people = f"points, joined: {len(people_tested(study))} participants, bars: their mean"
-    return f"a, b: {layer}; {people}; below: difference from pretrained, {interval}"
+    return f"a, b: {layer_name(study)}; {people}; below: difference from pretrained, {interval}"
 
 
 def unlearnt(study: Study, runs: Iterable[Run]) -> list[str]:

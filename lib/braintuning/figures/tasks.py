@@ -72,7 +72,7 @@ def compare(study: Study, table: pd.DataFrame) -> pd.DataFrame:
             within = [_pair(study, chosen, task, participant, *models) for participant, models in pairs.items()]
             rows += within if "" in pairs else [*within, _over(within)]
     found = pd.DataFrame(rows, columns=STATISTICS)
-    q = found.groupby("test")["p"].transform(lambda p: false_discovery_q(p.to_numpy(float)))
+    q = found.groupby("test")["p"].transform(false_discovery_q)
     return found.assign(q=q)[[*STATISTICS[:-1], "q", "test"]]
 
 
@@ -156,8 +156,9 @@ def panel(
         if len(rows) == 1:
             ax.vlines(place, rows["low"], rows["high"], color="black", lw=0.7, zorder=4)
     for column, (_, dashes) in BASELINES.items():
-        ax.axhline(first[column], color="white", lw=1.8, zorder=5, clip_on=False)
-        ax.axhline(first[column], color="black", lw=1.0, ls=dashes, zorder=6, clip_on=False)
+        for level in table[column].unique():
+            ax.axhline(level, color="white", lw=1.8, zorder=5, clip_on=False)
+            ax.axhline(level, color="black", lw=1.0, ls=dashes, zorder=6, clip_on=False)
     bottom = min(0.0, np.nanmin(table[["value", "low", *BASELINES]]))
     ax.set_ylim(1.15 * bottom, 1.22 * np.nanmax(table[["value", "high", *BASELINES]]))
     ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
-from braintuning.alignment.correlation import correlation, zscore
+from braintuning.alignment.correlation import zscore
 from braintuning.alignment.mask import used_voxels
 from braintuning.alignment.stats import mean_interval
 from braintuning.datasets.base import Dataset
@@ -72,28 +72,22 @@ def course(
     return pd.DataFrame(columns | {"low": low, "high": high, "n_participants": len(measured)})
 
 
-def agreement(found: pd.DataFrame) -> float:
-    """Correlation of the measured and the predicted column of a `course`, or of a part of one."""
-    return float(correlation(found[["measured"]].to_numpy(), found[["predicted"]].to_numpy())[0])
-
-
 def typical_window(found: pd.DataFrame, words: Sequence[Interval], seconds: float = 30.0) -> tuple[float, float]:
     """Start and end of a stretch of a `course` that is predicted as well as the whole, and so no pick of the best.
 
-    Of all stretches of so many seconds without a pause longer than a fifth of it, that whose correlation is nearest to
-    that of the whole course.
+    Of all stretches of so many seconds, that whose correlation is nearest to that of the whole course: among those
+    without a pause longer than a fifth of it, where there are such.
     """
     times, spoken = found["time"].to_numpy(), np.sort([word.start for word in words])
-    overall = agreement(found)
-    best, chosen = np.inf, (times[0], times[0] + seconds)
+    overall, stretches = found["measured"].corr(found["predicted"]), []
     for start in times[times <= times[-1] - seconds]:
         inside = (times >= start) & (times <= start + seconds)
         heard = spoken[(spoken >= start) & (spoken <= start + seconds)]
-        pauses = np.diff([start, *heard, start + seconds])
-        r = agreement(found[inside])
-        if pauses.max() <= LONGEST_PAUSE * seconds and abs(r - overall) < best:
-            best, chosen = abs(r - overall), (float(start), float(start + seconds))
-    return chosen
+        paused = np.diff([start, *heard, start + seconds]).max() > LONGEST_PAUSE * seconds
+        r = found.loc[inside, "measured"].corr(found.loc[inside, "predicted"])
+        stretches.append((paused, np.nan_to_num(abs(r - overall), nan=np.inf), float(start)))
+    start = min(stretches, default=(False, 0.0, float(times[0])))[2]
+    return start, start + seconds
 
 
 def phrases(words: Sequence[Interval]) -> list[Interval]:
@@ -150,7 +144,7 @@ def draw_course(
         ax.axhline(0, color="0.6", lw=0.5, zorder=0)
         ax.set_ylabel("response (z)")
     whole.axvspan(start, end, color=SPOKEN, zorder=0)
-    whole.set_title(f"{title} (r = {agreement(found):.2f} over the whole story)")
+    whole.set_title(f"{title} (r = {found['measured'].corr(found['predicted']):.2f} over the whole story)")
     whole.set_xlim(found["time"].iloc[0], found["time"].iloc[-1])
     drawn = found.loc[found["time"].between(start - 3, end + 3), ["low", "high", "predicted", "measured"]].to_numpy()
     margin = 0.1 * (np.nanmax(drawn) - np.nanmin(drawn))

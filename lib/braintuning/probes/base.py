@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.datasets.audio import RATE
 from braintuning.errors import InputError
 from braintuning.probes.features import Store, states
 from braintuning.probes.linear import FEWEST_EXAMPLES, Fitted, fit_classes
 from braintuning.probes.scores import F1, Metric, Score, interval_over_speakers, sums_of_speakers
 from braintuning.probes.utterance import PARTS, Parts, Utterance
 from braintuning.results import generator
+from braintuning.timing import SAMPLE_RATE
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def duration_and_loudness(utterances: Sequence[Utterance]) -> np.ndarray:
     levels = []
     for utterance in utterances:
         audio = utterance.audio().astype(np.float64)
-        levels.append((len(audio) / RATE, 10 * np.log10(max(np.square(audio).mean(), QUIETEST))))
+        levels.append((len(audio) / SAMPLE_RATE, 10 * np.log10(max(np.square(audio).mean(), QUIETEST))))
     return np.array(levels)
 
 

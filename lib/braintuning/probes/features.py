@@ -16,10 +16,10 @@ from filelock import FileLock
 
 from braintuning.backbone.encoder import SpeechEncoder
 from braintuning.backbone.precision import autocast, precision
-from braintuning.datasets.audio import RATE
 from braintuning.errors import InputError
 from braintuning.probes.utterance import Utterance
 from braintuning.results import fingerprint, require_space, scratch_folder
+from braintuning.timing import SAMPLE_RATE
 
 BATCH, EVERY = 16, 10
 MOST_BYTES = 8 << 30
@@ -144,7 +144,7 @@ def _lengths(encoder: SpeechEncoder, utterances: Sequence[Utterance]) -> list[in
     for utterance in utterances:
         try:
             header = soundfile.info(utterance.file)
-            lengths.append((2 * header.frames * RATE // header.samplerate + 1) // 2)
+            lengths.append((2 * header.frames * SAMPLE_RATE // header.samplerate + 1) // 2)
         except soundfile.LibsndfileError:
             lengths.append(len(utterance.audio()))
         try:

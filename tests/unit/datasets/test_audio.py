@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from braintuning.datasets.audio import RATE, check_speech, read_audio, require_audio, write_wav
+from braintuning.datasets.audio import check_speech, read_audio, require_audio, write_wav
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
+from braintuning.timing import SAMPLE_RATE
 from scipy.io import wavfile
 
 
@@ -31,17 +32,17 @@ def test_stereo_tone_keeps_frequency_amplitude_and_phase(tmp_path, suffix, toler
     assert audio.dtype == np.float32
     assert audio.shape == (32_000,)
     inner = slice(1600, -1600)
-    np.testing.assert_allclose(audio[inner], 0.75 * tone(440, RATE, 2)[inner], atol=tolerance)
-    assert amplitude_at(audio[inner], 441, RATE) < amplitude_at(audio[inner], 440, RATE)
-    assert amplitude_at(audio[inner], 440, RATE) == pytest.approx(0.375, rel=2e-2)
+    np.testing.assert_allclose(audio[inner], 0.75 * tone(440, SAMPLE_RATE, 2)[inner], atol=tolerance)
+    assert amplitude_at(audio[inner], 441, SAMPLE_RATE) < amplitude_at(audio[inner], 440, SAMPLE_RATE)
+    assert amplitude_at(audio[inner], 440, SAMPLE_RATE) == pytest.approx(0.375, rel=2e-2)
 
 
 def test_tone_above_the_new_nyquist_is_suppressed_and_not_folded(tmp_path):
     path = tmp_path / "mixed.wav"
     soundfile.write(path, tone(1000, 44_100, 2, 0.2) + tone(9000, 44_100, 2, 0.5), 44_100, subtype="FLOAT")
     inner = read_audio(path)[1600:-1600]
-    assert amplitude_at(inner, 7000, RATE) < 1e-4
-    assert amplitude_at(inner, 1000, RATE) == pytest.approx(0.2, rel=1e-3)
+    assert amplitude_at(inner, 7000, SAMPLE_RATE) < 1e-4
+    assert amplitude_at(inner, 1000, SAMPLE_RATE) == pytest.approx(0.2, rel=1e-3)
     assert np.sqrt(np.mean(inner**2)) == pytest.approx(0.2 / np.sqrt(2), rel=1e-3)
 
 
@@ -51,7 +52,7 @@ def test_tone_above_the_new_nyquist_is_suppressed_and_not_folded(tmp_path):
 def test_duration_to_the_sample(tmp_path, rate, samples):
     path = tmp_path / "noise.wav"
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, samples), rate)
-    assert abs(len(read_audio(path)) - samples * RATE / rate) <= 0.5
+    assert abs(len(read_audio(path)) - samples * SAMPLE_RATE / rate) <= 0.5
 
 
 def test_click_stays_at_its_time(tmp_path):
@@ -65,7 +66,7 @@ def test_click_stays_at_its_time(tmp_path):
 def test_16_khz_mono_is_read_unchanged(tmp_path):
     path = tmp_path / "plain.wav"
     samples = np.random.default_rng(1).uniform(-1, 1, 5000).astype(np.float32)
-    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    soundfile.write(path, samples, SAMPLE_RATE, subtype="FLOAT")
     np.testing.assert_array_equal(read_audio(path), samples)
 
 
@@ -83,7 +84,7 @@ def test_written_wav_agrees_with_scipy(tmp_path):
 @pytest.mark.parametrize("bad", [np.full(10, 1.5), np.full(10, np.nan), np.zeros((10, 2)), np.zeros(0)])
 def test_write_refuses_what_a_wav_cannot_hold_and_leaves_nothing(tmp_path, bad):
     with pytest.raises(InputError, match=r"x\.wav"):
-        write_wav(tmp_path / "x.wav", bad, RATE)
+        write_wav(tmp_path / "x.wav", bad, SAMPLE_RATE)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,7 +123,7 @@ KINDS = {
 
 
 def test_of_a_sphere_file_the_head_alone_is_read_to_know_its_length(tmp_path, monkeypatch):
-    soundfile.write(path := tmp_path / "SA1.WAV", np.zeros(20_000), RATE, format="NIST", subtype="PCM_16")
+    soundfile.write(path := tmp_path / "SA1.WAV", np.zeros(20_000), SAMPLE_RATE, format="NIST", subtype="PCM_16")
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read whole"))
     assert require_audio(path) == path
     os.truncate(path, 20_000)
@@ -136,7 +137,7 @@ def test_numbers_of_any_size_are_read_whole_and_half_a_file_is_called_that(tmp_p
     form, subtype, tolerance = KINDS[kind]
     path = tmp_path / "a story.wav"
     samples = np.random.default_rng(0).uniform(-0.9, 0.9, (20_000, channels))
-    soundfile.write(path, samples, RATE, format=form, subtype=subtype)
+    soundfile.write(path, samples, SAMPLE_RATE, format=form, subtype=subtype)
     assert require_audio(path) == path
     np.testing.assert_allclose(read_audio(path), samples.mean(axis=1), atol=tolerance)
     whole = path.read_bytes()
@@ -154,7 +155,9 @@ def test_numbers_of_any_size_are_read_whole_and_half_a_file_is_called_that(tmp_p
 @pytest.mark.parametrize(("form", "subtype"), [("OGG", "VORBIS"), ("OGG", "OPUS"), ("FLAC", "PCM_16"), ("MP3", None)])
 def test_half_a_compressed_file_is_called_that(tmp_path, form, subtype):
     path = tmp_path / "story"
-    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 160_000), RATE, format=form, subtype=subtype)
+    soundfile.write(
+        path, np.random.default_rng(0).uniform(-0.5, 0.5, 160_000), SAMPLE_RATE, format=form, subtype=subtype
+    )
     whole = path.read_bytes()
     assert len(read_audio(require_audio(path))) >= 160_000
     for n_bytes in (len(whole) // 2, len(whole) * 9 // 10):
@@ -169,7 +172,7 @@ def test_half_a_compressed_file_is_called_that(tmp_path, form, subtype):
 def test_a_size_that_a_stream_could_not_know_is_no_fault(tmp_path, size):
     path = tmp_path / "streamed.wav"
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, 8000)
-    soundfile.write(path, samples, RATE, subtype="PCM_16")
+    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
     content = path.read_bytes()
     at = content.index(b"data") + 4
     path.write_bytes(content[:at] + struct.pack("<I", size) + content[at + 4 :])
@@ -180,7 +183,7 @@ def test_floating_point_beyond_one_is_not_clipped(tmp_path):
     path = tmp_path / "loud.wav"
     loud = np.stack([tone(440, 48_000, 2, 3.0), tone(440, 48_000, 2, 1.0)], axis=1)
     soundfile.write(path, loud, 48_000, subtype="FLOAT")
-    np.testing.assert_allclose(read_audio(path)[1600:-1600], tone(440, RATE, 2, 2.0)[1600:-1600], atol=1e-3)
+    np.testing.assert_allclose(read_audio(path)[1600:-1600], tone(440, SAMPLE_RATE, 2, 2.0)[1600:-1600], atol=1e-3)
 
 
 def test_samples_that_are_not_finite_are_counted_and_placed(tmp_path):
@@ -205,11 +208,11 @@ def test_real_recording(shared):
     path = shared / "data/alice/audio_revoiced.flac"
     info = soundfile.info(path)
     audio = read_audio(path)
-    assert abs(len(audio) - info.duration * RATE) <= 0.5
+    assert abs(len(audio) - info.duration * SAMPLE_RATE) <= 0.5
 
 
 def noisy(seconds):
-    return np.random.default_rng(3).normal(0, 0.01, round(seconds * RATE)).astype(np.float32)
+    return np.random.default_rng(3).normal(0, 0.01, round(seconds * SAMPLE_RATE)).astype(np.float32)
 
 
 def said_at(*seconds):
@@ -219,7 +222,7 @@ def said_at(*seconds):
 @pytest.mark.parametrize("level", [0.0, 0.3])
 def test_hole_is_named_with_its_times_and_the_words_in_it(level):
     audio = noisy(40)
-    audio[12 * RATE : 23 * RATE] = level
+    audio[12 * SAMPLE_RATE : 23 * SAMPLE_RATE] = level
     where = r"story\.wav: digital silence from 12\.00 s to 23\.00 s and 2 words in it \('tale'\)"
     with pytest.raises(InputError, match=where):
         check_speech(audio, "story.wav", said_at(5, 13, 20, 30), "words")
@@ -227,22 +230,22 @@ def test_hole_is_named_with_its_times_and_the_words_in_it(level):
 
 def test_a_pause_between_words_may_be_silent():
     audio = noisy(40)
-    audio[12 * RATE : 23 * RATE] = 0
+    audio[12 * SAMPLE_RATE : 23 * SAMPLE_RATE] = 0
     assert check_speech(audio, "story.wav", said_at(5, 11.9, 23.1, 30), "words") == 40
 
 
 def test_limit_of_silence():
     audio = noisy(30)
-    audio[20 * RATE :] = 0
+    audio[20 * SAMPLE_RATE :] = 0
     with pytest.raises(InputError, match=r"20\.00 s to 30\.00 s"):
         check_speech(audio, "story.wav", said_at(5, 21), "words")
-    check_speech(audio[: -RATE // 10], "story.wav", said_at(5, 21), "words")
+    check_speech(audio[: -SAMPLE_RATE // 10], "story.wav", said_at(5, 21), "words")
 
 
 def test_words_in_the_silence_around_a_sound_are_another_sound_s():
     audio = noisy(60)
-    audio[: 20 * RATE] = 0
-    audio[45 * RATE :] = 0
+    audio[: 20 * SAMPLE_RATE] = 0
+    audio[45 * SAMPLE_RATE :] = 0
     check_speech(audio, "story.wav", said_at(21, 44), "words")
     with pytest.raises(InputError, match=r"from 0\.00 s to 20\.00 s"):
         check_speech(audio, "story.wav", said_at(12, 44), "words")
@@ -251,7 +254,7 @@ def test_words_in_the_silence_around_a_sound_are_another_sound_s():
 
 
 def test_quiet_noise_of_16_bits_is_not_silence():
-    audio = np.random.default_rng(4).integers(-1, 2, 20 * RATE).astype(np.float32) / 32_768
+    audio = np.random.default_rng(4).integers(-1, 2, 20 * SAMPLE_RATE).astype(np.float32) / 32_768
     check_speech(audio, "story.wav", said_at(5), "words")
 
 

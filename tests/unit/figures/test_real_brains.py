@@ -56,6 +56,15 @@ def test_conditions_are_compared_over_people_story_by_story():
     assert nuisance["difference"] == pytest.approx(0.08, abs=0.01) and not nuisance["star"]
 
 
+@pytest.mark.parametrize("control", ["multi-random-brain-tuned", "multi-random-brain-tuned, 5 seeds"])
+def test_a_difference_from_the_permuted_control_has_a_star_however_many_seeds_it_has(control):
+    names = {"brain-tuned": "multi-brain-tuned", "random-brain-tuned": control}
+    table = drawn_table(("pie",)).replace({"condition": names})
+    found = real_brains.compare(table, controls={"multi-brain-tuned": control})
+    against = found[(found["reference"] == control) & found["star"]]
+    assert against["region"].tolist() == ["late_language"] and (against["q"] < 0.05).all()
+
+
 def test_regions_are_averaged_by_the_groups_they_lie_in():
     table = drawn_table(("pie",)).query("region == 'late_language'").drop(columns="region")
     regions = [

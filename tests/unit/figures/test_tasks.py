@@ -136,6 +136,19 @@ def test_a_panel_shows_what_it_rests_on(study):
     assert ax.get_ylim()[0] == 0
 
 
+def test_random_features_have_a_line_for_each_score_that_they_reach(study):
+    table = pd.concat(
+        [
+            tasks.best_layer(planted(study)).assign(backbone=name, random_features=level)
+            for name, level in (("small", 0.25), ("large", 0.125))
+        ]
+    )
+    ax = Figure().add_subplot()
+    tasks.panel(ax, table, ["small", "large"], CONDITIONS)
+    dotted = {float(line.get_ydata()[0]) for line in ax.lines if line.get_linestyle() == ":"}
+    assert dotted == {0.25, 0.125}
+
+
 def test_a_backbone_no_better_than_silence_is_marked(study):
     table = tasks.best_layer(planted(study))
     ax = Figure().add_subplot()

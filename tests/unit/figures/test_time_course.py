@@ -38,7 +38,16 @@ def test_the_window_is_as_well_predicted_as_the_whole_and_speech_goes_on_in_it()
     allowed = {first: abs(r - overall) for first, r in each.items() if first + 30 < 106 or first > 134}
     assert abs(each[start] - overall) <= min(allowed.values()) + 1e-9
     assert max(abs(r - overall) for r in each.values()) > abs(each[start] - overall)
-    assert time_course.agreement(found) == pytest.approx(overall)
+
+
+def test_where_speech_pauses_everywhere_the_window_is_predicted_as_well_as_the_whole_all_the_same():
+    found = drawn_course()
+    start, end = time_course.typical_window(found, [])
+    overall = found["measured"].corr(found["predicted"])
+    firsts = found["time"][found["time"] <= found["time"].max() - 30]
+    parts = (found[found["time"].between(first, first + 30)] for first in firsts)
+    far = [abs(part["measured"].corr(part["predicted"]) - overall) for part in parts]
+    assert (start, end) == (firsts.iloc[int(np.argmin(far))], start + 30)
 
 
 def test_words_are_written_as_phrases_that_do_not_overlap():

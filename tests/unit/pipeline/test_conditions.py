@@ -271,13 +271,14 @@ def test_brain_tuned_models_are_compared_with_their_permuted_control_outside_the
 def test_figure_says_which_test_is_behind_its_stars(study, monkeypatch):
     eight = study.model_copy(update={"participants": tuple(f"P{n}" for n in range(8))})
     few = planted_rows(eight, monkeypatch, lambda c, _: 0.002 if c == "brain-tuned" else 0.9)
-    said = alignment.what_a_star_is(few, few)
+    assert alignment.what_a_star_is(few, few).endswith("controlled over 12 differences, variants apart")
+    said = alignment.what_a_star_is(few, few[~few["condition"].isin(study.variants)])
     assert said.startswith("*: q < 0.05, two-sided Wilcoxon signed-rank test over 8 participants against pretrained")
     assert said.endswith("controlled over 12 differences")
     none = planted_rows(eight, monkeypatch, lambda *_: 0.9)
     assert alignment.what_a_star_is(none, none).endswith("; none reached")
     others = few[few["condition"] != "brain-tuned"]
-    assert alignment.what_a_star_is(few, others).endswith("over 12 differences; none reached")
+    assert alignment.what_a_star_is(few, others).endswith("over 12 differences, variants apart; none reached")
 
 
 def test_figure_says_what_stands_in_for_an_objective_of_whisper(study, models, tmp_path, monkeypatch):
@@ -351,6 +352,12 @@ def test_held_out_stories_give_a_second_column(study, models):
     assert table["alignment_held_out"].notna().any()
     assert not np.allclose(scores["held_out_r"], scores["r"], equal_nan=True)
     assert scores["predicted"].shape == (18, used_voxels(other, "P1").sum())
+
+
+@pytest.mark.parametrize(("panel", "says"), [("figA4", True), ("figA3", False)])
+def test_a_panel_of_one_layer_says_which_it_is(study, table, panel, says):
+    _, figure = panels.make(study, open_dataset(study), panel)
+    assert ("Last layer. " in figure.get_supxlabel().replace("\n", " ")) == says
 
 
 @pytest.mark.parametrize(
