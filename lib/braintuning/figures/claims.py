@@ -207,7 +207,8 @@ def draw(study: Study, judged: pd.DataFrame, note: str) -> Figure:
     if (few := judged["n_participants"] < FEWEST_PARTICIPANTS).any():
         counts = " or ".join(map(str, sorted(set(judged.loc[few, "n_participants"]))))
         legend += f"; no verdict with {counts} participants, at least {FEWEST_PARTICIPANTS} are needed"
-    small_print_below(fig, ". ".join([legend, note, *unlearnt(study, study.main_runs())]))
+    shown = [run for run in study.main_runs() if run.condition in set(judged["condition"])]
+    small_print_below(fig, ". ".join([legend, note, *unlearnt(study, shown)]))
     return fig
 
 
