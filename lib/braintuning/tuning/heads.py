@@ -18,8 +18,8 @@ class Pooling(torch.nn.Module):
     ----------
     kind : str
         `mean`, all alike, as in Moussa, Klakow & Toneva (2025); `haemodynamic`, by the canonical response (Friston et
-        al. 1998), its time counted from the clip's end; `learned`, weights at every second that start alike and are
-        tuned.
+        al. 1998) of nilearn, which begins 0.1 s late, its time counted from the clip's end; `learned`, weights at every
+        second that start alike and are tuned.
     seconds : float
         Length of a volume's clip.
     frame_seconds : float
