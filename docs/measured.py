@@ -40,13 +40,13 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def change(row: pd.Series, digits: int = 3) -> str:
-    """A difference with its sign and its interval, starred where the row is, or a dash where there is none.
+    """A difference with its sign and its interval, or a dash where there is none.
 
-    A row that does not say so is starred if its test over participants has q < .05.
+    It is starred if its test over participants has q < .05.
     """
     if pd.isna(row["difference"]):
         return number(row["difference"])
-    star = row.get("star", row.get("q", 1.0) < 0.05 and row.get("n_participants", 1) >= ENOUGH)
+    star = row.get("q", 1.0) < 0.05 and row.get("n_participants", 1) >= ENOUGH
     sign = "+" if row["difference"] >= 0 else ""
     interval = f"({number(row['low'], digits)} to {number(row['high'], digits)})"
     return f"{sign}{number(row['difference'], digits)} {interval}" + (r" \*" if star else "")

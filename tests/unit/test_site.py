@@ -152,7 +152,7 @@ def planted(tmp_path, monkeypatch):
         for layer in (0, 1)
         for roi in ("late_language", "primary_auditory", "early_auditory")
     ]  # fmt: skip
-    change = {"backbone": "a", "reference": "pretrained", "n_participants": 1, "low": -0.5, "high": 0.5, "star": False}
+    change = {"backbone": "a", "reference": "pretrained", "n_participants": 1, "low": -0.5, "high": 0.5, "q": 0.01}
     changes = [
         {**change, "condition": c, "roi": roi, "participant": p, "difference": d}
         for c in ("brain-tuned", "random-brain-tuned")
@@ -177,9 +177,9 @@ def planted(tmp_path, monkeypatch):
     over = {"story": "s", "backbone": "a", "condition": "multi-brain-tuned, 2 seeds", "reference": "pretrained"}
     over |= {"region": "all regions", "participant": "all", "n_participants": 10, "low": 0.05, "high": 0.15}
     of_people = [
-        {**over, "people": "held out", "difference": 0.1, "star": True},
-        {**over, "people": "tuned on", "difference": 7, "star": False},
-        {**over, "people": "held out", "difference": 0.15, "star": False, "reference": "multi-random-brain-tuned"},
+        {**over, "people": "held out", "difference": 0.1, "q": 0.01},
+        {**over, "people": "tuned on", "difference": 7, "q": 0.2},
+        {**over, "people": "held out", "difference": 0.15, "q": 0.2, "reference": "multi-random-brain-tuned"},
     ]
     write(tmp_path / "people", real_brains=scores, real_brains_statistics=of_people)
     monkeypatch.setattr(measured, "FIGURES", tmp_path)

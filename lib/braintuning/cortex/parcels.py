@@ -45,9 +45,9 @@ def read_atlas(path: Path) -> nibabel.Nifti1Image:
     values = values[..., 0] if values.ndim == 4 and values.shape[3] == 1 else values
     if values.ndim != 3:
         raise InputError(f"{path}: found shape {values.shape}, {expected}")
-    if not (np.isfinite(values).all() and (values >= 0).all() and (values == np.rint(values)).all()):
-        wrong = values[~(np.isfinite(values) & (values >= 0) & (values == np.rint(values)))][0]
-        raise InputError(f"{path}: found {wrong:g} at a voxel, {expected}")
+    usable = np.isfinite(values) & (values >= 0) & (values == np.rint(values))
+    if not usable.all():
+        raise InputError(f"{path}: found {values[~usable][0]:g} at a voxel, {expected}")
     if not values.any():
         raise InputError(f"{path}: found no labelled voxel, {expected}")
     atlas = nibabel.Nifti1Image(values.astype(np.int32), image.affine)

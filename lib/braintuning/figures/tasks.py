@@ -43,7 +43,7 @@ def gather(study: Study) -> pd.DataFrame:
 def best_layer(table: pd.DataFrame) -> pd.DataFrame:
     """One row a model and task: the layer with the highest score on the validation part, the earlier one of equals.
 
-    Layer 0 is what the frozen front end gives, the same in every condition, and is never chosen.
+    Layer 0, the input of the first transformer block, is never chosen.
     """
     trunk = table[table["layer"] > 0]
     return trunk.loc[trunk.groupby(["task", *MODEL], sort=False)["validation"].idxmax()]
