@@ -8,8 +8,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -167,21 +165,6 @@ def test_a_changed_setting_runs_the_jobs_that_depend_on_it_and_no_other(finished
     jobs = {word for line in output.splitlines() if line.startswith("  ") for word in [line.split()[0]]}
     expected = direct | {after for step in direct for after in AFTER.get(step, ())}
     assert jobs & {"noise", "tune", "features", "align", "card", "figure"} == expected
-
-
-def test_an_unknown_notebook_parameter_stops_the_notebook(finished):
-    command = [sys.executable, "-m", "papermill", "notebooks/fig2.ipynb", "-", "-p", "studdy", "demo"]
-    ran = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, env=finished.environment)
-    assert ran.returncode != 0
-    assert "notebook parameter 'studdy' does not exist; did you mean 'study'?" in ran.stderr + ran.stdout
-
-
-def test_a_notebook_runs_from_top_to_bottom_in_jupyterlab(finished, tmp_path):
-    with lab_page.opened("01_dataset", tmp_path, {"study": str(finished.study)}, finished.environment) as page:
-        notebook = lab_page.shown(page)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(cell.execution_count for cell in code)
-    assert sum("image/png" in output.get("data", {}) for cell in code for output in cell.outputs) >= 1
 
 
 def test_explore_answers_in_jupyterlab(finished, tmp_path):

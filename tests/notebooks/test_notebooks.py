@@ -125,17 +125,6 @@ def test_what_a_notebook_teaches_is_in_view_and_compared_with_the_library(name, 
     assert source.count("assert") >= 2
 
 
-def test_a_parameter_that_does_not_exist_is_named_before_anything_runs(tmp_path: Path):
-    with pytest.raises(InputError, match=r"has no parameter 'participnt'; did you mean 'participant'\?"):
-        execute("02_brain_tune", tmp_path / "out.ipynb", {"participnt": "SIM01"})
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_unknown_notebook_is_named(tmp_path: Path):
-    with pytest.raises(InputError, match="no such notebook; did you mean 'fig2'"):
-        execute("fig22", tmp_path / "out.ipynb", {})
-
-
 @pytest.mark.parametrize("room", ["elsewhere", "nowhere"])
 def test_a_notebook_runs_where_tmpdir_is_too_long_for_a_socket(tmp_path: Path, monkeypatch, room):
     scratch = tmp_path / "scratch of a project, ünï" / ("x" * 60) / ("y" * 60)

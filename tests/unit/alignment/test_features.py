@@ -121,8 +121,6 @@ def test_story_features_are_lanczos_sums_of_the_tokens():
     assert found.shape == expected.shape and found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert not found[:, -1].any()
-    alone = extract_features(encoder, AUDIO, rows, 1.4, settings(hop=0.1, step=0.1))
-    np.testing.assert_array_equal(alone, found)
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)

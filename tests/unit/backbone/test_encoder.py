@@ -1,4 +1,5 @@
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -195,17 +196,18 @@ def test_the_front_end_is_frozen_and_the_whole_trunk_learns(variant, clips):
 
 @every_variant
 @pytest.mark.parametrize("adapted", [False, True])
-@pytest.mark.parametrize("layers", [None, [-1, 0], [2], [1, 2], [0]])
-@pytest.mark.parametrize("asked", [{"n_frames": 7}, {"frames": torch.tensor([48, 3])}, {"frames": torch.tensor([48])}])
-def test_trunk_returns_the_layers_and_frames_asked_for(variant, adapted, layers, asked, clips):
+def test_trunk_returns_the_layers_and_frames_asked_for(variant, adapted, clips):
     encoder = SpeechEncoder.from_config(CONFIGS[variant]())
     if adapted:
         randomise_adapters(encoder.lora(rank=4))
+    asked = ({"n_frames": 7}, {"frames": torch.tensor([48, 3])}, {"frames": torch.tensor([48])})
     with torch.no_grad():
         front = encoder.front_end(clips)
-        states = encoder.trunk(front)[:, :, asked.get("frames", slice(7))]
-        expected = states if layers is None else states[layers]
-        torch.testing.assert_close(encoder.trunk(front, layers=layers, **asked), expected, atol=2e-6, rtol=1e-5)
+        whole = encoder.trunk(front)
+        for frames, layers in product(asked, (None, [-1, 0], [2], [1, 2], [0])):
+            states = whole[:, :, frames.get("frames", slice(7))]
+            expected = states if layers is None else states[layers]
+            torch.testing.assert_close(encoder.trunk(front, layers=layers, **frames), expected, atol=2e-6, rtol=1e-5)
 
 
 def test_adapters_of_transformers_in_large_models_take_part_in_single_frames(clips):

@@ -10,14 +10,9 @@ from tiny import PARTICIPANTS, STORIES, refused
 NAMES = ("derivatives", "derivative")
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    return tiny.write_dataset(tmp_path_factory.mktemp("pristine") / "ds")
-
-
 @pytest.fixture
-def root(tmp_path, pristine):
-    return tiny.copy_dataset(pristine, tmp_path / "ds").root
+def root(files):
+    return files.root
 
 
 @pytest.fixture(autouse=True)

@@ -21,10 +21,8 @@ from tiny_people import N_ROWS, PEOPLE, REGIONS, SECONDS, TR, content, courses, 
 
 
 @pytest.fixture
-def root(tmp_path):
-    for name in PEOPLE:
-        write_recording(tmp_path / "data", name)
-    return tmp_path / "data"
+def root(tmp_path, recordings):
+    return shutil.copytree(recordings, tmp_path / "data")
 
 
 def opened(root, name="pie", **settings):

@@ -76,11 +76,6 @@ LOG = """0.5 first trigger
 """
 
 
-@pytest.fixture
-def files(tmp_path):
-    return tiny.write_dataset(tmp_path / "ds")
-
-
 def place_log(files, folder, name, text=LOG):
     path = files.root / folder / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -144,13 +144,6 @@ def test_planted_effect_and_its_verdict(measure, effect, direction, verdict):
     assert set(judged["verdict"]) == {verdict}
 
 
-def test_few_participants_get_no_verdict():
-    study = study_of(LISTENERS[:5])
-    judged = claims.judge(study, {"alignment": planted(study, 0.5)}, (claim_of("alignment", 1),))
-    assert set(judged["verdict"]) == {"no verdict (n = 5)"}
-    assert judged["q"].isna().all() and (judged["low"] < judged["high"]).all()
-
-
 def test_claims_without_their_measure_are_left_out():
     study = study_of(LISTENERS)
     asked = (claim_of(IMPACT, -1), claim_of(PREFERENCE, 1))
@@ -275,13 +268,16 @@ def test_preference_and_tasks_are_as_sure_as_what_they_were_measured_on(measure,
     assert set(judged["interval"]) == {over}
 
 
-@pytest.mark.parametrize("n", range(1, 8))
+@pytest.mark.parametrize("n", [1, 5, 6])
 @pytest.mark.parametrize("measure", MEASURES)
 def test_no_number_of_participants_under_six_gives_a_verdict(measure, n):
     study = study_of(LISTENERS[:n])
     table = planted(study, 5.0).assign(spread=1e-6) if measure in (PREFERENCE, SCORE) else planted(study, 5.0)
     for direction in (1, 0, -1):
-        found = set(claims.judge(study, {measure: table}, (claim_of(measure, direction),))["verdict"])
+        judged = claims.judge(study, {measure: table}, (claim_of(measure, direction),))
+        found = set(judged["verdict"])
+        if (measure, n) == ("alignment", 5):
+            assert judged["q"].isna().all() and (judged["low"] < judged["high"]).all()
         assert (found == {f"no verdict (n = {n})"}) if n < 6 else (found <= {"supported", "contradicted"})
 
 

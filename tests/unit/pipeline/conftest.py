@@ -4,19 +4,6 @@ from braintuning.datasets.lebel import LebelDataset
 from braintuning.study import load_study
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pristine")
-    tiny.encoder("hubert").save_pretrained(folder / "backbone")
-    tiny.encoder("whisper").save_pretrained(folder / "whisper")
-    return tiny.write_dataset(folder / "ds")
-
-
-@pytest.fixture
-def files(tmp_path, pristine):
-    return tiny.copy_dataset(pristine, tmp_path / "ds")
-
-
 @pytest.fixture
 def make_study(tmp_path, files, pristine, monkeypatch):
     """Load the tiny study with dotted keys changed."""

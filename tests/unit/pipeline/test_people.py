@@ -1,5 +1,7 @@
 """Steps on people who listened to one recording or another, of parcellated responses."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,7 +25,7 @@ from braintuning.study.recordings import Filter
 from braintuning.timing import SAMPLE_RATE
 from safetensors.torch import load_file
 from tiny import refused
-from tiny_people import PEOPLE, TR, content, courses, write_recording
+from tiny_people import PEOPLE, TR, content, courses
 
 PRETRAINED, TUNED, PERMUTED = (
     Run("small", condition) for condition in ("pretrained", "multi-brain-tuned", "multi-random-brain-tuned")
@@ -39,13 +41,12 @@ def backbone(tmp_path_factory):
 
 
 @pytest.fixture
-def make(tmp_path, monkeypatch, backbone):
+def make(tmp_path, monkeypatch, backbone, recordings):
     """A study whose responses and settings can be changed."""
 
     def study_with(name, change=lambda participant, values: values, **settings):
-        root = tmp_path / name
+        root = shutil.copytree(recordings, tmp_path / name)
         for recording in PEOPLE:
-            write_recording(root, recording)
             for seed, participant in enumerate(PEOPLE[recording]):
                 values = change(participant, courses(recording, seed))
                 np.save(root / recording / "responses" / f"{participant}.npy", values)

@@ -27,7 +27,7 @@ TUNED = Run("small", "brain-tuned", "P1")
 RANDOM = Run("small", "random-brain-tuned", "P1")
 
 
-def test_control_hears_what_the_treatment_hears_and_sees_its_volumes_in_another_order(study, files):
+def test_trap_control_hears_what_the_treatment_hears_and_sees_its_volumes_in_another_order(study, files):
     dataset, used = LebelDataset(files.root, tiny.TR), np.arange(N_VOXELS) % 2 == 0
     common = CommonCortex(np.flatnonzero(used))
     seen = [responses_of(study, run, dataset, "harbour", common) for run in (TUNED, RANDOM)]

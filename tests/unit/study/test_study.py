@@ -66,7 +66,7 @@ def test_defaults_are_those_of_the_paper(load):
         4,
     )
     assert (encoding.validation_splits, encoding.validation_chunk_rows, encoding.validation_fraction) == (3, 20, 0.25)
-    assert (encoding.test_skip_rows, encoding.ceiling_threshold) == (40, 0.4)
+    assert (encoding.test_skip_rows, encoding.ceiling_threshold, encoding.mask_from) == (40, 0.4, "test")
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,6 @@ def test_a_number_may_have_an_exponent_and_no_point(tmp_path):
 def test_trap_stories_by_position_in_a_list_are_refused(load, use):
     with pytest.raises(InputError, match=f"stories.{use}"):
         load({f"stories.{use}": [0, 1]})
-
-
-def test_trap_voxels_are_chosen_on_the_test_story_unless_the_study_says_validation(load):
-    assert load().encoding.mask_from == "test"
-    assert load({"encoding.mask_from": "validation"}).encoding.mask_from == "validation"
 
 
 @pytest.mark.parametrize(

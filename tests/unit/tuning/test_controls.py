@@ -8,7 +8,6 @@ import torch
 from braintuning import timing
 from braintuning.datasets.textgrid import Interval
 from braintuning.errors import InputError
-from braintuning.study import load_study
 from braintuning.study.settings import Tuning
 from braintuning.tuning import controls
 from braintuning.tuning.controls import permute_blocks
@@ -52,32 +51,6 @@ def test_every_arrangement_that_moves_all_blocks_is_as_likely():
 def test_one_block_cannot_be_permuted(rows):
     with pytest.raises(InputError, match=f"found {rows} TRs, expected more than one block of 10"):
         permute_blocks(rows, 10, np.random.default_rng(0))
-
-
-def test_trap_control_sees_another_window_than_treatment(monkeypatch):
-    from braintuning.pipeline import tune as tune_stage
-    from braintuning.tuning.joint import CommonCortex
-
-    study = load_study("demo")
-    responses = np.arange(47, dtype=np.float32)[:, None]
-    dataset = SimpleNamespace(
-        responses=lambda participant, story, used: responses,
-        audio=lambda story: np.arange(100, dtype=np.float32),
-        tr_times=lambda participant, story: np.arange(47) * 2.0045,
-        row_offset=0.5,
-        n_voxels=lambda participant: 1,
-    )
-    monkeypatch.setattr(tune_stage, "_shared_head", lambda *_: CommonCortex(np.arange(1)))
-    treatment, control = (
-        tune_stage.learning_material(study, study.run("whisper-tiny.en", condition, "SIM01"), dataset)[0]["thewell"]
-        for condition in ("brain-tuned", "random-brain-tuned")
-    )
-    np.testing.assert_array_equal(control.audio, treatment.audio)
-    np.testing.assert_array_equal(control.times, treatment.times)
-    np.testing.assert_allclose(treatment.times, (np.arange(47) + 0.5) * 2.0045, rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(treatment.of_each[0], responses)
-    assert (control.of_each[0] != responses).all()
-    assert sorted(control.of_each[0][:, 0]) == list(range(47))
 
 
 def test_speech_states_are_the_mean_of_each_layer_over_the_clip(monkeypatch):
