@@ -113,6 +113,24 @@ UNCHANGED = {
 """Which results there are, and where regions come from: tested with `align`, whose recipe holds the regions."""
 
 
+DECIDES_NOTHING = {
+    "title",
+    "features.batch_size",
+    "encoding.permutation_block_rows",
+    "encoding.permutations",
+    "low_level.removal",
+    "preference.recordings",
+    "probes.tasks",
+    "probes.stand_in_where_absent",
+    "figures.notebooks",
+    "figures.backbone",
+    "figures.base_and_large",
+    "figures.story_counts",
+    "figures.published_counts",
+}
+"""Settings of figures, of cost, and of which results there are: they change none of those below."""
+
+
 class Asked(Exception):
     """Carries the recipe by which a step asks whether its result is there."""
 
@@ -217,6 +235,7 @@ def test_the_workflow_runs_again_what_the_steps_would_not_keep(made, setting):
     after = both(changed(setting, CHANGES[setting]))
     different = {result: tuple(a != b for a, b in zip(after[result], before[result], strict=True)) for result in before}
     assert {result: found for result, found in different.items() if len(set(found)) > 1} == {}
+    assert any(found[0] for found in different.values()) == (setting not in DECIDES_NOTHING)
 
 
 def test_figures_are_drawn_again_when_a_variant_comes_into_them(made):
