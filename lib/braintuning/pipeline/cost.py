@@ -30,6 +30,8 @@ RATES = {
     "probe": 19.0, "leaks": 4.5, "figure": 0.2, "viewer": 0.5, "report": 3.0, "card": 0.5,
 }  # fmt: skip
 """Processor seconds of a unit of work (see `work`) on one core of an AMD EPYC, about: of the demo and other studies."""
+RECOGNITION = {"asr": 25, "asr_tuned": 70}
+"""On a corpus such as LibriSpeech, times what another task takes; on synthesised sentences it takes about as much."""
 REFERENCE_SECONDS = 0.54
 """What `calibrate` measures there."""
 START, NOTEBOOK = 0.6, 15.0
@@ -115,6 +117,7 @@ def work(study: Study) -> dict[str, float]:
     n_low_level = len(study.low_level.stories or study.stories.train) + len(study.stories.test)
     fit_low_level = (rows * n_low_level) ** 2 * voxels / 1e12
     spoken = study.preference.n_pairs * 4 * len(study.preference.voices)
+    tasks = [RECOGNITION.get(task, 1) if study.probes.corpus(task) else 1 for task in study.probes.tasks]
     tuning = []
     for run in tuned:
         passes, seconds = tuning_passes(study, run)
@@ -131,7 +134,7 @@ def work(study: Study) -> dict[str, float]:
         "low_level_features": minutes * stories,
         "words": spoken,
         "preference": spoken * size,
-        "probe": size * max(1, len(study.probes.tasks)) / 8,
+        "probe": size * max(1, sum(tasks)) / 8,
         "leaks": size,
         "figure": people * len(runs),
         "viewer": people * len(runs),

@@ -108,6 +108,14 @@ def test_the_estimate_of_the_demo_is_near_what_it_took(ledger):
     assert 0.5 < total / (60 * table["minutes"].sum()) < 2
 
 
+def test_recognition_on_a_corpus_costs_more_than_other_tasks(study, ledger, tmp_path):
+    def seconds(**corpora):
+        probes = study.probes.model_copy(update={"tasks": ("mfcc", "asr_tuned"), "corpora": corpora})
+        return expected(study.model_copy(update={"probes": probes}))["probe"][0] - cost.START
+
+    assert seconds(asr_tuned=str(tmp_path)) == pytest.approx(71 / 2 * seconds())
+
+
 def test_a_machine_is_compared_with_the_reference():
     slower, _ = cost.calibrate("cpu")
     assert 0.05 < slower < 50
