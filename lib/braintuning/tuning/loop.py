@@ -148,17 +148,7 @@ def brain_tune(
     while _goes_on(history, settings, aim):
         epoch, trained = len(history), None
         if epoch:
-            order = [samples[i] for i in generator(settings.seed, "epoch", epoch - 1).permutation(len(samples))]
-            losses = CheckedLosses(model, load, f"epoch {epoch}, step")
-            model.train()
-            compile_blocks(model.encoder.model)
-            with _seeded(settings, device, "draws", epoch - 1):
-                for batch, (inputs, targets) in ahead(BatchSampler(order, settings.batch_size, drop_last=False), load):
-                    for participant, of_one in enumerate(targets):
-                        losses.add(gradient(model, inputs, of_one, at_once), batch, participant)
-                        optimiser.step()
-                        schedule.step()
-            trained = losses.mean()
+            trained = one_epoch(model, samples, load, settings, epoch, optimiser, schedule, at_once, device)
         fits = n_participants and (not epoch or refits)
         fitted = fit_head(model, samples, load, held_out, load_validation) if fits else None
         if fitted and refits and (aim == "remove" or not epoch):
@@ -178,6 +168,31 @@ def brain_tune(
     if components:
         model.head = components.head_of_voxels(model.head)
     return model.eval(), history
+
+
+def one_epoch(
+    model: Model,
+    samples: Samples,
+    load: Load,
+    settings: Tuning,
+    epoch: int,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    at_once: int,
+    device: str,
+) -> float:
+    """Go once through all samples, in an order of the epoch's own, a step a batch and participant; the mean loss."""
+    order = [samples[i] for i in generator(settings.seed, "epoch", epoch - 1).permutation(len(samples))]
+    losses = CheckedLosses(model, load, f"epoch {epoch}, step")
+    model.train()
+    compile_blocks(model.encoder.model)
+    with _seeded(settings, device, "draws", epoch - 1):
+        for batch, (inputs, targets) in ahead(BatchSampler(order, settings.batch_size, drop_last=False), load):
+            for participant, of_one in enumerate(targets):
+                losses.add(gradient(model, inputs, of_one, at_once), batch, participant)
+                optimiser.step()
+                schedule.step()
+    return losses.mean()
 
 
 def joined_processes(device: str) -> PartialState:
