@@ -59,7 +59,7 @@ def kill_at_a_random_moment(victim, log, moments):
     victim.join()
 
 
-@pytest.mark.parametrize(("lora_rank", "epochs", "kills"), [(None, 40, 8), (2, 16, 3)], ids=["full", "lora"])
+@pytest.mark.parametrize(("lora_rank", "epochs", "kills"), [(None, 40, 10), (2, 32, 8)], ids=["full", "lora"])
 def test_kills_change_nothing(tmp_path, lora_rank, epochs, kills):
     fork, moments, log = multiprocessing.get_context("fork"), random.Random(20), tmp_path / "log"
 
