@@ -27,6 +27,7 @@ STUDIES = {
     "real-brains": "people, tuned on Pie Man",
 }
 TASKS = {"phonemes": "phonemes", "word_identity": "words", "emotion": "emotions", "intent": "intents", "mfcc": "MFCCs"}
+TASKS |= {"asr": "recognition", "asr_tuned": "recognition, trunk tuned"}
 JOINT = ", tuned jointly"
 HEAD = (
     *("study", "measure", "pretrained", "brain-tuned", "permuted"),
