@@ -71,6 +71,21 @@ def test_check_of_a_good_study_writes_what_it_found_and_says_when_it_lies(tmp_pa
     assert last == "study tiny: every file that it uses can be read"
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_a_page_older_than_the_alignment_is_written_anew(tmp_path, content, monkeypatch, older):
+    study = load_study(tiny.write_yaml(tmp_path / "tiny.yaml", content))
+    page, scores = study.figures_folder / "viewer" / "index.html", study.scores_file(*next(iter(study.alignments())))
+    for file, seconds in ((page, 1000), (scores, 2000 if older else 500)):
+        file.parent.mkdir(parents=True)
+        file.touch()
+        os.utime(file, (seconds, seconds))
+    written, opened = [], []
+    monkeypatch.setattr("braintuning.figures.viewer.write_study_viewer", lambda study, dataset: written.append(study))
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert command_line.main(["viewer", "--study", str(tmp_path / "tiny.yaml")]) == 0
+    assert len(written) == older and opened == [page.as_uri()]
+
+
 def test_unknown_study(capsys):
     assert command_line.main(["figures", "--study", "dmo"]) == 1
     one_sentence(capsys.readouterr().err.strip(), "no such study", "did you mean 'demo'?")
