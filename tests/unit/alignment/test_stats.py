@@ -17,10 +17,11 @@ def correlations(a, b):
         ([(0.9, 0.01), (-0.1, 0.4)], 1.0),  # one against: its one-sided p is .8
         ([(0.9, 0.01), (-0.1, 1.0)], 1.0),
         ([(-0.2, 0.04)], 0.04),
+        ([(0.2, 0.01), (0.1, np.nan)], np.nan),
     ],
 )
 def test_conjunction_is_the_largest_p_towards_the_common_sign(differences, expected):
-    assert stats.conjunction_p(differences) == pytest.approx(expected)
+    assert stats.conjunction_p(differences) == pytest.approx(expected, nan_ok=True)
 
 
 def test_conjunction_rejects_no_more_often_than_it_says():

@@ -68,6 +68,12 @@ def test_sounds_and_studies_that_cannot_be_are_named(source):
     refused(lambda: predict_cortex(source, "P1", RUN, LAYER, SOUND), "tiny", "filtered as a whole")
 
 
+def test_a_new_sound_is_read_where_the_dataset_reads_its_volumes_whatever_the_study_says(source):
+    other = source.study.dataset.model_copy(update={"row_offset": 0.25})
+    source.study = source.study.model_copy(update={"dataset": other})
+    assert predict_cortex(source, "P1", RUN, LAYER, SOUND).times[0] == 1.0
+
+
 @pytest.fixture
 def film(source):
     return Film(source, "P1", predict_cortex(source, "P1", RUN, LAYER, SOUND), SOUND, "A <sound> & more")
@@ -91,6 +97,11 @@ def test_the_page_has_a_frame_a_volume_and_the_sound_and_asks_for_nothing(film):
     audio, rate = soundfile.read(BytesIO(base64.b64decode(facts["sound"])))
     assert rate == 16_000
     np.testing.assert_allclose(audio, SOUND, atol=1e-4)
+
+
+def test_a_sound_may_be_called_as_the_page_calls_its_parts(film):
+    film.title = "FACTS"
+    assert "<title>FACTS</title>" in film.page()
 
 
 def test_a_browser_plays_the_film_with_the_sound_and_beyond(film, tmp_path):

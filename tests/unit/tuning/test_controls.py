@@ -207,6 +207,12 @@ def test_a_story_without_words_and_a_model_that_is_not_there_are_refused(tmp_pat
     refused(lambda: controls.text_states("glove-6b-50d", [], np.ones(2), 1.0), "no word", "expected")
     refused(lambda: controls._text_model(str(tmp_path / "nothing")), "nothing", "cannot be loaded", "expected")
 
+    def silent(place):
+        raise OSError("")
+
+    monkeypatch.setattr(controls.AutoTokenizer, "from_pretrained", silent)
+    refused(lambda: controls._text_model(str(tmp_path / "silent")), "silent", "cannot be loaded (OSError)", "expected")
+
 
 def test_the_larger_model_is_given_the_clips_of_the_tuned_one():
     audio, times = np.arange(160_000, dtype=np.float32), np.array([2.0045 * 3])
