@@ -109,12 +109,12 @@ def _network() -> object:
 def utter(
     sentence: str, voice: Voice, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, Timeline, list[str]]:
-    """A sentence as the network says it, before the vocal tract is scaled, in frames of `FRAME_SECONDS`.
+    """A sentence as a voice says it, and what the network makes of it, in frames of `FRAME_SECONDS`.
 
     Returns
     -------
     parts : list of (601, frames) float32
-        Level and phase of the harmonics, level of the noise, level and phase of the rest.
+        Level and phase of the harmonics, level of the noise, level and phase of the rest, of the unscaled vocal tract.
     f0 : (frames,) float32
         Fundamental frequency in Hz.
     audio : (samples,) float32

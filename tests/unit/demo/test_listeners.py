@@ -15,6 +15,7 @@ from braintuning.demo import listeners, noise, revoicing, stories
 from braintuning.demo.listeners import SPACES
 from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.demo.voices import VOICES, speak
+from braintuning.lowlevel.phones import articulation
 from braintuning.study.settings import DatasetSettings, Simulation
 from nilearn.glm.first_level import spm_hrf
 from scipy.spatial import cKDTree
@@ -330,6 +331,9 @@ def test_spaces_are_spectrum_articulation_and_meaning_of_what_is_said_now(datase
         said = [w for w in words if stories.has_content(w.label)]
         expected = sum(vectors[w.label] * max(0, min(w.end, end) - max(w.start, begin)) / 0.1 for w in said)
         np.testing.assert_allclose(spaces["meaning"][step], expected, atol=1e-4)
+        expected = sum(articulation(p.label) * max(0, min(p.end, end) - max(p.start, begin)) / 0.1 for p in phones)
+        np.testing.assert_allclose(spaces["articulation"][step], expected, atol=1e-4)
+    assert spaces["articulation"][[20, 333, 600]].any()
     loud = np.array([np.mean(audio[i * 1600 : (i + 1) * 1600] ** 2) for i in range(n_steps)])
     assert np.corrcoef(np.log(loud + 1e-9), spaces["spectrum"].mean(axis=1))[0, 1] > 0.8
 
