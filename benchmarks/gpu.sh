@@ -66,8 +66,8 @@ speed=("$here/speed.py" --device "$device" --out "$out" $small --parts)
 part tuning 110 "${speed[@]}" tuning
 part features 90 "${speed[@]}" features
 part ridge 100 "${speed[@]}" ridge
-part precisions 70 "$here/precisions.py" --device "$device" --out "$out" $small
-BRAINTUNING_GPU_TESTS=$device part tests 90 -m pytest -o addopts= -p no:cacheprovider -v -rs -m gpu "$here/../tests/gpu"
+part precisions 120 "$here/precisions.py" --device "$device" --out "$out" $small
+BRAINTUNING_GPU_TESTS=$device part tests 110 -m pytest -o addopts= -p no:cacheprovider --noconftest -v -rs -m gpu "$here/../tests/gpu"
 part compiled 110 "${speed[@]}" compiled
 part others 120 "${speed[@]}" others
 if [ -f "$carried/study.h5" ]; then

@@ -374,8 +374,7 @@ def speed_in_a_sentence() -> str:
         f"On one {device}, tuning is {number(tuning['ours'], 1)} times as fast as the published procedure "
         f"({number(tuning['ours, compiled'], 1)} compiled, {number(tuning['ours, spans and components'], 1)} with "
         f"spans and components), features {number(times['features', 'ours'], 1)} times, and a layer's encoding models "
-        f"{number(times['ridge', 'ours'], 0)} times; the published procedure fits those on the CPU. "
-        "Tuning has since become slower, by an estimated seventh ([why](docs/paper.md))."
+        f"{number(times['ridge', 'ours'], 0)} times; the published procedure fits those on the CPU."
     )
 
 

@@ -172,3 +172,26 @@ def test_compiled_blocks_tune_to_the_same(device, monkeypatch):
         compiled = [block._compiled_call_impl is not None for block in model.encoder.model.encoder.layers]
         assert compiled == [asked == "1"] * 2
     np.testing.assert_allclose(curves[1], curves[0], rtol=2e-3)
+
+
+@pytest.mark.parametrize("asked", ["0", "1"], ids=["plain", "compiled"])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_gradients_in_bfloat16_are_those_in_float32(family, asked, device, monkeypatch):
+    if device == "cpu":  # the code that a compiler would make of the graph takes a minute
+        plain = torch.nn.Module.compile
+        monkeypatch.setattr(torch.nn.Module, "compile", lambda block: plain(block, backend="aot_eager"))
+    found = []
+    for precision in ("float32", "bfloat16"):
+        monkeypatch.setenv("BRAINTUNING_PRECISION", precision)
+        monkeypatch.setenv(fast.COMPILE, asked if found else "0")
+        model = TunedModel(encoder(family), 3, settings()).to(device).train()
+        model.head.weight.data = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 32))).float().to(device)
+        fast.compile_blocks(model.encoder.model)
+        inputs, targets = loader(model, TRAIN, settings(), device)(samples_of(TRAIN, settings())[:7])
+        gradient(model, inputs, targets[0], 7)
+        found.append({name: part.grad.double() for name, part in model.named_parameters() if part.grad is not None})
+    exact, rounded = found
+    apart = {name: float((rounded[name] - part).norm() / part.norm()) for name, part in exact.items()}
+    of_no_consequence = "k_proj.bias"  # softmax cancels it: its gradient is rounding alone
+    assert exact.keys() == rounded.keys()
+    assert max(value for name, value in apart.items() if not name.endswith(of_no_consequence)) < 0.05

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 
 import torch
 from scipy.fft import next_fast_len
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 from transformers import PreTrainedModel
 
@@ -97,17 +98,48 @@ def products(rows: torch.Tensor) -> torch.Tensor:
 
 
 class LayerNorm(torch.nn.LayerNorm):
-    """A layer norm whose output keeps its input's dtype under autocast; mean and variance are computed in float32.
-
-    On a CPU its weights stay float32; CUDA's kernel needs them in the input's dtype.
-    """
+    """A layer norm with float32 weights whose output keeps its input's dtype under autocast."""
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Normalise the last dimension."""
-        dtype = self.weight.dtype if hidden.device.type == "cpu" else hidden.dtype
         with torch.autocast(hidden.device.type, enabled=False):
-            weight, bias = self.weight.to(dtype), self.bias.to(dtype)
-            return functional.layer_norm(hidden, self.normalized_shape, weight, bias, self.eps)
+            if hidden.dtype != self.weight.dtype and not torch.compiler.is_compiling():
+                return MixedNorm.apply(hidden, self.weight, self.bias, self.eps)
+            exact = super().forward(hidden.to(self.weight.dtype))
+            return exact.to(hidden.dtype)
+
+
+class MixedNorm(torch.autograd.Function):
+    """Layer norm of half-precision activations by float32 weights, computed in float32.
+
+    CUDA's kernel takes weights in the dtype of activations alone. Near 1 these would miss the small steps of tuning:
+    the weights are applied after it. A CPU's kernel adds the gradients of weights up in the dtype of activations, in
+    which a sum of a thousand rows stops growing: there its backward pass is computed in float32.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
+    ) -> torch.Tensor:
+        """Normalise the last dimension, that of weight and bias."""
+        if hidden.device.type == "cpu":
+            found, mean, scale = torch.native_layer_norm(hidden, weight.shape, weight, bias, eps)
+        else:
+            normed, mean, scale = torch.native_layer_norm(hidden, weight.shape, None, None, eps)
+            found = torch.addcmul(bias, normed, weight, out=torch.empty_like(hidden))
+        ctx.save_for_backward(hidden, weight, bias, mean, scale)
+        return found
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of hidden, weight and bias."""
+        hidden, weight, bias, mean, scale = ctx.saved_tensors
+        dtype = weight.dtype if hidden.device.type == "cpu" else hidden.dtype
+        gradient, inputs, weights, biases = (part.to(dtype) for part in (gradient, hidden, weight, bias))
+        found = torch.ops.aten.native_layer_norm_backward(
+            gradient, inputs, weight.shape, mean, scale, weights, biases, list(ctx.needs_input_grad[:3])
+        )
+        return *found, None
 
 
 def keep_dtype_in_norms(part: torch.nn.Module) -> None:
@@ -115,13 +147,6 @@ def keep_dtype_in_norms(part: torch.nn.Module) -> None:
     for module in part.modules():
         if type(module) is torch.nn.LayerNorm and module.elementwise_affine:
             module.__class__ = LayerNorm
-
-
-def exact_norms(model: torch.nn.Module) -> None:
-    """Let norms that are tuned compute as torch's: weights near 1, rounded to bfloat16, would miss small steps."""
-    for module in model.modules():
-        if type(module) is LayerNorm and module.weight.requires_grad:
-            module.__class__ = torch.nn.LayerNorm
 
 
 def compile_blocks(model: PreTrainedModel) -> None:

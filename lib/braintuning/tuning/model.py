@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from braintuning.backbone.encoder import SpeechEncoder
-from braintuning.backbone.fast import exact_norms
 from braintuning.backbone.precision import autocast
 from braintuning.errors import InputError
 from braintuning.study.settings import Tuning
@@ -115,7 +114,6 @@ class TunedModel(torch.nn.Module):
     def __init__(self, encoder: SpeechEncoder, n_targets: int, settings: Tuning | None = None) -> None:
         super().__init__()
         settings = settings or Tuning()
-        exact_norms(encoder)
         self.encoder, self.head = encoder, torch.nn.Linear(encoder.dim, n_targets)
         self.pooling = Pooling(settings.pooling, settings.clip_seconds, encoder.frame_seconds)
         self._loss, self._keep_weight = LOSSES[settings.loss], settings.keep_weight
@@ -198,7 +196,6 @@ class SelfTunedModel(torch.nn.Module):
 
     def __init__(self, encoder: SpeechEncoder, objective: torch.nn.Module) -> None:
         super().__init__()
-        exact_norms(encoder)
         self.encoder, self.head = encoder, objective
 
     def loss(self, audio: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:

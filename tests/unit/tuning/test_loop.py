@@ -9,7 +9,6 @@ import pytest
 import tiny
 import torch
 from accelerate import PartialState
-from braintuning.backbone import fast
 from braintuning.backbone.precision import VARIABLE
 from braintuning.results import generator
 from braintuning.study.settings import Tuning
@@ -516,14 +515,3 @@ def test_processes_tune_the_model_that_one_tunes(tmp_path):
     np.testing.assert_allclose(tiny.losses_of(two["history"]), tiny.losses_of(history), rtol=1e-5)
     for name, parameter in trainable_state(alone).items():
         torch.testing.assert_close(two["weights"][name], parameter, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("family", ["whisper", "hubert"])
-def test_norms_that_are_tuned_keep_weights_in_float32_and_those_under_adapters_need_not(family):
-    def rounding(model):
-        return [name for name, module in model.named_modules() if type(module) is fast.LayerNorm]
-
-    encoder = tiny.encoder(family)
-    assert rounding(encoder)
-    assert not rounding(TunedModel(encoder, N_VOXELS))
-    assert rounding(TunedModel(tiny.encoder(family).lora(rank=2), N_VOXELS))
