@@ -1,6 +1,6 @@
 """Pack as much of a study as fits for `benchmarks/gpu.sh`: what its models learn from and are aligned with.
 
-    python benchmarks/pack.py --study demo-full --most 30
+    python benchmarks/pack.py --study demo --most 80
 
 Simulated listeners and noise ceilings are made where they are missing. Condition by condition and backbone by backbone;
 a run that would no longer fit is left out and named. Models that do not lie in the repository come along in half
@@ -127,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--study", required=True)
     parser.add_argument("--root", help="folder of the dataset, instead of the one that the study names")
-    parser.add_argument("--most", type=float, default=30.0, help="MiB of models, sounds and responses")
+    parser.add_argument("--most", type=float, default=80.0, help="MiB of models, sounds and responses")
     parser.add_argument("--out", type=Path, default=CARRIED, help="folder that is carried")
     given = parser.parse_args()
     study = load_study(given.study, given.root)

@@ -1,6 +1,7 @@
 """What `benchmarks/gpu.sh` measures on a GPU, at hardly any size on a processor, without what a bare machine lacks."""
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def rows_of(path):
 def test_the_script_runs_where_only_torch_and_transformers_are(tmp_path):
     block = f"import sys\nsys.modules.update(dict.fromkeys({LACKING!r}))\n"
     (tmp_path / "sitecustomize.py").write_text(block)
-    command = ["bash", ROOT / "benchmarks" / "gpu.sh", "--device", "cpu", "--small", "--parts", "tuning"]
+    command = ["bash", ROOT / "benchmarks" / "gpu.sh", "--device", "cpu", "--small", "--parts", "tuning tests"]
     command += ["--out", tmp_path / "out", "--carried", tmp_path / "nothing"]
     environment = {"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1200)
@@ -50,7 +51,8 @@ def test_the_script_runs_where_only_torch_and_transformers_are(tmp_path):
         assert (float(row["share_of_floor"]) > 0) if row["variant"] != PUBLISHED else row["share_of_floor"] == ""
     found = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert found == ["cpu-log.txt", "cpu.csv", "cpu.md", "cpu.png"]
-    assert "== tuning: " in (tmp_path / "out" / "cpu-log.txt").read_text()
+    log = (tmp_path / "out" / "cpu-log.txt").read_text()
+    assert re.search(r"== tuning: \d+ s, 0\n", log) and re.search(r"== tests: \d+ s, 0\n", log), log
     assert len([line for line in (tmp_path / "out" / "cpu.md").read_text().splitlines() if "|" in line]) == 2 + len(
         rows
     )
