@@ -67,7 +67,7 @@ part tuning 110 "${speed[@]}" tuning
 part features 90 "${speed[@]}" features
 part ridge 100 "${speed[@]}" ridge
 part precisions 120 "$here/precisions.py" --device "$device" --out "$out" $small
-BRAINTUNING_GPU_TESTS=$device part tests 110 -m pytest -o addopts= -p no:cacheprovider --noconftest -v -rs -m gpu "$here/../tests/gpu"
+BRAINTUNING_GPU_TESTS=$device PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 part tests 110 -m pytest -o addopts= -p no:cacheprovider --noconftest -v -rs -m gpu "$here/../tests/gpu"
 part compiled 110 "${speed[@]}" compiled
 part others 120 "${speed[@]}" others
 if [ -f "$carried/study.h5" ]; then

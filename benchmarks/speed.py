@@ -40,7 +40,7 @@ from braintuning.tuning.model import Front, TunedModel
 from measuring import PUBLISHED, Table, front_flops, rate, timed, trunk_flops
 from transformers import Wav2Vec2Config
 
-TR, CLIP, SPAN, WINDOW, STEP, HOP = 2.0, 10.0, 30.0, 16.0, 0.1, 4.0
+TR, CLIP, SPAN, STEP, HOP = 2.0, 10.0, 30.0, 0.1, 4.0
 VOLUMES_OF_SPAN = int((SPAN - CLIP) / TR) + 1
 ALPHAS, TEST_TRS = np.logspace(1, 4, 15), 250
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -60,6 +60,7 @@ class Sizes:
     voxels: tuple[int, ...]
     timed_voxels: tuple[int, int]
     repeats: int
+    window: float = 16.0
     features: int = 3072
     components: int = 50
     shape: tuple[tuple[str, object], ...] = ()
@@ -79,9 +80,9 @@ SIZES = {
 }
 SMALL = replace(
     SIZES["cpu"],
-    **{"clips": (1, 2), "voxels_of_head": (20, 50), "windows": (1, 2), "models": (1, 2), "contexts": (4.0, 16.0)},
+    **{"clips": (1, 2), "voxels_of_head": (20, 50), "windows": (1, 2), "models": (1, 2), "contexts": (4.0, 6.0)},
     **{"trs": (120, 240), "voxels": (40, 80), "timed_voxels": (20, 40), "repeats": 1, "features": 64},
-    **{"components": 5, "shape": tuple(TINY.items())},
+    **{"window": 5.0, "components": 5, "shape": tuple(TINY.items())},
 )
 
 
@@ -251,22 +252,23 @@ def features(table: Table, device: str, sizes: Sizes) -> None:
     table.begin("features", "features, models", "features, context")
     fewest, *_, most = sizes.windows
     ours = partial(our_features, sizes, device)
-    given = most, 1, WINDOW
+    given = most, 1, sizes.window
     table.measure("features", PUBLISHED, most, "tokens/s", partial(published_features, sizes, device, *given))
     table.measure("features", "ours", most, "tokens/s", partial(ours, *given))
     table.measure("features", "ours, hop 4 s", most, "tokens/s", partial(ours, *given, hop=HOP))
     n = sizes.models[-1]
     part = "features, models"
-    table.measure(part, PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, most, n, WINDOW))
-    table.measure(part, "ours", n, "tokens/s", partial(ours, most, n, WINDOW))
+    table.measure(part, PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, most, n, sizes.window))
+    table.measure(part, "ours", n, "tokens/s", partial(ours, most, n, sizes.window))
     without = partial(ours, *given, transform=False)
     table.measure("features", "ours, without the Fourier transform", most, "tokens/s", without)
     for n in sizes.models[:-1]:
-        table.measure(part, PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, most, n, WINDOW))
-        table.measure(part, "ours", n, "tokens/s", partial(ours, most, n, WINDOW))
+        table.measure(part, PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, most, n, sizes.window))
+        table.measure(part, "ours", n, "tokens/s", partial(ours, most, n, sizes.window))
     for n in sizes.windows[:-1]:
-        table.measure("features", PUBLISHED, n, "tokens/s", partial(published_features, sizes, device, n, 1, WINDOW))
-        table.measure("features", "ours", n, "tokens/s", partial(ours, n, 1, WINDOW))
+        run = partial(published_features, sizes, device, n, 1, sizes.window)
+        table.measure("features", PUBLISHED, n, "tokens/s", run)
+        table.measure("features", "ours", n, "tokens/s", partial(ours, n, 1, sizes.window))
     for seconds in sizes.contexts:
         given = fewest, 1, seconds
         run = partial(published_features, sizes, device, *given)
@@ -279,7 +281,7 @@ def compiled(table: Table, device: str, sizes: Sizes) -> None:
     volumes, windows, voxels = sizes.clips[-1], sizes.windows[-1], sizes.voxels_of_head[-1]
     runs = {
         ("tuning", "ours, compiled"): partial(our_tuning, sizes, device, volumes, voxels),
-        ("features", "ours, compiled"): partial(our_features, sizes, device, windows, 1, WINDOW),
+        ("features", "ours, compiled"): partial(our_features, sizes, device, windows, 1, sizes.window),
         ("tuning", "ours, spans and components, compiled"): partial(
             our_tuning, sizes, device, volumes, sizes.components, span=True
         ),

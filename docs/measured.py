@@ -337,25 +337,16 @@ def minutes(study: str) -> str:
     return f"It took {table[column].sum():.0f} minutes of {kind}{machine}, {longest:.0f} of them in step `{step}`."
 
 
-def speed() -> str:
-    """How many times as fast as the published procedure each step is, in one run on a CPU."""
-    table = pd.read_csv(BENCHMARKS / "cpu.csv").rename(columns={"step": "part"})
-    table = table[table["part"].isin(["tuning", "features", "features, models", "ridge"])].dropna(subset="ratio")
-    of_part = table.groupby(["device", "part"], sort=False)["ratio"]
-    rows = ([part, machine, number(r.min(), 1), number(r.max(), 1)] for (machine, part), r in of_part)
-    return markdown(("step", "machine", "least", "most"), rows)
-
-
-def speed_of_gpu() -> str:
-    """What a GPU does in a second, at the largest size of each step, beside the published procedure in the same run."""
-    table = pd.read_csv(BENCHMARKS / "cuda.csv").dropna(subset="per_second")
+def speed(device: str) -> str:
+    """What each step does in a second on `cpu` or `cuda`, at its largest size, beside the published procedure."""
+    table = pd.read_csv(BENCHMARKS / f"{device}.csv").dropna(subset="per_second")
     table = table[table["part"].isin(["tuning", "features", "features, models", "ridge"])]
     table = table[table["size"] == table.groupby("part")["size"].transform("max")]
     rows = (
         [
             row["part"],
             row["variant"],
-            f"{row['per_second']:,.0f} {row['unit']}",
+            f"{row['per_second']:,.{2 if row['per_second'] < 100 else 0}f} {row['unit']}",
             number(row["over_published"], 1),
             number(row["peak_gib"], 1),
         ]

@@ -105,8 +105,7 @@ class LayerNorm(torch.nn.LayerNorm):
         with torch.autocast(hidden.device.type, enabled=False):
             if hidden.dtype != self.weight.dtype and not torch.compiler.is_compiling():
                 return MixedNorm.apply(hidden, self.weight, self.bias, self.eps)
-            exact = super().forward(hidden.to(self.weight.dtype))
-            return exact.to(hidden.dtype)
+            return super().forward(hidden.to(self.weight.dtype)).to(hidden.dtype)
 
 
 class MixedNorm(torch.autograd.Function):

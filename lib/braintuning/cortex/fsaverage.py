@@ -7,12 +7,11 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from nibabel.freesurfer import read_annot, read_label
 from scipy.spatial import cKDTree
 
-from braintuning.cortex.surface import HEMISPHERES, Mesh, Surface, read_mesh, side_by_side
+from braintuning.cortex.surface import HEMISPHERES, read_mesh
 from braintuning.errors import InputError
 from braintuning.results import CACHE, require_file
 
@@ -24,10 +23,6 @@ ANNOTATIONS = {
 """Address and MD5 of Mills 2016, figshare 3498446: HCP-MMP1.0 projected on fsaverage."""
 FIGSHARE = "https://figshare.com/articles/dataset/HCP-MMP1_0_projected_on_fsaverage/3498446"
 N_FSAVERAGE, N_FSAVERAGE5 = 163_842, 10_242
-MNI305_TO_MNI152 = np.array(
-    [[0.9975, -0.0073, 0.0176, -0.0429], [0.0146, 1.0009, -0.0024, 1.5496], [-0.0130, -0.0093, 0.9971, 1.1840]]
-)
-"""From coordinates of fsaverage to those of MNI152, mm (FreeSurfer's wiki, CoordinateSystems)."""
 
 
 def transfer_labels(source_sphere: np.ndarray, labels: np.ndarray, target_sphere: np.ndarray) -> np.ndarray:
@@ -173,38 +168,8 @@ def cortex_mask(freesurfer: Path, n_vertices: tuple[int, int]) -> np.ndarray | N
 
 
 @cache
-def fsaverage5() -> Surface:
-    """FreeSurfer's average surface as nilearn carries it: 10,242 vertices a hemisphere, the medial wall cut out.
-
-    References
-    ----------
-    Fischl et al. 1999, Human Brain Mapping 8:272.
-    """
-    flat = {hemisphere: _fsaverage5_mesh(hemisphere, "flat") for hemisphere in HEMISPHERES}
-    coordinates, faces = side_by_side(flat["left"], flat["right"])
-    return Surface(
-        name="fsaverage5",
-        vertices_per_hemisphere=(N_FSAVERAGE5, N_FSAVERAGE5),
-        inflated={hemisphere: _fsaverage5_mesh(hemisphere, "infl") for hemisphere in HEMISPHERES},
-        sphere={hemisphere: _fsaverage5_mesh(hemisphere, "sphere")[0] for hemisphere in HEMISPHERES},
-        sulcal_depth=-np.concatenate([nibabel.load(_fsaverage5_file(h, "sulc")).agg_data() for h in HEMISPHERES]),
-        cortex=np.isfinite(coordinates[:, 0]),
-        flat_coordinates=coordinates,
-        flat_faces=faces,
-    )
-
-
-def fsaverage5_ribbon(hemisphere: str) -> tuple[Mesh, Mesh]:
-    """White and pial surface of fsaverage5 in the coordinates of MNI152, mm."""
-    meshes = (_fsaverage5_mesh(hemisphere, kind) for kind in ("white", "pial"))
-    return tuple((points @ MNI305_TO_MNI152[:, :3].T + MNI305_TO_MNI152[:, 3], faces) for points, faces in meshes)
-
-
-def _fsaverage5_mesh(hemisphere: str, kind: str) -> Mesh:
-    return read_mesh(_fsaverage5_file(hemisphere, kind))
-
-
-def _fsaverage5_file(hemisphere: str, kind: str) -> Path:
+def fsaverage5_sphere(hemisphere: str) -> np.ndarray:
+    """Registration sphere of FreeSurfer's average surface as nilearn carries it, (10242, 3)."""
     from nilearn.datasets import fetch_surf_fsaverage
 
-    return Path(fetch_surf_fsaverage("fsaverage5")[f"{kind}_{hemisphere}"])
+    return read_mesh(Path(fetch_surf_fsaverage("fsaverage5")[f"sphere_{hemisphere}"]))[0]

@@ -10,14 +10,12 @@ import pandas as pd
 from scipy import ndimage
 from scipy.sparse import csr_matrix
 
-from braintuning.cortex.fsaverage import fsaverage5, fsaverage5_ribbon
 from braintuning.cortex.regions import DEFAULT_GROUPS, GROUPS, hcp_mmp_labels
 from braintuning.cortex.subject import Cortex
-from braintuning.cortex.surface import HEMISPHERES, Mesh, Surface, fs_lr, hcp_mesh
+from braintuning.cortex.surface import HEMISPHERES, fs_lr, hcp_mesh
 from braintuning.errors import InputError
 from braintuning.results import require_file
 
-SURFACES = {"fs_LR": fs_lr, "fsaverage": fsaverage5}
 GRID, GRID_SHAPE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]), (91, 109, 91)
 """Voxels of 2 mm in MNI space, as FSL and fMRIPrep lay them."""
 RADIUS = 10.0
@@ -125,17 +123,17 @@ def require_parcels(
         raise InputError(f"{source}: found {found}, expected at most {FURTHEST_CENTROID:g} mm, as in the same space")
 
 
-def vertex_parcels(atlas: nibabel.Nifti1Image, surface: str = "fs_LR") -> np.ndarray:
-    """Parcel at each vertex of 'fs_LR' or 'fsaverage' (its mesh fsaverage5), 0 for none; (n_vertices,) int64.
+def vertex_parcels(atlas: nibabel.Nifti1Image) -> np.ndarray:
+    """Parcel at each vertex of fs_LR, 0 for none; (n_vertices,) int64.
 
     It is the most frequent number, of equals the lowest, at the voxels nearest to ten points from the white to the pial
     surface, as nilearn's `vol_to_surf` finds it; but where some of the ten lie in no parcel, the others decide, so that
-    parcels have fewer holes. The medial wall has none. `InputError` for another surface.
+    parcels have fewer holes. The medial wall has none.
     """
-    cortex, values = surface_named(surface), np.pad(np.asarray(atlas.dataobj), 1)
+    cortex, values = fs_lr(), np.pad(np.asarray(atlas.dataobj), 1)
     to_voxel, parcels = np.linalg.inv(atlas.affine), np.zeros(cortex.n_vertices, np.int64)
     for hemisphere in HEMISPHERES:
-        (white, _), (pial, _) = _ribbon(surface, hemisphere)
+        white, pial = (hcp_mesh(hemisphere, f"{kind}_MSMAll")[0] for kind in ("white", "pial"))
         points = white[:, None] + DEPTHS[:, None] * (pial - white)[:, None]
         places = np.rint(nibabel.affines.apply_affine(to_voxel, points)).astype(int) + 1
         found = values[tuple(np.moveaxis(places.clip(0, np.array(values.shape) - 1), -1, 0))]
@@ -143,20 +141,6 @@ def vertex_parcels(atlas: nibabel.Nifti1Image, surface: str = "fs_LR") -> np.nda
         winners = votes == votes.max(axis=1, keepdims=True)
         parcels[cortex.vertices(hemisphere)] = np.where(winners, found, found.max()).min(axis=1)
     return np.where(cortex.cortex, parcels, 0)
-
-
-def surface_named(name: str) -> Surface:
-    """One of `SURFACES`; `InputError` for another name."""
-    if name not in SURFACES:
-        raise InputError(f"surface {name!r}: expected one of {', '.join(SURFACES)}")
-    return SURFACES[name]()
-
-
-def _ribbon(surface: str, hemisphere: str) -> tuple[Mesh, Mesh]:
-    """White and pial surface in MNI152 mm."""
-    if surface == "fsaverage":
-        return fsaverage5_ribbon(hemisphere)
-    return hcp_mesh(hemisphere, "white_MSMAll"), hcp_mesh(hemisphere, "pial_MSMAll")
 
 
 def parcel_table(parcels: np.ndarray, numbers: Sequence[int]) -> pd.DataFrame:
@@ -170,7 +154,7 @@ def parcel_table(parcels: np.ndarray, numbers: Sequence[int]) -> pd.DataFrame:
     Parameters
     ----------
     parcels
-        From `vertex_parcels` on fs_LR, (64984,) int64.
+        From `vertex_parcels`, (64984,) int64.
     numbers
         Of the parcels that have a row.
 
@@ -209,20 +193,16 @@ def parcel_table(parcels: np.ndarray, numbers: Sequence[int]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def parcel_cortex(atlas: nibabel.Nifti1Image, numbers: Sequence[int], surface: str = "fs_LR") -> Cortex:
-    """The cortex of parcellated responses: its voxels are parcels, in the order of `numbers`.
+def parcel_cortex(atlas: nibabel.Nifti1Image, numbers: Sequence[int]) -> Cortex:
+    """The cortex fs_LR of parcellated responses: its voxels are parcels, in the order of `numbers`.
 
     `voxel_labels` are the labels of `parcel_table`, so that `regions.members` finds the parcels of a group; a vertex
-    takes the value of its parcel. Vertices have the labels of HCP-MMP1.0 on fs_LR and those of their parcels on
-    fsaverage.
+    takes the value of its parcel.
     """
-    on_group = vertex_parcels(atlas)
-    parcels = on_group if surface == "fs_LR" else vertex_parcels(atlas, surface)
-    labels = parcel_table(on_group, numbers)["label"].to_numpy(str)
+    parcels = vertex_parcels(atlas)
+    labels = parcel_table(parcels, numbers)["label"].to_numpy(str)
     matrix = csr_matrix(parcels[:, None] == np.asarray(numbers), dtype=np.float64)
-    at_vertices = dict(zip(numbers, labels, strict=True))
-    on_vertices = np.array([at_vertices.get(number, "") for number in parcels.tolist()])
-    return Cortex(surface_named(surface), hcp_mmp_labels() if surface == "fs_LR" else on_vertices, labels, matrix)
+    return Cortex(fs_lr(), hcp_mmp_labels(), labels, matrix)
 
 
 def cortex_of_regions(

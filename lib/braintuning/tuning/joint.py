@@ -7,7 +7,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from braintuning.alignment.correlation import zscore
-from braintuning.cortex.fsaverage import fsaverage5, transfer_labels
+from braintuning.cortex.fsaverage import fsaverage5_sphere, transfer_labels
 from braintuning.cortex.subject import Cortex
 from braintuning.cortex.surface import HEMISPHERES
 from braintuning.datasets.base import Dataset
@@ -92,7 +92,7 @@ def _on_fsaverage5(cortex: Cortex, invalid: np.ndarray) -> csr_matrix:
             raise InputError(f"{surface.name}: has no registration sphere, expected one to meet others on")
         part = surface.vertices(hemisphere)
         numbers = np.arange(part.start, part.stop)
-        closest.append(transfer_labels(surface.sphere[hemisphere], numbers, fsaverage5().sphere[hemisphere]))
+        closest.append(transfer_labels(surface.sphere[hemisphere], numbers, fsaverage5_sphere(hemisphere)))
     shares = csr_matrix(cortex.vertices_from_voxels[np.concatenate(closest)].multiply(~invalid))
     shares.eliminate_zeros()
     weight = np.asarray(shares.sum(axis=1)).ravel()

@@ -8,7 +8,7 @@ from braintuning.cortex import parcels
 from braintuning.cortex.figure import cortex_figure
 from braintuning.cortex.flatmap import PARCEL_POINTS
 from braintuning.cortex.regions import GROUPS, hcp_mmp_labels, members
-from braintuning.cortex.surface import HEMISPHERES
+from braintuning.cortex.surface import HEMISPHERES, fs_lr, hcp_mesh
 from matplotlib.collections import LineCollection
 from nilearn.surface import vol_to_surf
 from tiny import refused
@@ -16,21 +16,24 @@ from tiny import refused
 LEFT_TEMPORAL, RIGHT_FRONTAL = (-58.0, -20.0, 4.0), (46.0, 28.0, 8.0)
 
 
-def ribbon_distances(surface, centroid):
+def ribbon(hemisphere):
+    """White and pial surface, each with coordinates and faces."""
+    return hcp_mesh(hemisphere, "white_MSMAll"), hcp_mesh(hemisphere, "pial_MSMAll")
+
+
+def ribbon_distances(centroid):
     """Distance of the ten points of every vertex from a place, (n_vertices, 10) mm."""
     found = []
     for hemisphere in HEMISPHERES:
-        (white, _), (pial, _) = parcels._ribbon(surface, hemisphere)
+        (white, _), (pial, _) = ribbon(hemisphere)
         found.append([np.linalg.norm(white + depth * (pial - white) - centroid, axis=1) for depth in parcels.DEPTHS])
     return np.concatenate(found, axis=1).T
 
 
-@pytest.mark.parametrize("surface", parcels.SURFACES)
-def test_a_planted_sphere_lands_on_the_vertices_nearest_to_its_centroid(surface):
-    on_surface = parcels.vertex_parcels(parcels.sphere_atlas([LEFT_TEMPORAL, RIGHT_FRONTAL]), surface)
-    cortex = parcels.surface_named(surface)
+def test_a_planted_sphere_lands_on_the_vertices_nearest_to_its_centroid():
+    on_surface, cortex = parcels.vertex_parcels(parcels.sphere_atlas([LEFT_TEMPORAL, RIGHT_FRONTAL])), fs_lr()
     for number, centroid in enumerate((LEFT_TEMPORAL, RIGHT_FRONTAL), start=1):
-        distances, inside = ribbon_distances(surface, centroid), on_surface == number
+        distances, inside = ribbon_distances(centroid), on_surface == number
         half_diagonal = np.sqrt(3)
         assert inside.sum() > 30 and inside[distances.min(axis=1).argmin()]
         assert inside[cortex.cortex & (distances.max(axis=1) < parcels.RADIUS - half_diagonal)].all()
@@ -43,10 +46,9 @@ def test_vertices_read_the_atlas_as_nilearn_does_and_have_fewer_holes():
     blocks = np.random.default_rng(3).integers(0, 9, (19, 23, 19))
     values = blocks.repeat(5, 0).repeat(5, 1).repeat(5, 2)[:91, :109, :91].astype(np.int32)
     atlas = nibabel.Nifti1Image(values, parcels.GRID)
-    found, n_more = parcels.vertex_parcels(atlas, "fsaverage"), 0
-    cortex = parcels.fsaverage5()
+    found, cortex, n_more = parcels.vertex_parcels(atlas), fs_lr(), 0
     for hemisphere in HEMISPHERES:
-        white, pial = parcels._ribbon("fsaverage", hemisphere)
+        white, pial = ribbon(hemisphere)
         options = {"depth": list(parcels.DEPTHS), "interpolation": "nearest_most_frequent"}
         expected = vol_to_surf(atlas, list(pial), inner_mesh=list(white), **options)
         own, there = found[cortex.vertices(hemisphere)], cortex.cortex[cortex.vertices(hemisphere)]
@@ -141,16 +143,13 @@ def test_a_parcel_belongs_to_the_group_that_has_half_of_it_or_of_which_it_has_ha
 
 def test_the_cortex_of_parcels_takes_values_to_vertices_and_knows_its_groups():
     atlas = parcels.sphere_atlas([LEFT_TEMPORAL, RIGHT_FRONTAL, (-46, 18, 14), (0, -60, -30)])
-    for surface in parcels.SURFACES:
-        cortex, on_surface = parcels.parcel_cortex(atlas, [3, 1, 4, 2], surface), parcels.vertex_parcels(atlas, surface)
-        values = np.array([0.3, 0.1, 0.4, 0.2])
-        on_vertices = cortex.to_vertices(values)
-        np.testing.assert_allclose(on_vertices[on_surface > 0], 0.1 * on_surface[on_surface > 0])
-        assert np.isnan(on_vertices[on_surface == 0]).all() and cortex.n_voxels == 4
-        assert members(cortex.voxel_labels, "late_language").tolist() == [True, False, False, True]
-        assert cortex.voxel_labels[2] == "" and set(cortex.voxel_labels[[0, 3]]) <= set(GROUPS["late_language"])
-        assert members(cortex.vertex_labels, "late_language").any()
-    refused(lambda: parcels.vertex_parcels(atlas, "fs_RL"), "'fs_RL'", "fs_LR, fsaverage")
+    cortex, on_surface = parcels.parcel_cortex(atlas, [3, 1, 4, 2]), parcels.vertex_parcels(atlas)
+    on_vertices = cortex.to_vertices(np.array([0.3, 0.1, 0.4, 0.2]))
+    np.testing.assert_allclose(on_vertices[on_surface > 0], 0.1 * on_surface[on_surface > 0])
+    assert np.isnan(on_vertices[on_surface == 0]).all() and cortex.n_voxels == 4
+    assert members(cortex.voxel_labels, "late_language").tolist() == [True, False, False, True]
+    assert cortex.voxel_labels[2] == "" and set(cortex.voxel_labels[[0, 3]]) <= set(GROUPS["late_language"])
+    np.testing.assert_array_equal(cortex.vertex_labels, hcp_mmp_labels())
 
 
 def test_each_of_two_regions_at_one_place_has_a_column(tmp_path):
@@ -162,21 +161,15 @@ def test_each_of_two_regions_at_one_place_has_a_column(tmp_path):
 
 def test_the_figure_outlines_every_parcel_and_the_groups_of_parcels():
     atlas = parcels.sphere_atlas([LEFT_TEMPORAL, RIGHT_FRONTAL])
-    for name in parcels.SURFACES:
-        on_surface = parcels.vertex_parcels(atlas, name)
-        labels = np.array(["", "A5", "45"])[on_surface]
-        values = np.array([np.nan, 0.3, 0.05])[on_surface]
-        fig = cortex_figure(
-            parcels.surface_named(name), values, label="r", vmin=0, vmax=0.4, threshold=0.1,
-            labels=labels, parcels=on_surface, groups=("late_language",),
-        )  # fmt: skip
-        thin = [
-            len(found.get_segments())
-            for ax in fig.axes
-            for found in ax.collections
-            if isinstance(found, LineCollection) and found.get_linewidths()[0] == PARCEL_POINTS
-        ]
-        assert len(thin) == 5 and thin[0] == 2 and sum(thin[1:]) == 2
+    on_surface = parcels.vertex_parcels(atlas)
+    labels, values = np.array(["", "A5", "45"])[on_surface], np.array([np.nan, 0.3, 0.05])[on_surface]
+    fig = cortex_figure(
+        fs_lr(), values, label="r", vmin=0, vmax=0.4, threshold=0.1,
+        labels=labels, parcels=on_surface, groups=("late_language",),
+    )  # fmt: skip
+    lines = [found for ax in fig.axes for found in ax.collections if isinstance(found, LineCollection)]
+    thin = [len(found.get_segments()) for found in lines if found.get_linewidths()[0] == PARCEL_POINTS]
+    assert len(thin) == 5 and thin[0] == 2 and sum(thin[1:]) == 2
 
 
 def test_real_parcels_lie_in_their_hemisphere_and_in_the_groups_that_they_are_known_for(shared):
@@ -185,12 +178,11 @@ def test_real_parcels_lie_in_their_hemisphere_and_in_the_groups_that_they_are_kn
     parcels.require_parcels(atlas, table["parcel"].tolist(), table[["x", "y", "z"]].to_numpy(), "parcels.csv")
     moved = table[["x", "y", "z"]].to_numpy() * [-1, 1, 1]
     refused(lambda: parcels.require_parcels(atlas, table["parcel"].tolist(), moved, "parcels.csv"), "parcels.csv")
-    for surface in parcels.SURFACES:
-        on_surface, cortex = parcels.vertex_parcels(atlas, surface), parcels.surface_named(surface)
-        assert (on_surface[cortex.cortex] > 0).mean() > 0.9
-        right = np.unique(on_surface[cortex.vertices("right")][on_surface[cortex.vertices("right")] > 0])
-        left = on_surface[cortex.vertices("left")]
-        assert np.isin(right, np.arange(1, 135)).mean() > 0.95 and (left[left > 0] > 130).mean() > 0.95
-    groups = parcels.parcel_table(parcels.vertex_parcels(atlas), range(1, 269)).set_index("parcel")["groups"]
+    on_surface, cortex = parcels.vertex_parcels(atlas), fs_lr()
+    assert (on_surface[cortex.cortex] > 0).mean() > 0.9
+    right = np.unique(on_surface[cortex.vertices("right")][on_surface[cortex.vertices("right")] > 0])
+    left = on_surface[cortex.vertices("left")]
+    assert np.isin(right, np.arange(1, 135)).mean() > 0.95 and (left[left > 0] > 130).mean() > 0.95
+    groups = parcels.parcel_table(on_surface, range(1, 269)).set_index("parcel")["groups"]
     assert all("late_language" in groups[number] for number in (63, 64, 65, 156, 183, 191, 192, 197))
     assert all("primary_auditory" in groups[number] for number in (62, 180)) and groups[1] == ""
