@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--hops", nargs="+", type=float, default=[1.0, 2.0, 4.0, 8.0], help="seconds")
     parser.add_argument("--windows", nargs="+", type=float, default=[4.0, 8.0], help="seconds, beside the usual 16")
     parser.add_argument("--hop-of-windows", type=float, default=4.0, help="seconds between windows of other lengths")
-    parser.add_argument("--stories", type=int, default=4, help="training stories, of the demo's four")
+    parser.add_argument("--stories", type=int, default=4, help="how many of the demo's training stories")
     given = parser.parse_args()
     machine = f"{torch.get_num_threads()} CPU threads, {torch.cpu.get_capabilities()['cpu_name']}, {precision('cpu')}"
     tables = []
