@@ -109,11 +109,11 @@ class LayerNorm(torch.nn.LayerNorm):
 
 
 class MixedNorm(torch.autograd.Function):
-    """Layer norm of half-precision activations by float32 weights, computed in float32.
+    """Layer norm of half-precision activations by float32 weights; mean and variance are computed in float32.
 
     CUDA's kernel takes weights in the dtype of activations alone. Near 1 these would miss the small steps of tuning:
-    the weights are applied after it. A CPU's kernel adds the gradients of weights up in the dtype of activations, in
-    which a sum of a thousand rows stops growing: there its backward pass is computed in float32.
+    the weights are applied after it, in forward. A CPU's kernel adds the gradients of weights up in the dtype of
+    activations, in which a sum of a thousand rows stops growing: there its backward pass is computed in float32.
     """
 
     @staticmethod

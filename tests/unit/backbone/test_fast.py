@@ -2,9 +2,11 @@ import copy
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from braintuning.backbone import fast
 from braintuning.backbone.encoder import SpeechEncoder
+from braintuning.tuning.model import TunedModel
 from tiny import refused
 from torch.nn import functional
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
@@ -121,6 +123,16 @@ def test_gradients_of_norms_in_bfloat16_add_up_over_thousands_of_frames():
     for expected, found in pairs:
         assert found.grad.dtype == found.dtype
         assert (found.grad - expected.grad).norm() < 3e-3 * expected.grad.norm()
+
+
+@pytest.mark.parametrize("family", ["whisper", "hubert"])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_every_norm_that_tuning_reaches_adds_up_so(family, adapted):
+    encoder = tiny.encoder(family).lora(rank=2) if adapted else tiny.encoder(family)
+    tuned = TunedModel(encoder, 3)
+    norms = [module for part in encoder._trunk_parts() for module in part.modules()]
+    norms = [module for module in norms if isinstance(module, torch.nn.LayerNorm)]
+    assert norms and {type(module) for module in norms} == {fast.LayerNorm} and tuned.encoder is encoder
 
 
 @pytest.mark.parametrize("length", [4, 7, 128])
