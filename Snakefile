@@ -154,7 +154,8 @@ def counted(self, jobs, select=JobScheduler.job_selector):
 
 JobScheduler.job_selector = counted
 
-# Priorities have the first figures drawn early: of noise ceilings, then of what tuning did to alignment.
+# Priorities have the first figures drawn early: of noise ceilings, then of what tuning did to alignment. Notebooks do not
+# come last, since that on tuning takes as long as several jobs: others would have ended, and cores would wait for it.
 wildcard_constraints:
     run=one_of(RUNS),
     participant=one_of(STUDY.participants),
@@ -488,7 +489,7 @@ for notebook, read in READ.items():
             [FIGURES / f"{picture}{suffix}" for picture in drawn if picture != FIRST for suffix in (".png", ".pdf")],
             notebook=FIGURES / "notebooks" / f"{notebook}.ipynb",
         log: TIMES / "figure" / f"{notebook}.tsv"
-        priority: 100 if kind == "figure" else 0
+        priority: 100 if kind == "figure" else 20
         params:
             recipe=recipes.figure(STUDY, notebook, read).fingerprint,
             notebook=notebook,

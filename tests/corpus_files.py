@@ -57,9 +57,13 @@ def write_timit(root, n_train=12, n_test=4):
     return root
 
 
-def write_speech_commands(root):
-    for word, speaker in product(speech_commands.WORDS, ("aaa", "bbb", "ccc")):
-        write_sound(root / word / f"{speaker}_nohash_0.wav")
+def write_speech_commands(root, speakers=("aaa", "bbb", "ccc"), hertz_apart=0.0, noise=0.0):
+    """Speaker bbb is in the validation part and ccc in the test part; every word is a tone of its own, or all one."""
+    rng = np.random.default_rng(0)
+    for (number, word), speaker in product(enumerate(speech_commands.WORDS), speakers):
+        heard = tone(0.2, 300.0 + hertz_apart * number)
+        noisy = heard + noise * rng.standard_normal(len(heard))
+        write_sound(root / word / f"{speaker}_nohash_0.wav", noisy)
     (root / "validation_list.txt").write_text("\n".join(f"{word}/bbb_nohash_0.wav" for word in speech_commands.WORDS))
     (root / "testing_list.txt").write_text("\n".join(f"{word}/ccc_nohash_0.wav" for word in speech_commands.WORDS))
     return root

@@ -11,6 +11,7 @@ import signal
 import time
 from pathlib import Path
 
+import corpus_files
 import explored
 import lab_page
 import nbformat
@@ -51,7 +52,7 @@ def finished(tmp_path_factory) -> Workflow:
         said.append(line)
         if ("start" in line and "tune" in line) or time.monotonic() > deadline:
             break
-    time.sleep(6)
+    time.sleep(4)
     os.killpg(process.pid, signal.SIGKILL)
     said += process.communicate()[0].splitlines()
     workflow.said_done = results_said_done(said)
@@ -180,7 +181,6 @@ FIGURES = ("figA", "fig2", "fig3", "fig4", "fig5", "claims")
 MORE = {
     "low_level": {"features": ["power_spectrum", "articulation"], "removal": "every lag"},
     "preference": {"n_pairs": 6, "voices": ["clara", "edmund"]},
-    "probes": {"tasks": ["word_identity"]},
     "figures": {"notebooks": [*FIGURES]},
 }
 
@@ -191,7 +191,10 @@ def drawn(finished) -> Workflow:
     workflow = copy.copy(finished)
     workflow.study = finished.folder / "more" / "smoke.yaml"
     workflow.study.parent.mkdir()
-    workflow.study.write_text(yaml.safe_dump(yaml.safe_load(finished.study.read_text()) | MORE))
+    speakers = ("aaa", "bbb", "ccc", "ddd", "eee")
+    commands = corpus_files.write_speech_commands(finished.folder / "commands", speakers, hertz_apart=10.0, noise=0.1)
+    probes = {"tasks": ["word_identity"], "corpora": {"word_identity": str(commands)}}
+    workflow.study.write_text(yaml.safe_dump(yaml.safe_load(finished.study.read_text()) | MORE | {"probes": probes}))
     models = {name: time for name, time in workflow.modified().items() if name.startswith("models")}
     workflow.run()
     assert models.items() <= workflow.modified().items()
