@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import steps
+import tiny
+import yaml
 from braintuning.study import Study, load_study
 
 HEARD = {"one": ["bakery"], "three": ["bakery", "nightbus", "thewell"], "one-joint": ["bakery"]}
@@ -17,7 +19,10 @@ def finished(tmp_path_factory) -> Study:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RESULTS", "FIGURES"):
             patch.setenv(f"BRAINTUNING_{name}", str(folder / name.lower()))
-        study = load_study(Path(__file__).with_name("dose.yaml"), str(folder / "dataset"))
+        tiny.encoder("hubert").save_pretrained(folder / "tiny")
+        content = yaml.safe_load(Path(__file__).with_name("dose.yaml").read_text())
+        content["backbones"] = {"tiny": {"name": str(folder / "tiny")}}
+        study = load_study(tiny.write_yaml(folder / "dose.yaml", content), str(folder / "dataset"))
         steps.whole(study)
         yield study
 

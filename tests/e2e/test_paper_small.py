@@ -25,10 +25,10 @@ N_LAYERS = 5
 """Of Whisper tiny.en, the front end's output among them."""
 TR = 2.0045
 SECONDS = {
-    "alternateithicatom": 180.0,
-    "undertheinfluence": 180.0,
-    "myfirstdaywiththeyankees": 120.0,
-    "wheretheressmoke": 300.0,
+    "alternateithicatom": 120.0,
+    "undertheinfluence": 120.0,
+    "myfirstdaywiththeyankees": 90.0,
+    "wheretheressmoke": 240.0,
 }
 """How much of each story is told."""
 PART = {

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,7 @@ def costs(study: Study, device: str, cores: int, gpu_jobs: int, calibrated: bool
     return {"kinds": kinds, "disk": _disk(study), "free": shutil.disk_usage(folder).free / 1e6, **given}
 
 
+@cache
 def calibrate(device: str) -> tuple[float, float]:
     """How many times longer this machine takes than the reference on one core, and on a GPU than one H100."""
     import torch
