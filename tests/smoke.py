@@ -24,6 +24,7 @@ class Workflow:
             **os.environ,
             "BRAINTUNING_RESULTS": str(folder / "results"),
             "BRAINTUNING_FIGURES": str(folder / "figures"),
+            "BRAINTUNING_PRECISION": "auto",
             "HF_HUB_OFFLINE": "1",
         }
 
