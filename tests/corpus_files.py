@@ -57,7 +57,7 @@ def write_timit(root, n_train=12, n_test=4):
     return root
 
 
-def write_speech_commands(root, speakers=("aaa", "bbb", "ccc"), hertz_apart=0.0, noise=0.0):
+def write_speech_commands(root, speakers=("aaa", "bbb", "ccc", "ddd"), hertz_apart=0.0, noise=0.0):
     """Speaker bbb is in the validation part and ccc in the test part; every word is a tone of its own, or all one."""
     rng = np.random.default_rng(0)
     for (number, word), speaker in product(enumerate(speech_commands.WORDS), speakers):

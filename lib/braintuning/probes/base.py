@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -102,6 +103,20 @@ def truth_of(
     return names, {part: np.array([[name in one for name in names] for one in found]) for part, found in labels.items()}
 
 
+def require_classes(parts: Parts, corpus: str | Path, rare_allowed: bool = False) -> None:
+    """Raise `InputError` where a corpus has not two classes or more, each with two training examples.
+
+    With `rare_allowed` a class with fewer stays in the score and is never predicted, so that its F1 is 0.
+    """
+    names, truth = truth_of(parts)
+    rare = [name for name, n in zip(names, truth["train"].sum(axis=0), strict=True) if n < FEWEST_EXAMPLES]
+    if len(names) - len(rare) < 2 or (rare and not rare_allowed):
+        found = f"class {rare[0]!r} with fewer than two examples" if rare else f"{len(names)} class"
+        raise InputError(f"{corpus}: found {found} to train on, expected two classes or more with two examples each")
+    if rare:
+        log.info(f"{corpus}: fewer than two examples to train on, so never predicted: {', '.join(rare)}")
+
+
 def classify(
     parts: Parts,
     encoder: SpeechEncoder,
@@ -111,20 +126,9 @@ def classify(
     labels_of: Callable[[Utterance], set[str]] = label_of,
     classes: Sequence[str] | None = None,
     one_of_many: bool = True,
-    rare_allowed: bool = False,
 ) -> list[Result]:
-    """Macro F1 of logistic regression from each layer's mean over frames to the classes of utterances.
-
-    Where exactly one class is true (`one_of_many`), one with fewer than two training examples is refused before any
-    audio is read. With `rare_allowed` it stays in the score and is never predicted: its F1 is 0.
-    """
-    names, truth = truth_of(parts, labels_of, classes)
-    rare = [name for name, n in zip(names, truth["train"].sum(axis=0), strict=True) if n < FEWEST_EXAMPLES]
-    if one_of_many and (len(names) - len(rare) < 2 or (rare and not rare_allowed)):
-        found = f"class {rare[0]!r} with fewer than two examples" if rare else f"{len(names)} class"
-        raise InputError(f"probe: found {found} to train on, expected two classes or more with two examples each")
-    if one_of_many and rare:
-        log.info(f"fewer than two examples to train on, so never predicted: {', '.join(rare)}")
+    """Macro F1 of logistic regression from each layer's mean over frames to an utterance's class, or to several."""
+    _, truth = truth_of(parts, labels_of, classes)
     found = states(encoder, parts, "mean", device, store)
     pooled = {part: np.concatenate(list(some), axis=1) for part, some in found.items()}
     controls = {part: duration_and_loudness(parts[part]) for part in PARTS}
@@ -178,7 +182,7 @@ class Task:
 
     `metric` is a key of `scores.SCORES`, and `keep` says which utterances take part. With `by_prompt` the parts share
     no prompt, apart from those `said_by_all`; `kind` is what it reads of activations (`features.KINDS`), None if they
-    change while it is measured.
+    change while it is measured; `rare_allowed` as for `require_classes`.
     """
 
     title: str
@@ -190,3 +194,4 @@ class Task:
     by_prompt: bool = True
     said_by_all: frozenset[str] = frozenset()
     kind: str | None = "mean"
+    rare_allowed: bool = False

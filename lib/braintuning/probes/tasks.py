@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from braintuning.errors import InputError, nearest
 from braintuning.probes import asr, mfcc, phonemes
-from braintuning.probes.base import Task, classify
+from braintuning.probes.base import Task, classify, require_classes
 from braintuning.probes.corpora import aligned, open_corpus
 from braintuning.probes.corpora.timit import SAID_BY_ALL
 from braintuning.probes.utterance import Parts, divide
@@ -24,9 +23,8 @@ TASKS: dict[str, Task] = {
     # that no model was trained or validated on. The stand-in has six ways of speaking (rate, pitch, vocal effort),
     # which are not emotions.
     "emotion": Task("Emotion", ("CREMA-D", "RAVDESS", "aligned speech"), "prosody"),
-    # What a command asks for, in phrasings that were not trained on. Some actions of SLURP are rare: one with fewer
-    # than two training recordings is reported, stays in the score and is never predicted.
-    "intent": Task("Intent", ("SLURP", "aligned speech"), "commands", partial(classify, rare_allowed=True)),
+    # What a command asks for, in phrasings that were not trained on. Some actions of SLURP are rare.
+    "intent": Task("Intent", ("SLURP", "aligned speech"), "commands", rare_allowed=True),
     "asr": asr.TASK,
     "asr_tuned": replace(asr.TASK, title="Speech recognition, trunk tuned", measure=asr.measure_tuned, kind=None),
     "mfcc": mfcc.TASK,
@@ -60,4 +58,7 @@ def material(
         raise InputError(f"probe: no corpus given for {name}, expected a folder of {' or '.join(task.corpora)}")
     kept = [utterance for utterance in utterances if task.keep(utterance)]
     by_prompt = task.by_prompt and corpus != "SLURP"
-    return corpus, divide(kept, generator(seed, "probe"), by_prompt, task.said_by_all, folder or corpus)
+    parts = divide(kept, generator(seed, "probe"), by_prompt, task.said_by_all, folder or corpus)
+    if task.measure is classify:
+        require_classes(parts, folder or corpus, task.rare_allowed)
+    return corpus, parts

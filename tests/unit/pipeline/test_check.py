@@ -96,6 +96,15 @@ def test_a_corpus_without_anything_for_its_task_is_named_before_a_model_is_loade
     refused(lambda: check(study), "the corpus of 'asr'", folder, "found no utterance in the train part", "expected")
 
 
+def test_a_class_with_one_training_example_is_named_before_a_model_is_loaded(make_study, tmp_path, monkeypatch):
+    folder = corpus_files.write_speech_commands(tmp_path / "commands")
+    study = make_study({"probes.tasks": ["word_identity"], "probes.corpora": {"word_identity": str(folder)}})
+    check(study)
+    (folder / "yes" / "ddd_nohash_0.wav").unlink()
+    tiny.forbid(monkeypatch, check_module, "_check_models")
+    refused(lambda: check(study), "the corpus of 'word_identity'", folder, "class 'yes' with fewer than two examples")
+
+
 def test_a_corpus_that_is_absent_is_a_note_where_the_study_allows_a_stand_in(make_study, tmp_path):
     study, said = make_study({"probes.corpora": {"emotion": "nowhere"}, "probes.stand_in_where_absent": True}), []
     with tiny.listening(said.append):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 from braintuning.probes import asr, mfcc, tasks
+from braintuning.probes.base import require_classes
 from braintuning.probes.utterance import PARTS, Utterance
 from braintuning.study import load_study
 from tiny import refused
@@ -27,17 +28,18 @@ def labelled(*labels):
 )
 def test_a_class_with_one_example_is_refused_before_the_model_hears_anything(task, labels, said):
     parts = {part: labelled(*labels) for part in PARTS}
-    refused(lambda: tasks.TASKS[task].measure(parts, None, "cpu", 0), said)
+    refused(lambda: require_classes(parts, "recordings", tasks.TASKS[task].rare_allowed), "recordings", said)
 
 
 def test_a_rare_action_of_slurp_is_reported_and_stops_nothing(tmp_path):
     folder = corpus_files.write_slurp(tmp_path, 8)
     path = folder / "dataset" / "slurp" / "test.jsonl"
     path.write_text(path.read_text().replace('"action": "remove"', '"action": "dance"'))
-    said, (_, parts) = [], tasks.material("intent", folder)
+    said = []
     with tiny.listening(said.append):
+        _, parts = tasks.material("intent", folder)
         found = tasks.TASKS["intent"].measure(parts, tiny.encoder(), "cpu", 0)
-    assert said == ["fewer than two examples to train on, so never predicted: dance"]
+    assert said == [f"{folder}: fewer than two examples to train on, so never predicted: dance"]
     assert all(0 <= result.value < 1 for result in found)
 
 
