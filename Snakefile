@@ -154,8 +154,8 @@ def counted(self, jobs, select=JobScheduler.job_selector):
 
 JobScheduler.job_selector = counted
 
-# Priorities have the first figures drawn early: of noise ceilings, then of what tuning did to alignment. Notebooks do not
-# come last, since that on tuning takes as long as several jobs: others would have ended, and cores would wait for it.
+# Priorities have the first figures drawn early: of noise ceilings, then of what tuning did to alignment. The notebook on
+# tuning takes longer than most jobs and would run alone at the end if notebooks waited for all others.
 wildcard_constraints:
     run=one_of(RUNS),
     participant=one_of(STUDY.participants),
