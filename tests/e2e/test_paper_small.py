@@ -15,6 +15,7 @@ import steps
 import yaml
 from braintuning.cortex.regions import GROUPS
 from braintuning.datasets import open_dataset
+from braintuning.datasets.labels import read_words
 from braintuning.datasets.textgrid import Interval
 from braintuning.demo.textgrid_writer import write_textgrid
 from braintuning.pipeline import recipes
@@ -110,6 +111,12 @@ def test_stories_have_the_rows_and_the_words_that_they_were_given(made):
             volumes["wheretheressmoke"] - 20,
             made.dataset.n_voxels("UTS01"),
         )
+
+
+def test_every_word_of_the_whole_real_stories_is_read(shared):
+    files = sorted((shared / "data" / "ds003020" / "TextGrids").glob("*.TextGrid"))
+    assert len(files) == 8
+    assert [len(read_words(file)) for file in files] == [words_by_hand(file) for file in files]
 
 
 def test_features_have_a_row_for_each_volume_and_those_that_delays_reach(made):
